@@ -1,0 +1,1 @@
+"""Embedded benchmarks: tables of networks that were really trained, and their makers."""

@@ -1,0 +1,410 @@
+"""Training of one cell network: recipe, initial weights, batch order, learning curve."""
+
+import functools
+import hashlib
+import math
+import time
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nasplatform.benchmarks.cellnet.build import kernel
+
+BATCH = 64
+"""Images per batch: fixed by the kernel's memory layout."""
+
+CONV3X3, CONV1X1, MAXPOOL3X3 = 0, 1, 2
+_MAX_VERTICES, _MAX_CLASSES = 7, 16
+
+Float32 = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is built around a cell and trained."""
+
+    stem_channels: int = 8
+    stacks: int = 3
+    modules_per_stack: int = 1
+    classes: int = 10
+    epochs: int = 10
+    batch_size: int = BATCH
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    warmup: float = 0.2
+    """Share of all steps over which the learning rate rises linearly; cosine to 0 afterwards."""
+    evaluate_at: tuple[int, ...] = ()
+    """Epochs (1-based, rising) after which both evaluation splits are classified; () = last."""
+
+    def __post_init__(self) -> None:
+        """Refuse what the kernel cannot do."""
+        if self.batch_size != BATCH:
+            raise ValueError(f"batch_size is {self.batch_size}; the kernel's is fixed at {BATCH}")
+        if min(self.stem_channels, self.stacks, self.modules_per_stack, self.epochs) < 1:
+            raise ValueError("stem_channels, stacks, modules_per_stack and epochs must be >= 1")
+        if not 1 <= self.classes <= _MAX_CLASSES:
+            raise ValueError(f"classes is {self.classes}, not in 1..{_MAX_CLASSES}")
+        if not 0.0 <= self.warmup < 1.0:
+            raise ValueError(f"warmup is {self.warmup}, not in [0, 1)")
+        rising = sorted(set(self.evaluate_at)) == list(self.evaluate_at)
+        if not rising or not all(1 <= e <= self.epochs for e in self.evaluate_at):
+            raise ValueError(f"evaluate_at is {self.evaluate_at}: not rising within 1..epochs")
+
+    @property
+    def evaluations(self) -> tuple[int, ...]:
+        """Epochs after which both evaluation splits are classified."""
+        return self.evaluate_at or (self.epochs,)
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """One split: images (n, channels, height, width) float32 and labels (n,) int64.
+
+    The kernel's layouts are made on first use and kept, so pass the same object for every
+    network; do not change the arrays afterwards.
+    """
+
+    images: Float32
+    labels: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        """Refuse arrays of other shapes."""
+        if self.images.ndim != 4 or self.labels.shape != self.images.shape[:1]:
+            raise ValueError(
+                f"images of shape {self.images.shape} with labels of shape {self.labels.shape}; "
+                "(n, channels, height, width) and (n,) are needed"
+            )
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Channels, height, width of one image."""
+        _, channels, height, width = self.images.shape
+        return channels, height, width
+
+    @functools.cached_property
+    def rows(self) -> Float32:
+        """Images (n, channels, height, width), contiguous."""
+        return np.ascontiguousarray(self.images, dtype=np.float32)
+
+    @functools.cached_property
+    def labels32(self) -> NDArray[np.int32]:
+        """Labels (n,), contiguous."""
+        return np.ascontiguousarray(self.labels, dtype=np.int32)
+
+    @functools.cached_property
+    def blocks(self) -> Float32:
+        """Images (blocks, channels, height, width, 64), the last block filled up with zeros."""
+        count = len(self.images)
+        number = -(-count // BATCH)
+        padded = np.zeros((number * BATCH, *self.shape), dtype=np.float32)
+        padded[:count] = self.images
+        moved = np.moveaxis(padded.reshape(number, BATCH, *self.shape), 1, -1)
+        room = np.empty(moved.size + 16, dtype=np.float32)
+        start = -room.ctypes.data % 64 // 4
+        aligned = room[start : start + moved.size].reshape(moved.shape)
+        aligned[...] = moved
+        return aligned
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Learning curve of one training run; E is the number of evaluations."""
+
+    epochs: NDArray[np.int64]
+    """(E,) epochs after which the network was evaluated."""
+    train_loss: NDArray[np.float64]
+    """(E,) mean cross-entropy over the batches of that epoch, in nats."""
+    valid_correct: NDArray[np.int64]
+    """(E,) correctly classified validation images."""
+    test_correct: NDArray[np.int64]
+    """(E,) correctly classified test images."""
+    seconds: NDArray[np.float64]
+    """(E,) CPU seconds of training up to there, evaluations left out."""
+
+
+def vertex_channels(matrix: NDArray[np.uint8], inputs: int, outputs: int) -> list[int]:
+    """Channels (V,) of every vertex of a cell with given input and output channels."""
+    n = len(matrix)
+    channels = [inputs] + [0] * (n - 2) + [outputs]
+    if n == 2:
+        return channels
+    feeding = [v for v in range(1, n - 1) if matrix[v, n - 1]]
+    if not feeding:
+        raise ValueError("no interior vertex feeds the output of a cell of more than 2 vertices")
+    each, extra = divmod(outputs, len(feeding))
+    for place, v in enumerate(feeding):
+        channels[v] = each + (place < extra)
+    for v in range(n - 3, 0, -1):
+        if not matrix[v, n - 1]:
+            channels[v] = max([channels[d] for d in range(v + 1, n - 1) if matrix[v, d]])
+    if min(channels) < 1:
+        raise ValueError(f"{outputs} channels are too few for {len(feeding)} vertices")
+    return channels
+
+
+def _check_cell(
+    matrix: NDArray[np.uint8], ops: NDArray[np.int8]
+) -> tuple[NDArray[np.uint8], NDArray[np.int8]]:
+    n = len(matrix)
+    if matrix.shape != (n, n) or not 2 <= n <= _MAX_VERTICES or ops.shape != (n,):
+        raise ValueError(f"a cell of matrix {matrix.shape} and operations {ops.shape}")
+    edges = np.ascontiguousarray(np.asarray(matrix) != 0, dtype=np.uint8)
+    if np.tril(edges).any():
+        raise ValueError("the cell's matrix is not upper triangular")
+    if not edges[:-1].any(axis=1).all() or not edges[:, 1:].any(axis=0).all():
+        raise ValueError("a vertex of the cell lies on no path from input to output: prune it")
+    clean = np.zeros(n, dtype=np.int8)
+    clean[1:-1] = ops[1:-1]
+    if ((clean < CONV3X3) | (clean > MAXPOOL3X3)).any():
+        raise ValueError(f"operations are {clean[1:-1].tolist()}, not all in 0..2")
+    return edges, clean
+
+
+def parameter_layout(
+    matrix: NDArray[np.uint8], ops: NDArray[np.int8], image_channels: int, recipe: Recipe
+) -> list[tuple[str, tuple[int, ...]]]:
+    """Name and shape of every parameter, in the kernel's flat order.
+
+    Stem; per cell the projections of the cell's input ``cell<i>.proj<vertex>``, then the
+    convolutions ``cell<i>.op<vertex>``; then ``classifier``. A convolution has ``.weight``
+    (out, in, k, k), ``.scale`` and ``.shift`` (out,) of its batch-norm; a cell's projections
+    come as all weights, then all scales, then all shifts. The classifier has ``.weight``
+    (classes, channels), ``.bias`` (classes,).
+    """
+    edges, ops = _check_cell(matrix, ops)
+    n = len(edges)
+    c_in = c_out = recipe.stem_channels
+    layout: list[tuple[str, tuple[int, ...]]] = [
+        ("stem.weight", (c_out, image_channels, 3, 3)),
+        ("stem.scale", (c_out,)),
+        ("stem.shift", (c_out,)),
+    ]
+    for cell in range(recipe.stacks * recipe.modules_per_stack):
+        if cell and cell % recipe.modules_per_stack == 0:
+            c_out *= 2
+        channels = vertex_channels(edges, c_in, c_out)
+        to = [t for t in range(1, n) if edges[0, t]]
+        layout += [(f"cell{cell}.proj{t}.weight", (channels[t], c_in, 1, 1)) for t in to]
+        layout += [(f"cell{cell}.proj{t}.scale", (channels[t],)) for t in to]
+        layout += [(f"cell{cell}.proj{t}.shift", (channels[t],)) for t in to]
+        for t in range(1, n - 1):
+            if ops[t] == MAXPOOL3X3:
+                continue
+            k, c = 3 if ops[t] == CONV3X3 else 1, channels[t]
+            layout += [
+                (f"cell{cell}.op{t}.weight", (c, c, k, k)),
+                (f"cell{cell}.op{t}.scale", (c,)),
+                (f"cell{cell}.op{t}.shift", (c,)),
+            ]
+        c_in = c_out
+    layout += [
+        ("classifier.weight", (recipe.classes, c_out)),
+        ("classifier.bias", (recipe.classes,)),
+    ]
+    return layout
+
+
+def initial_parameters(
+    layout: list[tuple[str, tuple[int, ...]]], generator: np.random.Generator
+) -> Float32:
+    """Flat initial parameters.
+
+    Convolutions normal with standard deviation sqrt(2 / (k k out)), classifier weights with
+    0.01, batch-norm scales 1, shifts and biases 0.
+    """
+    parts: list[Float32] = []
+    for name, shape in layout:
+        size = math.prod(shape)
+        if name.endswith(".weight"):
+            sd = 0.01 if len(shape) == 2 else math.sqrt(2.0 / (shape[0] * shape[2] * shape[3]))
+            parts.append((generator.standard_normal(size) * sd).astype(np.float32))
+        else:
+            parts.append(np.full(size, name.endswith(".scale"), dtype=np.float32))
+    return np.concatenate(parts)
+
+
+def learning_rates(recipe: Recipe, total: int) -> Float32:
+    """Learning rate of every one of total steps, (total,)."""
+    warm = total * recipe.warmup
+    shares = [
+        (s + 1) / warm if s < warm else 0.5 * (1 + math.cos(math.pi * (s - warm) / (total - warm)))
+        for s in range(total)
+    ]
+    return (np.array(shares, dtype=np.float64) * recipe.learning_rate).astype(np.float32)
+
+
+class CellNetwork:
+    """A network in the kernel: parameters, gradients, momentum and running statistics."""
+
+    _handle: int | None = None
+
+    def __init__(
+        self,
+        matrix: NDArray[np.uint8],
+        ops: NDArray[np.int8],
+        shape: tuple[int, int, int],
+        recipe: Recipe,
+    ) -> None:
+        """Shape: channels, height, width of the images. Parameters start at 0."""
+        edges, clean = _check_cell(matrix, ops)
+        self.layout = parameter_layout(edges, clean, shape[0], recipe)
+        self.recipe = recipe
+        self.shape = shape
+        self._kernel = kernel()
+        self._handle = self._kernel.cellnet_new(
+            len(edges),
+            edges.ctypes.data,
+            clean.ctypes.data,
+            *shape,
+            recipe.stem_channels,
+            recipe.stacks,
+            recipe.modules_per_stack,
+            recipe.classes,
+        )
+        if self._handle is None:
+            raise ValueError(f"images of shape {shape} are too small for {recipe.stacks} stacks")
+        self.size = int(self._kernel.cellnet_nparams(self._handle))
+        if self.size != sum(math.prod(part) for _, part in self.layout):
+            raise AssertionError("the kernel's parameter layout is not parameter_layout's")
+
+    def __del__(self) -> None:
+        """Give the kernel's memory back."""
+        if self._handle is not None:
+            self._kernel.cellnet_free(self._handle)
+            self._handle = None
+
+    def set_parameters(self, parameters: Float32) -> None:
+        """Set all parameters, flat; momentum and running statistics start afresh."""
+        if parameters.shape != (self.size,):
+            raise ValueError(f"parameters of shape {parameters.shape}, not ({self.size},)")
+        flat = np.ascontiguousarray(parameters, dtype=np.float32)
+        self._kernel.cellnet_set_params(self._handle, flat.ctypes.data)
+
+    def state(self) -> tuple[Float32, Float32, Float32]:
+        """Flat parameters, gradients of the last batch, and running statistics.
+
+        Statistics: per convolution in the parameters' order (a cell's projections count as one)
+        the running means, then the running variances.
+        """
+        parameters, gradients = np.empty((2, self.size), dtype=np.float32)
+        statistics = np.empty(self._kernel.cellnet_nstats(self._handle), dtype=np.float32)
+        self._kernel.cellnet_get(
+            self._handle, parameters.ctypes.data, gradients.ctypes.data, statistics.ctypes.data
+        )
+        return parameters, gradients, statistics
+
+    def logits(self, batch: Images, *, training: bool) -> Float32:
+        """Logits (64, classes) of 64 images, with the batch's or the running statistics."""
+        return self._batch(batch, training=training, gradients=False)[0]
+
+    def loss_and_gradients(self, batch: Images) -> tuple[Float32, float]:
+        """Logits (64, classes) and mean cross-entropy [nats]; ``state()`` has the gradients."""
+        return self._batch(batch, training=True, gradients=True)
+
+    def _batch(self, batch: Images, *, training: bool, gradients: bool) -> tuple[Float32, float]:
+        self._check_images(batch)
+        if len(batch.images) != BATCH:
+            raise ValueError(f"a batch of {len(batch.images)} images, not {BATCH}")
+        out = np.empty((BATCH, self.recipe.classes), dtype=np.float32)
+        loss = self._kernel.cellnet_forward(
+            self._handle,
+            batch.rows.ctypes.data,
+            batch.labels32.ctypes.data if gradients else None,
+            int(training),
+            out.ctypes.data,
+        )
+        return out, float(loss)
+
+    def train(self, split: Images, order: NDArray[np.int64], rates: Float32) -> float:
+        """Take len(rates) steps on consecutive 64s of order (indices); mean loss [nats]."""
+        self._check_images(split)
+        index = np.ascontiguousarray(order, dtype=np.int64)
+        steps = np.ascontiguousarray(rates, dtype=np.float32)
+        if len(index) < len(steps) * BATCH:
+            raise ValueError(f"{len(index)} indices are too few for {len(steps)} batches")
+        if len(index) and not 0 <= index.min() <= index.max() < len(split.images):
+            raise ValueError("an index lies outside the split")
+        return float(
+            self._kernel.cellnet_train(
+                self._handle,
+                split.rows.ctypes.data,
+                split.labels32.ctypes.data,
+                index.ctypes.data,
+                len(steps),
+                steps.ctypes.data,
+                self.recipe.momentum,
+                self.recipe.weight_decay,
+            )
+        )
+
+    def correct(self, split: Images) -> int:
+        """Number of images of the split that are classified correctly."""
+        self._check_images(split)
+        return int(
+            self._kernel.cellnet_correct(
+                self._handle,
+                split.blocks.ctypes.data,
+                split.labels32.ctypes.data,
+                len(split.images),
+            )
+        )
+
+    def _check_images(self, split: Images) -> None:
+        if split.shape != self.shape:
+            raise ValueError(f"images of shape {split.shape}, not {self.shape}")
+        labels = split.labels32
+        if len(labels) and not 0 <= labels.min() <= labels.max() < self.recipe.classes:
+            raise ValueError(f"a label lies outside 0..{self.recipe.classes - 1}")
+
+
+def _generator(*words: int) -> np.random.Generator:
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(words)))
+
+
+def train_cell(
+    matrix: NDArray[np.uint8],
+    ops: NDArray[np.int8],
+    train: Images,
+    valid: Images,
+    test: Images,
+    recipe: Recipe,
+    seed: int,
+) -> Curve:
+    """Train the network of one cell and return its learning curve.
+
+    matrix (V, V): 1 where an edge goes from row to column, upper triangular, every vertex on a
+    path from input to output. ops (V,): 0 conv3x3, 1 conv1x1, 2 maxpool3x3, first and last
+    ignored. The batch order depends on the seed alone, the initial weights on seed and cell.
+    """
+    network = CellNetwork(matrix, ops, train.shape, recipe)
+    edges, clean = _check_cell(matrix, ops)
+    digest = hashlib.sha256(edges.tobytes() + clean.tobytes()).digest()
+    words = [int.from_bytes(digest[i : i + 4], "little") for i in (0, 4)]
+    network.set_parameters(initial_parameters(network.layout, _generator(seed, 0, *words)))
+    orders = _generator(seed, 1)
+    steps = len(train.images) // BATCH
+    rates = learning_rates(recipe, steps * recipe.epochs)
+    losses: list[float] = []
+    valid_correct: list[int] = []
+    test_correct: list[int] = []
+    seconds: list[float] = []
+    spent = 0.0
+    for epoch in range(recipe.epochs):
+        begin = time.thread_time()
+        order = orders.permutation(len(train.images))
+        loss = network.train(train, order, rates[epoch * steps : (epoch + 1) * steps])
+        spent += time.thread_time() - begin
+        if epoch + 1 in recipe.evaluations:
+            losses.append(loss)
+            valid_correct.append(network.correct(valid))
+            test_correct.append(network.correct(test))
+            seconds.append(spent)
+    return Curve(
+        epochs=np.array(recipe.evaluations, dtype=np.int64),
+        train_loss=np.array(losses, dtype=np.float64),
+        valid_correct=np.array(valid_correct, dtype=np.int64),
+        test_correct=np.array(test_correct, dtype=np.int64),
+        seconds=np.array(seconds, dtype=np.float64),
+    )

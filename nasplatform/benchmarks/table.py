@@ -1,0 +1,237 @@
+"""A tabular benchmark: every measurement of a set of architectures, held as arrays.
+
+On disk a table is two files: ``NAME.parquet``, one row per architecture, and ``NAME.json``, its
+card. The columns of the parquet file are ``code`` (packed architecture), ``architecture`` (text
+form), ``hash``, the attributes (``params``, ``flops``, latencies, ...) and one column
+``METRIC.eEPOCHS.sSEED`` for each measured quantity, NaN where that run was not made. The card says
+which space and skeleton, how and by which command the table was made, and the sha256 of the
+parquet file; a table whose digest differs is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from nasplatform.errors import ArchitectureError, DataError, did_you_mean
+from nasplatform.files import replace_file, sha256, write_text
+from nasplatform.spaces import Population, Space, get_space
+
+FORMAT = 1
+_MEASUREMENT = re.compile(r"(?P<metric>\w+)\.e(?P<epochs>\d+)\.s(?P<seed>\d+)")
+_IDENTITY = ("code", "architecture", "hash")
+
+
+@dataclass(frozen=True)
+class BenchmarkTable:
+    """B architectures of one space with F fidelities and S repetitions (seeds) of each.
+
+    fidelities:   training lengths in epochs, ascending.
+    measurements: metric -> (B, F, S) float32, NaN where not measured.
+    attributes:   name -> (B,), what does not depend on training: params, flops, latencies.
+    card:         how the table was made.
+    digest:       sha256 of the parquet file, empty for a table that was never on disk.
+    """
+
+    name: str
+    space: Space[Any]
+    architectures: Population[Any]
+    fidelities: tuple[int, ...]
+    measurements: Mapping[str, NDArray[np.float32]]
+    attributes: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    card: Mapping[str, Any] = field(default_factory=dict)
+    digest: str = ""
+
+    def __len__(self) -> int:
+        return len(self.architectures)
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of what was measured."""
+        return tuple(self.measurements)
+
+    @property
+    def seeds(self) -> int:
+        """Most repetitions of one architecture."""
+        return max(array.shape[2] for array in self.measurements.values())
+
+    def values(
+        self, metric: str, fidelity: int | None = None, seed: int | None = None
+    ) -> NDArray[np.float64]:
+        """Return (B,) values of a metric.
+
+        fidelity: epochs, None for the full training.
+        seed:     number of the repetition, None for the mean over those that were made.
+        NaN where nothing was measured. Raises DataError for a metric, fidelity or seed that the
+        table does not have.
+        """
+        if metric not in self.measurements:
+            raise DataError(
+                f"table {self.name!r} has no metric {metric!r}{did_you_mean(metric, self.metrics)}"
+            )
+        runs = self.measurements[metric][:, self.fidelity_index(fidelity)]
+        if seed is None:
+            made = np.isfinite(runs)
+            total = np.where(made, runs, 0).sum(1, dtype=np.float64)
+            with np.errstate(invalid="ignore"):
+                mean: NDArray[np.float64] = total / made.sum(1)
+            return mean
+        if not 0 <= seed < runs.shape[1]:
+            raise DataError(f"table {self.name!r} has seeds 0 to {runs.shape[1] - 1}, not {seed}")
+        return runs[:, seed].astype(np.float64)
+
+    def fidelity_index(self, fidelity: int | None) -> int:
+        """Return the position of a fidelity (None = the last); raise DataError if absent."""
+        if fidelity is None:
+            return len(self.fidelities) - 1
+        if fidelity not in self.fidelities:
+            known = ", ".join(map(str, self.fidelities))
+            raise DataError(
+                f"table {self.name!r} has no measurements at {fidelity} epochs; it has {known}"
+            )
+        return self.fidelities.index(fidelity)
+
+    def row(self, architecture: Any) -> int:
+        """Return the row of an architecture; raise ArchitectureError if it was not measured."""
+        code = self.space.population([architecture]).codes[0]
+        row = self._row_of_code.get(int(code))
+        if row is None:
+            key = self.space.population([architecture]).keys[0]
+            row = self._row_of_key.get(int(key))
+        if row is None:
+            raise ArchitectureError(
+                f"{self.space.format(architecture)} is not among the {len(self)} architectures "
+                f"of table {self.name!r}"
+            )
+        return row
+
+    def frame(self) -> pd.DataFrame:
+        """Return a tidy frame, one row per architecture, fidelity and seed that was measured."""
+        b, f, s = next(iter(self.measurements.values())).shape
+        columns: dict[str, Any] = {
+            "architecture": np.repeat([self.space.format(a) for a in self.architectures], f * s),
+            "epochs": np.tile(np.repeat(self.fidelities, s), b),
+            "seed": np.tile(np.arange(s), b * f),
+        }
+        columns |= {name: np.repeat(values, f * s) for name, values in self.attributes.items()}
+        columns |= {name: array.reshape(-1) for name, array in self.measurements.items()}
+        return pd.DataFrame(columns).dropna(subset=list(self.metrics), how="all", ignore_index=True)
+
+    @cached_property
+    def _row_of_code(self) -> dict[int, int]:
+        return {code: row for row, code in enumerate(self.architectures.codes.tolist())}
+
+    @cached_property
+    def _row_of_key(self) -> dict[int, int]:
+        return {key: row for row, key in enumerate(self.architectures.keys.tolist())}
+
+
+def save_table(table: BenchmarkTable, path: Path, hashes: list[str] | None = None) -> None:
+    """Write ``path`` (parquet) and its card beside it; each appears whole or not at all.
+
+    hashes: canonical hashes where the caller knows them already; computing them is slow.
+    """
+    columns: dict[str, Any] = {
+        "code": table.architectures.codes,
+        "architecture": [table.space.format(a) for a in table.architectures],
+        "hash": table.architectures.hashes if hashes is None else hashes,
+        **table.attributes,
+    }
+    for metric, array in table.measurements.items():
+        for f, epochs in enumerate(table.fidelities):
+            for seed in range(array.shape[2]):
+                if np.isfinite(array[:, f, seed]).any():
+                    columns[f"{metric}.e{epochs}.s{seed}"] = array[:, f, seed]
+    with replace_file(path) as temporary:
+        pq.write_table(pa.table(columns), temporary, compression="zstd", compression_level=19)
+        digest = sha256(temporary)
+        card = {
+            **table.card,
+            "format": FORMAT,
+            "name": table.name,
+            "architectures": len(table),
+            "space": table.space.describe(),
+            "fidelities": list(table.fidelities),
+            "metrics": list(table.metrics),
+            "seeds": table.seeds,
+            "sha256": digest,
+        }
+        write_text(path.with_suffix(".json"), json.dumps(card, indent=2) + "\n")
+
+
+def read_table_card(path: Path) -> dict[str, Any]:
+    """Read the card of a table; raise DataError where it is missing or not one of ours."""
+    try:
+        card = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        version, _ = card["format"], card["sha256"]
+    except FileNotFoundError:
+        raise DataError(f"{path.with_suffix('.json')}: the card of the table is missing") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path.with_suffix('.json')}: not the card of a table ({error})") from None
+    if version != FORMAT:
+        raise DataError(f"{path}: table format {version}, this version reads format {FORMAT}")
+    assert isinstance(card, dict)
+    return card
+
+
+def read_table(path: Path) -> BenchmarkTable:
+    """Read a table; raise DataError where it is missing, damaged or not what its card says."""
+    card = read_table_card(path)
+    if not path.exists():
+        raise DataError(f"{path}: the table is missing though its card is there")
+    digest = sha256(path)
+    if digest != card["sha256"]:
+        raise DataError(
+            f"{path}: sha256 is {digest[:12]}..., its card says {card['sha256'][:12]}...: "
+            f"the file is damaged or was changed; restore or rebuild it"
+        )
+    options = dict(card["space"])
+    space = get_space(options.pop("name"), **options)
+    names = [n for n in pq.read_schema(path).names if n not in ("architecture", "hash")]
+    arrays = {name: column.to_numpy() for name, column in _columns(path, names).items()}
+    fidelities = tuple(int(epochs) for epochs in card["fidelities"])
+    return BenchmarkTable(
+        name=card["name"],
+        space=space,
+        architectures=space.from_codes(arrays["code"]),
+        fidelities=fidelities,
+        measurements=_measurements(arrays, fidelities),
+        attributes={n: a for n, a in arrays.items() if n != "code" and not _MEASUREMENT.match(n)},
+        card=card,
+        digest=digest,
+    )
+
+
+def _columns(path: Path, names: list[str]) -> dict[str, pa.ChunkedArray]:
+    table = pq.read_table(path, columns=names)
+    return dict(zip(table.column_names, table.columns, strict=True))
+
+
+def _measurements(
+    arrays: Mapping[str, NDArray[Any]], fidelities: tuple[int, ...]
+) -> dict[str, NDArray[np.float32]]:
+    found: dict[str, dict[tuple[int, int], NDArray[Any]]] = {}
+    for name, values in arrays.items():
+        match = _MEASUREMENT.fullmatch(name)
+        if match:
+            place = fidelities.index(int(match["epochs"])), int(match["seed"])
+            found.setdefault(match["metric"], {})[place] = values
+    rows = len(arrays["code"])
+    measured = {}
+    for metric, runs in found.items():
+        cube = np.full((rows, len(fidelities), 1 + max(s for _, s in runs)), np.nan, np.float32)
+        for place, values in runs.items():
+            cube[:, place[0], place[1]] = values
+        measured[metric] = cube
+    return measured

@@ -1,0 +1,237 @@
+"""The typed model of a search file: read, overridden, checked, each complaint with its line."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from nasplatform.errors import ConfigError, InputError
+from nasplatform.plugins import explain
+
+M = TypeVar("M", bound=BaseModel)
+Key = str | int
+
+
+class Choice(BaseModel):
+    """A plug-in by its name; its own options stand beside the name."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What stands beside the name."""
+        return dict(self.model_extra or {})
+
+
+class TaskChoice(BaseModel):
+    """A data set by its name; its own options stand beside the name."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    dataset: str
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What stands beside the name."""
+        return dict(self.model_extra or {})
+
+
+class SearchOptions(BaseModel):
+    """What every sampler is told; the ``Options`` of a sampler inherit from this.
+
+    budget:  unique architectures that are evaluated in all.
+    initial: how many of them are drawn at random before the sampler has its say.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sampler: str = "predictor"
+    budget: int = Field(ge=1)
+    initial: int = Field(default=16, ge=1)
+
+
+class SearchConfig(BaseModel):
+    """A search file.
+
+    name:       of the run, and of its folder below ``runs/`` where none is given.
+    seed:       the source of everything random in the search and the stages.
+    space:      may be left out where the evaluator's table says which space it holds.
+    evaluator:  what measures an architecture.
+    predictor:  what learns from the measurements; needed by ``sampler: predictor``.
+    search:     the sampler, its budget and its options (see ``SearchOptions``).
+    task:       the data for the stages.
+    stages:     what the winner walks through, in order.
+    device:     where the stages train, ``cpu`` or ``cuda``.
+    storage:    Optuna storage URL; by default an SQLite file in the run folder.
+    provenance: versions and digests, written into the copy that a run folder keeps; never read.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
+    seed: int = Field(default=0, ge=0)
+    space: Choice | None = None
+    evaluator: Choice
+    predictor: Choice | None = None
+    search: dict[str, Any]
+    task: TaskChoice | None = None
+    stages: tuple[Choice, ...] = ()
+    device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
+    storage: str | None = None
+    provenance: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where values came from, so that a complaint can say it.
+
+    file:      the search file, as the user wrote its name.
+    lines:     path of each key -> its line, counted from 1.
+    overrides: path of each ``--set`` -> its text.
+    """
+
+    file: str
+    lines: Mapping[tuple[Key, ...], int] = field(default_factory=dict)
+    overrides: Mapping[tuple[Key, ...], str] = field(default_factory=dict)
+
+    def where(self, path: Sequence[Key]) -> str:
+        """Return ``file:line`` of a key or of the nearest key above it, or the override."""
+        for length in range(len(path), 0, -1):
+            head = tuple(path[:length])
+            if head in self.overrides:
+                return f"--set {self.overrides[head]}"
+            if head in self.lines:
+                return f"{self.file}:{self.lines[head]}"
+        return self.file
+
+    @contextmanager
+    def blame(self, *path: Key) -> Iterator[None]:
+        """Put the place of a key before whatever InputError the block raises."""
+        try:
+            yield
+        except InputError as error:
+            key = ".".join(str(part) for part in path)
+            raise ConfigError(f"{self.where(path)}: {key}: {error}") from error
+
+    def validate(self, model: type[M], values: Mapping[str, Any], *section: Key) -> M:
+        """Validate one section of the file; raise ConfigError with file, line and key."""
+        try:
+            return model.model_validate(dict(values))
+        except ValidationError as error:
+            path = (*section, *error.errors()[0]["loc"])
+            text = explain(error, model, ".".join(str(part) for part in section))
+            raise ConfigError(f"{self.where(path)}: {text}") from None
+
+
+def load_config(
+    file: Path | str, overrides: Mapping[str, Any] | None = None
+) -> tuple[SearchConfig, Source]:
+    """Read a search file.
+
+    overrides: dotted key -> value, e.g. ``{"search.budget": 20, "stages.0.epochs": 3}``.
+    Raises ConfigError with file, line and key for anything that cannot be right.
+    """
+    values, lines = _read(Path(file))
+    told = {}
+    for dotted, value in (overrides or {}).items():
+        path = _set(values, dotted, value)
+        told[path] = f"{dotted}={value}"
+    source = Source(str(file), lines, told)
+    return source.validate(SearchConfig, values), source
+
+
+def parse_overrides(texts: Sequence[str]) -> dict[str, Any]:
+    """Turn ``["search.budget=20"]`` into ``{"search.budget": 20}``; the values are YAML."""
+    found = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not (equals and key.strip()):
+            raise ConfigError(f"--set {text}: expected KEY=VALUE such as search.budget=20")
+        try:
+            found[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ConfigError(f"--set {text}: {value!r} is not a YAML value") from None
+    return found
+
+
+def _read(file: Path) -> tuple[dict[str, Any], dict[tuple[Key, ...], int]]:
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{file}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: cannot be read as a text file ({error})") from None
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        lines = dict(_lines(node, (), str(file))) if node else {}
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(_yaml_complaint(error, file)) from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{file}: expected keys and values such as 'name: my-search'")
+    return values, lines
+
+
+def _yaml_complaint(error: yaml.YAMLError, file: Path) -> str:
+    problem = getattr(error, "problem", None) or "not YAML"
+    mark = getattr(error, "problem_mark", None)
+    place = f"{file}:{mark.line + 1}" if mark else str(file)
+    column = f", column {mark.column + 1}" if mark else ""
+    return f"{place}: broken YAML{column}: {problem}"
+
+
+def _lines(
+    node: yaml.Node, path: tuple[Key, ...], file: str
+) -> Iterator[tuple[tuple[Key, ...], int]]:
+    """Walk a YAML tree: the path and line of each key; a key given twice is an error."""
+    children: list[tuple[Key, yaml.Node, yaml.Node]] = []
+    if isinstance(node, yaml.MappingNode):
+        children = [(str(key.value), key, value) for key, value in node.value]
+    elif isinstance(node, yaml.SequenceNode):
+        children = [(index, value, value) for index, value in enumerate(node.value)]
+    known: dict[Key, int] = {}
+    for key, place, value in children:
+        line = place.start_mark.line + 1
+        if key in known:
+            dotted = ".".join(str(part) for part in (*path, key))
+            raise ConfigError(f"{file}:{line}: {dotted}: stands in line {known[key]} already")
+        known[key] = line
+        yield (*path, key), line
+        yield from _lines(value, (*path, key), file)
+
+
+def _set(values: dict[str, Any], dotted: str, value: Any) -> tuple[Key, ...]:
+    """Set a dotted key in nested mappings and lists; return its path."""
+    path: list[Key] = []
+    inner: Any = values
+    *heads, last = dotted.split(".")
+    for part in heads:
+        key = _key(inner, part, dotted)
+        if isinstance(inner, dict):
+            if not isinstance(inner.get(key), (dict, list)):
+                inner[key] = {}
+        inner = inner[key]
+        path.append(key)
+    key = _key(inner, last, dotted)
+    inner[key] = value
+    return (*path, key)
+
+
+def _key(inner: Any, part: str, dotted: str) -> Key:
+    if isinstance(inner, dict):
+        return part
+    if not isinstance(inner, list):
+        raise ConfigError(f"--set {dotted}: {part!r} lies below a plain value")
+    if not part.isdigit() or int(part) >= len(inner):
+        raise ConfigError(
+            f"--set {dotted}: {part!r} is not an index of a list of {len(inner)}, counted from 0"
+        )
+    return int(part)

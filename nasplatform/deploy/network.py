@@ -1,0 +1,120 @@
+"""A network together with the description from which it can be built again.
+
+On disk a network is a folder of two files: ``structure.json`` says which architecture of which
+space it is and what stages have done to its layers; ``weights.safetensors`` holds every parameter
+and buffer. Nothing is pickled.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from nasplatform import plugins
+from nasplatform.errors import RunError
+from nasplatform.files import replace_folder
+from nasplatform.spaces import Space, get_space
+from nasplatform.training.checkpoint import detached_state
+from nasplatform.training.loop import seeded
+
+STRUCTURE, WEIGHTS = "structure.json", "weights.safetensors"
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Structure:
+    """How to build a network, as values that JSON can hold.
+
+    space:        what ``Space.describe`` returns: the name and the options.
+    architecture: its text form.
+    edits:        what stages did to the layers, in order; each a mapping with the key ``stage``,
+                  the name of the stage whose ``replay`` does it again.
+    """
+
+    space: Mapping[str, Any]
+    architecture: str
+    edits: tuple[Mapping[str, Any], ...] = ()
+
+    def build(self, seed: int = 0) -> nn.Module:
+        """Make the module with fresh weights that follow from the seed."""
+        space = get_space(**self.space)
+        with seeded(seed):
+            module = space.build(space.parse(self.architecture))
+            for edit in self.edits:
+                module = plugins.get("stages", edit["stage"]).replay(module, edit)
+        return module
+
+    def to_json(self) -> str:
+        """Return the text of ``structure.json``."""
+        base = {"space": dict(self.space), "architecture": self.architecture}
+        edits = [dict(edit) for edit in self.edits]
+        return json.dumps({"format": FORMAT, "base": base, "edits": edits}, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read ``to_json`` back; raise ValueError or KeyError for anything else."""
+        found = json.loads(text)
+        if found["format"] != FORMAT:
+            raise ValueError(f"format {found['format']!r}, this version reads {FORMAT}")
+        base = found["base"]
+        return cls(base["space"], base["architecture"], tuple(found["edits"]))
+
+
+@dataclass(frozen=True)
+class Network:
+    """A module on the CPU and its structure; the module computes (B, c, h, w) -> (B, K) logits."""
+
+    module: nn.Module
+    structure: Structure
+
+    @classmethod
+    def of(cls, space: Space[Any], architecture: Any, seed: int = 0) -> Self:
+        """Build an architecture of a space with fresh weights that follow from the seed."""
+        return cls.from_structure(
+            Structure(space.describe(), space.format(architecture)), seed=seed
+        )
+
+    @classmethod
+    def from_structure(cls, structure: Structure, seed: int = 0) -> Self:
+        """Build what a structure describes, with fresh weights that follow from the seed."""
+        return cls(structure.build(seed).eval(), structure)
+
+    def fresh(self, seed: int) -> Self:
+        """Return the same structure with new weights."""
+        return self.from_structure(self.structure, seed)
+
+    def copy(self) -> Self:
+        """Return a network with its own copy of the weights."""
+        return replace(self, module=copy.deepcopy(self.module))
+
+    def edited(self, module: nn.Module, edit: Mapping[str, Any]) -> Self:
+        """Return the network after an edit of its layers; ``edit`` has the key ``stage``."""
+        structure = replace(self.structure, edits=(*self.structure.edits, edit))
+        return replace(self, module=module, structure=structure)
+
+    def save(self, folder: Path) -> None:
+        """Write the folder; it appears whole or not at all."""
+        with replace_folder(folder) as temporary:
+            (temporary / STRUCTURE).write_text(self.structure.to_json(), encoding="utf-8")
+            save_file(detached_state(self.module.state_dict()), temporary / WEIGHTS)
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read a folder back, to equal outputs; raise RunError where it is missing or damaged."""
+        try:
+            text = (folder / STRUCTURE).read_text(encoding="utf-8")
+            weights = load_file(folder / WEIGHTS)
+            network = cls.from_structure(Structure.from_json(text))
+            network.module.load_state_dict(weights)
+        except (OSError, SafetensorError, KeyError, TypeError, RuntimeError, ValueError) as error:
+            words = " ".join(str(error).split())
+            raise RunError(f"{folder} holds no network that can be loaded: {words}") from None
+        return network

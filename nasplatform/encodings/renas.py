@@ -1,0 +1,30 @@
+"""The feature tensor of ReNAS (Xu et al., CVPR 2021, section 3.1)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nasplatform.spaces.graph import GraphBatch
+
+# Scales of the independent re-implementation AlbertiPot/nar; the authors' own are not published.
+FLOPS_SCALE = 1e7
+PARAMS_SCALE = 1e5
+
+
+def renas_tensor(graphs: GraphBatch) -> NDArray[np.float32]:
+    """Return (B, 1 + 2 C, N, N) float32: node types, then FLOPs and parameters of each cell.
+
+    Each vector over nodes runs along the columns and is masked by the adjacency matrix, so that
+    an edge carries the value of the node that it enters. Channel 0 holds the node types (index
+    in the vocabulary + 1), channels 1 + 2 c and 2 + 2 c the FLOPs / 1e7 and the parameters / 1e5
+    of cell c. Padding stands at the last row and column but one, as in the paper. For
+    NAS-Bench-101's own skeleton of nine cells this is the paper's 19 x 7 x 7.
+    """
+    n_channels = 1 + 2 * graphs.n_cells
+    values = np.empty((len(graphs), n_channels, graphs.n_nodes), np.float32)
+    values[:, 0] = graphs.ops + 1
+    values[:, 1::2] = graphs.flops / FLOPS_SCALE
+    values[:, 2::2] = graphs.params / PARAMS_SCALE
+    mask = graphs.adjacency[:, None].astype(np.float32)
+    return values[:, :, None, :] * mask

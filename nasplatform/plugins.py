@@ -1,0 +1,117 @@
+"""Plug-ins by entry point: the built-ins are registered exactly as a third party's are."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from nasplatform.errors import ConfigError, PluginError, did_you_mean
+
+KINDS = ("spaces", "encodings", "predictors", "evaluators", "stages", "datasets", "samplers")
+
+
+@dataclass(frozen=True)
+class PluginInfo:
+    """One registered plug-in: its kind, name, the distribution it comes from, and what broke."""
+
+    kind: str
+    name: str
+    origin: str
+    version: str
+    error: str | None = None
+
+
+def get(kind: str, name: str) -> Any:
+    """Load a plug-in; raise PluginError where it is unknown, clashes or does not import."""
+    known = _entries(kind)
+    if name not in known:
+        raise PluginError(f"unknown {kind.rstrip('s')} {name!r}{did_you_mean(name, known)}")
+    return _load(kind, known[name])
+
+
+def names(kind: str) -> list[str]:
+    """Return the names registered for a kind, sorted."""
+    return sorted(_entries(kind))
+
+
+def working(kind: str) -> dict[str, Any]:
+    """Load every plug-in of a kind; a broken one is reported as a warning and skipped."""
+    loaded = {}
+    for name, entry in sorted(_entries(kind).items()):
+        try:
+            loaded[name] = _load(kind, entry)
+        except PluginError as error:
+            warnings.warn(str(error), stacklevel=2)
+    return loaded
+
+
+def describe() -> list[PluginInfo]:
+    """Describe every plug-in of every kind, broken ones with what broke."""
+    found = []
+    for kind in KINDS:
+        for name, entry in sorted(_entries(kind).items()):
+            origin = entry.dist.name if entry.dist else "unknown"
+            version = entry.dist.version if entry.dist else "unknown"
+            try:
+                _load(kind, entry)
+                error = None
+            except PluginError as broken:
+                error = str(broken)
+            found.append(PluginInfo(kind, name, origin, version, error))
+    return found
+
+
+def make_options(model: type[BaseModel], values: dict[str, Any], where: str) -> BaseModel:
+    """Validate the options of a plug-in; raise ConfigError that names ``where`` and the key."""
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise ConfigError(explain(error, model, where)) from None
+
+
+def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
+    """Turn the first finding of pydantic into one line that names the key and what would be right."""
+    finding = error.errors()[0]
+    path = ".".join(str(part) for part in (where, *finding["loc"]) if str(part))
+    if finding["type"] == "extra_forbidden":
+        key = str(finding["loc"][-1])
+        return f"{path}: unknown key {key!r}{did_you_mean(key, _fields(model, finding['loc'][:-1]))}"
+    if finding["type"] == "missing":
+        return f"{path}: this key is required"
+    return f"{path}: {finding['msg']}, got {finding['input']!r}"
+
+
+def _fields(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    for part in path:
+        annotation = model.model_fields[str(part)].annotation if part in model.model_fields else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        model = annotation
+    return list(model.model_fields)
+
+
+@cache
+def _entries(kind: str) -> dict[str, EntryPoint]:
+    if kind not in KINDS:
+        raise PluginError(f"unknown kind of plug-in {kind!r}{did_you_mean(kind, KINDS)}")
+    found = list(entry_points(group=f"nasplatform.{kind}"))
+    unique = {(entry.name, entry.value): entry for entry in found}.values()
+    twice = [name for name, count in Counter(e.name for e in unique).items() if count > 1]
+    if twice:
+        makers = ", ".join(e.value for e in unique if e.name == twice[0])
+        raise PluginError(f"two {kind} are called {twice[0]!r}: {makers}; uninstall one of them")
+    return {entry.name: entry for entry in unique}
+
+
+@cache
+def _load(kind: str, entry: EntryPoint) -> Any:
+    try:
+        return entry.load()
+    except Exception as error:  # whatever a third party's module raises on import
+        raise PluginError(f"{kind.rstrip('s')} {entry.name!r} ({entry.value}) is broken: {error}") from error

@@ -1,0 +1,214 @@
+"""The contract of a performance predictor, and how every one is stored."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import BaseModel, ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from nasplatform.errors import PredictorError
+from nasplatform.files import replace_folder
+from nasplatform.spaces.graph import GraphBatch, Operation
+
+FORMAT = 1
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a predictor says of B architectures, in the unit of the scores it was fitted on.
+
+    mean: (B,) float64, higher is better.
+    std:  (B,) float64, standard deviation of a new measurement around ``mean``.
+    """
+
+    mean: NDArray[np.float64]
+    std: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.mean)
+
+
+class Predictor(ABC):
+    """Learns to score architectures from a few that were measured.
+
+    Life cycle: made with its options and a seed; ``fit`` once or again (each fit starts afresh);
+    ``predict`` any number of times; ``save`` into a folder, from which ``load`` makes an equal
+    predictor. A subclass writes ``_fit``, ``_predict``, ``_state`` and ``_restore``; checks and
+    files are done here. Everything random comes from ``seed``.
+    """
+
+    name: ClassVar[str]
+    Options: ClassVar[type[BaseModel]]
+    min_labels: ClassVar[int] = 2
+
+    def __init__(self, options: Any = None, seed: int = 0) -> None:
+        """Take the options (an instance of ``Options``, None for the defaults) and a seed."""
+        self.options = self.Options() if options is None else options
+        self.seed = seed
+        self._like: GraphBatch | None = None  # an empty batch: what kind of graphs we know
+        self.n_labels = 0
+
+    def fit(
+        self,
+        graphs: GraphBatch,
+        scores: ArrayLike,
+        unlabelled: GraphBatch | None = None,
+        progress: Progress | None = None,
+    ) -> Self:
+        """Learn from measured architectures.
+
+        graphs:     B labelled architectures.
+        scores:     (B,) measured scores, higher is better.
+        unlabelled: further architectures without scores, for methods that use them.
+        progress:   called with (steps done, steps in all) from time to time.
+        Raises PredictorError for too few, constant or non-finite scores.
+        """
+        labels = np.asarray(scores, dtype=np.float64)
+        self._check_labels(graphs, labels)
+        if unlabelled is not None:
+            graphs.require_same_kind(unlabelled)
+        self._fit(graphs, labels, unlabelled, progress or (lambda done, total: None))
+        self._like = graphs[:0]
+        self.n_labels = len(labels)
+        return self
+
+    def predict(self, graphs: GraphBatch) -> Prediction:
+        """Score B architectures. Raises PredictorError before ``fit`` or for another space."""
+        if self._like is None:
+            raise PredictorError(f"predictor {self.name!r} was not fitted yet: call fit first")
+        self._like.require_same_kind(graphs)
+        if not len(graphs):
+            return Prediction(np.empty(0), np.empty(0))
+        return self._predict(graphs)
+
+    def save(self, folder: Path | str) -> None:
+        """Write ``card.json`` and ``state.safetensors``; the folder appears whole or not at all."""
+        if self._like is None:
+            raise PredictorError(f"predictor {self.name!r} was not fitted yet: nothing to save")
+        with replace_folder(Path(folder)) as new:
+            save_file(dict(self._state()), new / "state.safetensors")
+            (new / "card.json").write_text(json.dumps(self.card(), indent=2) + "\n")
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Self:
+        """Read what ``save`` wrote. Raises PredictorError for a damaged or newer folder."""
+        card = read_card(folder)
+        if card["predictor"] != cls.name:
+            raise PredictorError(
+                f"{folder}: holds predictor {card['predictor']!r}, not {cls.name!r}"
+            )
+        try:
+            predictor = cls(cls.Options.model_validate(card["options"]), seed=card["seed"])
+            state = load_file(Path(folder) / "state.safetensors")
+            predictor._like = _empty_batch(card["graphs"])
+            predictor.n_labels = card["n_labels"]
+            predictor._restore(state)
+        except (OSError, SafetensorError, ValidationError, KeyError, TypeError) as error:
+            raise PredictorError(f"{folder}: damaged predictor: {error}") from error
+        return predictor
+
+    def card(self) -> dict[str, Any]:
+        """Return what stands on the card: method, options, seed, graphs it knows, versions."""
+        assert self._like is not None
+        return {
+            "format": FORMAT,
+            "predictor": self.name,
+            "options": self.options.model_dump(mode="json"),
+            "seed": self.seed,
+            "n_labels": self.n_labels,
+            "graphs": _describe_batch(self._like),
+            "versions": {p: metadata.version(p) for p in ("nasplatform", "torch", "scikit-learn")},
+        }
+
+    def _check_labels(self, graphs: GraphBatch, labels: NDArray[np.float64]) -> None:
+        if labels.shape != (len(graphs),):
+            raise PredictorError(
+                f"scores have shape {labels.shape}, expected ({len(graphs)},), one per graph"
+            )
+        if len(labels) < self.min_labels:
+            raise PredictorError(
+                f"predictor {self.name!r} needs at least {self.min_labels} labels, "
+                f"{len(labels)} given"
+            )
+        bad = np.flatnonzero(~np.isfinite(labels))
+        if len(bad):
+            raise PredictorError(f"scores[{bad[0]}] is {labels[bad[0]]}: scores must be finite")
+        if np.ptp(labels) == 0:
+            raise PredictorError(
+                f"all {len(labels)} scores are {labels[0]}: nothing can be learnt from them"
+            )
+
+    @abstractmethod
+    def _fit(
+        self,
+        graphs: GraphBatch,
+        scores: NDArray[np.float64],
+        unlabelled: GraphBatch | None,
+        progress: Progress,
+    ) -> None: ...
+
+    @abstractmethod
+    def _predict(self, graphs: GraphBatch) -> Prediction: ...
+
+    @abstractmethod
+    def _state(self) -> Mapping[str, NDArray[Any]]:
+        """Return all fitted values as arrays."""
+
+    @abstractmethod
+    def _restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Take back what ``_state`` returned."""
+
+
+def read_card(folder: Path | str) -> dict[str, Any]:
+    """Read ``card.json`` of a saved predictor; raise PredictorError where there is none."""
+    path = Path(folder) / "card.json"
+    try:
+        card = json.loads(path.read_text())
+        version, _ = card["format"], card["predictor"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise PredictorError(f"{folder}: no predictor stands here ({error})") from error
+    if version != FORMAT:
+        raise PredictorError(
+            f"{path}: format {version}, this version of nasplatform reads format {FORMAT}"
+        )
+    assert isinstance(card, dict)
+    return card
+
+
+def _describe_batch(like: GraphBatch) -> dict[str, Any]:
+    width = 0 if like.attributes is None else like.attributes.shape[2]
+    return {
+        "space": like.space,
+        "vocabulary": [asdict(operation) for operation in like.vocabulary],
+        "stages": list(like.stages),
+        "n_nodes": like.n_nodes,
+        "attributes": width,
+    }
+
+
+def _empty_batch(description: Mapping[str, Any]) -> GraphBatch:
+    n, c, width = description["n_nodes"], len(description["stages"]), description["attributes"]
+    return GraphBatch(
+        space=description["space"],
+        vocabulary=tuple(Operation(**operation) for operation in description["vocabulary"]),
+        stages=tuple(description["stages"]),
+        adjacency=np.empty((0, n, n), np.uint8),
+        ops=np.empty((0, n), np.int8),
+        channels=np.empty((0, c, n), np.int32),
+        flops=np.empty((0, c, n), np.int64),
+        params=np.empty((0, c, n), np.int64),
+        total_flops=np.empty(0, np.int64),
+        total_params=np.empty(0, np.int64),
+        attributes=np.empty((0, n, width), np.float32) if width else None,
+    )

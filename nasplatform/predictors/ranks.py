@@ -1,0 +1,61 @@
+"""Labels as normal scores of their ranks, and the way back to the unit of the labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm, rankdata
+
+from nasplatform.predictors.base import Prediction
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class RankMap:
+    """A monotone map between labels and normal scores, learnt from the labels alone.
+
+    knots:  (K,) distinct normal scores, ascending.
+    labels: (K,) the labels at the knots, ascending.
+    """
+
+    knots: Floats
+    labels: Floats
+
+    @classmethod
+    def of(cls, labels: Floats) -> RankMap:
+        """Learn from (n,) labels, of which at least two are distinct."""
+        knots, first = np.unique(normal_scores(labels), return_index=True)
+        return cls(knots, labels[first])
+
+    def label(self, score: Floats) -> Floats:
+        """Map normal scores to labels; strictly monotone also beyond the best and the worst."""
+        inner = np.interp(score, self.knots, self.labels)
+        slope = np.ptp(self.labels) / np.ptp(self.knots)
+        below = np.minimum(score - self.knots[0], 0) * slope
+        above = np.maximum(score - self.knots[-1], 0) * slope
+        return inner + below + above
+
+    def prediction(self, mean: Floats, std: Floats) -> Prediction:
+        """Map a normal distribution of scores (B,) to mean and standard deviation of labels."""
+        half_width = (self.label(mean + std) - self.label(mean - std)) / 2
+        return Prediction(self.label(mean), half_width)
+
+    def state(self) -> dict[str, Floats]:
+        """Return the map as arrays."""
+        return {"rank_knots": self.knots, "rank_labels": self.labels}
+
+    @classmethod
+    def restore(cls, state: Mapping[str, NDArray[Any]]) -> RankMap:
+        """Take back what ``state`` returned."""
+        return cls(state["rank_knots"], state["rank_labels"])
+
+
+def normal_scores(labels: Floats) -> Floats:
+    """Return (n,) the normal quantiles of the ranks, (rank - 1/2) / n; ties share a rank."""
+    scores: Floats = norm.ppf((rankdata(labels) - 0.5) / len(labels))
+    return scores

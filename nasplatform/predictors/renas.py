@@ -1,0 +1,202 @@
+"""ReNAS (Xu et al., CVPR 2021): a small convolutional network trained to rank feature tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from nasplatform.encodings.renas import renas_tensor
+from nasplatform.predictors.base import Prediction, Predictor, Progress
+from nasplatform.predictors.losses import PairLoss, pairwise_ranking_loss
+from nasplatform.predictors.ranks import Floats, RankMap, normal_scores
+from nasplatform.spaces.graph import GraphBatch
+
+_CHUNK = 4096  # architectures scored at once: bounds the memory of the tensors
+
+
+class ReNASOptions(BaseModel):
+    """Defaults are those of the authors' demo (renas.py of huawei-noah/Efficient-Computing)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: int = Field(200, ge=1, description="passes over the labels")
+    learning_rate: float = Field(1e-3, gt=0, description="of Adam, without weight decay")
+    batch_size: int = Field(1024, ge=2, description="architectures whose pairs are compared")
+    loss: PairLoss = Field("logistic", description="phi of the pairwise ranking loss")
+
+
+class ReNASNetwork(nn.Sequential):
+    """conv3x3 to 2 channels' number, conv3x3 to 128, then 120, 84 and 1 linear units.
+
+    Shapes: (B, channels, N, N) -> (B, 1). For the paper's 19 channels the first convolution has
+    38; both are followed by batch normalisation and ReLU; there is no pooling and no dropout.
+    """
+
+    def __init__(self, channels: int, nodes: int) -> None:
+        super().__init__(
+            nn.Conv2d(channels, 2 * channels, 3, padding=1, bias=False),
+            nn.BatchNorm2d(2 * channels),
+            nn.ReLU(),
+            nn.Conv2d(2 * channels, 128, 3, padding=1, bias=False),
+            nn.BatchNorm2d(128),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(128 * nodes * nodes, 120),
+            nn.ReLU(),
+            nn.Linear(120, 84),
+            nn.ReLU(),
+            nn.Linear(84, 1),
+        )
+
+
+class ReNAS(Predictor):
+    """Ranks by a pairwise loss on standardised feature tensors.
+
+    Standardisation (per element, over the labelled architectures alone), network and training
+    follow the authors' demo. The network's score has no unit; it is mapped to the labels through
+    their ranks, with a spread measured by two-fold cross-fitting: that part is ours.
+    """
+
+    name: ClassVar[str] = "renas"
+    Options: ClassVar[type[ReNASOptions]] = ReNASOptions
+    options: ReNASOptions
+    min_labels: ClassVar[int] = 4
+
+    def _fit(
+        self,
+        graphs: GraphBatch,
+        scores: Floats,
+        unlabelled: GraphBatch | None,
+        progress: Progress,
+    ) -> None:
+        targets = normal_scores(scores)
+        rng = np.random.default_rng(self.seed)
+        halves = np.array_split(rng.permutation(len(scores)), 2)
+        steps = 3 * self.options.epochs
+        held_out = np.empty(len(scores))
+        for turn, (left, right) in enumerate([halves, halves[::-1]]):
+            if np.ptp(targets[left]) > 0:
+                ranker = _Ranker.train(
+                    graphs[left], targets[left], self.options, self.seed, progress,
+                    (turn * self.options.epochs, steps),
+                )
+                held_out[right] = ranker.score(graphs[right])
+            else:
+                held_out[right] = 0.0
+        self._ranker = _Ranker.train(
+            graphs, targets, self.options, self.seed, progress, (2 * self.options.epochs, steps)
+        )
+        self._slope, self._spread = _calibrate(held_out, targets)
+        self._ranks = RankMap.of(scores)
+
+    def _predict(self, graphs: GraphBatch) -> Prediction:
+        mean = self._slope * self._ranker.score(graphs)
+        return self._ranks.prediction(mean, np.full(len(mean), self._spread))
+
+    def _state(self) -> Mapping[str, NDArray[Any]]:
+        calibration = np.array([self._slope, self._spread])
+        return self._ranker.state() | self._ranks.state() | {"calibration": calibration}
+
+    def _restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        self._ranker = _Ranker.restore(state)
+        self._ranks = RankMap.restore(state)
+        self._slope, self._spread = (float(value) for value in state["calibration"])
+
+
+class _Ranker:
+    """A trained network with the standardisation of its input and output."""
+
+    def __init__(self, network: ReNASNetwork, arrays: Mapping[str, NDArray[Any]]) -> None:
+        self.network = network.eval()
+        self.arrays = dict(arrays)
+
+    @classmethod
+    def train(
+        cls,
+        graphs: GraphBatch,
+        targets: Floats,
+        options: ReNASOptions,
+        seed: int,
+        progress: Progress,
+        at: tuple[int, int],
+    ) -> _Ranker:
+        tensors = renas_tensor(graphs)
+        centre, scale = tensors.mean(0), tensors.std(0)
+        scale[scale == 0] = 1
+        inputs = torch.from_numpy((tensors - centre) / scale)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = ReNASNetwork(inputs.shape[1], inputs.shape[2])
+            _descend(network, inputs, torch.from_numpy(targets).float(), options, progress, at)
+        ranker = cls(network, {"centre": centre, "scale": scale, "output": np.array([0.0, 1.0])})
+        raw = ranker.score(graphs)
+        ranker.arrays["output"] = np.array([raw.mean(), max(float(raw.std()), 1e-12)])
+        return ranker
+
+    def score(self, graphs: GraphBatch) -> Floats:
+        """Return (B,) scores, of zero mean and unit deviation over the labelled ones."""
+        mean, deviation = self.arrays["output"]
+        raw = [self._raw(graphs[i : i + _CHUNK]) for i in range(0, len(graphs), _CHUNK)]
+        standardised: Floats = (np.concatenate(raw).astype(np.float64) - mean) / deviation
+        return standardised
+
+    def _raw(self, graphs: GraphBatch) -> NDArray[np.float32]:
+        inputs = (renas_tensor(graphs) - self.arrays["centre"]) / self.arrays["scale"]
+        with torch.inference_mode():
+            scores: NDArray[np.float32] = self.network(torch.from_numpy(inputs)).squeeze(1).numpy()
+        return scores
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        weights = {f"network.{k}": v.numpy() for k, v in self.network.state_dict().items()}
+        return weights | self.arrays
+
+    @classmethod
+    def restore(cls, state: Mapping[str, NDArray[Any]]) -> _Ranker:
+        network = ReNASNetwork(*state["centre"].shape[:2])
+        prefix = "network."
+        weights = {
+            name.removeprefix(prefix): torch.from_numpy(array)
+            for name, array in state.items()
+            if name.startswith(prefix)
+        }
+        network.load_state_dict(weights)
+        return cls(network, {name: state[name] for name in ("centre", "scale", "output")})
+
+
+def _descend(
+    network: ReNASNetwork,
+    inputs: Tensor,
+    targets: Tensor,
+    options: ReNASOptions,
+    progress: Progress,
+    at: tuple[int, int],
+) -> None:
+    optimiser = torch.optim.Adam(network.parameters(), lr=options.learning_rate)
+    network.train()
+    for epoch in range(options.epochs):
+        for batch in _batches(targets, options.batch_size):
+            optimiser.zero_grad()
+            scores = network(inputs[batch]).squeeze(1)
+            pairwise_ranking_loss(scores, targets[batch], options.loss).backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+        progress(at[0] + epoch + 1, at[1])
+
+
+def _batches(targets: Tensor, size: int) -> Iterator[Tensor]:
+    """Yield shuffled batches; one without two distinct targets has nothing to rank."""
+    for batch in torch.randperm(len(targets)).split(size):
+        if len(targets[batch].unique()) > 1:
+            yield batch
+
+
+def _calibrate(held_out: Floats, targets: Floats) -> tuple[float, float]:
+    """Return slope and residual deviation of the normal scores on held-out network scores."""
+    slope = float(held_out @ targets / max(float(held_out @ held_out), 1e-12))
+    slope = max(slope, 0.05)  # the order that the network gives is kept, however weak
+    return slope, float(np.sqrt(np.mean((targets - slope * held_out) ** 2)))

@@ -1,0 +1,38 @@
+"""Random search without repetition: the baseline that a predictor has to beat."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Self
+
+from nasplatform.config import SearchOptions
+from nasplatform.search.base import (
+    ArchitectureSampler,
+    History,
+    Proposal,
+    Setting,
+    draw_unseen,
+)
+from nasplatform.spaces.base import A, Population, Space
+
+
+class RandomSampler(ArchitectureSampler[A]):
+    """Proposes architectures uniformly among those not seen yet."""
+
+    name: ClassVar[str] = "random"
+    Options: ClassVar[type[SearchOptions]] = SearchOptions
+
+    def __init__(
+        self, space: Space[A], *, seed: int = 0, candidates: Population[A] | None = None
+    ) -> None:
+        """Take the space, a seed, and the only architectures that may be proposed (or None)."""
+        super().__init__(space, seed=seed, candidates=candidates)
+
+    @classmethod
+    def from_options(cls, options: Any, setting: Setting[A]) -> Self:
+        """Make the sampler that a search file describes."""
+        return cls(setting.space, seed=setting.seed, candidates=setting.candidates)
+
+    def propose(self, number: int, history: History[A]) -> Proposal[A]:
+        """Draw the architecture of trial ``number``."""
+        drawn = draw_unseen(self.space, self.candidates, history.seen, self.rng(number))
+        return Proposal(drawn, "random")

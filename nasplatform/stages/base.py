@@ -1,0 +1,64 @@
+"""The contract of a stage: network in, better network out, both measured."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import BaseModel
+
+from nasplatform.deploy.network import Network
+from nasplatform.training.task import Task
+
+
+@dataclass(frozen=True)
+class StageContext:
+    """What a stage may use beside the network and the task.
+
+    folder:   its own folder for checkpoints; what lies there after a kill is resumed from.
+    seed:     the source of everything random in the stage.
+    device:   ``cpu`` or ``cuda``.
+    progress: called with (steps done, steps in all, a few words) from time to time.
+    """
+
+    folder: Path
+    seed: int = 0
+    device: str = "cpu"
+    progress: Callable[[int, int, str], None] = lambda done, total, words: None
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """What a stage leaves behind.
+
+    network:   the network after the stage.
+    metrics:   numbers of the stage itself (epochs, losses); size and speed are measured outside.
+    artifacts: files that it wrote, by name.
+    """
+
+    network: Network
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    artifacts: Mapping[str, Path] = field(default_factory=dict)
+
+
+class Stage(ABC):
+    """One step on the way from the winner of a search to a deployed network.
+
+    Life cycle: made with its options; ``apply`` is called once; it never changes the network
+    that it is given. The pipeline measures accuracy, parameters, MACs, bytes on disk and latency
+    before and after, and saves the result before the next stage starts.
+    """
+
+    name: ClassVar[str]
+    Options: ClassVar[type[BaseModel]]
+
+    def __init__(self, options: Any = None) -> None:
+        """Take the options, an instance of ``Options`` (None for the defaults)."""
+        self.options = self.Options() if options is None else options
+
+    @abstractmethod
+    def apply(self, network: Network, task: Task, context: StageContext) -> StageResult:
+        """Return the network after the stage; raise StageError where it would change nothing."""

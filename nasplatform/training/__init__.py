@@ -1,0 +1,1 @@
+"""Data sets, and the one training loop used by evaluators and stages alike."""

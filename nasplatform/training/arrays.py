@@ -1,0 +1,131 @@
+"""From raw images to a task: exact statistics, standardisation, splitting; numpy only.
+
+Whole-number images (uint8 and sums of them) are added up as integers, so that their statistics,
+and with them the data, are equal bit for bit on every machine.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nasplatform.errors import DataError
+from nasplatform.training.task import Images, Labels, Task, make_task
+
+Raw = NDArray[Any]
+Statistics = tuple[NDArray[np.float64], NDArray[np.float64]]
+CHUNK = 2048
+
+
+def generator(seed: int) -> np.random.Generator:
+    """Return the random generator of a data set; its stream is the same on every machine."""
+    return np.random.Generator(np.random.PCG64(seed))
+
+
+def standardised_task(
+    name: str,
+    splits: list[tuple[Raw, Labels]],
+    where: str,
+    unlabelled: Raw | None = None,
+    unit: float = 1.0,
+) -> Task:
+    """Standardise raw splits by the statistics of the first and make a task of them.
+
+    splits: train, valid and test, each (raw images (n, c, h, w), labels (n,) in 0..K-1).
+    unit:   what one raw image unit is in the arrays given, e.g. 16 where 16 pixels were added.
+    Raises DataError, beginning with ``where``, for a constant channel or labels that do not fit.
+    """
+    classes = check_labels([labels for _, labels in splits], where)
+    scale = channel_statistics(splits[0][0])
+    constant = np.flatnonzero(scale[1] == 0)
+    if len(constant):
+        raise DataError(f"{where}: channel {constant[0]} is the same in every training pixel")
+    made = [(standardise(x, scale), np.ascontiguousarray(y, dtype=np.int64)) for x, y in splits]
+    more = None if unlabelled is None or not len(unlabelled) else standardise(unlabelled, scale)
+    return make_task(name, made, classes, (scale[0] / unit, scale[1] / unit), more)
+
+
+def channel_statistics(images: Raw) -> Statistics:
+    """Return mean and standard deviation (population) of each channel; images (n, c, h, w).
+
+    Exact for whole numbers, two-pass float64 for anything else; both have shape (c,).
+    """
+    count = images.size // images.shape[1]
+    if np.issubdtype(images.dtype, np.integer):
+        total = _sums(part.astype(np.int64) for part in _chunks(images))
+        squares = _sums(part.astype(np.int64) ** 2 for part in _chunks(images))
+        pairs = [(int(s), int(q)) for s, q in zip(total, squares, strict=True)]
+        mean = np.array([s / count for s, _ in pairs])
+        std = np.array([math.sqrt((count * q - s * s) / count**2) for s, q in pairs])
+        return mean, std
+    mean = _sums(part.astype(np.float64) for part in _chunks(images)) / count
+    centre = mean[:, None, None]
+    return mean, np.sqrt(_sums((part - centre) ** 2 for part in _chunks(images)) / count)
+
+
+def standardise(images: Raw, scale: Statistics) -> Images:
+    """Return ``(images - mean) / std`` per channel in float32; images (n, c, h, w)."""
+    mean, std = (values[:, None, None] for values in scale)
+    result = np.empty(images.shape, dtype=np.float32)
+    for start in range(0, len(images), CHUNK):
+        result[start : start + CHUNK] = (images[start : start + CHUNK] - mean) / std
+    return result
+
+
+def block_sums(images: NDArray[np.uint8], side: int) -> NDArray[np.int32]:
+    """Add up blocks of side x side pixels: (n, h, w) -> (n, h / side, w / side)."""
+    n, height, width = images.shape
+    blocks = images.reshape(n, height // side, side, width // side, side)
+    return np.asarray(blocks.sum(axis=(2, 4), dtype=np.int32))
+
+
+def split_off(
+    order: NDArray[np.int64], fractions: tuple[float, float], where: str
+) -> list[NDArray[np.int64]]:
+    """Cut a random order of n examples into train, valid and test indices.
+
+    fractions: shares of valid and test; raises DataError where a part would be empty.
+    """
+    n_valid, n_test = (round(len(order) * share) for share in fractions)
+    parts = np.split(order, [len(order) - n_valid - n_test, len(order) - n_test])
+    for part, share, name in zip(parts, (1.0, *fractions), ("train", "valid", "test"), strict=True):
+        if share and not len(part):
+            raise DataError(f"{where}: {len(order)} examples leave none for the {name} split")
+    return parts
+
+
+def check_labels(labels: list[Labels], where: str) -> int:
+    """Return the number of classes K.
+
+    labels: those of train, valid and test, each (n,).
+    Raises DataError unless each of 0..K-1 occurs in the training split and nothing else anywhere.
+    """
+    found = np.unique(labels[0])
+    classes = len(found)
+    if classes < 2:
+        raise DataError(f"{where}: the training split has {classes} class(es), at least 2 needed")
+    if not np.array_equal(found, np.arange(classes)):
+        raise DataError(
+            f"{where}: training labels must be 0..K-1 with none missing, "
+            f"found {classes} different ones from {found[0]} to {found[-1]}"
+        )
+    for name, values in zip(("valid", "test"), labels[1:], strict=True):
+        strange = values[(values < 0) | (values >= classes)]
+        if len(strange):
+            raise DataError(
+                f"{where}: label {strange[0]} of the {name} split is not among the training "
+                f"labels 0..{classes - 1}"
+            )
+    return classes
+
+
+def _chunks(images: Raw) -> Iterator[Raw]:
+    return (images[start : start + CHUNK] for start in range(0, len(images), CHUNK))
+
+
+def _sums(parts: Iterator[Raw]) -> NDArray[Any]:
+    return np.asarray(np.sum([part.sum(axis=(0, 2, 3)) for part in parts], axis=0))

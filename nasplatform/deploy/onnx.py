@@ -74,5 +74,5 @@ def _extra(name: str) -> Any:
         return import_module(name)
     except ImportError:
         raise MissingExtraError(
-            f"export to ONNX needs {name}, which is not installed: pip install 'nasplatform[deploy]'"
+            f"export to ONNX needs {name}: pip install 'nasplatform[deploy]'"
         ) from None

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import BaseModel
+from torch import nn
 
 from nasplatform.deploy.network import Network
+from nasplatform.errors import StageError
 from nasplatform.training.task import Task
 
 
@@ -28,6 +30,11 @@ class StageContext:
     seed: int = 0
     device: str = "cpu"
     progress: Callable[[int, int, str], None] = lambda done, total, words: None
+
+    @property
+    def checkpoint(self) -> Path:
+        """The file from which a killed training of this stage goes on."""
+        return self.folder / "checkpoint.safetensors"
 
 
 @dataclass(frozen=True)
@@ -50,6 +57,9 @@ class Stage(ABC):
     Life cycle: made with its options; ``apply`` is called once; it never changes the network
     that it is given. The pipeline measures accuracy, parameters, MACs, bytes on disk and latency
     before and after, and saves the result before the next stage starts.
+
+    A stage that changes layers describes the change as one JSON-able edit, hands it on with
+    ``network.edited(module, {"stage": name, ...})``, and does it again in ``replay``.
     """
 
     name: ClassVar[str]
@@ -62,3 +72,8 @@ class Stage(ABC):
     @abstractmethod
     def apply(self, network: Network, task: Task, context: StageContext) -> StageResult:
         """Return the network after the stage; raise StageError where it would change nothing."""
+
+    @classmethod
+    def replay(cls, module: nn.Module, edit: Mapping[str, Any]) -> nn.Module:
+        """Do an edit again on a module that is as it was before; the weights are loaded later."""
+        raise StageError(f"stage {cls.name!r} makes no edits, yet was asked to replay {dict(edit)}")

@@ -95,8 +95,8 @@ def train(
     step = _Steps(module, task, recipe, optimizer, device, loss or _cross_entropy, on_step)
     for number in range(len(epochs) + 1, recipe.epochs + 1):
         start = time.perf_counter()
-        with seeded(_derive(seed, number), device):
-            mean_loss = step.epoch(number, _derive(seed, number, 1), progress, epochs)
+        with seeded(derive_seed(seed, number), device):
+            mean_loss = step.epoch(number, derive_seed(seed, number, 1), progress, epochs)
         accuracy = evaluate(module, task.valid, device)
         epochs.append(Epoch(number, mean_loss, accuracy))
         seconds += time.perf_counter() - start
@@ -194,7 +194,7 @@ def _words(number: int, epochs: int, before: list[Epoch]) -> str:
     return f"epoch {number}/{epochs}{so_far}"
 
 
-def _derive(*numbers: int) -> int:
+def derive_seed(*numbers: int) -> int:
     """Mix numbers into one seed below 2**63."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
 

@@ -1,0 +1,61 @@
+"""The command line: ``nasplatform COMMAND``.
+
+Exit codes: 0 done, 1 something failed, 2 bad input, 130 interrupted. With ``--json`` a command
+prints one JSON document to stdout and nothing else there; words for people go to stderr.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from nasplatform.cli import data, predictors, results, run
+from nasplatform.cli import plugins as plugins_command
+from nasplatform.errors import InputError, NasplatformError
+
+app = typer.Typer(
+    name="nasplatform",
+    help="Neural architecture search from few trained networks.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("run")(run.run)
+app.command("predict")(predictors.predict)
+app.add_typer(predictors.app, name="predictors")
+app.add_typer(results.app, name="results")
+app.add_typer(data.app, name="data")
+app.command("plugins")(plugins_command.plugins)
+
+
+@app.callback(invoke_without_command=True)
+def _root(context: typer.Context, version: bool = typer.Option(False, "--version")) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        typer.echo(f"nasplatform {installed('nasplatform')}")
+    elif context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    given = None if arguments is None else list(arguments)
+    try:
+        code = app(args=given, prog_name="nasplatform", standalone_mode=False)
+    except InputError as error:
+        return _complain(error, 2)
+    except NasplatformError as error:
+        return _complain(error, 1)
+    except typer.TyperException as error:
+        return _complain(error.format_message(), error.exit_code)
+    except typer.Abort:
+        return 130
+    return code if isinstance(code, int) else 0
+
+
+def _complain(error: object, code: int) -> int:
+    words = " ".join(str(error).split("\n"))
+    sys.stderr.write(f"error: {words}\n")
+    return code

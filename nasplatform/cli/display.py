@@ -1,0 +1,133 @@
+"""What the command line says: results on stdout, progress and complaints on stderr."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from nasplatform.runs.driver import Event
+
+_WIDE = 160  # columns where the output is no terminal and would be cut at 80
+
+
+def emit(value: Any) -> None:
+    """Print one JSON document to stdout; NaN and infinity become null."""
+    sys.stdout.write(json.dumps(plain(value), indent=2, ensure_ascii=False) + "\n")
+
+
+def plain(value: Any) -> Any:
+    """Turn numpy and pandas scalars, paths and dates into JSON values."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(inner) for inner in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, (bool, int, str)) else str(value)
+
+
+def show_table(rows: Sequence[Mapping[str, Any]], columns: Iterable[str], title: str = "") -> None:
+    """Print rows as a table to stdout."""
+    table = Table(title=title or None, title_justify="left", title_style="bold")
+    names = list(columns)
+    for name in names:
+        number = bool(rows) and isinstance(plain(rows[0].get(name)), (int, float))
+        table.add_column(name, justify="right" if number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(row.get(name)) for name in names))
+    _stdout().print(table)
+
+
+def show(text: str) -> None:
+    """Print words to stdout."""
+    _stdout().print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """Tell people on stderr what is going on."""
+    sys.stderr.write(f"{text}\n")
+
+
+def _stdout() -> Console:
+    console = Console()
+    return console if console.is_terminal else Console(width=_WIDE)
+
+
+def _cell(value: Any) -> str:
+    value = plain(value)
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:.4f}" if abs(value) < 1000 else f"{value:,.0f}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
+
+
+class Display:
+    """Watches a run: a progress bar at a terminal, a plain line now and then elsewhere.
+
+    A context manager; call it with each event.
+    """
+
+    def __init__(self) -> None:
+        """Write to stderr."""
+        console = Console(stderr=True)
+        self._bar = _bar(console) if console.is_terminal else None
+        self._tasks: dict[str, Any] = {}
+        self._told: dict[str, tuple[int, str]] = {}
+
+    def __enter__(self) -> Self:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, event: Event) -> None:
+        """Show an event."""
+        if self._bar is not None:
+            self._draw(self._bar, event)
+        else:
+            self._tell(event)
+
+    def _draw(self, bar: Progress, event: Event) -> None:
+        if event.phase not in self._tasks:
+            self._tasks[event.phase] = bar.add_task(event.phase, total=None, words="")
+        bar.update(
+            self._tasks[event.phase],
+            completed=event.done,
+            total=event.total or None,
+            words=event.words,
+        )
+
+    def _tell(self, event: Event) -> None:
+        """Write a line at the beginning of a phase and at each further tenth of it."""
+        tenth = 10 * event.done // event.total if event.total else 0
+        last_tenth, last_words = self._told.get(event.phase, (-1, ""))
+        if tenth == last_tenth and (event.total or event.words == last_words):
+            return
+        self._told[event.phase] = tenth, event.words
+        count = f" {event.done}/{event.total}" if event.total > 1 else ""
+        say(f"{event.phase}{count}: {event.words}")
+
+
+def _bar(console: Console) -> Progress:
+    return Progress(
+        TextColumn("[bold]{task.description:<9}"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[words]}", markup=False),
+        console=console,
+    )

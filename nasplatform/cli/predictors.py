@@ -1,0 +1,156 @@
+"""``nasplatform predictors`` and ``nasplatform predict``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nasplatform.cli.display import Display, emit, say, show, show_table
+from nasplatform.cli.run import JsonFlag
+
+if TYPE_CHECKING:
+    from nasplatform.spaces.base import Space
+
+app = typer.Typer(help="List, inspect and fit performance predictors.", no_args_is_help=True)
+
+
+@app.command("list")
+def list_(as_json: JsonFlag = False) -> None:
+    """List the predictors that can be fitted, with their options and defaults."""
+    from nasplatform import plugins
+
+    rows = [_described(name, kind) for name, kind in plugins.working("predictors").items()]
+    if as_json:
+        emit(rows)
+        return
+    for row in rows:
+        show(f"{row['name']}: {row['summary']}")
+        for key, value in row["options"].items():
+            show(f"    {key} = {value}")
+
+
+@app.command("show")
+def show_(
+    folder: Annotated[Path, typer.Argument(help="Folder of a fitted predictor, or of a run.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Show the card of a fitted predictor."""
+    from nasplatform.runs.saved import load_predictor
+
+    predictor, space = load_predictor(folder)
+    card = {**predictor.card(), "space": space.describe()}
+    card["graphs"].pop("vocabulary")
+    if as_json:
+        emit(card)
+        return
+    for key, value in card.items():
+        show(f"{key}: {value}")
+
+
+@app.command()
+def fit(
+    table: Annotated[str, typer.Option(help="Table with the labels, by name or path.")],
+    out: Annotated[Path, typer.Option(help="Folder of the fitted predictor.")],
+    predictor: Annotated[str, typer.Option(help="Which predictor; see `predictors list`.")],
+    labels: Annotated[
+        int | None, typer.Option(min=2, help="How many random labels; all where not given.")
+    ] = None,
+    metric: Annotated[str, typer.Option(help="Column to learn.")] = "valid_accuracy",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="An option of it.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draw and of the fit.")] = 0,
+    force: Annotated[bool, typer.Option(help="Replace the predictor that stands there.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Fit a predictor to random labels of a table, and keep it."""
+    from nasplatform import plugins
+    from nasplatform.config import parse_overrides
+    from nasplatform.errors import PredictorError
+    from nasplatform.runs.events import Event
+    from nasplatform.runs.saved import save_predictor
+
+    if out.exists() and not (force and (out / "card.json").is_file()):
+        raise PredictorError(f"{out}: exists; --force replaces a predictor, nothing else")
+    kind = plugins.get("predictors", predictor)
+    options = plugins.make_options(kind.Options, parse_overrides(settings or []), predictor)
+    made = kind(options, seed=seed)
+    graphs, scores, space = _labels(table, metric, labels, seed)
+    words = f"fitting {predictor} to {len(scores)} labels of {table}"
+    with Display() as display:
+        display(Event("fit", 0, 0, words))
+        made.fit(graphs, scores, progress=lambda d, t: display(Event("fit", d, t, words)))
+    save_predictor(made, space, out)
+    if as_json:
+        emit({"folder": out, **made.card()})
+    else:
+        show(f"predictor: {out}")
+
+
+def predict(
+    architectures: Annotated[list[str], typer.Argument(help="Text forms of architectures.")],
+    folder: Annotated[
+        Path, typer.Option("-p", "--predictor", help="Folder of a fitted predictor, or of a run.")
+    ],
+    as_json: JsonFlag = False,
+) -> None:
+    """Predict the scores of architectures with a fitted predictor."""
+    from nasplatform.errors import ArchitectureError
+    from nasplatform.runs.saved import load_predictor
+
+    predictor, space = load_predictor(folder)
+    parsed = []
+    for index, text in enumerate(architectures):
+        try:
+            parsed.append(space.parse(text))
+        except ArchitectureError as error:
+            raise ArchitectureError(f"architecture {index + 1}: {error}") from None
+    graphs = space.graphs(space.population(parsed))
+    prediction = predictor.predict(graphs)
+    rows = [
+        {
+            "architecture": text,
+            "hash": architecture.hash,
+            "mean": prediction.mean[i],
+            "std": prediction.std[i],
+            "params": graphs.total_params[i],
+            "flops": graphs.total_flops[i],
+        }
+        for i, (text, architecture) in enumerate(zip(architectures, parsed, strict=True))
+    ]
+    if as_json:
+        emit(rows)
+    else:
+        show_table(rows, ["architecture", "mean", "std", "params", "flops"])
+
+
+def _described(name: str, kind: Any) -> dict[str, Any]:
+    fields = kind.Options.model_fields.items()
+    return {
+        "name": name,
+        "summary": (kind.__doc__ or "").strip().split("\n")[0],
+        "min_labels": kind.min_labels,
+        "options": {key: None if f.is_required() else f.get_default() for key, f in fields},
+    }
+
+
+def _labels(
+    table: str, metric: str, count: int | None, seed: int
+) -> tuple[Any, Any, Space[Any]]:
+    """Draw labelled architectures of a table: their graphs, their scores (B,), their space."""
+    import numpy as np
+
+    from nasplatform.benchmarks.library import load_table
+    from nasplatform.errors import DataError
+
+    say(f"reading table {table}")
+    found = load_table(table)
+    values = found.values(metric)
+    rows = np.flatnonzero(np.isfinite(values))
+    if count is not None and count > len(rows):
+        raise DataError(f"--labels {count}: table {table!r} has {len(rows)} values of {metric!r}")
+    if count is not None:
+        rows = np.sort(np.random.default_rng(seed).choice(rows, count, replace=False))
+    return found.space.graphs(found.architectures[rows]), values[rows], found.space

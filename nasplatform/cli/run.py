@@ -1,0 +1,81 @@
+"""``nasplatform run``: one search file from beginning to end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from nasplatform.cli.display import Display, emit, say, show, show_table
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout.")]
+
+
+def run(
+    file: Annotated[Path, typer.Argument(help="Search file, e.g. searches/quickstart.yaml.")],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. search.budget=20."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the run.", show_default="runs/NAME")
+    ] = None,
+    resume: Annotated[bool, typer.Option(help="Go on with a run that was broken off.")] = False,
+    force: Annotated[bool, typer.Option(help="Remove the run that stands in the folder.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Search, walk the stages, write the report."""
+    from nasplatform.config import parse_overrides
+
+    overrides = parse_overrides(settings or [])
+    if resume and force:
+        raise typer.BadParameter("--resume and --force exclude each other")
+    say(f"reading {file}")
+    import optuna
+
+    from nasplatform.runs.driver import run as run_search
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        with Display() as display:
+            done = run_search(file, out, overrides, resume=resume, force=force, watch=display)
+    except KeyboardInterrupt:
+        say(f"interrupted; nothing is lost, go on with: {_resume_command(file, settings, out)}")
+        raise typer.Exit(130) from None
+    summary = done.summary()
+    if as_json:
+        emit(summary)
+        return
+    best = summary["best"]
+    show(f"best of {summary['evaluations']} evaluations: {best['architecture']}")
+    show(f"  score {summary['score']:.4f}, {best['params']:,} parameters, {best['flops']:,} FLOPs")
+    if summary["stages"]:
+        show_table(summary["stages"], [name for name in done.stages if name in _STAGE_COLUMNS])
+    show(f"report: {summary['report']}")
+
+
+_STAGE_COLUMNS = (
+    "stage",
+    "accuracy_before",
+    "accuracy_after",
+    "params_before",
+    "params_after",
+    "macs_before",
+    "macs_after",
+    "bytes_before",
+    "bytes_after",
+    "latency_before",
+    "latency_after",
+)
+
+
+def _resume_command(file: Path, settings: list[str] | None, out: Path | None) -> str:
+    import shlex
+
+    words = ["nasplatform", "run", str(file)]
+    for text in settings or []:
+        words += ["--set", text]
+    if out is not None:
+        words += ["--out", str(out)]
+    return shlex.join([*words, "--resume"])

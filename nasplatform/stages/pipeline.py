@@ -1,0 +1,197 @@
+"""Runs stages in order, measures before and after each, and goes on where it was killed.
+
+The folder of a pipeline:
+
+    start.json              measurements of the network that was given
+    0-train/stage.json      what the stage was asked to do, written before it starts
+    0-train/...             checkpoints and files of the stage itself
+    0-train/network/        the network after the stage
+    0-train/record.json     written last: the stage is finished
+    1-disout/...
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from nasplatform import plugins
+from nasplatform.deploy.measure import Measurements, measure
+from nasplatform.deploy.network import Network
+from nasplatform.errors import RunError, StageError
+from nasplatform.files import write_text
+from nasplatform.stages.base import Stage, StageContext, StageResult
+from nasplatform.training.checkpoint import state_digest
+from nasplatform.training.loop import Progress
+from nasplatform.training.task import Task
+
+Record = dict[str, Any]
+"""One finished stage: index, stage, options, seed, seconds (of the process that finished it),
+before and after (the fields of ``Measurements``), metrics, artifacts (relative paths), key."""
+
+
+def run_pipeline(
+    network: Network,
+    task: Task,
+    stages: Sequence[tuple[str, Mapping[str, Any]]],
+    folder: Path,
+    seed: int = 0,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> tuple[Network, list[Record]]:
+    """Run stages, each (registered name, options), and return the last network and the records.
+
+    Killed at any moment and called again with the same arguments, it loads the finished stages,
+    resumes the unfinished one from its checkpoint, and returns what it would have returned.
+    Raises ConfigError or PluginError for stages that do not exist as written, before any is run;
+    StageError where one changed nothing; RunError where the folder holds another pipeline.
+    """
+    made = [make_stage(name, options, f"stages[{i}]") for i, (name, options) in enumerate(stages)]
+    key = _digest(network.structure.to_json(), state_digest(network.module), task.digest, seed)
+    before = _measured_start(network, task, folder / "start.json", key, device)
+    records = []
+    for index, stage in enumerate(made):
+        key = _digest(key, stage.name, stage.options.model_dump_json())
+        step = _Step(index, stage, task, folder / f"{index}-{stage.name}", seed, device, key)
+        network, record = step.finished() or step.run(network, before, progress)
+        before = record["after"]
+        records.append(record)
+    return network, records
+
+
+def make_stage(name: str, options: Mapping[str, Any], where: str) -> Stage:
+    """Make a registered stage; ``where`` names its place in a search file for messages."""
+    kind = plugins.get("stages", name)
+    stage: Stage = kind(plugins.make_options(kind.Options, dict(options), f"{where}.{name}"))
+    return stage
+
+
+def stages_frame(records: Sequence[Record]) -> pd.DataFrame:
+    """Return one row per stage.
+
+    Columns: index, stage, options (JSON text), seed, seconds; ``before_`` and ``after_`` with the
+    names of ``Measurements``; ``metric_`` with the names of the stage's own metrics.
+    """
+    rows = [
+        {
+            **{name: record[name] for name in ("index", "stage")},
+            "options": json.dumps(record["options"], sort_keys=True),
+            **{name: record[name] for name in ("seed", "seconds")},
+            **{f"before_{name}": value for name, value in record["before"].items()},
+            **{f"after_{name}": value for name, value in record["after"].items()},
+            **{f"metric_{name}": value for name, value in record["metrics"].items()},
+        }
+        for record in records
+    ]
+    return pd.DataFrame(rows)
+
+
+@dataclass(frozen=True)
+class _Step:
+    """One stage of a pipeline in its own folder."""
+
+    index: int
+    stage: Stage
+    task: Task
+    folder: Path
+    seed: int
+    device: str
+    key: str
+
+    def finished(self) -> tuple[Network, Record] | None:
+        """Return what the stage left when it was finished before, else None."""
+        for name in ("stage.json", "record.json"):
+            _read(self.folder / name, self.key)
+        record = _read(self.folder / "record.json", self.key)
+        return None if record is None else (Network.load(self.folder / "network"), record)
+
+    def run(
+        self, network: Network, before: Mapping[str, Any], progress: Progress | None
+    ) -> tuple[Network, Record]:
+        """Run the stage, or what is left of it; save its network and then its record."""
+        asked = {
+            "index": self.index,
+            "stage": self.stage.name,
+            "options": self.stage.options.model_dump(mode="json"),
+            "seed": self.seed,
+            "key": self.key,
+        }
+        _write(self.folder / "stage.json", asked)
+        context = StageContext(self.folder, self.seed, self.device)
+        if progress:
+            context = replace(context, progress=_prefixed(progress, self.stage.name))
+        start = time.perf_counter()
+        result = self.stage.apply(network, self.task, context)
+        seconds = time.perf_counter() - start
+        self._check(network, result)
+        result.network.save(self.folder / "network")
+        after = measure(result.network, self.task, self.folder / "network", self.device)
+        record = asked | {
+            "seconds": seconds,
+            "before": dict(before),
+            "after": asdict(after),
+            "metrics": dict(result.metrics),
+            "artifacts": {
+                name: str(path.relative_to(self.folder)) for name, path in result.artifacts.items()
+            },
+        }
+        _write(self.folder / "record.json", record)
+        context.checkpoint.unlink(missing_ok=True)
+        return result.network, record
+
+    def _check(self, network: Network, result: StageResult) -> None:
+        """Raise StageError where nothing was changed or a metric is no finite number."""
+        same_structure = result.network.structure == network.structure
+        if same_structure and state_digest(result.network.module) == state_digest(network.module):
+            raise StageError(f"stage {self.stage.name!r} changed nothing")
+        for name, value in result.metrics.items():
+            if not math.isfinite(value):
+                raise StageError(f"stage {self.stage.name!r}: metric {name!r} is {value}")
+
+
+def _measured_start(
+    network: Network, task: Task, path: Path, key: str, device: str
+) -> Mapping[str, Any]:
+    known = _read(path, key)
+    if known is None:
+        known = {"key": key, "measurements": asdict(measure(network, task, device=device))}
+        _write(path, known)
+    measurements: dict[str, Any] = known["measurements"]
+    return asdict(Measurements(**measurements))
+
+
+def _prefixed(progress: Progress, name: str) -> Progress:
+    return lambda done, total, words: progress(done, total, f"{name}: {words}")
+
+
+def _read(path: Path, key: str) -> Record | None:
+    """Read a JSON file of this pipeline; None where it is not there yet."""
+    if not path.exists():
+        return None
+    try:
+        found: Record = json.loads(path.read_text(encoding="utf-8"))
+        known = found["key"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path} is damaged: {error!r}; delete its folder to run anew") from None
+    if known != key:
+        raise RunError(
+            f"{path} is of another pipeline (first weights, data, seed, or options up to this "
+            f"stage differ); give another folder or delete this one"
+        )
+    return found
+
+
+def _write(path: Path, values: Mapping[str, Any]) -> None:
+    write_text(path, json.dumps(values, indent=2, allow_nan=False) + "\n")
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(repr(parts).encode()).hexdigest()

@@ -1,0 +1,55 @@
+"""The first stage of most pipelines: train the chosen network from scratch."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+from nasplatform.deploy.network import Network
+from nasplatform.stages.base import Stage, StageContext, StageResult
+from nasplatform.training.loop import History, train
+from nasplatform.training.recipe import Recipe
+from nasplatform.training.task import Task
+
+
+class TrainOptions(BaseModel):
+    """Options of ``train``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    recipe: Recipe = Recipe()
+    """How to train."""
+
+
+class Train(Stage):
+    """Train the network's structure from new weights, which follow from the seed."""
+
+    name: ClassVar[str] = "train"
+    Options: ClassVar[type[BaseModel]] = TrainOptions
+    options: TrainOptions
+
+    def apply(self, network: Network, task: Task, context: StageContext) -> StageResult:
+        """Return the trained network; raise TrainingError where the loss diverges."""
+        trained = network.fresh(context.seed)
+        history = train(
+            trained.module,
+            task,
+            self.options.recipe,
+            context.seed,
+            device=context.device,
+            checkpoint=context.checkpoint,
+            progress=context.progress,
+        )
+        return StageResult(trained, training_metrics(history))
+
+
+def training_metrics(history: History) -> dict[str, float]:
+    """Return what a training came to, in the form of ``StageResult.metrics``."""
+    last = history.epochs[-1]
+    return {
+        "epochs": float(last.epoch),
+        "train_loss": last.train_loss,
+        "valid_accuracy": last.valid_accuracy,
+        "training_seconds": history.seconds,
+    }

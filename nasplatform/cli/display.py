@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from nasplatform.runs.driver import Event
+    from nasplatform.runs.events import Event
 
 _WIDE = 160  # columns where the output is no terminal and would be cut at 80
 

@@ -57,16 +57,11 @@ def run(
 
 _STAGE_COLUMNS = (
     "stage",
-    "accuracy_before",
-    "accuracy_after",
-    "params_before",
-    "params_after",
-    "macs_before",
-    "macs_after",
-    "bytes_before",
-    "bytes_after",
-    "latency_before",
-    "latency_after",
+    *(
+        f"{when}_{name}"
+        for name in ("accuracy", "parameters", "macs", "bytes_on_disk", "latency_ms")
+        for when in ("before", "after")
+    ),
 )
 
 

@@ -3,35 +3,66 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Generic
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel
 
+from nasplatform.errors import ConfigError
 from nasplatform.spaces.base import A, Population, Space
+from nasplatform.training.task import Task
+
+Report = Callable[[int, float], bool]
+"""(epochs so far, score so far) -> whether the measurement is hopeless and should stop."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """One measurement of one architecture.
 
-    score:   the searched metric, higher is better.
+    score:   the searched metric, higher is better; NaN where the measurement failed.
     metrics: everything else that was measured, by name.
     cost:    seconds of training that the measurement took (or took when the table was made).
+    error:   why it failed, in one line; None where it did not.
+    stopped: epochs after which it was given up as hopeless; None where it ran to its end.
     """
 
     score: float
     metrics: Mapping[str, float] = field(default_factory=dict)
     cost: float = 0.0
+    error: str | None = None
+    stopped: int | None = None
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What an evaluator may work with beside its options.
+
+    folder:   its own, for what it keeps between measurements; None where nothing is kept.
+    task:     the data of the search file; None where it names none.
+    device:   ``cpu`` or ``cuda``.
+    progress: called with (steps done, steps in all, a few words) from time to time.
+    """
+
+    folder: Path | None = None
+    task: Task | None = None
+    device: str = "cpu"
+    progress: Callable[[int, int, str], None] = lambda done, total, words: None
 
 
 class Evaluator(ABC, Generic[A]):
     """Measures architectures of one space on one task.
 
     ``evaluate`` is a pure function of its arguments, so that its results can be cached under
-    (space, task, canonical hash, fidelity, seed) and a search never pays twice.
+    (space, task, canonical hash, fidelity, seed) and a search never pays twice. A measurement
+    that cannot succeed (it diverges, memory runs out) is an ``Evaluation`` with an ``error``.
 
+    needs_task:  whether it trains on the ``task`` of the search file.
+    stops_early: whether ``evaluate_reporting`` reports on the way.
     task:       name of what is measured, part of the cache key (data set, metric, label kind).
     fidelities: training lengths it can be asked for, in epochs, ascending; the last is the full one.
     candidates: the only architectures that it can measure, or None for the whole space.
@@ -39,6 +70,8 @@ class Evaluator(ABC, Generic[A]):
 
     name: ClassVar[str]
     Options: ClassVar[type[BaseModel]]
+    needs_task: ClassVar[bool] = False
+    stops_early: ClassVar[bool] = False
     task: str
     fidelities: tuple[int, ...]
     candidates: Population[A] | None = None
@@ -48,6 +81,41 @@ class Evaluator(ABC, Generic[A]):
         self.options = options
         self.space = space
 
+    @classmethod
+    def home(cls, options: Any) -> Space[Any] | None:
+        """Return the space that these options imply (a table's own), None where any would do."""
+        return None
+
+    @classmethod
+    def on_bench(cls, options: Any, space: Space[Any], bench: Bench) -> Self:
+        """Make the evaluator that a search file describes, with what it may work with.
+
+        Raises ConfigError where it needs a task and there is none.
+        """
+        if cls.needs_task and bench.task is None:
+            raise ConfigError(f"evaluator {cls.name!r} trains networks: it needs a task")
+        return cls(options, space)
+
+    def metrics(self) -> tuple[str, ...]:
+        """Return the names of what ``evaluate`` measures beside the score."""
+        return ()
+
+    def attribute_names(self) -> tuple[str, ...]:
+        """Return the names of what ``attributes`` knows."""
+        return ("params", "flops")
+
+    def attributes(self, architectures: Population[A]) -> Mapping[str, NDArray[Any]]:
+        """Return what is known of B architectures before they are measured: name -> (B,).
+
+        params: trainable parameters. flops: floating-point operations per image.
+        """
+        graphs = self.space.graphs(architectures)
+        return {"params": graphs.total_params, "flops": graphs.total_flops}
+
+    def known_scores(self) -> NDArray[np.float64] | None:
+        """Return (B,) the score of each of ``candidates`` where it is known unmeasured, else None."""
+        return None
+
     @abstractmethod
     def evaluate(self, architecture: A, fidelity: int, seed: int) -> Evaluation:
         """Measure one architecture.
@@ -56,3 +124,9 @@ class Evaluator(ABC, Generic[A]):
         seed:     which repetition is wanted; a table answers with the run of that number.
         Raises ArchitectureError where the architecture is not among ``candidates``.
         """
+
+    def evaluate_reporting(
+        self, architecture: A, fidelity: int, seed: int, report: Report
+    ) -> Evaluation:
+        """Measure as ``evaluate`` does, and give up as soon as ``report`` answers True."""
+        return self.evaluate(architecture, fidelity, seed)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -52,9 +51,13 @@ class TableEvaluator(Evaluator[Any]):
         self.fidelities = self.table.fidelities
         self.task = f"{self.table.name}/{options.metric}/{options.seeds}@{self.table.digest[:12]}"
 
-    @cached_property
-    def scores(self) -> NDArray[np.float64]:
-        """(B,) searched score of each of the ``candidates``, mean over the repetitions."""
+    @classmethod
+    def home(cls, options: Any) -> Space[Any]:
+        """Return the space that the table was measured in."""
+        return load_table(options.table).space
+
+    def known_scores(self) -> NDArray[np.float64]:
+        """Return (B,) searched score of each of the ``candidates``, mean over the repetitions."""
         scores = self.table.values(self.options.metric, self.options.fidelity)
         return scores[np.isfinite(scores)]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Generic, Protocol, TypeVar, overload
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,8 @@ from optuna.distributions import BaseDistribution
 from pydantic import BaseModel
 from torch import nn
 
+from nasplatform.errors import ArchitectureError
+from nasplatform.plugins import make_options
 from nasplatform.spaces.graph import GraphBatch
 
 Index = slice | NDArray[np.integer] | NDArray[np.bool_]
@@ -82,6 +84,21 @@ class Space(ABC, Generic[A]):
     def parse(self, text: str) -> A:
         """Read the text form. Raises ArchitectureError that says what is wrong and where."""
 
+    def parse_many(
+        self, texts: Sequence[str]
+    ) -> tuple[Population[A], dict[int, ArchitectureError]]:
+        """Read many text forms; a bad one stops nobody.
+
+        Returns the population of the good ones, in order, and index -> error of the others.
+        """
+        read, errors = [], {}
+        for index, text in enumerate(texts):
+            try:
+                read.append(self.parse(text))
+            except ArchitectureError as error:
+                errors[index] = error
+        return self.population(read), errors
+
     @abstractmethod
     def format(self, architecture: A) -> str:
         """Return the compact text form that ``parse`` reads back."""
@@ -130,6 +147,16 @@ class Space(ABC, Generic[A]):
     @abstractmethod
     def from_params(self, params: Mapping[str, Any]) -> A:
         """Read parameters back; an invalid combination is repaired, always in the same way."""
+
+    def fitted_to(self, input_shape: tuple[int, int, int], classes: int) -> Self:
+        """Return this space with the skeleton's input (channels, height, width) and classes set.
+
+        Raises ConfigError where the skeleton cannot take such an input.
+        """
+        wanted = {"input_shape": input_shape, "classes": classes}
+        known = {k: v for k, v in wanted.items() if k in type(self.options).model_fields}
+        values = self.options.model_dump() | known
+        return type(self)(make_options(type(self.options), values, f"space {self.name!r}"))
 
     def describe(self) -> dict[str, Any]:
         """Return the name and the options, as a search file and a card write them."""

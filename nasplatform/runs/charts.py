@@ -1,0 +1,231 @@
+"""Pictures as SVG text, drawn in the colours of the page they stand on (light or dark).
+
+Colours are CSS variables of the page: ``--ink``, ``--soft``, ``--line``, ``--accent``, ``--other``
+and one per kind of operation.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nasplatform.search.baseline import RandomCurve
+from nasplatform.spaces.graph import GraphBatch, Operation
+
+Array = NDArray[np.float64]
+WIDTH, HEIGHT = 640, 340
+_LEFT, _RIGHT, _TOP, _BOTTOM = 68, 16, 14, 46
+
+
+@dataclass(frozen=True)
+class Axes:
+    """Maps data to the pixels of a chart.
+
+    x, y: smallest and largest value shown on each axis.
+    """
+
+    x: tuple[float, float]
+    y: tuple[float, float]
+
+    def left(self, values: Array | float) -> Array:
+        """Return pixels from the left."""
+        share = (np.asarray(values, np.float64) - self.x[0]) / (self.x[1] - self.x[0])
+        return _LEFT + share * (WIDTH - _LEFT - _RIGHT)
+
+    def top(self, values: Array | float) -> Array:
+        """Return pixels from the top."""
+        share = (np.asarray(values, np.float64) - self.y[0]) / (self.y[1] - self.y[0])
+        return HEIGHT - _BOTTOM - share * (HEIGHT - _TOP - _BOTTOM)
+
+    def line(self, x: Array, y: Array) -> str:
+        """Return the points of a polyline."""
+        return " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(self.left(x), self.top(y), strict=True))
+
+
+def curve_chart(best: Array, random: RandomCurve | None) -> str:
+    """Draw the best score so far (T,) against evaluations, random search beside it."""
+    steps = np.arange(1, len(best) + 1, dtype=np.float64)
+    shown = [best] if random is None else [best, random.low[: len(best)], random.high[: len(best)]]
+    low = min(float(np.nanmin(values)) for values in shown)
+    high = max(float(np.nanmax(values)) for values in shown)
+    axes = Axes((0.0, float(max(len(best), 2))), _padded(low, high))
+    parts = [_frame(axes, "evaluations", "best score so far")]
+    if random is not None:
+        t = steps[: len(random.mean)]
+        band = axes.line(
+            np.concatenate([t, t[::-1]]),
+            np.concatenate([random.low[: len(t)], random.high[: len(t)][::-1]]),
+        )
+        parts.append(f'<polygon points="{band}" fill="var(--other)" opacity=".18"/>')
+        parts.append(_line(axes, t, random.mean[: len(t)], "var(--other)", "6 4"))
+    finite = np.isfinite(best)
+    stairs_x = np.repeat(steps[finite], 2)[1:]
+    stairs_y = np.repeat(best[finite], 2)[:-1]
+    parts.append(_line(axes, stairs_x, stairs_y, "var(--accent)"))
+    return _svg(parts, "Best score so far against evaluations")
+
+
+def scatter_chart(predicted: Array, measured: Array, names: Sequence[str]) -> str:
+    """Draw measured against predicted scores, both (n,), with the diagonal."""
+    span = _padded(
+        float(min(predicted.min(), measured.min())), float(max(predicted.max(), measured.max()))
+    )
+    axes = Axes(span, span)
+    ends = np.array(span)
+    parts = [_frame(axes, "predicted", "measured"), _line(axes, ends, ends, "var(--line)", "3 4")]
+    x, y = axes.left(predicted), axes.top(measured)
+    radius = 3.5 if len(x) <= 200 else 2
+    for a, b, name, p, m in zip(x, y, names, predicted, measured, strict=True):
+        title = f"{escape(name)}: predicted {p:.4f}, measured {m:.4f}"
+        parts.append(
+            f'<circle cx="{a:.1f}" cy="{b:.1f}" r="{radius}" fill="var(--accent)" opacity=".55">'
+            f"<title>{title}</title></circle>"
+        )
+    return _svg(parts, "Measured against predicted scores")
+
+
+def cell_drawing(graphs: GraphBatch) -> str:
+    """Draw the first architecture of a batch: a box per node, top to bottom, edges curved."""
+    adjacency, ops = graphs.adjacency[0], graphs.ops[0]
+    shown = [int(i) for i in np.flatnonzero(_connected(adjacency))]
+    depth = _depths(adjacency)
+    rows: dict[int, list[int]] = {}
+    for node in shown:
+        rows.setdefault(depth[node], []).append(node)
+    widest = max(len(row) for row in rows.values())
+    width, height = 170 * widest + 60, 74 * len(rows) + 16
+    place = {
+        node: (width * (i + 1) / (len(row) + 1) + _stagger(level, len(row)), 30 + 74 * index)
+        for index, (level, row) in enumerate(sorted(rows.items()))
+        for i, node in enumerate(row)
+    }
+    edges = [
+        _edge(place[a], place[b], depth[b] - depth[a])
+        for a in shown
+        for b in shown
+        if adjacency[a, b]
+    ]
+    boxes = [_box(place[node], graphs.vocabulary[int(ops[node])]) for node in shown]
+    return (
+        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="The chosen cell" '
+        f'class="cell" style="max-width:{width}px">{_ARROW}{"".join(edges)}{"".join(boxes)}</svg>'
+    )
+
+
+_ARROW = (
+    '<defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" '
+    'markerHeight="7" orient="auto"><path d="M0 0L8 4L0 8z" fill="var(--soft)"/></marker></defs>'
+)
+
+
+def _connected(adjacency: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Return (N,) nodes on a path from input to output, both of which are always shown."""
+    n = len(adjacency)
+    reach = np.eye(n, dtype=bool)
+    for _ in range(n):
+        reach |= reach @ adjacency.astype(bool)
+    on_path: NDArray[np.bool_] = reach[0] & reach[:, -1]
+    on_path[[0, -1]] = True
+    return on_path
+
+
+def _depths(adjacency: NDArray[np.uint8]) -> list[int]:
+    """Return the longest path from the input to each node; nodes are in topological order."""
+    depth = [0] * len(adjacency)
+    for node in range(1, len(adjacency)):
+        before = [depth[i] + 1 for i in np.flatnonzero(adjacency[:, node])]
+        depth[node] = max(before, default=0)
+    depth[-1] = max(max(depth), 1)
+    return depth
+
+
+def _stagger(level: int, width: int) -> float:
+    """Move lone nodes a little aside in turn, so that edges that skip them stay visible."""
+    return (0, 34, -34)[level % 3] if width == 1 and level else 0
+
+
+def _edge(start: tuple[float, float], end: tuple[float, float], levels: int) -> str:
+    x, y, to_x, to_y = start[0], start[1] + 17, end[0], end[1] - 19
+    bend = 0 if levels == 1 else (46 + 12 * levels) * (1 if x >= to_x else -1)
+    third = (to_y - y) / 3
+    path = (
+        f"M{x:.0f} {y:.0f}C{x + bend:.0f} {y + third:.0f} {to_x + bend:.0f} {to_y - third:.0f} "
+        f"{to_x:.0f} {to_y:.0f}"
+    )
+    return (
+        f'<path d="{path}" fill="none" stroke="var(--soft)" stroke-width="1.6" '
+        f'marker-end="url(#arrow)"/>'
+    )
+
+
+def _box(at: tuple[float, float], operation: Operation) -> str:
+    x, y = at
+    name = escape(operation.name)
+    half = max(48, 4 * len(name) + 12)
+    return (
+        f'<rect x="{x - half:.0f}" y="{y - 17:.0f}" width="{2 * half}" height="34" rx="9" '
+        f'fill="var(--{operation.kind}, var(--box))" stroke="var(--line)"/>'
+        f'<text x="{x:.0f}" y="{y + 5:.0f}" text-anchor="middle">{name}</text>'
+    )
+
+
+def _frame(axes: Axes, x_label: str, y_label: str) -> str:
+    bottom, right = HEIGHT - _BOTTOM, WIDTH - _RIGHT
+    parts = []
+    for value in ticks(*axes.y):
+        top = float(axes.top(value))
+        parts.append(f'<path d="M{_LEFT} {top:.1f}H{right}" stroke="var(--line)" opacity=".6"/>')
+        parts.append(
+            f'<text x="{_LEFT - 8}" y="{top + 4:.1f}" text-anchor="end">{_number(value)}</text>'
+        )
+    for value in ticks(*axes.x):
+        left = float(axes.left(value))
+        parts.append(
+            f'<text x="{left:.1f}" y="{bottom + 18}" text-anchor="middle">{_number(value)}</text>'
+        )
+    middle = (bottom + _TOP) / 2
+    parts.append(f'<path d="M{_LEFT} {bottom}H{right}" stroke="var(--soft)"/>')
+    parts.append(
+        f'<text x="{(_LEFT + right) / 2}" y="{HEIGHT - 8}" text-anchor="middle">{x_label}</text>'
+        f'<text transform="translate(14 {middle}) rotate(-90)" text-anchor="middle">{y_label}'
+        f"</text>"
+    )
+    return "".join(parts)
+
+
+def ticks(low: float, high: float, most: int = 6) -> list[float]:
+    """Return at most ``most`` round values between two ends: steps of 1, 2 or 5 times a ten."""
+    raw = (high - low) / most
+    unit = 10.0 ** math.floor(math.log10(raw))
+    step = next(unit * m for m in (1, 2, 5, 10) if unit * m >= raw)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [i * step for i in range(first, last + 1)]
+
+
+def _padded(low: float, high: float) -> tuple[float, float]:
+    room = 0.06 * (high - low) or 0.05 * (abs(high) or 1.0)
+    return low - room, high + room
+
+
+def _number(value: float) -> str:
+    return f"{value:.6g}"
+
+
+def _line(axes: Axes, x: Array, y: Array, colour: str, dashes: str = "") -> str:
+    dash = f' stroke-dasharray="{dashes}"' if dashes else ""
+    return (
+        f'<polyline points="{axes.line(x, y)}" fill="none" stroke="{colour}" '
+        f'stroke-width="2.2" stroke-linejoin="round"{dash}/>'
+    )
+
+
+def _svg(parts: Sequence[str], label: str) -> str:
+    return (
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}" class="chart">'
+        f"{''.join(parts)}</svg>"
+    )

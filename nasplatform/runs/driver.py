@@ -1,0 +1,165 @@
+"""One search file from beginning to end: search, predictor, stages, report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from nasplatform.config import load_config
+from nasplatform.deploy.network import Network
+from nasplatform.errors import RunError
+from nasplatform.runs import frames
+from nasplatform.runs.events import Event, Watch, nobody
+from nasplatform.runs.folder import RunFolder
+from nasplatform.runs.plan import Plan, make_plan
+from nasplatform.runs.report import write_report
+from nasplatform.runs.saved import save_predictor
+from nasplatform.search.loop import Step, search
+from nasplatform.search.storage import open_study
+from nasplatform.search.store import EvaluationStore
+from nasplatform.stages.pipeline import run_pipeline, stages_frame
+
+
+class Run:
+    """What stands in the folder of a run, finished or not."""
+
+    def __init__(self, folder: Path | str) -> None:
+        """Take the folder; raise RunError where no run stands there."""
+        self.folder = RunFolder(Path(folder))
+        self.search = self.folder.read_search()
+
+    @cached_property
+    def evaluations(self) -> pd.DataFrame:
+        """One row per evaluation; the columns are those of ``read_runs`` without the run's own."""
+        return frames.evaluations(self.folder)
+
+    @cached_property
+    def stages(self) -> pd.DataFrame:
+        """One row per stage; the columns are those of ``stages_frame``."""
+        return frames.stages(self.folder)
+
+    @property
+    def best(self) -> dict[str, Any]:
+        """The evaluation with the highest score; RunError where nothing was measured yet."""
+        found = frames.best_row(self.evaluations)
+        if found is None:
+            raise RunError(f"{self.folder.path}: nothing was measured yet; go on with --resume")
+        return found
+
+    def network(self) -> Network:
+        """Load the network that the last stage left; raise RunError where there is none."""
+        if self.stages.empty:
+            raise RunError(f"{self.folder.path}: no stage was finished, so there is no network")
+        last = self.stages.iloc[-1]
+        return Network.load(self.folder.models / f"{last['index']}-{last['stage']}" / "network")
+
+    def summary(self) -> dict[str, Any]:
+        """Return the result in a few plain values."""
+        best = self.best
+        kept = ("number", "architecture", "hash", "score", "params", "flops")
+        return {
+            "run": str(self.folder.path),
+            "evaluations": int(self.evaluations["hash"].nunique()),
+            "score": best["score"],
+            "best": {name: best[name] for name in kept},
+            "stages": self.stages.to_dict("records"),
+            "report": str(self.folder.report),
+        }
+
+
+def run(
+    file: Path | str,
+    out: Path | str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    resume: bool = False,
+    force: bool = False,
+    watch: Watch = nobody,
+) -> Run:
+    """Do what a search file says; killed at any moment, the same call with ``resume`` goes on.
+
+    out:       folder of the run, ``runs/NAME`` where not given.
+    overrides: dotted key -> value, e.g. ``{"search.budget": 20}``.
+    force:     remove the run that stands in the folder.
+    watch:     called with each sign of life.
+    Raises ConfigError for a file that cannot be right and RunError for a folder in the way, both
+    before anything is paid for.
+    """
+    watch(Event("setup", 0, 0, f"checking {file}"))
+    config, source = load_config(file, overrides)
+    plan = make_plan(config, source)
+    folder = RunFolder(Path(out) if out is not None else Path("runs") / config.name)
+    with folder.claimed(plan.resolved(), resume, force):
+        found = _search(plan, folder, watch)
+        _keep_predictor(plan, folder, found, watch)
+        _walk_stages(plan, folder, found, watch)
+        watch(Event("report", 0, 1, "writing report.html"))
+        write_report(plan, folder)
+        watch(Event("report", 1, 1, str(folder.report)))
+    return Run(folder.path)
+
+
+def _search(plan: Plan, folder: RunFolder, watch: Watch) -> pd.DataFrame:
+    """Spend the budget; return the evaluations."""
+    if folder.evaluations.is_file():
+        return frames.evaluations(folder)
+    budget = plan.options.budget
+
+    def tell(step: Step) -> None:
+        best = "nothing yet" if step.best is None else f"{step.best:.4f}"
+        latest = "failed" if step.facts.score is None else f"{step.facts.score:.4f}"
+        words = f"best {best}, latest {latest} ({step.facts.source})"
+        watch(Event("search", step.done, budget, words))
+
+    watch(Event("search", 0, budget, f"{plan.options.sampler} search on {plan.evaluator.task}"))
+    storage = plan.config.storage or folder.study
+    with (
+        open_study(storage, plan.config.name, plan.sampler) as study,
+        EvaluationStore(folder.measurements) as store,
+    ):
+        search(study, plan.evaluator, store, budget, plan.config.seed, tell)
+        frame = frames.study_frame(study, plan.space)
+    frames.write_frame(frame, folder.evaluations)
+    return frame
+
+
+def _keep_predictor(plan: Plan, folder: RunFolder, found: pd.DataFrame, watch: Watch) -> None:
+    """Fit the predictor to every label of the run, so that it can be asked later."""
+    if plan.predictor is None or folder.predictor.is_dir():
+        return
+    labels = found.dropna(subset=["score"]).drop_duplicates("hash")
+    words = f"fitting {plan.predictor.name} to all {len(labels)} labels"
+    watch(Event("predictor", 0, 1, words))
+    if len(labels) < plan.predictor.min_labels or labels["score"].nunique() < 2:
+        watch(Event("predictor", 1, 1, "too few different labels to keep a predictor"))
+        return
+    graphs = plan.space.graphs([plan.space.parse(text) for text in labels["architecture"]])
+    plan.predictor.fit(graphs, labels["score"].to_numpy())
+    save_predictor(plan.predictor, plan.space, folder.predictor)
+    watch(Event("predictor", 1, 1, words))
+
+
+def _walk_stages(plan: Plan, folder: RunFolder, found: pd.DataFrame, watch: Watch) -> None:
+    """Take the winner through the stages."""
+    if not plan.stages or folder.stages.is_file():
+        return
+    assert plan.task is not None
+    best = frames.best_row(found)
+    if best is None:
+        raise RunError(f"{folder.path}: no evaluation gave a score, so there is no winner to train")
+    architecture = plan.built.parse(best["architecture"])
+    watch(Event("stages", 0, 0, f"building the winner {best['architecture']}"))
+    _, records = run_pipeline(
+        Network.of(plan.built, architecture, plan.config.seed),
+        plan.task,
+        plan.stages,
+        folder.models,
+        plan.config.seed,
+        plan.config.device,
+        lambda done, total, words: watch(Event("stages", done, total, words)),
+    )
+    frames.write_frame(stages_frame(records), folder.stages)

@@ -1,0 +1,174 @@
+"""Runs as tidy pandas frames: one row per evaluation, per stage, per run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+from optuna.trial import TrialState
+
+from nasplatform.errors import RunError
+from nasplatform.files import replace_file
+from nasplatform.runs.folder import RunFolder
+from nasplatform.search.loop import Facts
+from nasplatform.search.storage import open_study
+from nasplatform.spaces import Space, get_space
+
+_FACTS = (
+    "architecture", "hash", "fidelity", "seed", "score", "mean", "std", "source", "cost", "repeats"
+)  # fmt: skip
+
+
+def read_runs(path: Path | str = "runs") -> pd.DataFrame:
+    """Return one row per evaluation of a run, or of every run below a folder.
+
+    Columns: run (folder), search (name), sampler, predictor, run_seed; number (of the trial),
+    architecture, hash, fidelity (epochs), seed (repetition), score, mean and std (what the
+    predictor expected), source, cost (seconds of training), repeats, params, flops, started,
+    ended; ``metric_`` with the names of what else was measured. Runs that are not finished show
+    what they have so far. Raises RunError where no run stands.
+    """
+    return _joined(path, evaluations)
+
+
+def read_stages(path: Path | str = "runs") -> pd.DataFrame:
+    """Return one row per finished stage of a run, or of every run below a folder.
+
+    Columns: run, search, sampler, predictor, run_seed, and those of ``stages_frame``.
+    """
+    return _joined(path, stages)
+
+
+def list_runs(path: Path | str = "runs") -> pd.DataFrame:
+    """Return one row per run: what was searched, how far it came, the best it found.
+
+    Columns: run, search, space, task, sampler, predictor, seed, state (``searching``, ``stages``
+    or ``finished``), evaluations, budget, score, architecture, stages, folder.
+    """
+    return pd.DataFrame([_overview(folder) for folder in find_runs(path)])
+
+
+def find_runs(path: Path | str) -> list[RunFolder]:
+    """Return the run that stands at a path, or all below it, sorted; RunError for none."""
+    root = Path(path)
+    here = RunFolder(root)
+    if here.exists:
+        return [here]
+    found = sorted(file.parent for file in root.glob("**/search.yaml"))
+    if not found:
+        raise RunError(f"{root}: no run stands here or below")
+    return [RunFolder(folder) for folder in found]
+
+
+def evaluations(folder: RunFolder) -> pd.DataFrame:
+    """Return the evaluations of one run, finished or not."""
+    if folder.evaluations.is_file():
+        return pd.read_parquet(folder.evaluations)
+    search = folder.read_search()
+    storage = search.get("storage") or folder.study
+    if isinstance(storage, Path) and not storage.is_file():
+        return pd.DataFrame(columns=["number", *_FACTS])
+    with open_study(storage, search["name"]) as study:
+        return study_frame(study, space_of(search))
+
+
+def stages(folder: RunFolder) -> pd.DataFrame:
+    """Return the finished stages of one run."""
+    return pd.read_parquet(folder.stages) if folder.stages.is_file() else pd.DataFrame()
+
+
+def space_of(search: dict[str, Any]) -> Space[Any]:
+    """Return the space of a resolved search."""
+    return get_space(**search["space"])
+
+
+def study_frame(study: optuna.Study, space: Space[Any]) -> pd.DataFrame:
+    """Return one row per finished trial of a study that a search has filled."""
+    rows = list(_rows(study))
+    frame = pd.DataFrame(rows, columns=None if rows else ["number", *_FACTS])
+    if rows:
+        frame = frame.astype({"score": "float64", "mean": "float64", "std": "float64"})
+        frame["repeats"] = frame["repeats"].astype("Int64")
+        graphs = space.graphs(space.population([space.parse(t) for t in frame["architecture"]]))
+        frame["params"] = graphs.total_params
+        frame["flops"] = graphs.total_flops
+    return frame
+
+
+def write_frame(frame: pd.DataFrame, path: Path) -> None:
+    """Write a parquet file that appears whole or not at all."""
+    with replace_file(path) as temporary:
+        frame.to_parquet(temporary, index=False)
+
+
+def _rows(study: optuna.Study) -> Iterator[dict[str, Any]]:
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL)):
+        facts = Facts.of(trial)
+        if facts is not None:
+            yield {
+                "number": trial.number,
+                **{name: getattr(facts, name) for name in _FACTS},
+                "started": trial.datetime_start,
+                "ended": trial.datetime_complete,
+                **{f"metric_{name}": value for name, value in facts.metrics.items()},
+            }
+
+
+def _joined(path: Path | str, read: Callable[[RunFolder], pd.DataFrame]) -> pd.DataFrame:
+    parts = []
+    for folder in find_runs(path):
+        search = folder.read_search()
+        frame = read(folder)
+        place = {
+            "run": folder.path.name,
+            "search": search["name"],
+            "sampler": search["search"]["sampler"],
+            "predictor": _name(search.get("predictor")),
+            "run_seed": search["seed"],
+        }
+        for column, value in reversed(place.items()):
+            frame.insert(0, column, value)
+        if len(frame):
+            parts.append(frame)
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def _overview(folder: RunFolder) -> dict[str, Any]:
+    search = folder.read_search()
+    frame = evaluations(folder)
+    best = best_row(frame)
+    unique = int(frame["hash"].nunique())
+    budget = search["search"]["budget"]
+    state = "finished" if folder.report.is_file() else "stages" if unique >= budget else "searching"
+    return {
+        "run": folder.path.name,
+        "search": search["name"],
+        "space": _name(search["space"]),
+        "task": search["provenance"]["measured"],
+        "sampler": search["search"]["sampler"],
+        "predictor": _name(search.get("predictor")),
+        "seed": search["seed"],
+        "state": state,
+        "evaluations": unique,
+        "budget": budget,
+        "score": None if best is None else best["score"],
+        "architecture": None if best is None else best["architecture"],
+        "stages": len(stages(folder)),
+        "folder": str(folder.path),
+    }
+
+
+def best_row(frame: pd.DataFrame) -> dict[str, Any] | None:
+    """Return the row of the highest score, the earliest of equals; None where there is none."""
+    scored = frame.dropna(subset=["score"])
+    if scored.empty:
+        return None
+    order = scored.sort_values(["score", "number"], ascending=[False, True])
+    return {str(column): value for column, value in order.iloc[0].to_dict().items()}
+
+
+def _name(section: dict[str, Any] | None) -> str | None:
+    return None if section is None else str(section["name"])

@@ -1,0 +1,152 @@
+"""From a search file to the objects that it names, each checked before anything is paid for."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
+
+from nasplatform import plugins
+from nasplatform.config import SearchConfig, SearchOptions, Source
+from nasplatform.errors import ConfigError
+from nasplatform.evaluators.base import Evaluator
+from nasplatform.predictors.base import Predictor
+from nasplatform.search.base import ArchitectureSampler, Setting
+from nasplatform.spaces import Space, get_space
+from nasplatform.stages.pipeline import make_stage
+from nasplatform.training.datasets import load_task
+from nasplatform.training.task import Task
+
+_VERSIONS = ("nasplatform", "numpy", "optuna", "scikit-learn", "torch")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a search file names, made and checked.
+
+    predictor: not fitted yet; None where the file names none.
+    built:     the space in which the winner is built: the searched one, with the task's input.
+    stages:    (name, options) of each stage.
+    """
+
+    config: SearchConfig
+    space: Space[Any]
+    evaluator: Evaluator[Any]
+    predictor: Predictor | None
+    options: SearchOptions
+    sampler: ArchitectureSampler[Any]
+    task: Task | None
+    built: Space[Any]
+    stages: tuple[tuple[str, dict[str, Any]], ...]
+
+    def resolved(self) -> dict[str, Any]:
+        """Return the search with every default written out, and where its numbers come from."""
+        config = self.config
+        found: dict[str, Any] = {
+            "name": config.name,
+            "seed": config.seed,
+            "space": self.space.describe(),
+            "evaluator": _with_options(self.evaluator.name, self.evaluator.options),
+            "predictor": self.predictor
+            and _with_options(self.predictor.name, self.predictor.options),
+            "search": self.options.model_dump(mode="json"),
+            "task": config.task and config.task.model_dump(mode="json"),
+            "stages": [
+                _with_options(name, make_stage(name, options, name).options)
+                for name, options in self.stages
+            ],
+            "device": config.device,
+            "storage": config.storage,
+            "provenance": {
+                "measured": self.evaluator.task,
+                "data": self.task and self.task.digest,
+                "versions": {
+                    "python": platform.python_version(),
+                    **{name: metadata.version(name) for name in _VERSIONS},
+                },
+            },
+        }
+        return {key: value for key, value in found.items() if value not in (None, [])}
+
+
+def make_plan(config: SearchConfig, source: Source) -> Plan:
+    """Make all that a search file names; raise ConfigError with file, line and key."""
+    evaluator_options = _options("evaluators", config.evaluator, source, "evaluator")
+    space = _space(config, evaluator_options, source)
+    with source.blame("evaluator"):
+        kind = plugins.get("evaluators", config.evaluator.name)
+        evaluator: Evaluator[Any] = kind(evaluator_options, space)
+    predictor = _predictor(config, source)
+    options, sampler = _sampler(config, source, space, evaluator, predictor)
+    task = _task(config, source)
+    with source.blame("task"):
+        built = space if task is None else space.fitted_to(task.input_shape, task.classes)
+    stages = tuple((stage.name, stage.options) for stage in config.stages)
+    for index, (name, given) in enumerate(stages):
+        with source.blame("stages", index):
+            if task is None:
+                raise ConfigError(f"stage {name!r} needs data: add 'task: {{dataset: ...}}'")
+            make_stage(name, given, name)
+    return Plan(config, space, evaluator, predictor, options, sampler, task, built, stages)
+
+
+def _space(config: SearchConfig, evaluator_options: Any, source: Source) -> Space[Any]:
+    if config.space is not None:
+        with source.blame("space"):
+            return get_space(config.space.name, **config.space.options)
+    with source.blame("evaluator"):
+        kind: type[Evaluator[Any]] = plugins.get("evaluators", config.evaluator.name)
+        home = kind.home(evaluator_options)
+    if home is None:
+        raise ConfigError(f"{source.file}: space: this key is required by evaluator {kind.name!r}")
+    return home
+
+
+def _predictor(config: SearchConfig, source: Source) -> Predictor | None:
+    if config.predictor is None:
+        return None
+    options = _options("predictors", config.predictor, source, "predictor")
+    kind: type[Predictor] = plugins.get("predictors", config.predictor.name)
+    return kind(options, seed=config.seed)
+
+
+def _sampler(
+    config: SearchConfig,
+    source: Source,
+    space: Space[Any],
+    evaluator: Evaluator[Any],
+    predictor: Predictor | None,
+) -> tuple[SearchOptions, ArchitectureSampler[Any]]:
+    name = config.search.get("sampler", SearchOptions.model_fields["sampler"].default)
+    with source.blame("search", "sampler"):
+        kind: type[ArchitectureSampler[Any]] = plugins.get("samplers", str(name))
+    options = source.validate(kind.Options, config.search, "search")
+    candidates = evaluator.candidates
+    with source.blame("search", "budget"):
+        if candidates is not None and options.budget > len(candidates):
+            raise ConfigError(
+                f"{options.budget} evaluations asked for, evaluator {evaluator.name!r} can "
+                f"measure {len(candidates)} architectures"
+            )
+    with source.blame("search"):
+        setting = Setting(space, config.seed, candidates, predictor)
+        return options, kind.from_options(options, setting)
+
+
+def _task(config: SearchConfig, source: Source) -> Task | None:
+    if config.task is None:
+        return None
+    with source.blame("task"):
+        return load_task(config.task.dataset, config.task.options, "task")
+
+
+def _options(kind: str, choice: Any, source: Source, section: str) -> Any:
+    """Validate the options of a named plug-in against its ``Options``."""
+    with source.blame(section, "name"):
+        plugin = plugins.get(kind, choice.name)
+    return source.validate(plugin.Options, choice.options, section)
+
+
+def _with_options(name: str, options: Any) -> dict[str, Any]:
+    return {"name": name, **options.model_dump(mode="json")}

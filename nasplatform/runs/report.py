@@ -1,0 +1,194 @@
+"""``report.html``: one page without any other file, to look at a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+import jinja2
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import kendalltau
+
+from nasplatform.errors import RunError
+from nasplatform.files import write_text
+from nasplatform.runs import charts, frames
+from nasplatform.runs.folder import RunFolder
+from nasplatform.runs.plan import Plan
+from nasplatform.runs.saved import load_predictor
+from nasplatform.search.baseline import RandomCurve, random_search_curve
+
+_POINTS = 800  # most points of the scatter; the tau is over all
+_TOP = 8
+_STAGE_COLUMNS = {
+    "accuracy": "{:.4f}",
+    "parameters": "{:,.0f}",
+    "macs": "{:,.0f}",
+    "bytes_on_disk": "{:,.0f}",
+    "latency_ms": "{:.3f}",
+}
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """A table as text, ready to print."""
+
+    columns: list[str]
+    rows: list[list[str]]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What the predictor said beside what was measured, both (n,), and the words for it."""
+
+    predicted: NDArray[np.float64]
+    measured: NDArray[np.float64]
+    names: list[str]
+    words: str
+
+
+def write_report(plan: Plan, folder: RunFolder) -> None:
+    """Write the page of a run whose search (and stages, if any) are finished."""
+    source = files("nasplatform.runs").joinpath("report.html.j2").read_text("utf-8")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    write_text(folder.report, environment.from_string(source).render(_content(plan, folder)))
+
+
+def _content(plan: Plan, folder: RunFolder) -> dict[str, Any]:
+    found = frames.evaluations(folder)
+    best = frames.best_row(found)
+    if best is None:
+        raise RunError(f"{folder.path}: no evaluation gave a score, so there is nothing to report")
+    curve = best_so_far(found)
+    random = _random(plan, len(curve))
+    comparison = _compare(plan, folder, found)
+    stages = frames.stages(folder)
+    return {
+        "title": plan.config.name,
+        "lead": f"{plan.options.sampler} search in {plan.space.name} by {plan.evaluator.task}, "
+        f"seed {plan.config.seed}",
+        "facts": _facts(plan, found, best, stages),
+        "curve": charts.curve_chart(curve, random),
+        "random": random is not None,
+        "curve_note": _curve_words(curve, random),
+        "scatter": comparison and _scatter(comparison),
+        "scatter_note": comparison.words if comparison else "There is no predictor to compare.",
+        "cell": charts.cell_drawing(plan.space.graphs([plan.space.parse(best["architecture"])])),
+        "architecture": best["architecture"],
+        "best": _best_table(found),
+        "stages": _stage_table(stages),
+        "search": folder.search.read_text(encoding="utf-8"),
+    }
+
+
+def best_so_far(found: pd.DataFrame) -> NDArray[np.float64]:
+    """Return (T,) the best score after each unique evaluation; NaN while there is none."""
+    first = found.sort_values("number").drop_duplicates("hash")
+    scores = first["score"].to_numpy(dtype=np.float64)
+    best: NDArray[np.float64] = np.fmax.accumulate(scores)
+    return best
+
+
+def _random(plan: Plan, budget: int) -> RandomCurve | None:
+    known = plan.evaluator.known_scores()
+    return None if known is None else random_search_curve(known, min(budget, len(known)))
+
+
+def _curve_words(curve: NDArray[np.float64], random: RandomCurve | None) -> str:
+    words = f"Best after {len(curve)} evaluations: {curve[-1]:.4f}."
+    if random is None:
+        return f"{words} What random search would find is known only for tables."
+    return (
+        f"{words} Random search, computed exactly over the table: {random.mean[-1]:.4f} on "
+        f"average, quartiles {random.low[-1]:.4f} to {random.high[-1]:.4f}."
+    )
+
+
+def _compare(plan: Plan, folder: RunFolder, found: pd.DataFrame) -> Comparison | None:
+    """Compare on everything that was not measured in the run, where a table knows it."""
+    known, candidates = plan.evaluator.known_scores(), plan.evaluator.candidates
+    if known is not None and candidates is not None and folder.predictor.is_dir():
+        seen = plan.space.population([plan.space.parse(t) for t in found["architecture"]])
+        fresh = np.flatnonzero(~np.isin(candidates.keys, seen.keys))
+        if len(fresh) >= 2:
+            predictor, space = load_predictor(folder.predictor)
+            predicted = predictor.predict(space.graphs(candidates[fresh])).mean
+            tau = float(kendalltau(predicted, known[fresh])[0])
+            shown = np.random.default_rng(0).permutation(len(fresh))[:_POINTS]
+            words = (
+                f"Kendall tau {tau:.3f} on all {len(fresh):,} architectures of the table that "
+                f"were not measured in this run; {len(shown):,} of them are drawn."
+            )
+            names = [space.format(candidates[int(fresh[i])]) for i in shown]
+            return Comparison(predicted[shown], known[fresh][shown], names, words)
+    return _compare_proposals(found)
+
+
+def _compare_proposals(found: pd.DataFrame) -> Comparison | None:
+    """Compare what was predicted of each proposal before it was measured."""
+    rows = found.dropna(subset=["mean", "score"])
+    if len(rows) < 2:
+        return None
+    predicted, measured = rows["mean"].to_numpy(), rows["score"].to_numpy()
+    tau = float(kendalltau(predicted, measured)[0])
+    words = f"Kendall tau {tau:.3f} between prediction and measurement of {len(rows)} proposals."
+    return Comparison(predicted, measured, list(rows["architecture"]), words)
+
+
+def _scatter(comparison: Comparison) -> str:
+    return charts.scatter_chart(comparison.predicted, comparison.measured, comparison.names)
+
+
+def _facts(
+    plan: Plan, found: pd.DataFrame, best: dict[str, Any], stages: pd.DataFrame
+) -> list[tuple[str, str]]:
+    facts = [
+        ("best score", f"{best['score']:.4f}"),
+        ("networks evaluated", f"{found['hash'].nunique():,}"),
+        ("parameters of the winner", f"{best['params']:,.0f}"),
+        ("FLOPs of the winner", f"{best['flops']:,.0f}"),
+    ]
+    known = plan.evaluator.known_scores()
+    if known is not None:
+        rank = int((known > best["score"]).sum()) + 1
+        facts.insert(1, (f"rank among {len(known):,} in the table", f"{rank:,}"))
+    if not stages.empty:
+        facts.append(("test accuracy of the network", f"{stages.iloc[-1]['after_accuracy']:.4f}"))
+    return facts
+
+
+def _best_table(found: pd.DataFrame) -> TextTable:
+    rows = found.dropna(subset=["score"]).nlargest(_TOP, "score")
+    return TextTable(
+        ["architecture", "score", "predicted", "trial", "source"],
+        [
+            [
+                row["architecture"],
+                f"{row['score']:.4f}",
+                "" if pd.isna(row["mean"]) else f"{row['mean']:.4f}",
+                str(row["number"]),
+                row["source"],
+            ]
+            for row in rows.to_dict("records")
+        ],
+    )
+
+
+def _stage_table(stages: pd.DataFrame) -> TextTable:
+    """Return one row for the network at the start and one after each stage."""
+    columns = ["stage", *(name.replace("_", " ") for name in _STAGE_COLUMNS), "seconds"]
+    if stages.empty:
+        return TextTable(columns, [])
+    first = stages.iloc[0]
+    rows = [["untrained", *_cells(first, "before"), ""]]
+    rows += [
+        [str(row["stage"]), *_cells(row, "after"), f"{row['seconds']:.1f}"]
+        for _, row in stages.iterrows()
+    ]
+    return TextTable(columns, rows)
+
+
+def _cells(row: pd.Series[Any], when: str) -> list[str]:
+    return [form.format(row[f"{when}_{name}"]) for name, form in _STAGE_COLUMNS.items()]

@@ -13,6 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from nasplatform.runs.events import Event
 
 _WIDE = 160  # columns where the output is no terminal and would be cut at 80
@@ -36,7 +38,7 @@ def plain(value: Any) -> Any:
     return value if value is None or isinstance(value, (bool, int, str)) else str(value)
 
 
-def show_table(rows: Sequence[Mapping[str, Any]], columns: Iterable[str], title: str = "") -> None:
+def show_table(rows: Sequence[Mapping[Any, Any]], columns: Iterable[str], title: str = "") -> None:
     """Print rows as a table to stdout."""
     table = Table(title=title or None, title_justify="left", title_style="bold")
     names = list(columns)
@@ -46,6 +48,15 @@ def show_table(rows: Sequence[Mapping[str, Any]], columns: Iterable[str], title:
     for row in rows:
         table.add_row(*(_cell(row.get(name)) for name in names))
     _stdout().print(table)
+
+
+def show_stages(stages: pd.DataFrame) -> None:
+    """Print what each stage of a run came to; nothing where there was none."""
+    from nasplatform.runs.frames import stage_walk
+
+    if len(stages):
+        walk = stage_walk(stages)
+        show_table(walk.to_dict("records"), [str(name) for name in walk], title="stages")
 
 
 def show(text: str) -> None:
@@ -65,7 +76,7 @@ def _stdout() -> Console:
 
 def _cell(value: Any) -> str:
     value = plain(value)
-    if value is None:
+    if value is None or value != value:  # NaN
         return ""
     if isinstance(value, float):
         return f"{value:.4f}" if abs(value) < 1000 else f"{value:,.0f}"

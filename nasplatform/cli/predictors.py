@@ -136,9 +136,7 @@ def _described(name: str, kind: Any) -> dict[str, Any]:
     }
 
 
-def _labels(
-    table: str, metric: str, count: int | None, seed: int
-) -> tuple[Any, Any, Space[Any]]:
+def _labels(table: str, metric: str, count: int | None, seed: int) -> tuple[Any, Any, Space[Any]]:
     """Draw labelled architectures of a table: their graphs, their scores (B,), their space."""
     import numpy as np
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from nasplatform.cli.display import emit, say, show, show_table
+from nasplatform.cli.display import emit, say, show, show_stages, show_table
 from nasplatform.cli.run import JsonFlag
 
 app = typer.Typer(help="Look at runs and export their numbers.", no_args_is_help=True)
@@ -45,23 +45,17 @@ def show_(
     as_json: JsonFlag = False,
 ) -> None:
     """Show one run: its best architectures and its stages."""
-    from nasplatform.errors import RunError
     from nasplatform.runs.driver import Run
 
     run = Run(path)
-    if not run.folder.exists:
-        raise RunError(f"{path}: no run stands here (search.yaml is missing)")
-    if not len(run.evaluations):
-        raise RunError(f"{path}: nothing was evaluated yet; go on with --resume")
+    summary = run.summary()
     best = run.evaluations.nlargest(top, "score").to_dict("records")
     if as_json:
-        emit({**run.summary(), "top": best})
+        emit({**summary, "top": best})
         return
     columns = ["number", "source", "architecture", "score", "mean", "std", "params", "flops"]
     show_table(best, columns, title=f"the best of {len(run.evaluations)} evaluations")
-    stages = run.stages.to_dict("records")
-    if stages:
-        show_table(stages, [name for name in run.stages if name not in ("run", "search")])
+    show_stages(run.stages)
     show(f"report: {run.folder.report}")
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from nasplatform.cli.display import Display, emit, say, show, show_table
+from nasplatform.cli.display import Display, emit, say, show, show_stages
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout.")]
 
@@ -50,19 +50,8 @@ def run(
     best = summary["best"]
     show(f"best of {summary['evaluations']} evaluations: {best['architecture']}")
     show(f"  score {summary['score']:.4f}, {best['params']:,} parameters, {best['flops']:,} FLOPs")
-    if summary["stages"]:
-        show_table(summary["stages"], [name for name in done.stages if name in _STAGE_COLUMNS])
+    show_stages(done.stages)
     show(f"report: {summary['report']}")
-
-
-_STAGE_COLUMNS = (
-    "stage",
-    *(
-        f"{when}_{name}"
-        for name in ("accuracy", "parameters", "macs", "bytes_on_disk", "latency_ms")
-        for when in ("before", "after")
-    ),
-)
 
 
 def _resume_command(file: Path, settings: list[str] | None, out: Path | None) -> str:

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import cycle
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,18 +99,19 @@ def cell_drawing(graphs: GraphBatch) -> str:
     for node in shown:
         rows.setdefault(depth[node], []).append(node)
     widest = max(len(row) for row in rows.values())
-    width, height = 170 * widest + 60, 74 * len(rows) + 16
+    pairs = [(a, b) for a in shown for b in shown if adjacency[a, b]]
+    longest = max(depth[b] - depth[a] for a, b in pairs) if pairs else 1
+    width, height = 140 * widest + 70 * longest, 74 * len(rows) - 14
     place = {
-        node: (width * (i + 1) / (len(row) + 1) + _stagger(level, len(row)), 30 + 74 * index)
-        for index, (level, row) in enumerate(sorted(rows.items()))
+        node: (width * (i + 1) / (len(row) + 1), 30 + 74.0 * index)
+        for index, (_, row) in enumerate(sorted(rows.items()))
         for i, node in enumerate(row)
     }
-    edges = [
-        _edge(place[a], place[b], depth[b] - depth[a])
-        for a in shown
-        for b in shown
-        if adjacency[a, b]
-    ]
+    edges = []
+    sides = cycle((1, -1))  # edges that skip a level swing out right and left in turn
+    for a, b in pairs:
+        levels = depth[b] - depth[a]
+        edges.append(_edge(place[a], place[b], next(sides) * levels if levels > 1 else 0))
     boxes = [_box(place[node], graphs.vocabulary[int(ops[node])]) for node in shown]
     return (
         f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="The chosen cell" '
@@ -144,15 +146,12 @@ def _depths(adjacency: NDArray[np.uint8]) -> list[int]:
     return depth
 
 
-def _stagger(level: int, width: int) -> float:
-    """Move lone nodes a little aside in turn, so that edges that skip them stay visible."""
-    return (0, 34, -34)[level % 3] if width == 1 and level else 0
-
-
-def _edge(start: tuple[float, float], end: tuple[float, float], levels: int) -> str:
-    x, y, to_x, to_y = start[0], start[1] + 17, end[0], end[1] - 19
-    bend = 0 if levels == 1 else (46 + 12 * levels) * (1 if x >= to_x else -1)
-    third = (to_y - y) / 3
+def _edge(start: tuple[float, float], end: tuple[float, float], swing: int) -> str:
+    """Draw an edge; ``swing`` says how far it goes aside, in levels, and to which side."""
+    side = (swing > 0) - (swing < 0)
+    x, y, to_x, to_y = start[0] + 26 * side, start[1] + 17, end[0] + 26 * side, end[1] - 19
+    bend = 46 * swing
+    third = (to_y - y) / (3 if side else 2)
     path = (
         f"M{x:.0f} {y:.0f}C{x + bend:.0f} {y + third:.0f} {to_x + bend:.0f} {to_y - third:.0f} "
         f"{to_x:.0f} {to_y:.0f}"

@@ -21,6 +21,8 @@ _FACTS = (
     "architecture", "hash", "fidelity", "seed", "score", "mean", "std", "source", "cost", "repeats"
 )  # fmt: skip
 
+_SIZES = ("accuracy", "parameters", "macs", "bytes_on_disk", "latency_ms")
+
 
 def read_runs(path: Path | str = "runs") -> pd.DataFrame:
     """Return one row per evaluation of a run, or of every run below a folder.
@@ -80,6 +82,20 @@ def stages(folder: RunFolder) -> pd.DataFrame:
     return pd.read_parquet(folder.stages) if folder.stages.is_file() else pd.DataFrame()
 
 
+def stage_walk(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return one row for the network that the first stage was given and one after each stage.
+
+    frame: of one run. Columns: network (``start`` or the stage), accuracy (test split), parameters,
+    macs, bytes_on_disk, latency_ms, seconds (of the stage).
+    """
+    if frame.empty:
+        return pd.DataFrame(columns=["network", *_SIZES, "seconds"])
+    start = {"network": "start", **{name: frame[f"before_{name}"].iloc[0] for name in _SIZES}}
+    after = frame[["stage", *(f"after_{name}" for name in _SIZES), "seconds"]]
+    after = after.set_axis(["network", *_SIZES, "seconds"], axis=1)
+    return pd.concat([pd.DataFrame([start]), after], ignore_index=True)
+
+
 def space_of(search: dict[str, Any]) -> Space[Any]:
     """Return the space of a resolved search."""
     return get_space(**search["space"])
@@ -95,6 +111,7 @@ def study_frame(study: optuna.Study, space: Space[Any]) -> pd.DataFrame:
         graphs = space.graphs(space.population([space.parse(t) for t in frame["architecture"]]))
         frame["params"] = graphs.total_params
         frame["flops"] = graphs.total_flops
+        frame = frame.drop(columns=["metric_params", "metric_flops"], errors="ignore")
     return frame
 
 

@@ -22,12 +22,14 @@ from nasplatform.search.baseline import RandomCurve, random_search_curve
 
 _POINTS = 800  # most points of the scatter; the tau is over all
 _TOP = 8
-_STAGE_COLUMNS = {
+_STAGE_FORMATS = {
+    "network": "{}",
     "accuracy": "{:.4f}",
     "parameters": "{:,.0f}",
     "macs": "{:,.0f}",
     "bytes_on_disk": "{:,.0f}",
     "latency_ms": "{:.3f}",
+    "seconds": "{:.1f}",
 }
 
 
@@ -177,18 +179,12 @@ def _best_table(found: pd.DataFrame) -> TextTable:
 
 
 def _stage_table(stages: pd.DataFrame) -> TextTable:
-    """Return one row for the network at the start and one after each stage."""
-    columns = ["stage", *(name.replace("_", " ") for name in _STAGE_COLUMNS), "seconds"]
-    if stages.empty:
-        return TextTable(columns, [])
-    first = stages.iloc[0]
-    rows = [["untrained", *_cells(first, "before"), ""]]
-    rows += [
-        [str(row["stage"]), *_cells(row, "after"), f"{row['seconds']:.1f}"]
-        for _, row in stages.iterrows()
+    walk = frames.stage_walk(stages).to_dict("records") if len(stages) else []
+    rows = [
+        [
+            "" if pd.isna(row[name]) else form.format(row[name])
+            for name, form in _STAGE_FORMATS.items()
+        ]
+        for row in walk
     ]
-    return TextTable(columns, rows)
-
-
-def _cells(row: pd.Series[Any], when: str) -> list[str]:
-    return [form.format(row[f"{when}_{name}"]) for name, form in _STAGE_COLUMNS.items()]
+    return TextTable([name.replace("_", " ") for name in _STAGE_FORMATS], rows)

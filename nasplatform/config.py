@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -47,8 +47,15 @@ class TaskChoice(BaseModel):
 class SearchOptions(BaseModel):
     """What every sampler is told; the ``Options`` of a sampler inherit from this.
 
-    budget:  unique architectures that are evaluated in all.
-    initial: how many of them are drawn at random before the sampler has its say.
+    budget:      unique architectures that are evaluated in all.
+    initial:     how many of them are drawn at random before the sampler has its say.
+    max_seconds: the search ends after this time, however much of the budget is left.
+    target:      the search ends as soon as a score is at least this.
+    objectives:  what is searched beside the score, name -> ``minimize`` or ``maximize``: params,
+                 flops, or an attribute or metric of the evaluator.
+    constraints: what must be kept: ``max_NAME`` or ``min_NAME`` -> bound.
+    pruner:      which of Optuna's pruners stops a hopeless training early; needs an evaluator that
+                 really trains.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -56,6 +63,11 @@ class SearchOptions(BaseModel):
     sampler: str = "predictor"
     budget: int = Field(ge=1)
     initial: int = Field(default=16, ge=1)
+    max_seconds: float | None = Field(default=None, gt=0)
+    target: float | None = None
+    objectives: dict[str, Literal["minimize", "maximize"]] = Field(default_factory=dict)
+    constraints: dict[str, float] = Field(default_factory=dict)
+    pruner: Literal["none", "median", "halving"] = "none"
 
 
 class SearchConfig(BaseModel):

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and where the user's own lie."""
 
 from __future__ import annotations
 
@@ -9,6 +9,17 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+
+def user_folder() -> Path:
+    """Return the folder of imported tables: $NASPLATFORM_HOME, or ~/.local/share/nasplatform."""
+    home = os.environ.get("NASPLATFORM_HOME")
+    return Path(home) if home else Path.home() / ".local" / "share" / "nasplatform"
+
+
+def datasets_folder() -> Path:
+    """Return the folder of fetched data sets, one folder for each."""
+    return user_folder() / "datasets"
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -117,9 +117,7 @@ def get_setup(name: str) -> Setup:
     return SETUPS[name]
 
 
-def build(
-    setup: Setup, folder: Path, workers: int = 1, progress: Progress | None = None
-) -> Path:
+def build(setup: Setup, folder: Path, workers: int = 1, progress: Progress | None = None) -> Path:
     """Train every cell of a set-up and write ``folder/NAME.parquet`` with its card.
 
     Parts go to ``folder/.build-NAME`` as they are finished; a build that was stopped goes on
@@ -186,7 +184,8 @@ def _finished(setup: Setup, jobs: list[_Job], work: Path, workers: int) -> Itera
     """Do the jobs, in this process or in several, and yield once for each."""
     if workers == 1:
         for job in jobs:
-            yield _train_part(setup, job, work)
+            _train_part(setup, job, work)
+            yield
         return
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         futures = [pool.submit(_train_part, setup, job, work) for job in jobs]
@@ -232,7 +231,7 @@ def _assemble(setup: Setup, jobs: list[_Job], work: Path) -> BenchmarkTable:
     made_by = f"nasplatform data build {setup.name}"
     facts = {"command": made_by, "licence": setup.licence, **setup.description()}
     facts["data_digest"] = load_task(setup.dataset, dict(setup.options), setup.name).digest
-    return BenchmarkTable(**{**table.__dict__, "card": facts | describe_table(table)})
+    return replace(table, card=facts | describe_table(table))
 
 
 @cache

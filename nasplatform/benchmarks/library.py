@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from functools import lru_cache
 from pathlib import Path
 
 from nasplatform.benchmarks.table import BenchmarkTable, read_table
 from nasplatform.errors import DataError, did_you_mean
+from nasplatform.files import user_folder
+
+__all__ = ["embedded_folder", "list_tables", "load_table", "user_folder"]
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 
@@ -16,12 +18,6 @@ def embedded_folder() -> Path:
     """Return the folder of the tables that travel with the package (or with the repository)."""
     inside = _PACKAGE / "data"
     return inside if inside.is_dir() else _PACKAGE.parent / "data"
-
-
-def user_folder() -> Path:
-    """Return the folder of imported tables: $NASPLATFORM_HOME, or ~/.local/share/nasplatform."""
-    home = os.environ.get("NASPLATFORM_HOME")
-    return Path(home) if home else Path.home() / ".local" / "share" / "nasplatform"
 
 
 def list_tables() -> dict[str, Path]:
@@ -37,13 +33,19 @@ def load_table(name: str | Path) -> BenchmarkTable:
     """Load a table by name or by the path of its parquet file; raise DataError if there is none."""
     text = str(name)
     if text.endswith(".parquet") or "/" in text:
-        return _load(Path(text).with_suffix(".parquet").resolve())
+        return _loaded(Path(text).with_suffix(".parquet").resolve())
     known = list_tables()
     if text not in known:
         raise DataError(f"unknown table {text!r}{did_you_mean(text, known)}")
-    return _load(known[text])
+    return _loaded(known[text])
+
+
+def _loaded(path: Path) -> BenchmarkTable:
+    state = path.stat() if path.exists() else None
+    return _load(path, state and (state.st_mtime_ns, state.st_size, state.st_ino))
 
 
 @lru_cache(maxsize=4)
-def _load(path: Path) -> BenchmarkTable:
+def _load(path: Path, state: object) -> BenchmarkTable:
+    """Read a table; ``state`` tells a file that was replaced since from the one that is kept."""
     return read_table(path)

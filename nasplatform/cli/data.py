@@ -1,30 +1,54 @@
-"""``nasplatform data``: the benchmark tables at hand."""
+"""``nasplatform data``: benchmark tables and data sets, at hand and to be had."""
 
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from inspect import signature
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nasplatform.cli.display import Display, emit, say, show, show_table
 from nasplatform.cli.run import JsonFlag
 
-app = typer.Typer(help="List, verify and build benchmark tables.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from nasplatform.fetch import Download
+
+app = typer.Typer(
+    help="List, fetch, import, build and verify benchmark tables and data sets.",
+    no_args_is_help=True,
+)
+_IMPORTS = "nasplatform.benchmarks.imports"
+IMPORTERS = {name: f"{_IMPORTS}.{name}:import_{name}" for name in ("nasbench101", "nasbench201")}
+"""Name of a published benchmark -> ``module:function`` that turns a file of it into a table."""
+_MEBIBYTE = 1 << 20
 
 
 @app.command("list")
 def list_(as_json: JsonFlag = False) -> None:
-    """List the tables that can be searched by name."""
+    """List the tables and data sets at hand, and how to get the others."""
     from nasplatform.benchmarks.library import list_tables
-    from nasplatform.benchmarks.table import read_table_card
 
-    rows = [_row(name, path, read_table_card(path)) for name, path in list_tables().items()]
+    tables = [_table_row(name, path) for name, path in list_tables().items()]
+    images = [row for row in _image_rows() if row["at_hand"]]
+    missing = [*_missing_tables(tables), *(row for row in _image_rows() if not row["at_hand"])]
     if as_json:
-        emit(rows)
-    else:
-        show_table(rows, ["table", "space", "architectures", "metrics", "epochs", "seeds", "path"])
+        emit([*tables, *images, *missing])
+        return
+    columns = ["name", "space", "architectures", "metrics", "epochs", "seeds", "path"]
+    show_table([row for row in tables if not row["error"]], columns, "Tables at hand")
+    if images:
+        show_table(images, ["name", "about", "path"], "Data sets at hand")
+    if missing:
+        show_table(missing, ["name", "about", "mebibytes", "command"], "To be had")
+    for row in tables:
+        if row["error"]:
+            say(f"not readable: {row['error']}")
 
 
 @app.command()
@@ -65,35 +89,220 @@ def build(
     """Train every network of an embedded set-up and write its table; resumes where it stopped."""
     from nasplatform.benchmarks.embedded import build as build_table
     from nasplatform.benchmarks.embedded import get_setup
-    from nasplatform.runs.events import Event
 
     setup = get_setup(name)
+    with _watched("build", f"training {name}", "what was trained is kept") as progress:
+        path = build_table(setup, out, workers, progress)
+    _done(name, "table", path, as_json)
+
+
+@app.command("import")
+def import_(
+    name: Annotated[str, typer.Argument(help=f"Benchmark: {', '.join(IMPORTERS)}.")],
+    file: Annotated[Path, typer.Argument(help="Its published file (or folder).")],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the table.", show_default="the user's own")
+    ] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes, where the format allows.")] = 1,
+    as_json: JsonFlag = False,
+) -> None:
+    """Turn a published benchmark's file into a table; the kind of file is told by its content."""
+    path = _import(name, file, out, workers)
+    _done(path.stem, "table", path, as_json)
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="What to fetch; `data list` names it.")],
+    full: Annotated[bool, typer.Option(help="The larger edition, where there is one.")] = False,
+    keep: Annotated[bool, typer.Option(help="Keep the downloaded file of a table.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Download a benchmark or a data set, check it and make it ready; resumes where it stopped."""
+    from nasplatform.errors import DataError
+    from nasplatform.fetch import catalogue, get_download
+
+    if full and name in catalogue() and f"{name}-full" not in catalogue():
+        raise DataError(f"{name} has no larger edition: leave --full out")
+    download = get_download(f"{name}-full" if full else name)
+    for file in download.files:
+        if file.sha256 is None:
+            say(f"no digest of {file.name} is published: this first download is taken on trust")
+    path = _fetch_table(download, keep) if download.kind == "table" else _fetch_images(download)
+    _done(path.stem, "table" if download.kind == "table" else "data set", path, as_json)
+
+
+def _fetch_table(download: Download, keep: bool) -> Path:
+    """Download a table's file and import it, unless that very file was imported before."""
+    from nasplatform.benchmarks.library import list_tables
+    from nasplatform.benchmarks.table import read_table_card
+
+    importer = str(download.importer)
+    known = list_tables().get(importer)
+    digests = {file.sha256 for file in download.files}
+    if known is not None and read_table_card(known).get("file_sha256") in digests:
+        say(f"{importer} is at hand already, from this very file")
+        return known
+    folder = _download(download)
+    path = _import(importer, folder / download.files[0].name, None, 1)
+    if not keep:
+        shutil.rmtree(folder)
+    return path
+
+
+def _fetch_images(download: Download) -> Path:
+    """Download a data set and move it, whole, to where the data set plug-ins look for it."""
+    from nasplatform.fetch import unpack
+    from nasplatform.files import datasets_folder, replace_folder
+
+    target = datasets_folder() / download.name
+    if target.is_dir():
+        say(f"{download.name} is at hand already; remove {target} to fetch it afresh")
+        return target
+    folder = _download(download)
+    if download.unpack:
+        say(f"unpacking {download.files[0].name}")
+        unpack(folder / download.files[0].name, target)
+    else:
+        with replace_folder(target) as temporary:
+            for file in download.files:
+                shutil.copy(folder / file.name, temporary / file.name)
+    shutil.rmtree(folder)
+    return target
+
+
+def _download(download: Download) -> Path:
+    """Download the files of an entry; return the folder that they are in."""
+    from nasplatform.fetch import fetch as fetch_file
+    from nasplatform.files import user_folder
+
+    folder = user_folder() / "downloads" / download.name
+    for file in download.files:
+        with _watched("fetch", f"{file.name}, MiB", "what has come is kept") as progress:
+            fetch_file(file, folder, _in_mebibytes(progress))
+    return folder
+
+
+def _in_mebibytes(progress: Callable[[int, int], None]) -> Callable[[int, int], None]:
+    return lambda done, total: progress(-(-done // _MEBIBYTE), -(-total // _MEBIBYTE))
+
+
+def _import(name: str, file: Path, out: Path | None, workers: int) -> Path:
+    from nasplatform.errors import DataError, did_you_mean
+    from nasplatform.files import user_folder
+
+    if name not in IMPORTERS:
+        raise DataError(f"no benchmark to import is called {name!r}{did_you_mean(name, IMPORTERS)}")
+    module, _, function = IMPORTERS[name].partition(":")
+    importer = getattr(import_module(module), function)
+    options: dict[str, Any] = {}
+    if workers > 1:
+        if "workers" not in signature(importer).parameters:
+            raise DataError(f"{name} is read by one process: leave --workers out")
+        options["workers"] = workers
+    folder = user_folder() if out is None else out
+    with _watched("import", f"reading {file.name}", "nothing was written") as progress:
+        path: Path = importer(file, folder, progress, **options)
+    return path
+
+
+@contextmanager
+def _watched(phase: str, words: str, interrupted: str) -> Iterator[Callable[[int, int], None]]:
+    """Show the progress of some work; when interrupted, say what is left and exit with 130."""
+    from nasplatform.runs.events import Event
+
     try:
         with Display() as display:
-            path = build_table(
-                setup,
-                out,
-                workers,
-                lambda done, total: display(Event("build", done, total, f"training {name}")),
-            )
+            yield lambda done, total: display(Event(phase, done, total, words))
     except KeyboardInterrupt:
-        say("interrupted; what was trained is kept, the same command goes on from there")
+        say(f"interrupted; {interrupted}, the same command goes on from there")
         raise typer.Exit(130) from None
+
+
+def _done(name: str, kind: str, path: Path, as_json: bool) -> None:
     if as_json:
-        emit({"table": name, "path": path})
+        emit({"name": name, "kind": kind, "path": path})
     else:
-        show(f"table: {path}")
+        show(f"{kind}: {path}")
 
 
-def _row(name: str, path: Path, card: dict[str, Any]) -> dict[str, Any]:
+def _table_row(name: str, path: Path) -> dict[str, Any]:
+    from nasplatform.benchmarks.table import read_table_card
+    from nasplatform.errors import DataError
+
+    row = {"name": name, "kind": "table", "at_hand": True, "path": str(path), "error": None}
+    try:
+        return row | _facts(read_table_card(path))
+    except DataError as error:
+        return row | {"error": str(error)}
+
+
+def _facts(card: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "table": name,
         "space": card["space"]["name"],
         "architectures": card["architectures"],
+        "complete": card.get("complete", True),
         "metrics": ", ".join(card["metrics"]),
         "epochs": ", ".join(map(str, card["fidelities"])),
         "seeds": card["seeds"],
-        "path": str(path),
         "licence": card.get("licence"),
         "sha256": card["sha256"],
+    }
+
+
+def _missing_tables(tables: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Say how to get each table that is not at hand: build, fetch or import it."""
+    from nasplatform.benchmarks.embedded import SETUPS
+    from nasplatform.fetch import catalogue
+
+    there = {row["name"] for row in tables}
+    for setup in SETUPS.values():
+        if setup.name not in there:
+            about = f"NAS-Bench-101 cells trained on {setup.dataset}"
+            yield _missing(setup.name, about, f"nasplatform data build {setup.name}")
+    fetched = [entry for entry in catalogue().values() if entry.kind == "table"]
+    for entry in fetched:
+        if entry.importer not in there:
+            command = f"nasplatform data fetch {entry.name}"
+            yield _missing(entry.name, entry.about, command, entry)
+    for name in IMPORTERS.keys() - {entry.importer for entry in fetched} - there:
+        command = f"nasplatform data import {name} FILE"
+        yield _missing(name, "published benchmark, to be downloaded by hand", command)
+
+
+def _missing(name: str, about: str, command: str, entry: Download | None = None) -> dict[str, Any]:
+    return {
+        "name": name,
+        "kind": "table",
+        "at_hand": False,
+        "about": about,
+        "command": command,
+        **_offer(entry),
+    }
+
+
+def _image_rows() -> Iterator[dict[str, Any]]:
+    from nasplatform.fetch import catalogue
+    from nasplatform.files import datasets_folder
+
+    for entry in catalogue().values():
+        if entry.kind == "images":
+            folder = datasets_folder() / entry.name
+            yield {
+                "name": entry.name,
+                "kind": "data set",
+                "at_hand": folder.is_dir(),
+                "about": entry.about,
+                "path": str(folder),
+                "command": f"nasplatform data fetch {entry.name}",
+                **_offer(entry),
+            }
+
+
+def _offer(entry: Download | None) -> dict[str, Any]:
+    size = entry and entry.bytes
+    return {
+        "mebibytes": -(-size // _MEBIBYTE) if size else None,
+        "licence": entry and entry.licence,
+        "page": entry and entry.page,
     }

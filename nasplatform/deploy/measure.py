@@ -73,12 +73,15 @@ def count_parameters(module: nn.Module, input_shape: tuple[int, int, int]) -> in
     """
     module.eval()
     parameters = list(module.parameters())
+    if not parameters:
+        return 0
     frozen = [parameter for parameter in parameters if not parameter.requires_grad]
     try:
         for parameter in frozen:
             parameter.requires_grad_(True)
-        output = module(torch.zeros(1, *input_shape)).sum()
-        gradients = torch.autograd.grad(output, parameters, allow_unused=True)
+        with torch.enable_grad():
+            output = module(torch.zeros(1, *input_shape)).sum()
+            gradients = torch.autograd.grad(output, parameters, allow_unused=True)
     finally:
         for parameter in frozen:
             parameter.requires_grad_(False)

@@ -27,6 +27,15 @@ from nasplatform.training.loop import seeded
 
 STRUCTURE, WEIGHTS = "structure.json", "weights.safetensors"
 FORMAT = 1
+_DAMAGE = (
+    OSError,
+    SafetensorError,
+    LookupError,
+    AttributeError,
+    TypeError,
+    RuntimeError,
+    ValueError,
+)
 
 
 @dataclass(frozen=True)
@@ -114,7 +123,7 @@ class Network:
             weights = load_file(folder / WEIGHTS)
             network = cls.from_structure(Structure.from_json(text))
             network.module.load_state_dict(weights)
-        except (OSError, SafetensorError, KeyError, TypeError, RuntimeError, ValueError) as error:
+        except _DAMAGE as error:
             words = " ".join(str(error).split())
             raise RunError(f"{folder} holds no network that can be loaded: {words}") from None
         return network

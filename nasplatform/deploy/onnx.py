@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from nasplatform.deploy.network import Network
 from nasplatform.errors import BuildError, MissingExtraError
@@ -26,7 +27,8 @@ def export_onnx(network: Network, task: Task, path: Path) -> float:
     The file says in its metadata how to make its input of raw images: ``mean`` and ``std`` per
     channel; and which task it is for.
     Returns the largest absolute difference of the logits of 8 test images from torch's. Raises
-    MissingExtraError without the extra ``deploy``, BuildError where the difference exceeds 1e-4.
+    MissingExtraError without the extra ``deploy``, BuildError where ONNX has no words for a part
+    of the network or the difference exceeds 1e-4; the file is not written then.
     """
     onnx, onnxruntime = _extra("onnx"), _extra("onnxruntime")
     images = task.test.inputs[:CHECKED_IMAGES]
@@ -34,15 +36,7 @@ def export_onnx(network: Network, task: Task, path: Path) -> float:
     with replace_file(path) as temporary:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # tracing is deprecated, but torch.export cannot do it
-            torch.onnx.export(
-                module,
-                (images[:1],),
-                temporary,
-                dynamo=False,
-                input_names=["images"],
-                output_names=["logits"],
-                dynamic_axes={"images": {0: "batch"}, "logits": {0: "batch"}},
-            )
+            _trace(module, images[:1], temporary)
             expected = module(images).numpy()
         model = onnx.load(temporary)
         onnx.helper.set_model_props(model, _facts(task))
@@ -58,6 +52,22 @@ def export_onnx(network: Network, task: Task, path: Path) -> float:
                 f"at most {TOLERANCE:.0e} is allowed"
             )
     return difference
+
+
+def _trace(module: nn.Module, image: Tensor, path: Path) -> None:
+    try:
+        torch.onnx.export(
+            module,
+            (image,),
+            path,
+            dynamo=False,
+            input_names=["images"],
+            output_names=["logits"],
+            dynamic_axes={"images": {0: "batch"}, "logits": {0: "batch"}},
+        )
+    except RuntimeError as error:
+        words = " ".join(str(error).split())[:200]
+        raise BuildError(f"the network has a part that ONNX cannot express: {words}") from None
 
 
 def _facts(task: Task) -> dict[str, str]:

@@ -64,7 +64,7 @@ class Evaluator(ABC, Generic[A]):
     needs_task:  whether it trains on the ``task`` of the search file.
     stops_early: whether ``evaluate_reporting`` reports on the way.
     task:       name of what is measured, part of the cache key (data set, metric, label kind).
-    fidelities: training lengths it can be asked for, in epochs, ascending; the last is the full one.
+    fidelities: training lengths it can be asked for, epochs, ascending; the last is the full one.
     candidates: the only architectures that it can measure, or None for the whole space.
     """
 
@@ -113,7 +113,7 @@ class Evaluator(ABC, Generic[A]):
         return {"params": graphs.total_params, "flops": graphs.total_flops}
 
     def known_scores(self) -> NDArray[np.float64] | None:
-        """Return (B,) the score of each of ``candidates`` where it is known unmeasured, else None."""
+        """Return (B,) the scores of ``candidates`` where they are known unmeasured, else None."""
         return None
 
     @abstractmethod

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from math import isfinite
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -11,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from nasplatform.benchmarks.library import load_table
 from nasplatform.errors import ArchitectureError, DataError
 from nasplatform.evaluators.base import Evaluation, Evaluator
-from nasplatform.spaces.base import Space
+from nasplatform.spaces.base import Population, Space
 
 
 class TableOptions(BaseModel):
@@ -47,6 +49,7 @@ class TableEvaluator(Evaluator[Any]):
         measured = np.isfinite(scores)
         if not measured.any():
             raise DataError(f"table {self.table.name!r} has no value of {options.metric!r}")
+        self._measured = measured
         self.candidates = self.table.architectures[measured]
         self.fidelities = self.table.fidelities
         self.task = f"{self.table.name}/{options.metric}/{options.seeds}@{self.table.digest[:12]}"
@@ -55,6 +58,31 @@ class TableEvaluator(Evaluator[Any]):
     def home(cls, options: Any) -> Space[Any]:
         """Return the space that the table was measured in."""
         return load_table(options.table).space
+
+    def metrics(self) -> tuple[str, ...]:
+        """Return the names of all that was measured."""
+        return self.table.metrics
+
+    def attribute_names(self) -> tuple[str, ...]:
+        """Return ``params``, ``flops`` and the names of the table's attributes."""
+        return tuple(dict.fromkeys((*super().attribute_names(), *self.table.attributes)))
+
+    def attributes(self, architectures: Population[Any]) -> Mapping[str, NDArray[Any]]:
+        """Return the table's attributes of B architectures, and what the space knows: (B,) each.
+
+        Raises ArchitectureError for one that was not measured.
+        """
+        found = self.table.attributes
+        if not {"params", "flops"} <= found.keys():
+            found = {**super().attributes(architectures), **found}
+        if architectures is self.candidates:
+            rows = np.flatnonzero(self._measured)
+        else:
+            rows = self.table.rows(architectures)
+        return {
+            name: values[rows] if name in self.table.attributes else values
+            for name, values in found.items()
+        }
 
     def known_scores(self) -> NDArray[np.float64]:
         """Return (B,) searched score of each of the ``candidates``, mean over the repetitions."""
@@ -68,20 +96,21 @@ class TableEvaluator(Evaluator[Any]):
         """
         row = self.table.row(architecture)
         f = self.table.fidelity_index(fidelity)
-        runs = self.table.measurements[self.options.metric][row, f]
-        made = np.flatnonzero(np.isfinite(runs))
-        if not len(made):
+        # Plain floats: numpy takes ten times as long for a handful of numbers.
+        runs = {name: array[row, f].tolist() for name, array in self.table.measurements.items()}
+        made = [s for s, value in enumerate(runs[self.options.metric]) if isfinite(value)]
+        if not made:
             raise ArchitectureError(
                 f"{self.space.format(architecture)} has no {self.options.metric!r} at "
                 f"{fidelity} epochs in table {self.table.name!r}"
             )
-        used = made if self.options.seeds == "mean" else made[[seed % len(made)]]
-        metrics = {
-            name: float(np.nanmean(array[row, f, used[used < array.shape[2]]]))
-            for name, array in self.table.measurements.items()
-            if np.isfinite(array[row, f, used[used < array.shape[2]]]).any()
-        }
+        used = set(made if self.options.seeds == "mean" else [made[seed % len(made)]])
+        metrics = {}
+        for name, values in runs.items():
+            answers = [v for s, v in enumerate(values) if s in used and isfinite(v)]
+            if answers:
+                metrics[name] = sum(answers) / len(answers)
+        seconds = [v for s, v in enumerate(runs.get("seconds", ())) if s in used and isfinite(v)]
+        cost = float(sum(seconds))
         attributes = {name: float(values[row]) for name, values in self.table.attributes.items()}
-        seconds = self.table.measurements.get("seconds")
-        cost = 0.0 if seconds is None else float(np.nansum(seconds[row, f, used]))
         return Evaluation(metrics[self.options.metric], metrics | attributes, cost)

@@ -1,4 +1,4 @@
-"""Labels as normal scores of their ranks, and the way back to the unit of the labels."""
+"""Labels on a scale that suits learning, and the way back to the unit of the labels."""
 
 from __future__ import annotations
 
@@ -29,8 +29,13 @@ class RankMap:
     @classmethod
     def of(cls, labels: Floats) -> RankMap:
         """Learn from (n,) labels, of which at least two are distinct."""
-        knots, first = np.unique(normal_scores(labels), return_index=True)
-        return cls(knots, labels[first])
+        return cls.through(normal_scores(labels), labels)
+
+    @classmethod
+    def through(cls, scores: Floats, labels: Floats) -> RankMap:
+        """Join the points (score, label), each (n,); labels with one score are averaged."""
+        knots, place, count = np.unique(scores, return_inverse=True, return_counts=True)
+        return cls(knots, np.bincount(place, labels) / count)
 
     def label(self, score: Floats) -> Floats:
         """Map normal scores to labels; strictly monotone also beyond the best and the worst."""
@@ -38,7 +43,8 @@ class RankMap:
         slope = np.ptp(self.labels) / np.ptp(self.knots)
         below = np.minimum(score - self.knots[0], 0) * slope
         above = np.maximum(score - self.knots[-1], 0) * slope
-        return inner + below + above
+        mapped: Floats = inner + below + above
+        return mapped
 
     def prediction(self, mean: Floats, std: Floats) -> Prediction:
         """Map a normal distribution of scores (B,) to mean and standard deviation of labels."""
@@ -59,3 +65,22 @@ def normal_scores(labels: Floats) -> Floats:
     """Return (n,) the normal quantiles of the ranks, (rank - 1/2) / n; ties share a rank."""
     scores: Floats = norm.ppf((rankdata(labels) - 0.5) / len(labels))
     return scores
+
+
+def log_gaps(labels: Floats, scale: float = 1.0, floor: float = 1.5) -> Floats:
+    """Return (n,) minus the logarithm of each label's distance to the best, without outliers.
+
+    The distance is measured in quartile ranges of the labels times ``scale``, so that the unit of
+    the labels does not matter; for accuracies the values come close to -log(error). What lies more
+    than ``floor`` quartile ranges below the median of the result is lifted to there: a training
+    that failed says that an architecture is bad, not how bad.
+    """
+    gaps = (labels.max() - labels) / (scale * _quartile_range(labels))
+    logs = -np.log1p(gaps)
+    lifted: Floats = np.maximum(logs, np.median(logs) - floor * _quartile_range(logs))
+    return lifted
+
+
+def _quartile_range(values: Floats) -> float:
+    low, high = np.percentile(values, [25, 75])
+    return float(high - low) or float(values.std())

@@ -83,7 +83,11 @@ class ReNAS(Predictor):
         for turn, (left, right) in enumerate([halves, halves[::-1]]):
             if np.ptp(targets[left]) > 0:
                 ranker = _Ranker.train(
-                    graphs[left], targets[left], self.options, self.seed, progress,
+                    graphs[left],
+                    targets[left],
+                    self.options,
+                    self.seed,
+                    progress,
                     (turn * self.options.epochs, steps),
                 )
                 held_out[right] = ranker.score(graphs[right])

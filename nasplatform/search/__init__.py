@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from nasplatform.search.base import ArchitectureSampler, History, Proposal, Setting
-from nasplatform.search.loop import Facts, Step, search
+from nasplatform.search.base import ArchitectureSampler, Proposal, Setting
+from nasplatform.search.facts import Facts, Step
+from nasplatform.search.goals import Goals
+from nasplatform.search.history import History
+from nasplatform.search.loop import search
 from nasplatform.search.predictor_sampler import PredictorSampler
 from nasplatform.search.random_sampler import RandomSampler
 from nasplatform.search.storage import open_study
@@ -14,6 +17,7 @@ __all__ = [
     "EvaluationKey",
     "EvaluationStore",
     "Facts",
+    "Goals",
     "History",
     "PredictorSampler",
     "Proposal",

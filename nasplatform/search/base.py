@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self
 
@@ -12,25 +11,30 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
-from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
+from pydantic import Field, ValidationInfo, field_validator
 
 from nasplatform.config import SearchOptions
+from nasplatform.errors import ConfigError
 from nasplatform.predictors.base import Predictor
+from nasplatform.search.goals import Goals
+from nasplatform.search.history import History, Memory
 from nasplatform.spaces.base import A, Population, Space
 
 if TYPE_CHECKING:
     from optuna.study import Study
 
-Reason = Literal["initial", "predicted", "random"]
+Reason = Literal["initial", "predicted", "random", "sampled", "evolved", "neighbour"]
 _KEPT_PROPOSALS = 64
+_ROUNDS = 100  # of 64 random architectures each, before all counts as seen
 
 
 @dataclass(frozen=True)
 class Proposal(Generic[A]):
     """An architecture that should be evaluated next, and why.
 
-    source: ``initial`` random label, best ``predicted``, or ``random`` exploration.
+    source: ``initial`` label, best ``predicted``, ``random`` exploration, ``sampled`` by Optuna,
+            ``evolved`` from a parent, or ``neighbour`` of the best.
     mean, std: what the predictor expected of it, in the unit of the scores; None without one.
     """
 
@@ -40,26 +44,18 @@ class Proposal(Generic[A]):
     std: float | None = None
 
 
-@dataclass(frozen=True)
-class History(Generic[A]):
-    """What a sampler may know when it proposes trial number t: the trials before it.
+class InitialOptions(SearchOptions):
+    """Options of a sampler that begins with random labels; the budget must pay for them."""
 
-    seen:          (T,) uint64 isomorphism keys of everything proposed before t.
-    architectures: (L,) the architectures among them that were measured.
-    scores:        (L,) float64 their scores, higher is better whatever the study's direction.
-    numbers:       (L,) int64 the numbers of their trials, ascending.
-    """
+    initial: int = Field(default=16, ge=1, validate_default=True)
 
-    seen: NDArray[np.uint64]
-    architectures: Population[A]
-    scores: NDArray[np.float64]
-    numbers: NDArray[np.int64]
-
-    def before(self, number: int) -> History[A]:
-        """Keep the measurements of trials below a number; what was seen stays seen."""
-        keep = self.numbers < number
-        kept = self.architectures[keep]
-        return History(self.seen, kept, self.scores[keep], self.numbers[keep])
+    @field_validator("initial")
+    @classmethod
+    def _paid_for(cls, initial: int, info: ValidationInfo) -> int:
+        budget = info.data.get("budget")
+        if budget is not None and budget < initial:
+            raise ValueError(f"more initial architectures than the budget of {budget} pays for")
+        return initial
 
 
 @dataclass(frozen=True)
@@ -68,35 +64,56 @@ class Setting(Generic[A]):
 
     candidates: the only architectures that can be measured, or None for the whole space.
     predictor:  not fitted yet; None where the search file names none.
+    goals:      further objectives and limits; None where there are none.
     """
 
     space: Space[A]
     seed: int
     candidates: Population[A] | None = None
     predictor: Predictor | None = None
+    goals: Goals[A] | None = None
 
 
 class ArchitectureSampler(BaseSampler, ABC, Generic[A]):
     """An Optuna sampler that chooses an architecture and says it in the space's parameters.
 
     Life cycle: Optuna asks once per trial; ``propose`` is given the trial's number and the trials
-    before it, and returns an architecture that was not seen yet (as long as there is one). It must
-    be a pure function of those two and of the constructor's arguments: a study that is resumed in
-    another process then proposes exactly what an unbroken one would have. Parameters that are not
-    of the space are drawn at random. One trial is one real evaluation; a subclass may ask its
-    predictor anything it likes meanwhile.
+    before it, and returns an architecture that keeps the limits and was not seen yet (as long as
+    there is one). It must be a pure function of those two and of the constructor's arguments: a
+    study that is resumed in another process then proposes exactly what an unbroken one would
+    have. Parameters that are not of the space are drawn at random. One trial is one real
+    evaluation; a subclass may ask its predictor anything it likes meanwhile.
+
+    several_objectives: whether the sampler knows what to do with more than the score.
     """
 
     name: ClassVar[str]
     Options: ClassVar[type[SearchOptions]]
+    several_objectives: ClassVar[bool] = False
 
-    def __init__(self, space: Space[A], *, seed: int, candidates: Population[A] | None) -> None:
-        """Take the space, a seed, and the only architectures that may be proposed (or None)."""
+    def __init__(
+        self,
+        space: Space[A],
+        *,
+        seed: int,
+        candidates: Population[A] | None,
+        goals: Goals[A] | None = None,
+    ) -> None:
+        """Take the space, a seed, the only architectures that may be proposed (or None), limits.
+
+        Raises ConfigError for several objectives where the sampler knows one only.
+        """
+        if goals is not None and goals.objectives and not self.several_objectives:
+            names = ", ".join(goals.objectives)
+            raise ConfigError(f"sampler {self.name!r} searches by the score alone, not by {names}")
         self.space = space
         self.seed = seed
+        self.goals = goals
+        if candidates is not None and goals is not None:
+            candidates = candidates[goals.allowed(candidates)]
         self.candidates = candidates
         self._distributions = space.distributions()
-        self._architectures: dict[tuple[Any, ...], A] = {}
+        self._memory: Memory[A] = Memory(space, self._distributions)
         self._proposals: dict[int, Proposal[A]] = {}
         self._lock = threading.Lock()
 
@@ -117,6 +134,41 @@ class ArchitectureSampler(BaseSampler, ABC, Generic[A]):
         """Return the generator of a trial: the seed and the key decide it, nothing else."""
         return np.random.default_rng([self.seed, *key])
 
+    def allowed(self, architectures: Population[A]) -> NDArray[np.bool_]:
+        """Return (B,) whether each can be measured and keeps the limits."""
+        if self.candidates is not None:
+            return np.isin(architectures.keys, self.candidates.keys)
+        if self.goals is not None:
+            return self.goals.allowed(architectures)
+        return np.ones(len(architectures), bool)
+
+    def draw_unseen(self, seen: NDArray[np.uint64], rng: np.random.Generator) -> A:
+        """Draw one allowed architecture uniformly among those not seen yet.
+
+        seen: (T,) uint64 isomorphism keys. Where everything was seen, a seen one is returned.
+        """
+        if self.candidates is not None:
+            fresh = np.flatnonzero(~np.isin(self.candidates.keys, seen))
+            rows = fresh if len(fresh) else np.arange(len(self.candidates))
+            return self.candidates[int(rng.choice(rows))]
+        last: A | None = None
+        for _ in range(_ROUNDS):
+            drawn = self.space.sample(64, rng)
+            drawn = drawn[self.allowed(drawn)]
+            fresh = np.flatnonzero(~np.isin(drawn.keys, seen))
+            if len(fresh):
+                return drawn[int(fresh[0])]
+            last = drawn[0] if len(drawn) else last
+        if last is None:
+            raise ConfigError(f"none of {64 * _ROUNDS:,} random architectures keeps the limits")
+        return last
+
+    def near(self, architectures: Population[A], seen: NDArray[np.uint64]) -> Population[A]:
+        """Return the allowed unseen architectures one edit away from any of those given."""
+        around = self.space.neighbours(architectures)
+        around = around[~np.isin(around.keys, seen)]
+        return around[self.allowed(around)] if len(around) else around
+
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
@@ -126,14 +178,19 @@ class ArchitectureSampler(BaseSampler, ABC, Generic[A]):
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Propose one architecture; raise ValueError for a study with several objectives."""
-        self._raise_error_if_multi_objective(study)
+        """Propose one architecture; raise ValueError for objectives that the sampler lacks."""
+        self._raise_error_if_too_many_objectives(study)
         with self._lock:
-            proposal = self.propose(trial.number, self._history(study, trial.number))
+            history = self._memory.before(study, trial.number)
+            proposal = self.choose(study, trial, history)
             self._proposals[trial.number] = proposal
             while len(self._proposals) > _KEPT_PROPOSALS:
                 del self._proposals[next(iter(self._proposals))]
         return self.space.to_params(proposal.architecture)
+
+    def choose(self, study: Study, trial: FrozenTrial, history: History[A]) -> Proposal[A]:
+        """Choose the architecture of a trial; a sampler that needs the study overrides this."""
+        return self.propose(trial.number, history)
 
     def sample_independent(
         self,
@@ -143,51 +200,10 @@ class ArchitectureSampler(BaseSampler, ABC, Generic[A]):
         param_distribution: BaseDistribution,
     ) -> Any:
         """Draw a parameter that is not the space's, e.g. a learning rate, at random."""
-        self._raise_error_if_multi_objective(study)
+        self._raise_error_if_too_many_objectives(study)
         seed = int(self.rng(trial.number, *param_name.encode()).integers(2**31))
         return RandomSampler(seed).sample_independent(study, trial, param_name, param_distribution)
 
-    def _history(self, study: Study, number: int) -> History[A]:
-        known = [
-            (trial, self._architecture(trial))
-            for trial in study.get_trials(deepcopy=False)
-            if trial.number < number and self._distributions.keys() <= trial.params.keys()
-        ]
-        measured = [
-            (trial, arch) for trial, arch in known if trial.state == TrialState.COMPLETE
-        ]
-        sign = -1.0 if study.direction == StudyDirection.MINIMIZE else 1.0
-        return History(
-            seen=self.space.population([arch for _, arch in known]).keys,
-            architectures=self.space.population([arch for _, arch in measured]),
-            scores=sign * np.array([trial.value for trial, _ in measured], dtype=np.float64),
-            numbers=np.array([trial.number for trial, _ in measured], dtype=np.int64),
-        )
-
-    def _architecture(self, trial: FrozenTrial) -> A:
-        key = tuple(trial.params[name] for name in self._distributions)
-        if key not in self._architectures:
-            self._architectures[key] = self.space.from_params(trial.params)
-        return self._architectures[key]
-
-
-def draw_unseen(
-    space: Space[A],
-    candidates: Population[A] | None,
-    seen: NDArray[np.uint64],
-    rng: np.random.Generator,
-) -> A:
-    """Draw one architecture uniformly among those not seen yet.
-
-    seen: (T,) uint64 isomorphism keys. Where everything was seen, a seen one is returned.
-    """
-    if candidates is not None:
-        fresh = np.flatnonzero(~np.isin(candidates.keys, seen))
-        rows: Sequence[int] | NDArray[np.intp] = fresh if len(fresh) else range(len(candidates))
-        return candidates[int(rng.choice(np.asarray(rows)))]
-    for _ in range(100):
-        drawn = space.sample(16, rng)
-        fresh = np.flatnonzero(~np.isin(drawn.keys, seen))
-        if len(fresh):
-            return drawn[int(fresh[0])]
-    return drawn[0]
+    def _raise_error_if_too_many_objectives(self, study: Study) -> None:
+        if not self.several_objectives:
+            self._raise_error_if_multi_objective(study)

@@ -3,71 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
-from typing import Any, Self
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any, Generic
 
+import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution
+from optuna.pruners import NopPruner
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from nasplatform.errors import RunError
-from nasplatform.evaluators.base import Evaluator
+from nasplatform.evaluators.base import Evaluation, Evaluator
 from nasplatform.search.base import ArchitectureSampler
+from nasplatform.search.facts import ATTRIBUTE, Facts, Ledger, Step
+from nasplatform.search.goals import Goals
 from nasplatform.search.store import EvaluationStore
 from nasplatform.spaces.base import A
 
-ATTRIBUTE = "nasplatform"
+__all__ = ["Facts", "Step", "search"]
+
 _MAX_REPEATS = 1000  # proposals in a row that bring nothing new before the search gives up
-
-
-@dataclass(frozen=True)
-class Facts:
-    """All there is to know about one trial; stored as a single user attribute.
-
-    architecture: text form.
-    hash:         canonical identity.
-    fidelity:     epochs.
-    seed:         which repetition was measured.
-    score:        None where the measurement gave no finite number.
-    cost:         seconds of training.
-    source:       ``initial``, ``predicted`` or ``random``; ``sampled`` from another sampler.
-    mean, std:    what the predictor expected when it proposed the architecture.
-    repeats:      number of the earlier trial with the same architecture, which paid for it.
-    """
-
-    architecture: str
-    hash: str
-    fidelity: int
-    seed: int
-    score: float | None
-    cost: float
-    source: str
-    mean: float | None = None
-    std: float | None = None
-    repeats: int | None = None
-    metrics: Mapping[str, float] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, trial: FrozenTrial) -> Self | None:
-        """Read the facts of a trial; None where none were written."""
-        found = trial.user_attrs.get(ATTRIBUTE)
-        return None if found is None else cls(**found)
-
-
-@dataclass(frozen=True)
-class Step:
-    """What a search tells its watcher after each evaluation.
-
-    done, budget: unique evaluations.
-    best:         highest score so far; None while there is none.
-    facts:        of the trial that just ended.
-    """
-
-    done: int
-    budget: int
-    best: float | None
-    facts: Facts
+_MAX_FAILURES = 10  # measurements from the start, all failed, before the search gives up
 
 
 def search(
@@ -77,88 +34,163 @@ def search(
     budget: int,
     seed: int = 0,
     progress: Callable[[Step], None] = lambda step: None,
+    *,
+    goals: Goals[A] | None = None,
+    max_seconds: float | None = None,
+    target: float | None = None,
+    exclusive: bool = True,
 ) -> None:
     """Evaluate until ``budget`` unique architectures were measured, at full fidelity.
 
     The study may be new, finished or broken off at any point: trials that were left running are
-    taken up where they stood, and what the store holds is not measured again. One process at a
-    time may drive a study this way. An architecture that the sampler repeats is answered from
-    the store and costs nothing of the budget. Raises RunError where the sampler knows no new one.
+    taken up where they stood, and what the store holds is not measured again. An architecture
+    that the sampler repeats is answered from the store and costs nothing of the budget.
+
+    goals:       further objectives and limits; the study must have their ``directions``.
+    max_seconds: of trials, those before a break included, after which no new one begins.
+    target:      a score that ends the search as soon as it is reached.
+    exclusive:   whether this process alone drives the study; several processes may share one
+                 with False, and then leave alone the trials that are running.
+    Raises RunError where the sampler knows no new architecture, or nothing can be measured.
     """
-    distributions = evaluator.space.distributions()
-    ended = [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
-    ledger = Ledger()
-    for trial in ended:
-        ledger.enter(trial.number, Facts.of(trial))
-    stale = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-    while len(ledger.first) < budget:
-        if ledger.repeats >= _MAX_REPEATS:
-            raise RunError(
-                f"the sampler proposed nothing new {_MAX_REPEATS} times in a row: "
-                f"{len(ledger.first)} architectures evaluated of a budget of {budget}"
-            )
-        asked = _adopt(study, stale.pop(0), distributions) if stale else study.ask(distributions)
-        facts = _measure(asked, evaluator, store, seed, ledger)
-        asked.set_user_attr(ATTRIBUTE, asdict(facts))
-        state = TrialState.FAIL if facts.score is None else TrialState.COMPLETE
-        study.tell(asked, facts.score, state=state)
-        ledger.enter(asked.number, facts)
+    wanted = goals or Goals({}, (), evaluator.attributes, frozenset())
+    driver = _Driver(study, evaluator, store, seed, wanted)
+    stale = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)) if exclusive else []
+    begun = time.monotonic()
+    driver.catch_up()
+    before = driver.seconds
+    while driver.ledger.goes_on(budget, target):
+        if max_seconds is not None and before + time.monotonic() - begun >= max_seconds:
+            return
+        _give_up(driver.ledger, budget)
+        facts = driver.step(stale.pop(0) if stale else None)
+        if not exclusive:
+            driver.catch_up()
+        ledger = driver.ledger
         progress(Step(len(ledger.first), budget, ledger.best, facts))
 
 
-@dataclass
-class Ledger:
-    """What a study has spent so far.
-
-    first:   hash -> number of the trial that paid for it.
-    best:    highest score; None while there is none.
-    repeats: trials in a row that brought nothing new.
-    """
-
-    first: dict[str, int] = field(default_factory=dict)
-    best: float | None = None
-    repeats: int = 0
-
-    def enter(self, number: int, facts: Facts | None) -> None:
-        """Take in a trial that ended; one without facts (not ours) counts for nothing."""
-        if facts is None:
-            return
-        self.repeats = self.repeats + 1 if facts.hash in self.first else 0
-        self.first.setdefault(facts.hash, number)
-        if facts.score is not None:
-            self.best = facts.score if self.best is None else max(self.best, facts.score)
+def _give_up(ledger: Ledger, budget: int) -> None:
+    if ledger.repeats >= _MAX_REPEATS:
+        raise RunError(
+            f"the sampler proposed nothing new {_MAX_REPEATS} times in a row: "
+            f"{len(ledger.first)} architectures evaluated of a budget of {budget}"
+        )
+    if ledger.succeeded == 0 and len(ledger.first) >= _MAX_FAILURES:
+        raise RunError(
+            f"all {len(ledger.first)} architectures so far failed, the last one with: "
+            f"{ledger.last_error or 'no finite score'}"
+        )
 
 
-def _adopt(
-    study: optuna.Study, trial: FrozenTrial, distributions: dict[str, BaseDistribution]
-) -> Trial:
-    """Take up a trial that a killed process left running, with the same number and parameters."""
-    adopted = Trial(study, trial._trial_id)
-    _ = adopted.relative_params  # the sampler proposes again, as it did: what it predicted is known
-    for name, distribution in distributions.items():
-        adopted._suggest(name, distribution)  # as Study.ask does; what was stored is kept
-    return adopted
+class _Driver(Generic[A]):
+    """Runs trials of one study and keeps the books."""
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        evaluator: Evaluator[A],
+        store: EvaluationStore,
+        seed: int,
+        goals: Goals[A],
+    ) -> None:
+        self.study = study
+        self.evaluator = evaluator
+        self.store = store
+        self.seed = seed
+        self.goals = goals
+        self.ledger = Ledger()
+        self.seconds = 0.0
+        self._distributions = evaluator.space.distributions()
+        self._prunes = evaluator.stops_early and not isinstance(study.pruner, NopPruner)
+
+    def catch_up(self) -> None:
+        """Enter the trials that ended and are not in the ledger yet."""
+        for trial in self.study.get_trials(deepcopy=False):
+            if trial.state.is_finished() and trial.number not in self.ledger.entered:
+                self.ledger.enter(trial.number, Facts.of(trial))
+                taken = trial.duration
+                self.seconds += taken.total_seconds() if taken is not None else 0.0
+
+    def step(self, stale: FrozenTrial | None) -> Facts:
+        """Run one trial, a new one or one that a killed process left."""
+        trial = self._adopt(stale) if stale else self.study.ask(self._distributions)
+        facts = self._measure(trial)
+        trial.set_user_attr(ATTRIBUTE, asdict(facts))
+        if facts.score is None or not all(map(math.isfinite, facts.values)):
+            self.study.tell(trial, state=TrialState.FAIL)
+        elif facts.stopped is not None:
+            self.study.tell(trial, state=TrialState.PRUNED)
+        else:
+            for name, excess in facts.excess.items():
+                trial.set_constraint(name, excess)
+            self.study.tell(trial, list(facts.values))
+        self.ledger.enter(trial.number, facts)
+        return facts
+
+    def _adopt(self, stale: FrozenTrial) -> Trial:
+        """Take up a trial that was left running, with the same number and parameters."""
+        adopted = Trial(self.study, stale._trial_id)
+        _ = adopted.relative_params  # the sampler proposes again, as it did, and knows why
+        for name, distribution in self._distributions.items():
+            adopted._suggest(name, distribution)  # as Study.ask does; what was stored is kept
+        return adopted
+
+    def _measure(self, trial: Trial) -> Facts:
+        space = self.evaluator.space
+        architecture = space.from_params(trial.params)  # repaired, should a sampler have erred
+        fidelity = self.evaluator.fidelities[-1]
+        evaluation = self.store.evaluate(
+            self.evaluator,
+            architecture,
+            fidelity,
+            self.seed,
+            report=_Reporter(trial) if self._prunes else None,
+        )
+        metrics = self._attributes(architecture) | dict(evaluation.metrics)
+        proposal = _proposal(trial)
+        return Facts(
+            architecture=space.format(architecture),
+            hash=architecture.hash,
+            fidelity=fidelity,
+            seed=self.seed,
+            score=evaluation.score if math.isfinite(evaluation.score) else None,
+            cost=evaluation.cost,
+            source=proposal.source if proposal else "sampled",
+            mean=proposal.mean if proposal else None,
+            std=proposal.std if proposal else None,
+            repeats=self.ledger.first.get(architecture.hash),
+            metrics=metrics,
+            values=self.goals.values(evaluation.score, metrics),
+            excess=self.goals.excess(metrics),
+            error=_error(evaluation),
+            stopped=evaluation.stopped,
+        )
+
+    def _attributes(self, architecture: A) -> dict[str, float]:
+        one = self.evaluator.space.population([architecture])
+        return {name: float(array[0]) for name, array in self.goals.attributes(one).items()}
 
 
-def _measure(
-    trial: Trial, evaluator: Evaluator[A], store: EvaluationStore, seed: int, ledger: Ledger
-) -> Facts:
-    space = evaluator.space
-    architecture = space.from_params(trial.params)  # repaired, should another sampler have erred
-    fidelity = evaluator.fidelities[-1]
-    evaluation = store.evaluate(evaluator, architecture, fidelity, seed)
+class _Reporter:
+    """Passes a training's progress on to Optuna's pruner."""
+
+    def __init__(self, trial: Trial) -> None:
+        self._trial = trial
+        self._known = trial.study._storage.get_trial(trial._trial_id).intermediate_values
+
+    def __call__(self, epochs: int, score: float) -> bool:
+        if epochs not in self._known:
+            self._trial.report(score if math.isfinite(score) else -np.inf, epochs)
+        return self._trial.should_prune()
+
+
+def _proposal(trial: Trial) -> Any:
     sampler = trial.study.sampler
-    proposal = sampler.proposal(trial.number) if isinstance(sampler, ArchitectureSampler) else None
-    return Facts(
-        architecture=space.format(architecture),
-        hash=architecture.hash,
-        fidelity=fidelity,
-        seed=seed,
-        score=evaluation.score if math.isfinite(evaluation.score) else None,
-        cost=evaluation.cost,
-        source=proposal.source if proposal else "sampled",
-        mean=proposal.mean if proposal else None,
-        std=proposal.std if proposal else None,
-        repeats=ledger.first.get(architecture.hash),
-        metrics=dict(evaluation.metrics),
-    )
+    return sampler.proposal(trial.number) if isinstance(sampler, ArchitectureSampler) else None
+
+
+def _error(evaluation: Evaluation) -> str | None:
+    if evaluation.error is not None or math.isfinite(evaluation.score):
+        return evaluation.error
+    return f"the score is {evaluation.score}"

@@ -3,67 +3,92 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, Self
+from typing import Any, ClassVar, Generic, Literal, Self
 
 import numpy as np
-from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field as Option
+from pydantic import field_validator
 
 from nasplatform.config import SearchOptions
+from nasplatform.encodings.cache import features_of
 from nasplatform.errors import ConfigError
-from nasplatform.predictors.base import Prediction, Predictor
-from nasplatform.search.acquisition import Acquisition, acquire
-from nasplatform.search.base import (
-    ArchitectureSampler,
-    History,
-    Proposal,
-    Setting,
-    draw_unseen,
-)
+from nasplatform.predictors.base import Predictor
+from nasplatform.search.acquisition import Acquisition
+from nasplatform.search.base import ArchitectureSampler, InitialOptions, Proposal, Setting
+from nasplatform.search.candidates import Field, Pool, spread_out
+from nasplatform.search.goals import Goals
+from nasplatform.search.history import History
+from nasplatform.search.promise import Judge, Judgement
 from nasplatform.spaces.base import A, Population, Space
-from nasplatform.spaces.graph import GraphBatch
 
-_ELITE = 10  # measured architectures whose neighbours are looked at in a large space
+_DESIGN, _FIELD, _JUDGE, _EXPLORE = 1, 2, 3, 4  # what a random generator is for
 
 
-class PredictorOptions(SearchOptions):
-    """Options of ``sampler: predictor``.
+class PredictorOptions(InitialOptions):
+    """Options of ``sampler: predictor``."""
 
-    batch:       evaluations between two fits of the predictor.
-    acquisition: what makes a candidate promising.
-    beta:        weight of the standard deviation in the upper confidence bound.
-    exploration: share of the evaluations after the initial ones that are drawn at random.
-    pool:        candidates that are scored at once; a larger space is looked at through the
-                 neighbours of the best architectures and random samples.
-    """
+    initial: int = Option(default=4, ge=1, validate_default=True)
+    design: Literal["spread", "random"] = Option(
+        "spread", description="initial architectures: as unlike each other as can be, or random"
+    )
+    batch: int | None = Option(
+        default=None, ge=1, description="evaluations between two fits; null: a 20th of the labels"
+    )
+    acquisition: tuple[Acquisition, ...] = Option(
+        ("greedy", "expected_improvement"),
+        description="what makes a candidate promising; several take turns, trial by trial",
+    )
+    beta: float = Option(
+        1.0, ge=0, description="weight of the std in upper_confidence_bound, in std of the labels"
+    )
+    exploration: float = Option(
+        0.0, ge=0, le=1, description="share of the trials that are drawn at random"
+    )
+    pool: int = Option(40_000, ge=1, description="up to this many candidates are scored at once")
+    samples: int = Option(
+        10_000, ge=1, description="of a larger space: random candidates, beside local search"
+    )
+    rounds: int = Option(2, ge=0, description="of local search in a larger space")
 
-    batch: int = Field(default=1, ge=1)
-    acquisition: Acquisition = "expected_improvement"
-    beta: float = Field(default=1.0, ge=0)
-    exploration: float = Field(default=0.0, ge=0, le=1)
-    pool: int = Field(default=20_000, ge=1)
+    @field_validator("acquisition", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
 
 
 @dataclass(frozen=True)
-class _Scored(Generic[A]):
-    """A pool of candidates with what the predictor says of them."""
+class _Judged(Generic[A]):
+    """All candidates of one fit with what was found of them."""
 
     population: Population[A]
-    prediction: Prediction
-    values: NDArray[np.float64]
+    judgement: Judgement
+
+    @classmethod
+    def of(cls, space: Space[A], found: list[tuple[Pool[A], Judgement]]) -> _Judged[A]:
+        """Put pools side by side."""
+        codes = np.concatenate([pool.population.codes for pool, _ in found])
+        return cls(space.from_codes(codes), Judgement.joined([one for _, one in found]))
 
 
 class PredictorSampler(ArchitectureSampler[A]):
-    """Fits a predictor to the labels so far and proposes the best unseen candidate.
+    """Fits a predictor to the labels so far and proposes the most promising unseen candidate.
 
-    The first ``initial`` trials are random. After that the predictor is fitted anew every
-    ``batch`` trials, to all labels that an unbroken sequential study has by then; the trials of a
-    batch take the best, second best, ... unseen candidate of that fit. Where the labels cannot be
-    learnt from yet (too few, all equal) a trial is random.
+    The first ``initial`` trials are a design that depends on the seed alone. After that the
+    predictor is fitted anew every ``batch`` trials to all labels that an unbroken sequential study
+    has by then; the trials of a batch take the best unseen candidates of that fit, each by the
+    acquisition whose turn it is. What other workers measure at that time counts as if it had
+    turned out as predicted. Where the labels cannot be learnt from yet (too few, all equal) a
+    trial is random.
+
+    With a second objective the acquisition is the expected improvement of the hypervolume, with
+    more of them that of a random scalarisation; objectives that are known of every candidate, such
+    as parameters, are used as they are, others are predicted. Limits on what only measuring tells
+    weigh a candidate with the probability that it keeps them.
     """
 
     name: ClassVar[str] = "predictor"
     Options: ClassVar[type[SearchOptions]] = PredictorOptions
+    several_objectives: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -72,27 +97,19 @@ class PredictorSampler(ArchitectureSampler[A]):
         *,
         seed: int = 0,
         candidates: Population[A] | None = None,
-        initial: int = 16,
-        batch: int = 1,
-        acquisition: Acquisition = "expected_improvement",
-        beta: float = 1.0,
-        exploration: float = 0.0,
-        pool: int = 20_000,
+        goals: Goals[A] | None = None,
+        **options: Any,
     ) -> None:
-        """Take the space, a predictor (refitted in place) and what ``PredictorOptions`` explains.
+        """Take the space, a predictor (refitted in place) and fields of ``PredictorOptions``.
 
         candidates: the only architectures that may be proposed, or None for the whole space.
         """
-        super().__init__(space, seed=seed, candidates=candidates)
+        super().__init__(space, seed=seed, candidates=candidates, goals=goals)
         self.predictor = predictor
-        self.initial = initial
-        self.batch = batch
-        self.acquisition: Acquisition = acquisition
-        self.beta = beta
-        self.exploration = exploration
-        self.pool = pool
-        self._whole: tuple[Population[A], GraphBatch] | None = None
-        self._latest: tuple[tuple[int, bytes], _Scored[A]] | None = None
+        self.options = PredictorOptions.model_validate({"budget": 10**9, **options})
+        self._field: Field[A] | None = None
+        self._design: list[int] = []
+        self._latest: tuple[tuple[int, bytes], _Judged[A]] | None = None
 
     @classmethod
     def from_options(cls, options: Any, setting: Setting[A]) -> Self:
@@ -104,72 +121,92 @@ class PredictorSampler(ArchitectureSampler[A]):
             setting.predictor,
             seed=setting.seed,
             candidates=setting.candidates,
-            **options.model_dump(exclude={"sampler", "budget"}),
+            goals=setting.goals,
+            **options.model_dump(exclude=set(SearchOptions.model_fields) - {"initial"}),
         )
 
     def propose(self, number: int, history: History[A]) -> Proposal[A]:
         """Choose the architecture of trial ``number``."""
-        if number < self.initial:
-            return self._random(number, history, "initial")
-        first = number - (number - self.initial) % self.batch  # of this batch
+        if number < self.options.initial:
+            return self._initial(number, history)
+        first = self._first_of_batch(number)
         labels = history.before(first)
-        if not self._learnable(labels) or self.rng(number, 1).random() < self.exploration:
+        explores = self.rng(number, _EXPLORE).random() < self.options.exploration
+        if explores or not self._learnable(labels):
             return self._random(number, history, "random")
-        scored = self._scored(first, labels)
-        fresh = np.flatnonzero(~np.isin(scored.population.keys, history.seen))
+        judged = self._judged(first, labels)
+        values = judged.judgement.values[number % len(self.options.acquisition)]
+        fresh = np.flatnonzero(~np.isin(judged.population.keys, history.seen))
         if not len(fresh):
             return self._random(number, history, "random")
-        best = int(fresh[np.argmax(scored.values[fresh])])
-        mean, std = scored.prediction.mean[best], scored.prediction.std[best]
-        return Proposal(scored.population[best], "predicted", float(mean), float(std))
+        best = int(fresh[np.argmax(values[fresh])])
+        mean, std = float(judged.judgement.mean[best]), float(judged.judgement.std[best])
+        return Proposal(judged.population[best], "predicted", mean, std)
+
+    def _first_of_batch(self, number: int) -> int:
+        """Return the trial before which the predictor was fitted last."""
+        first = self.options.initial
+        if self.options.batch is not None:
+            return number - (number - first) % self.options.batch
+        while first + max(1, first // 20) <= number:
+            first += max(1, first // 20)
+        return first
+
+    def _candidates(self) -> Field[A]:
+        if self._field is None:
+            self._field = Field.of(
+                self.space,
+                self.candidates,
+                self.allowed,
+                self.options.pool,
+                self.options.samples,
+                np.random.default_rng([self.seed, _FIELD]),
+            )
+        return self._field
+
+    def _initial(self, number: int, history: History[A]) -> Proposal[A]:
+        if self.options.design == "random":
+            return self._random(number, history, "initial")
+        pool = self._candidates().far
+        if not self._design:
+            values = features_of(pool.graphs).values
+            rng = np.random.default_rng([self.seed, _DESIGN])
+            self._design = spread_out(values, self.options.initial, rng)
+        if number < len(self._design):
+            chosen = pool.population[self._design[number] : self._design[number] + 1]
+            if not np.isin(chosen.keys, history.seen)[0]:
+                return Proposal(chosen[0], "initial")
+        return self._random(number, history, "initial")
 
     def _random(self, number: int, history: History[A], source: Any) -> Proposal[A]:
-        drawn = draw_unseen(self.space, self.candidates, history.seen, self.rng(number))
-        return Proposal(drawn, source)
+        return Proposal(self.draw_unseen(history.seen, self.rng(number)), source)
 
     def _learnable(self, labels: History[A]) -> bool:
-        enough = len(labels.scores) >= max(2, self.predictor.min_labels)
+        enough = len(labels) >= max(2, self.predictor.min_labels)
         return enough and bool(np.ptp(labels.scores) > 0)
 
-    def _scored(self, first: int, labels: History[A]) -> _Scored[A]:
+    def _judged(self, first: int, labels: History[A]) -> _Judged[A]:
         """Fit and score for the batch that begins with trial ``first``; once per batch."""
-        keys = labels.architectures.keys.tobytes()
-        signature = (first, keys + labels.scores.tobytes())
+        pending = labels.pending
+        known = (labels.architectures.keys, labels.values, labels.excess, pending.keys)
+        signature = (first, b"".join(array.tobytes() for array in known))
         if self._latest is None or self._latest[0] != signature:
-            population, graphs = self._pool(first, labels)
-            known = self.space.graphs(labels.architectures)
-            self.predictor.fit(known, labels.scores, unlabelled=graphs)
-            prediction = self.predictor.predict(graphs)
-            values = acquire(
-                self.acquisition,
-                prediction.mean,
-                prediction.std,
-                float(labels.scores.max()),
-                self.beta,
+            field = self._candidates()
+            judge = Judge.fit(
+                self.space,
+                self.predictor,
+                labels,
+                field.far.graphs,
+                self.goals,
+                self.options.acquisition,
+                self.options.beta,
             )
-            self._latest = (signature, _Scored(population, prediction, values))
+            rng = self.rng(first, _JUDGE)
+            order = np.argsort(-labels.scores, kind="stable")
+            found = field.search(
+                labels.architectures[order],
+                lambda pool: judge.judge(pool, rng),
+                self.options.rounds,
+            )
+            self._latest = signature, _Judged.of(self.space, found)
         return self._latest[1]
-
-    def _pool(self, first: int, labels: History[A]) -> tuple[Population[A], GraphBatch]:
-        """Return everything that may be proposed where that is few enough, else a part."""
-        if self._whole is not None:
-            return self._whole
-        known = self.space.enumerate() if self.candidates is None else self.candidates
-        if known is not None and len(known) <= self.pool:
-            self._whole = known, self.space.graphs(known)
-            return self._whole
-        part = self._part(self.rng(first, 2), labels)
-        return part, self.space.graphs(part)
-
-    def _part(self, rng: np.random.Generator, labels: History[A]) -> Population[A]:
-        """Return neighbours of the best and random samples, each once, about ``pool`` in all."""
-        elite = labels.architectures[np.argsort(-labels.scores, kind="stable")[:_ELITE]]
-        near = self.space.neighbours(elite)
-        if self.candidates is None:
-            far = self.space.sample(max(0, self.pool - len(near)), rng)
-        else:
-            near = near[np.isin(near.keys, self.candidates.keys)]
-            size = max(0, self.pool - len(near))
-            far = self.candidates[rng.choice(len(self.candidates), size, replace=False)]
-        both = self.space.from_codes(np.concatenate([near.codes, far.codes])[: self.pool])
-        return both[np.sort(np.unique(both.keys, return_index=True)[1])]

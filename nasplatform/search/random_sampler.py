@@ -5,13 +5,9 @@ from __future__ import annotations
 from typing import Any, ClassVar, Self
 
 from nasplatform.config import SearchOptions
-from nasplatform.search.base import (
-    ArchitectureSampler,
-    History,
-    Proposal,
-    Setting,
-    draw_unseen,
-)
+from nasplatform.search.base import ArchitectureSampler, Proposal, Setting
+from nasplatform.search.goals import Goals
+from nasplatform.search.history import History
 from nasplatform.spaces.base import A, Population, Space
 
 
@@ -20,19 +16,26 @@ class RandomSampler(ArchitectureSampler[A]):
 
     name: ClassVar[str] = "random"
     Options: ClassVar[type[SearchOptions]] = SearchOptions
+    several_objectives: ClassVar[bool] = True
 
     def __init__(
-        self, space: Space[A], *, seed: int = 0, candidates: Population[A] | None = None
+        self,
+        space: Space[A],
+        *,
+        seed: int = 0,
+        candidates: Population[A] | None = None,
+        goals: Goals[A] | None = None,
     ) -> None:
-        """Take the space, a seed, and the only architectures that may be proposed (or None)."""
-        super().__init__(space, seed=seed, candidates=candidates)
+        """Take the space, a seed, the only architectures that may be proposed, and limits."""
+        super().__init__(space, seed=seed, candidates=candidates, goals=goals)
 
     @classmethod
     def from_options(cls, options: Any, setting: Setting[A]) -> Self:
         """Make the sampler that a search file describes."""
-        return cls(setting.space, seed=setting.seed, candidates=setting.candidates)
+        return cls(
+            setting.space, seed=setting.seed, candidates=setting.candidates, goals=setting.goals
+        )
 
     def propose(self, number: int, history: History[A]) -> Proposal[A]:
         """Draw the architecture of trial ``number``."""
-        drawn = draw_unseen(self.space, self.candidates, history.seen, self.rng(number))
-        return Proposal(drawn, "random")
+        return Proposal(self.draw_unseen(history.seen, self.rng(number)), "random")

@@ -3,40 +3,71 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import optuna
+from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage
 from sqlalchemy.exc import SQLAlchemyError
 
 from nasplatform.errors import ConfigError, RunError
+from nasplatform.search.goals import Direction
 from nasplatform.search.store import connect
+
+Pruner = Literal["none", "median", "halving"]
 
 
 @contextmanager
 def open_study(
-    storage: Path | str, name: str, sampler: BaseSampler | None = None
+    storage: Path | str,
+    name: str,
+    sampler: BaseSampler | None = None,
+    *,
+    directions: Sequence[Direction] = ("maximize",),
+    pruner: Pruner = "none",
 ) -> Iterator[optuna.Study]:
     """Open a study, made where it does not exist yet; its connections close with the block.
 
-    storage: an SQLite file, or an SQLAlchemy URL such as ``postgresql://...``.
-    Raises RunError for a file that is no study and ConfigError for a URL that does not work.
+    storage:    an SQLite file, or an SQLAlchemy URL such as ``postgresql://...``.
+    directions: of the objectives, the score's first (see ``Goals.directions``).
+    pruner:     which of Optuna's pruners stops hopeless trainings early.
+    Raises RunError for a file that is no study or a study of other objectives, ConfigError for a
+    URL that does not work and for a pruner with several objectives.
     """
+    if pruner != "none" and len(directions) > 1:
+        raise ConfigError(f"pruner {pruner!r} needs a single objective, {len(directions)} given")
     database = _sqlite(storage) if isinstance(storage, Path) else _remote(storage)
     try:
-        yield optuna.create_study(
+        study = optuna.create_study(
             storage=database,
             study_name=name,
             sampler=sampler,
-            direction="maximize",
+            pruner=_pruner(pruner),
+            directions=list(directions),
             load_if_exists=True,
         )
+        known = [direction.name.lower() for direction in study.directions]
+        if known != list(directions):
+            raise RunError(
+                f"study {name!r} in {storage} has the objectives {', '.join(known)}, "
+                f"this search has {', '.join(directions)}"
+            )
+        yield study
     finally:
         database.remove_session()
         database.engine.dispose()
+
+
+def _pruner(name: Pruner) -> BasePruner:
+    if name == "median":
+        return MedianPruner(n_startup_trials=8, n_warmup_steps=1)
+    if name == "halving":
+        return SuccessiveHalvingPruner(min_resource=1, reduction_factor=3)
+    return NopPruner()
 
 
 def _sqlite(file: Path) -> RDBStorage:

@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import Self
 
 from nasplatform.errors import RunError
-from nasplatform.evaluators.base import Evaluation, Evaluator
+from nasplatform.evaluators.base import Evaluation, Evaluator, Report
 from nasplatform.spaces.base import A
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS evaluations (
     space TEXT, task TEXT, hash TEXT, fidelity INTEGER, seed INTEGER,
-    score REAL, metrics TEXT NOT NULL, cost REAL NOT NULL,
+    score REAL, metrics TEXT NOT NULL, cost REAL NOT NULL, error TEXT, stopped INTEGER,
     PRIMARY KEY (space, task, hash, fidelity, seed)
 ) WITHOUT ROWID
 """
+_VALUES = "score, metrics, cost, error, stopped"
 _KEY = "space = ? AND task = ? AND hash = ? AND fidelity = ? AND seed = ?"
 
 
@@ -59,35 +60,49 @@ class EvaluationStore:
     def get(self, key: EvaluationKey) -> Evaluation | None:
         """Return the measurement, None where it was not paid for yet."""
         found = self._connection.execute(
-            f"SELECT score, metrics, cost FROM evaluations WHERE {_KEY}", key.row
+            f"SELECT {_VALUES} FROM evaluations WHERE {_KEY}", key.row
         ).fetchone()
         if found is None:
             return None
-        score, metrics, cost = found
-        return Evaluation(math.nan if score is None else score, json.loads(metrics), cost)
+        score, metrics, *rest = found
+        return Evaluation(math.nan if score is None else score, json.loads(metrics), *rest)
 
     def put(self, key: EvaluationKey, evaluation: Evaluation) -> Evaluation:
         """Keep a measurement; return the one that stands, which may be another process's."""
-        values = (evaluation.score, json.dumps(dict(evaluation.metrics)), evaluation.cost)
+        metrics = json.dumps(dict(evaluation.metrics))
+        rest = evaluation.cost, evaluation.error, evaluation.stopped
         with self._connection:
             self._connection.execute(
-                "INSERT OR IGNORE INTO evaluations VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (*key.row, *values),
+                "INSERT OR IGNORE INTO evaluations VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (*key.row, evaluation.score, metrics, *rest),
             )
         kept = self.get(key)
         assert kept is not None
         return kept
 
     def evaluate(
-        self, evaluator: Evaluator[A], architecture: A, fidelity: int, seed: int
+        self,
+        evaluator: Evaluator[A],
+        architecture: A,
+        fidelity: int,
+        seed: int,
+        report: Report | None = None,
     ) -> Evaluation:
-        """Look a measurement up, or have it made and keep it."""
+        """Look a measurement up, or have it made and keep it.
+
+        report: hears of the measurement on the way and may stop it; what was stopped, and what
+        failed, is kept as such and not tried again.
+        """
         space = json.dumps(evaluator.space.describe(), sort_keys=True)
         key = EvaluationKey(space, evaluator.task, architecture.hash, fidelity, seed)
         known = self.get(key)
-        if known is None:
-            known = self.put(key, evaluator.evaluate(architecture, fidelity, seed))
-        return known
+        if known is not None:
+            return known
+        if report is None:
+            made = evaluator.evaluate(architecture, fidelity, seed)
+        else:
+            made = evaluator.evaluate_reporting(architecture, fidelity, seed, report)
+        return self.put(key, made)
 
     def __len__(self) -> int:
         return int(self._connection.execute("SELECT COUNT(*) FROM evaluations").fetchone()[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -107,7 +107,7 @@ class GraphBatch:
     def _attribute_width(self) -> int:
         return 0 if self.attributes is None else int(self.attributes.shape[2])
 
-    def _arrays(self) -> dict[str, NDArray[np.generic]]:
+    def _arrays(self) -> dict[str, Any]:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
 
@@ -118,5 +118,7 @@ def concatenate(batches: Sequence[GraphBatch]) -> GraphBatch:
     for other in batches[1:]:
         first.require_same_kind(other)
     names = first._arrays()
-    joined = {name: np.concatenate([getattr(b, name) for b in batches]) for name in names}
+    joined: dict[str, Any] = {
+        name: np.concatenate([getattr(b, name) for b in batches]) for name in names
+    }
     return replace(first, **joined)

@@ -36,6 +36,11 @@ class StageContext:
         """The file from which a killed training of this stage goes on."""
         return self.folder / "checkpoint.safetensors"
 
+    @property
+    def scratch(self) -> Path:
+        """A folder for whatever else a killed stage goes on from; removed when it is finished."""
+        return self.folder / "scratch"
+
 
 @dataclass(frozen=True)
 class StageResult:

@@ -130,12 +130,11 @@ def _calls(module: nn.Module, input_shape: tuple[int, int, int]) -> list[_Call]:
 
 def _end_of(call: _Call, calls: list[_Call]) -> _Call:
     """Follow normalisations and activations that take exactly what the call made."""
+    later = calls[next(i for i, other in enumerate(calls) if other is call) + 1 :]
     followers = (
         other
-        for other in calls
-        if isinstance(other.module, _SAME_MAP)
-        and other.given is call.made
-        and other.module is not call.module
+        for other in later  # what works in place takes what it makes, so order must tell
+        if isinstance(other.module, _SAME_MAP) and other.given is call.made
     )
     following = next(followers, None)
     return call if following is None else _end_of(following, calls)

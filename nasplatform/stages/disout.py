@@ -47,7 +47,8 @@ def keep_mask(noise: Tensor, gamma: float, block: int) -> Tensor:
     """Return 1 where the map is kept and 0 in blocks that start where noise is below gamma.
 
     noise: (B, c, h - block + 1, w - block + 1), uniform in [0, 1), one per corner of a block.
-    Returns (B, c, h, w). (The release marks centres; the blocks are the same.)
+    Returns (B, c, h, w). The release marks centres, which gives the same blocks for an odd side;
+    with an even one its blocks lie a pixel further down and right, partly outside the map.
     """
     seeds = (noise < gamma).to(noise.dtype)
     padded = functional.pad(seeds, (block - 1,) * 4)

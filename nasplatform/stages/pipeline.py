@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -108,10 +109,13 @@ class _Step:
 
     def finished(self) -> tuple[Network, Record] | None:
         """Return what the stage left when it was finished before, else None."""
-        for name in ("stage.json", "record.json"):
-            _read(self.folder / name, self.key)
+        _read(self.folder / "stage.json", self.key)
         record = _read(self.folder / "record.json", self.key)
-        return None if record is None else (Network.load(self.folder / "network"), record)
+        if record is None:
+            return None
+        _check_record(record, self.folder / "record.json")
+        _tidy(StageContext(self.folder))
+        return Network.load(self.folder / "network"), record
 
     def run(
         self, network: Network, before: Mapping[str, Any], progress: Progress | None
@@ -144,7 +148,7 @@ class _Step:
             },
         }
         _write(self.folder / "record.json", record)
-        context.checkpoint.unlink(missing_ok=True)
+        _tidy(context)
         return result.network, record
 
     def _check(self, network: Network, result: StageResult) -> None:
@@ -164,8 +168,30 @@ def _measured_start(
     if known is None:
         known = {"key": key, "measurements": asdict(measure(network, task, device=device))}
         _write(path, known)
-    measurements: dict[str, Any] = known["measurements"]
-    return asdict(Measurements(**measurements))
+    try:
+        return asdict(Measurements(**known["measurements"]))
+    except (KeyError, TypeError) as error:
+        raise _damaged(path, error) from None
+
+
+def _check_record(record: Record, path: Path) -> None:
+    """Raise RunError unless a record has what later stages and ``stages_frame`` read of it."""
+    try:
+        for name in ("before", "after"):
+            Measurements(**record[name])
+        stages_frame([record])
+    except (AttributeError, KeyError, TypeError) as error:
+        raise _damaged(path, error) from None
+
+
+def _tidy(context: StageContext) -> None:
+    """Delete what a finished stage does not need any more."""
+    context.checkpoint.unlink(missing_ok=True)
+    shutil.rmtree(context.scratch, ignore_errors=True)
+
+
+def _damaged(path: Path, error: Exception) -> RunError:
+    return RunError(f"{path} is damaged: {error!r}; delete its folder to run anew")
 
 
 def _prefixed(progress: Progress, name: str) -> Progress:
@@ -179,8 +205,8 @@ def _read(path: Path, key: str) -> Record | None:
     try:
         found: Record = json.loads(path.read_text(encoding="utf-8"))
         known = found["key"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{path} is damaged: {error!r}; delete its folder to run anew") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _damaged(path, error) from None
     if known != key:
         raise RunError(
             f"{path} is of another pipeline (first weights, data, seed, or options up to this "

@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from nasplatform import plugins
 from nasplatform.errors import DataError, PluginError
+from nasplatform.files import datasets_folder
 from nasplatform.training.arrays import (
     Raw,
     block_sums,
@@ -100,8 +101,8 @@ def digits(options: DigitsOptions) -> Task:
 class FashionOptions(DatasetOptions):
     """Options of ``fashion-mnist``."""
 
-    path: Path = FASHION_FOLDER
-    """Folder with the four official ``.gz`` files."""
+    path: Path = Field(default_factory=lambda: fetched_folder("fashion-mnist", FASHION_FOLDER))
+    """Folder with the four official ``.gz`` files; what ``data fetch`` left, else Debian's."""
     pool: Literal[1, 2, 4, 7, 14] = 1
     """Side of the blocks that are averaged; 4 makes 7 x 7 images of 28 x 28."""
     train_size: int = Field(default=50_000, ge=1)
@@ -144,19 +145,29 @@ def fashion_mnist(options: FashionOptions) -> Task:
 
 
 def _fashion_part(folder: Path, part: str, count: int) -> tuple[NDArray[np.uint8], Labels]:
-    images = _read_idx(folder / f"{part}-images-idx3-ubyte.gz", (count, 28, 28))
-    labels = _read_idx(folder / f"{part}-labels-idx1-ubyte.gz", (count,))
+    how = "`nasplatform data fetch fashion-mnist`, or apt-get install dataset-fashion-mnist"
+    images = read_idx(folder / f"{part}-images-idx3-ubyte.gz", (count, 28, 28), how)
+    labels = read_idx(folder / f"{part}-labels-idx1-ubyte.gz", (count,), how)
     return images, labels.astype(np.int64)
 
 
-def _read_idx(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Read a gzipped idx file of bytes: magic 0x0000_08_dims, big-endian sizes, the bytes."""
+def fetched_folder(name: str, otherwise: Path | None = None) -> Path:
+    """Return where ``nasplatform data fetch`` puts a data set; ``otherwise`` if it is not there."""
+    folder = datasets_folder() / name
+    return folder if otherwise is None or folder.is_dir() else otherwise
+
+
+def read_idx(path: Path, shape: tuple[int, ...], how: str) -> NDArray[np.uint8]:
+    """Read a gzipped idx file of bytes: magic 0x0000_08_dims, big-endian sizes, the bytes.
+
+    how: how to get the file, for the message. Raises DataError where it is missing or another.
+    """
     try:
         data = gzip.decompress(path.read_bytes())
     except FileNotFoundError:
         raise DataError(
-            f"{path} is missing: apt-get install dataset-fashion-mnist, or give the folder of the "
-            f"four official .gz files as option 'path'"
+            f"{path} is missing: {how}, or give the folder of the official .gz files as option "
+            f"'path'"
         ) from None
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}") from None
@@ -202,7 +213,7 @@ def npz(options: NpzOptions) -> Task:
     held out of the training data. Nothing is unpickled.
     """
     where = str(options.path)
-    arrays = _read_npz(options.path)
+    arrays = read_npz(options.path)
     found = {
         part: (
             _npz_images(arrays, f"x_{part}", options),
@@ -219,7 +230,8 @@ def npz(options: NpzOptions) -> Task:
     return standardised_task("npz", _hold_out(found, options, where), where, more)
 
 
-def _read_npz(path: Path) -> dict[str, Raw]:
+def read_npz(path: Path) -> dict[str, Raw]:
+    """Read the arrays of an ``.npz`` file, nothing unpickled; raise DataError for any other."""
     try:
         with np.load(path, allow_pickle=False) as file:
             if not isinstance(file, np.lib.npyio.NpzFile):
@@ -333,6 +345,8 @@ def _read_image(path: Path, options: FolderOptions) -> NDArray[np.uint8]:
     """Return one image as (c, size, size) uint8."""
     try:
         with Image.open(path) as image:
+            if image.mode.startswith(("I", "F")):  # Pillow would clip them at 255
+                raise DataError(f"{path} has {image.mode} pixels, expected 8 bits per channel")
             mode = "L" if options.grey else "RGB"
             square = image.convert(mode).resize((options.size, options.size), Image.Resampling.BOX)
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:

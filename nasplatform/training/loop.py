@@ -24,6 +24,8 @@ LossFunction = Callable[[nn.Module, Tensor, Tensor], Tensor]
 """(module in training mode, inputs (B, c, h, w), labels (B,)) -> scalar, the mean of the batch."""
 StepHook = Callable[[int, int], None]
 """(step, steps): called before each training step 0..steps-1."""
+EpochHook = Callable[["Epoch"], bool]
+"""Called after each epoch; True ends the training there."""
 Progress = Callable[[int, int, str], None]
 """(steps done, steps in all, a few words)."""
 
@@ -67,6 +69,7 @@ def train(
     progress: Progress | None = None,
     loss: LossFunction | None = None,
     on_step: StepHook | None = None,
+    on_epoch: EpochHook | None = None,
     tag: str = "",
 ) -> History:
     """Train a module in place, and leave it on the CPU in evaluation mode.
@@ -77,6 +80,7 @@ def train(
 
     loss:    in place of the cross-entropy of the task, e.g. to distil.
     on_step: called before each step, e.g. to move a schedule.
+    on_epoch: may end the training early; hears of the epochs of a checkpoint again.
     tag:     what else the checkpoint must have in common, e.g. the options behind ``loss``.
     Raises TrainingError where the loss stops being finite or the checkpoint is another training's.
     """
@@ -93,7 +97,10 @@ def train(
     epochs = [Epoch(**row) for row in known["epochs"]] if known else []
     seconds = float(known["seconds"]) if known else 0.0
     step = _Steps(module, task, recipe, optimizer, device, loss or _cross_entropy, on_step)
+    ended = on_epoch is not None and any(on_epoch(epoch) for epoch in tuple(epochs))
     for number in range(len(epochs) + 1, recipe.epochs + 1):
+        if ended:
+            break
         start = time.perf_counter()
         with seeded(derive_seed(seed, number), device):
             mean_loss = step.epoch(number, derive_seed(seed, number, 1), progress, epochs)
@@ -104,6 +111,7 @@ def train(
             rows = [asdict(epoch) for epoch in epochs]
             facts = {"key": key, "epochs": rows, "seconds": seconds}
             checkpoints.write(checkpoint, module, optimizer, facts)
+        ended = on_epoch is not None and on_epoch(epochs[-1])
     module.to("cpu").eval()
     return History(tuple(epochs), seconds)
 

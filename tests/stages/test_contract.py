@@ -1,6 +1,18 @@
 from nasplatform import plugins
 from nasplatform.testing.stages import StageContract
 
+RECIPE = {"epochs": 1}
+OPTIONS = {
+    "scop": {
+        "recipe": RECIPE,
+        "rate": 0.5,
+        "knockoffs": {"steps": 2, "diagnostic_steps": 2, "batch_size": 16},
+        "control": {"epochs": 1},
+    },
+}
+"""Of the stages whose defaults take more than a moment."""
+
 for _name in plugins.names("stages"):
     _title = f"Test{_name.title().replace('-', '')}"
-    globals()[_title] = type(_title, (StageContract,), {"stage_name": _name})
+    _body = {"stage_name": _name, "options": OPTIONS.get(_name)}
+    globals()[_title] = type(_title, (StageContract,), _body)

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 
 from nasplatform.errors import ArchitectureError
-from nasplatform.evaluators.base import Evaluation, Evaluator
+from nasplatform.evaluators.base import Evaluation, Evaluator, Report
 from nasplatform.predictors.base import Prediction, Predictor
 from nasplatform.spaces.base import Population, Space
 from nasplatform.spaces.graph import GraphBatch, Operation
@@ -35,7 +35,7 @@ VOCABULARY = (
 
 
 @dataclass(frozen=True)
-class Bits_:
+class Bitstring:
     bits: tuple[int, ...]
 
     @property
@@ -47,20 +47,20 @@ class Bits_:
         return "".join(map(str, self.canonical))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Bits_) and self.canonical == other.canonical
+        return isinstance(other, Bitstring) and self.canonical == other.canonical
 
     def __hash__(self) -> int:
         return hash(self.canonical)
 
 
-class Strings(Population[Bits_]):
+class Strings(Population[Bitstring]):
     def __init__(self, codes: NDArray[np.uint64], n: int) -> None:
         self.codes, self.n = np.asarray(codes, np.uint64), n
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, (int, np.integer)):
             code = int(self.codes[index])
-            return Bits_(tuple(code >> i & 1 for i in range(self.n)))
+            return Bitstring(tuple(code >> i & 1 for i in range(self.n)))
         return Strings(self.codes[index], self.n)
 
     @property
@@ -83,19 +83,19 @@ class BitsOptions(BaseModel):
     enumerable: bool = True
 
 
-class Bits(Space[Bits_]):
+class Bits(Space[Bitstring]):
     name = "bits"
     Options = BitsOptions
 
-    def parse(self, text: str) -> Bits_:
+    def parse(self, text: str) -> Bitstring:
         if len(text) != self.options.n or set(text) - {"0", "1"}:
             raise ArchitectureError(f"expected {self.options.n} bits, found {text!r}")
-        return Bits_(tuple(map(int, text)))
+        return Bitstring(tuple(map(int, text)))
 
-    def format(self, architecture: Bits_) -> str:
+    def format(self, architecture: Bitstring) -> str:
         return "".join(map(str, architecture.bits))
 
-    def population(self, architectures: Sequence[Bits_]) -> Strings:
+    def population(self, architectures: Sequence[Bitstring]) -> Strings:
         if isinstance(architectures, Strings):
             return architectures
         codes = [sum(bit << i for i, bit in enumerate(a.bits)) for a in architectures]
@@ -113,17 +113,17 @@ class Bits(Space[Bits_]):
     def sample(self, n: int, rng: np.random.Generator) -> Strings:
         return self.from_codes(rng.integers(2**self.options.n, size=n, dtype=np.uint64))
 
-    def neighbours(self, architectures: Sequence[Bits_]) -> Strings:
+    def neighbours(self, architectures: Sequence[Bitstring]) -> Strings:
         given = self.population(architectures)
         flips = np.uint64(1) << np.arange(self.options.n, dtype=np.uint64)
         around = self.from_codes((given.codes[:, None] ^ flips).ravel())
         return around[np.unique(around.keys, return_index=True)[1]]
 
-    def graphs(self, architectures: Sequence[Bits_]) -> GraphBatch:
+    def graphs(self, architectures: Sequence[Bitstring]) -> GraphBatch:
         """N = n + 2 nodes in a chain; what a mirror image must not change is symmetrised."""
         strings = self.population(architectures)
         b, n = len(strings), self.options.n
-        bits = self.population([Bits_(s.canonical) for s in strings]).matrix
+        bits = self.population([Bitstring(s.canonical) for s in strings]).matrix
         ops = np.zeros((b, n + 2), np.int8)
         ops[:, 1:-1] = bits + np.uint64(1)
         ops[:, -1] = 3
@@ -142,17 +142,17 @@ class Bits(Space[Bits_]):
             total_params=cost.sum((1, 2)) + 1,
         )
 
-    def build(self, architecture: Bits_) -> nn.Module:
+    def build(self, architecture: Bitstring) -> nn.Module:
         return nn.Sequential(nn.Flatten(), nn.LazyLinear(10))
 
     def distributions(self) -> dict[str, BaseDistribution]:
         return {f"bit_{i}": CategoricalDistribution([0, 1]) for i in range(self.options.n)}
 
-    def to_params(self, architecture: Bits_) -> dict[str, Any]:
+    def to_params(self, architecture: Bitstring) -> dict[str, Any]:
         return {f"bit_{i}": bit for i, bit in enumerate(architecture.bits)}
 
-    def from_params(self, params: Mapping[str, Any]) -> Bits_:
-        return Bits_(tuple(int(params[f"bit_{i}"]) for i in range(self.options.n)))
+    def from_params(self, params: Mapping[str, Any]) -> Bitstring:
+        return Bitstring(tuple(int(params[f"bit_{i}"]) for i in range(self.options.n)))
 
 
 class BitsEvaluatorOptions(BaseModel):
@@ -161,15 +161,18 @@ class BitsEvaluatorOptions(BaseModel):
     log: str = ""
     kill_after: int = 0
     unknown: bool = False
+    broken: tuple[str, ...] = ()
 
 
-class BitsEvaluator(Evaluator[Bits_]):
+class BitsEvaluator(Evaluator[Bitstring]):
     """Scores a string; ``log`` gets a line per evaluation, so that tests can see what was paid.
 
-    ``kill_after`` kills the process hard right after that many evaluations, once.
+    ``kill_after`` kills the process hard right after that many evaluations, once; what is
+    ``broken`` fails; ``unknown`` hides that the space can be enumerated.
     """
 
     name = "bits"
+    stops_early = True
     Options = BitsEvaluatorOptions
 
     def __init__(self, options: BitsEvaluatorOptions, space: Bits) -> None:
@@ -178,11 +181,10 @@ class BitsEvaluator(Evaluator[Bits_]):
         self.fidelities = (1,)
         self.candidates = None if options.unknown else space.enumerate()
 
-    @property
-    def scores(self) -> NDArray[np.float64]:
-        return score(self.candidates)
+    def known_scores(self) -> NDArray[np.float64] | None:
+        return None if self.candidates is None else score(self.candidates)
 
-    def evaluate(self, architecture: Bits_, fidelity: int, seed: int) -> Evaluation:
+    def evaluate(self, architecture: Bitstring, fidelity: int, seed: int) -> Evaluation:
         time.sleep(self.options.seconds)
         value = float(score(self.space.population([architecture]))[0])
         if self.options.log:
@@ -191,7 +193,21 @@ class BitsEvaluator(Evaluator[Bits_]):
                 file.write(f"{architecture.hash}\n")
             if len(log.read_text().splitlines()) == self.options.kill_after:
                 os.kill(os.getpid(), signal.SIGKILL)
+        if architecture.hash in self.options.broken:
+            return Evaluation(float("nan"), cost=1.5, error="out of memory")
         return Evaluation(value, {"ones": float(sum(architecture.bits))}, cost=1.5)
+
+    def evaluate_reporting(
+        self, architecture: Bitstring, fidelity: int, seed: int, report: Report
+    ) -> Evaluation:
+        """Ten epochs, in which the score grows to what it will be."""
+        whole = self.evaluate(architecture, fidelity, seed)
+        for epoch in range(1, 10):
+            if report(epoch, whole.score * epoch / 10):
+                return Evaluation(
+                    whole.score * epoch / 10, whole.metrics, 0.15 * epoch, None, epoch
+                )
+        return whole
 
 
 def score(strings: Strings) -> NDArray[np.float64]:

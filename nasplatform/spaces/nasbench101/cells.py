@@ -48,7 +48,8 @@ def pack(adjacency: NDArray[np.uint8], ops: NDArray[np.int8]) -> NDArray[np.uint
     edges = adjacency[:, _ROWS, _COLUMNS].astype(np.uint64)
     interior = np.maximum(ops[:, 1:-1], 0).astype(np.uint64)
     bits: NDArray[np.uint64] = (edges << _EDGE_SHIFTS).sum(1, dtype=np.uint64)
-    return bits + (interior << _OP_SHIFTS).sum(1, dtype=np.uint64)
+    codes: NDArray[np.uint64] = bits + (interior << _OP_SHIFTS).sum(1, dtype=np.uint64)
+    return codes
 
 
 def unpack(codes: NDArray[np.uint64]) -> tuple[NDArray[np.uint8], NDArray[np.int8]]:
@@ -193,7 +194,9 @@ def _checked(matrix: object, ops: Sequence[str]) -> tuple[NDArray[np.uint8], NDA
     try:
         values = np.asarray(matrix, dtype=np.float64)
     except (TypeError, ValueError):
-        raise ArchitectureError("matrix: rows of unequal length or entries that are no numbers") from None
+        raise ArchitectureError(
+            "matrix: rows of unequal length or entries that are no numbers"
+        ) from None
     n = len(ops)
     if values.shape != (n, n) or not 2 <= n <= MAX_VERTICES:
         raise ArchitectureError(
@@ -201,7 +204,9 @@ def _checked(matrix: object, ops: Sequence[str]) -> tuple[NDArray[np.uint8], NDA
         )
     if not np.isin(values, (0, 1)).all():
         row, column = np.argwhere(~np.isin(values, (0, 1)))[0]
-        raise ArchitectureError(f"matrix[{row}][{column}] is {values[row, column]}, expected 0 or 1")
+        raise ArchitectureError(
+            f"matrix[{row}][{column}] is {values[row, column]}, expected 0 or 1"
+        )
     if np.tril(values).any():
         row, column = np.argwhere(np.tril(values))[0]
         raise ArchitectureError(

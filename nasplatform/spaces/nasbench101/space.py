@@ -27,6 +27,7 @@ from nasplatform.spaces.nasbench101.cells import (
 )
 from nasplatform.spaces.nasbench101.costs import Skeleton, count
 from nasplatform.spaces.nasbench101.enumeration import enumerate_cells
+from nasplatform.spaces.nasbench101.text import parse_compact
 
 _SHORT = {"3": "conv3x3-bn-relu", "1": "conv1x1-bn-relu", "M": "maxpool3x3"}
 _LETTERS = {name: letter for letter, name in _SHORT.items()}
@@ -52,6 +53,18 @@ class NASBench101(Space[Cell]):
         """Read either text form; raise ArchitectureError that says what is wrong and where."""
         text = text.strip()
         return _parse_json(text) if text.startswith("{") else _parse_compact(text)
+
+    def parse_many(self, texts: Sequence[str]) -> tuple[Cells, dict[int, ArchitectureError]]:
+        """Read many texts; compact ones as arrays, about a hundred times faster than ``parse``."""
+        codes, done = parse_compact(texts)
+        errors: dict[int, ArchitectureError] = {}
+        for index in np.flatnonzero(~done).tolist():
+            try:
+                codes[index] = self.parse(texts[index]).code
+                done[index] = True
+            except ArchitectureError as error:
+                errors[index] = error
+        return Cells(codes[done]), errors
 
     def format(self, architecture: Cell) -> str:
         """Return the compact form, e.g. ``[3M]101/10/1`` for four vertices."""
@@ -120,9 +133,12 @@ class NASBench101(Space[Cell]):
 
     def distributions(self) -> dict[str, BaseDistribution]:
         """21 yes-or-no edges and 5 operations of the padded cell."""
-        edges = {f"edge_{i}_{j}": CategoricalDistribution([0, 1]) for i, j in _PAIRS}
         names = [VOCABULARY[op].name for op in INTERIOR_OPS]
-        return edges | {f"op_{v}": CategoricalDistribution(names) for v in _INTERIOR}
+        choices: dict[str, Sequence[int] | Sequence[str]] = {
+            f"edge_{i}_{j}": [0, 1] for i, j in _PAIRS
+        }
+        choices |= {f"op_{v}": names for v in _INTERIOR}
+        return {name: CategoricalDistribution(values) for name, values in choices.items()}
 
     def to_params(self, architecture: Cell) -> dict[str, Any]:
         """Express a cell in the padded parameters; an absent vertex is a conv3x3 without edges."""
@@ -179,8 +195,7 @@ def _parse_compact(text: str) -> Cell:
     for position, letter in enumerate(head):
         if letter not in _SHORT:
             raise ArchitectureError(
-                f"{text!r:.60}: operation {letter!r} at position {position + 1}, "
-                f"expected 3, 1 or M"
+                f"{text!r:.60}: operation {letter!r} at position {position + 1}, expected 3, 1 or M"
             )
     n = len(head) + 2
     rows = tail.split("/")

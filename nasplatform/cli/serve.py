@@ -1,0 +1,121 @@
+"""``nasplatform serve``: predictors as an HTTP service."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from nasplatform.cli.display import say, show
+
+if TYPE_CHECKING:
+    from nasplatform.service.settings import Settings
+    from nasplatform.service.store import PredictorStore
+
+
+def serve(
+    predictors: Annotated[
+        Path | None, typer.Option(help="Folder of predictors, NAME/VERSION; made if missing.")
+    ] = None,
+    add: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=FOLDER", help="Publish a fitted predictor, or a run's, before serving."
+        ),
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address; any but this machine's own needs keys.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
+    api_keys: Annotated[Path | None, typer.Option(help="File of hashed keys.")] = None,
+    add_key: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="Add a key to --api-keys, print it once, and end."),
+    ] = None,
+    scopes: Annotated[str, typer.Option(help="Of --add-key: read, or read,write.")] = "read",
+    runs: Annotated[Path | None, typer.Option(help="Folder of runs that the page shows.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A limit of the service.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option(help="Log warnings only, not every request.")] = False,
+) -> None:
+    """Serve predictors over HTTP, with a page at / and the API at /docs."""
+    if add_key is not None:
+        _add_key(api_keys, add_key, scopes)
+        return
+    from nasplatform.config import parse_overrides
+    from nasplatform.errors import ConfigError
+    from nasplatform.plugins import make_options
+    from nasplatform.service import PredictorStore
+    from nasplatform.service.security import is_loopback
+    from nasplatform.service.settings import Settings
+
+    if predictors is None:
+        raise ConfigError("--predictors: the folder of predictors is missing")
+    if api_keys is None and not is_loopback(host):
+        raise ConfigError(
+            f"--host {host}: others may reach this address, so it needs --api-keys FILE; "
+            f"make one with: nasplatform serve --api-keys FILE --add-key ID"
+        )
+    values = {**parse_overrides(settings or []), "api_keys": api_keys, "runs": runs}
+    options = make_options(Settings, values, "serve")
+    assert isinstance(options, Settings)
+    store = PredictorStore(predictors)
+    for text in add or []:
+        name, _, folder = text.partition("=")
+        if not folder:
+            raise ConfigError(f"--add {text}: expected NAME=FOLDER")
+        say(f"published {store.publish_folder(name, folder).label}")
+    _listen(store, options, host, port, quiet)
+
+
+def _add_key(path: Path | None, identity: str, scopes: str) -> None:
+    from nasplatform.errors import ConfigError
+    from nasplatform.service.security import add_key
+
+    if path is None:
+        raise ConfigError("--add-key: say where the keys are by --api-keys FILE")
+    wanted: Any = frozenset(part.strip() for part in scopes.split(","))
+    show(add_key(path, identity, wanted))
+    say(f"only its hash stands in {path}: keep it now, it cannot be shown again")
+
+
+def _listen(store: PredictorStore, options: Settings, host: str, port: int, quiet: bool) -> None:
+    import logging
+
+    from nasplatform.errors import BuildError, MissingExtraError
+    from nasplatform.service import create_app
+
+    try:
+        import uvicorn
+    except ModuleNotFoundError:
+        raise MissingExtraError("serve needs uvicorn: pip install 'nasplatform[service]'") from None
+    from nasplatform.service.guard import log_to_stderr
+
+    log_to_stderr(logging.WARNING if quiet else logging.INFO)
+    # A short interval lets the event loop answer while the inference thread runs Python.
+    sys.setswitchinterval(0.001)
+    config = uvicorn.Config(
+        create_app(store, options),
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=10,
+    )
+    server = uvicorn.Server(config)
+    try:
+        socket = config.bind_socket()
+    except SystemExit:
+        raise BuildError(
+            f"{host}:{port} cannot be listened on: is another service there?"
+        ) from None
+    bound = socket.getsockname()[1]
+    shown = f"[{host}]" if ":" in host else host
+    say(f"serving {len(store.names())} predictors at http://{shown}:{bound}")
+    server.run(sockets=[socket])

@@ -1,0 +1,149 @@
+"""Hand-made features of the graph: how many of which operations stand where, and what they cost.
+
+After GRAF (Kadlecova et al., ICML 2024) and, for the flows and walks, our own. All are invariant
+to a relabelling of the nodes, except where nodes are named slots (a space that has an operation
+of kind ``zero``, or attributes): there the operation of each slot is a feature too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nasplatform.encodings.live import LiveGraphs, live_graphs
+from nasplatform.encodings.path_statistics import (
+    extreme_path_features,
+    path_features,
+    subset_features,
+    tallies,
+)
+from nasplatform.encodings.signal import signal_features
+from nasplatform.encodings.walks import edge_flows, walk_features
+from nasplatform.spaces.graph import GraphBatch
+
+Floats = NDArray[np.floating[Any]]
+CHUNK = 4096  # architectures encoded at once: what a sweep touches stays in the cache
+
+
+def graph_features(graphs: GraphBatch) -> Floats:
+    """Return (B, F) float32: all groups of ``feature_groups`` side by side."""
+    return np.concatenate(list(feature_groups(graphs).values()), axis=1)
+
+
+def feature_groups(graphs: GraphBatch) -> dict[str, Floats]:
+    """Return the features by group, each (B, F_g) float32; each row depends on its graph alone.
+
+    count:    live nodes, edges, nodes of each operation.
+    edges:    edges by operation of source and target.
+    cost:     logarithms of parameters and FLOPs, in all and by operation.
+    width:    channels by operation, relative to the cell's output.
+    paths:    extremes and means over all paths; subsets: paths that use few operations.
+    extremes: the longest and the shortest paths.
+    walks:    a random path; flows: the edges it takes.
+    depth:    longest and shortest way to what feeds the output, by channels.
+    differences, modes, gradients: closed-form propagation, see ``signal``.
+    slots:    operation of each slot, only where nodes are named slots.
+    numbers:  attributes, only where the space has them.
+    """
+    starts = range(0, max(len(graphs), 1), CHUNK)
+    parts = [_groups_of_chunk(graphs[start : start + CHUNK]) for start in starts]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def has_slots(graphs: GraphBatch) -> bool:
+    """Whether the position of a node means something in this space."""
+    zero = any(operation.kind == "zero" for operation in graphs.vocabulary)
+    return zero or graphs.attributes is not None
+
+
+def _groups_of_chunk(graphs: GraphBatch) -> dict[str, Floats]:
+    live = live_graphs(graphs)
+    walks, flows = walk_features(live)
+    groups: dict[str, Floats] = {
+        "count": _counts(live),
+        "edges": edge_flows(live, {pair: live.edges[pair] for pair in live.pairs}),
+        "cost": _costs(live, graphs),
+        "width": _widths(live),
+        "paths": path_features(live),
+        "subsets": subset_features(live),
+        "extremes": extreme_path_features(live),
+        "walks": walks,
+        "flows": flows,
+        "depth": _depths(live),
+    }
+    groups |= signal_features(live, graphs.stages)
+    groups |= _slots(live, graphs)
+    return {name: np.ascontiguousarray(rows.T, dtype=np.float32) for name, rows in groups.items()}
+
+
+def _counts(live: LiveGraphs) -> Floats:
+    """Return (K + 2, B)."""
+    nodes = live.live[1:-1].sum(0, dtype=np.float32)
+    return np.concatenate([nodes[None], live.edges.sum((0, 1))[None], live.has.sum(1)])
+
+
+def _costs(live: LiveGraphs, graphs: GraphBatch) -> Floats:
+    """Return (2 K + 5, B): what is dead costs nothing."""
+    params = graphs.params.sum(1).T * live.live
+    flops = graphs.flops.sum(1).T * live.live
+    by_op = (live.has * params).sum(1)
+    total = params.sum(0)
+    share = by_op / np.maximum(total, 1)
+    outside = graphs.total_params - graphs.params.sum((1, 2))
+    outside_flops = graphs.total_flops - graphs.flops.sum((1, 2))
+    rows = [
+        np.log(np.maximum(total + outside, 1)),
+        np.log(np.maximum(flops.sum(0) + outside_flops, 1)),
+        np.log1p(params.max(0)),
+        np.log1p(params[-1]),
+        share.max(0) if len(share) else total,
+    ]
+    return np.concatenate([np.stack(rows), np.log1p(by_op), share]).astype(np.float32)
+
+
+def _widths(live: LiveGraphs) -> Floats:
+    """Return (2 K + 3, B)."""
+    inner = np.where(live.live[1:-1], live.shares[1:-1], 0)
+    thinnest = np.where(live.live[1:-1], live.shares[1:-1], np.inf).min(0, initial=1)
+    feeding = live.edges[1:-1, -1]
+    rows = [inner.max(0, initial=0), thinnest, feeding.sum(0)]
+    by_op = (live.has * live.shares).sum(1)
+    output = (live.has * live.shares * live.edges[:, -1]).sum(1)
+    return np.concatenate([np.stack(rows), by_op, output]).astype(np.float32)
+
+
+def _depths(live: LiveGraphs) -> Floats:
+    """Return (2 T, B): extreme counts on the way to each node, mean over what feeds the output."""
+    found = tallies(live)
+    n = len(live.edges)
+    arriving = live.edges[:, -1] * live.shares
+    weight = arriving / np.maximum(arriving.sum(0), np.float32(1e-6))
+    rows = []
+    for extreme, worst in ((np.maximum, -1e6), (np.minimum, 1e6)):
+        far = np.float32(worst)
+        best = {0: np.zeros_like(found[:, 0])}
+        mean = np.zeros_like(found[:, 0])
+        for j in range(1, n - 1):
+            best[j] = np.full_like(mean, far)
+            for i in range(j):
+                best[j] = extreme(best[j], best[i] + (1 - live.edges[i, j]) * far)
+            best[j] = np.where(live.live[j], best[j] + found[:, j], 0)
+            mean += weight[j] * best[j]
+        rows.append(mean)
+    return np.concatenate(rows)
+
+
+def _slots(live: LiveGraphs, graphs: GraphBatch) -> Mapping[str, Floats]:
+    groups: dict[str, Floats] = {}
+    if has_slots(graphs):
+        inner = live.has[:, 1:-1]
+        groups["slots"] = inner.reshape(-1, inner.shape[2])
+    if graphs.attributes is not None:
+        values = np.where(live.live[:, :, None], graphs.attributes.transpose(1, 0, 2), 0)
+        flat = values.transpose(0, 2, 1).reshape(-1, len(graphs))
+        means = values.sum(0).T / np.maximum(live.live.sum(0), 1)
+        groups["numbers"] = np.concatenate([flat, means, values.max(0).T, values.sum(0).T])
+    return groups

@@ -1,0 +1,162 @@
+"""Statistics over all paths from the input to the output, without listing the paths.
+
+Every statistic is a sweep over the nodes in topological order: what is known of the paths that
+end in a node follows from what is known of those that end in its predecessors. A node of a graph
+is a row of length B, so that one sweep serves all architectures.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nasplatform.encodings.live import LiveGraphs
+from nasplatform.spaces.graph import Operation
+
+Floats = NDArray[np.floating[Any]]
+_FAR = np.float32(1e6)  # stands for minus or plus infinity in sweeps of maxima and minima
+
+
+def operation_sets(
+    vocabulary: tuple[Operation, ...], classes: tuple[int, ...]
+) -> list[tuple[int, ...]]:
+    """Return the sets of operations worth counting together, as indices into ``classes``.
+
+    Each operation alone, those that mix channels, those with a window wider than one pixel, and
+    all; sets that are empty or the same are left out.
+    """
+    singles = [(k,) for k in range(len(classes))]
+    mixing = tuple(k for k, op in enumerate(classes) if vocabulary[op].mixes_channels)
+    spatial = tuple(k for k, op in enumerate(classes) if vocabulary[op].kernel > 1)
+    every = tuple(range(len(classes)))
+    return [s for s in dict.fromkeys([*singles, mixing, spatial, every]) if s]
+
+
+def tallies(graphs: LiveGraphs) -> Floats:
+    """Return (T, N, B): 1 where a node's operation is in each set of ``operation_sets``."""
+    sets = operation_sets(graphs.vocabulary, graphs.classes)
+    return np.stack([graphs.has[list(chosen)].sum(0) for chosen in sets])
+
+
+def path_features(graphs: LiveGraphs) -> Floats:
+    """Return (F, B): number of paths, and extremes and means over them of what they hold.
+
+    Rows: number, log1p number; for each set of operations the largest, smallest and mean count
+    on a path; for each the number of paths without it; whether input and output are joined.
+    """
+    found = tallies(graphs)
+    n = found.shape[1]
+    count = _sweep_sums(graphs, np.ones_like(found[:1]))
+    total = _sweep_means(graphs, found, count)
+    most = _sweep_extremes(graphs, found, np.maximum, -_FAR)
+    least = _sweep_extremes(graphs, found, np.minimum, _FAR)
+    without = _sweep_sums(graphs, 1 - found)
+    paths = count[n - 1]
+    direct = graphs.edges[0, -1][None]
+    mean = total / np.maximum(paths, 1)
+    some = paths > 0
+    most, least = most * some, least * some
+    return np.concatenate([paths, np.log1p(paths), most, least, mean, without[n - 1], direct])
+
+
+def subset_features(graphs: LiveGraphs) -> Floats:
+    """Return (7 Q, B): for each set of one or two operations the paths and degrees inside it.
+
+    Rows for each of the Q sets: number, shortest and longest of the paths that hold nothing else
+    (0, N and -1 where there is none), nodes that feed the output, nodes that the input feeds,
+    and the sums of in- and outdegrees.
+    """
+    k = len(graphs.classes)
+    sets = [*combinations(range(k), 1), *combinations(range(k), 2)]
+    inside = np.stack([graphs.has[list(chosen)].sum(0) for chosen in sets])
+    count = _sweep_sums(graphs, inside)[inside.shape[1] - 1]
+    # Outside its set a node is infinitely far: no longest or shortest path runs through it.
+    apart = (1 - inside) * _FAR
+    longest = _sweep_extremes(graphs, inside - apart, np.maximum, -_FAR)
+    shortest = _sweep_extremes(graphs, inside + apart, np.minimum, _FAR)
+    longest = np.maximum(longest, -1)
+    shortest = np.minimum(shortest, inside.shape[1])
+    leaving, entering = graphs.edges.sum(1), graphs.edges.sum(0)
+    return np.concatenate(
+        [
+            count,
+            shortest,
+            longest,
+            (inside * graphs.edges[:, -1]).sum(1),
+            (inside * graphs.edges[0]).sum(1),
+            (inside * entering).sum(1),
+            (inside * leaving).sum(1),
+        ]
+    )
+
+
+def extreme_path_features(graphs: LiveGraphs) -> Floats:
+    """Return (2 T + 2, B): mean counts on the longest and on the shortest paths, both lengths."""
+    found = tallies(graphs)
+    rows = []
+    for sign in (1, -1):
+        length, counts = _longest(graphs, found, sign)
+        rows += [counts, length[None]]
+    return np.concatenate(rows)
+
+
+def _sweep_sums(graphs: LiveGraphs, through: Floats) -> dict[int, Floats]:
+    """Return node -> (R, B): weighted number of paths from the input through allowed nodes."""
+    n = len(graphs.edges)
+    reached = {0: np.ones_like(through[:, 0])}
+    for j in range(1, n):
+        reached[j] = np.zeros_like(reached[0])
+        for i in range(j):
+            reached[j] += graphs.edges[i, j] * reached[i]
+        if j < n - 1:
+            reached[j] *= through[:, j]
+    return reached
+
+
+def _sweep_means(graphs: LiveGraphs, found: Floats, count: dict[int, Floats]) -> Floats:
+    """Return (R, B): sums over all paths of what they hold."""
+    n = len(graphs.edges)
+    total = {0: np.zeros_like(found[:, 0])}
+    for j in range(1, n):
+        total[j] = found[:, j] * count[j]
+        for i in range(j):
+            total[j] += graphs.edges[i, j] * total[i]
+    return total[n - 1]
+
+
+def _sweep_extremes(
+    graphs: LiveGraphs, found: Floats, extreme: np.ufunc, worst: np.float32
+) -> Floats:
+    """Return (R, B): the largest or smallest sum of ``found`` on a path."""
+    n = len(graphs.edges)
+    best = {0: np.zeros_like(found[:, 0])}
+    for j in range(1, n):
+        best[j] = np.full_like(best[0], worst)
+        for i in range(j):
+            best[j] = extreme(best[j], best[i] + (1 - graphs.edges[i, j]) * worst)
+        if j < n - 1:
+            best[j] = best[j] + found[:, j]
+    return best[n - 1]
+
+
+def _longest(graphs: LiveGraphs, found: Floats, sign: int) -> tuple[Floats, Floats]:
+    """Return length (B,) of the longest (sign 1) or shortest (-1) paths, mean counts on them."""
+    n = len(graphs.edges)
+    b = graphs.edges.shape[2]
+    length = {0: np.zeros(b, np.float32)}
+    ways = {0: np.ones(b, np.float32)}
+    counts = {0: np.zeros_like(found[:, 0])}
+    for j in range(1, n):
+        options = [np.where(graphs.edges[i, j] > 0, length[i] + sign, -_FAR) for i in range(j)]
+        length[j] = np.maximum.reduce(options)
+        chosen = [(option == length[j]) * graphs.edges[i, j] for i, option in enumerate(options)]
+        ways[j] = sum((pick * ways[i] for i, pick in enumerate(chosen)), np.zeros(b, np.float32))
+        counts[j] = found[:, j] * ways[j]
+        for i, pick in enumerate(chosen):
+            counts[j] += pick * counts[i]
+    some = ways[n - 1] > 0
+    steps = np.where(some, sign * length[n - 1] - 1, -1).astype(np.float32)
+    return steps, counts[n - 1] / np.maximum(ways[n - 1], 1)

@@ -1,0 +1,175 @@
+"""Really trains each architecture on the task of the search file."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from nasplatform.deploy.measure import latency
+from nasplatform.errors import ConfigError, TrainingError
+from nasplatform.evaluators.base import Bench, Evaluation, Evaluator, Report
+from nasplatform.spaces.base import Space
+from nasplatform.training.loop import Epoch, History, evaluate, seeded, train
+from nasplatform.training.recipe import Recipe
+from nasplatform.training.task import Task
+
+
+class TrainedOptions(BaseModel):
+    """How an architecture is trained to be measured."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    recipe: Recipe = Field(default=Recipe(), description="its epochs are the full training")
+    fidelities: tuple[int, ...] = Field(
+        (), description="shorter trainings that may be asked for, in epochs, ascending"
+    )
+    latency: bool = Field(
+        False, description="also measure latency_ms, one image on one thread of this CPU"
+    )
+    keep: bool = Field(
+        False, description="keep the trained weights of every architecture, not the latest only"
+    )
+
+    @field_validator("fidelities")
+    @classmethod
+    def _ascending(cls, fidelities: tuple[int, ...]) -> tuple[int, ...]:
+        if any(b <= a for a, b in zip((0, *fidelities), fidelities, strict=False)):
+            raise ValueError("expected positive numbers of epochs in ascending order")
+        return fidelities
+
+
+class TrainedEvaluator(Evaluator[Any]):
+    """Scores an architecture by the validation accuracy after training it from scratch.
+
+    Weights and the order of the images follow from the seed alone, so that on a CPU a measurement
+    is a pure function of its arguments. A training that was killed goes on from its last epoch.
+    One that diverges or runs out of memory is an ``Evaluation`` with an ``error``.
+    """
+
+    name: ClassVar[str] = "trained"
+    Options: ClassVar[type[TrainedOptions]] = TrainedOptions
+    needs_task: ClassVar[bool] = True
+    stops_early: ClassVar[bool] = True
+    options: TrainedOptions
+
+    def __init__(
+        self, options: TrainedOptions, space: Space[Any], bench: Bench | None = None
+    ) -> None:
+        """Take the recipe, the space and a bench with a task; raise ConfigError without one."""
+        if bench is None or bench.task is None:
+            raise ConfigError(f"evaluator {self.name!r} trains networks: it needs a task")
+        if bench.device.startswith("cuda") and not torch.cuda.is_available():
+            raise ConfigError(f"device {bench.device!r}: this machine offers no CUDA device")
+        if options.fidelities and options.fidelities[-1] >= options.recipe.epochs:
+            raise ConfigError(
+                f"fidelities end with {options.fidelities[-1]} epochs, expected fewer than the "
+                f"recipe's {options.recipe.epochs}"
+            )
+        self.data: Task = bench.task
+        self.bench = bench
+        super().__init__(options, space.fitted_to(self.data.input_shape, self.data.classes))
+        self.fidelities = (*options.fidelities, options.recipe.epochs)
+        recipe = hashlib.sha256(options.recipe.model_dump_json().encode()).hexdigest()
+        self.task = f"{self.data.name}/valid_accuracy/{recipe[:12]}@{self.data.digest[:12]}"
+        self._done: Path | None = None
+
+    @classmethod
+    def on_bench(cls, options: Any, space: Space[Any], bench: Bench) -> Self:
+        """Make the evaluator that a search file describes; raise ConfigError without a task."""
+        return cls(options, space, bench)
+
+    def metrics(self) -> tuple[str, ...]:
+        """Return the names of what is measured beside the score."""
+        return ("valid_accuracy", "test_accuracy", "train_loss") + (
+            ("latency_ms",) if self.options.latency else ()
+        )
+
+    def evaluate(self, architecture: Any, fidelity: int, seed: int) -> Evaluation:
+        """Train one architecture for ``fidelity`` epochs."""
+        return self.evaluate_reporting(architecture, fidelity, seed, lambda epochs, score: False)
+
+    def evaluate_reporting(
+        self, architecture: Any, fidelity: int, seed: int, report: Report
+    ) -> Evaluation:
+        """Train one architecture, report after each epoch but the last, stop where told to."""
+        recipe = self.options.recipe.model_copy(update={"epochs": fidelity})
+        checkpoint = self._checkpoint(architecture, fidelity, seed)
+        told: list[int] = []
+
+        def hear(epoch: Epoch) -> bool:
+            told.append(epoch.epoch)
+            return epoch.epoch < fidelity and report(epoch.epoch, epoch.valid_accuracy)
+
+        try:
+            with seeded(seed):
+                module = self.space.build(architecture)
+            try:
+                history = self._train(module, recipe, seed, checkpoint, hear)
+            except TrainingError:
+                if told or checkpoint is None or not checkpoint.exists():
+                    raise
+                checkpoint.unlink()  # it was damaged or another training's: begin anew
+                history = self._train(module, recipe, seed, checkpoint, hear)
+            return self._measured(module, history, fidelity)
+        except TrainingError as error:
+            return Evaluation(float("nan"), error=str(error))
+        except (RuntimeError, MemoryError) as error:
+            if not _out_of_memory(error):
+                raise
+            if self.bench.device.startswith("cuda"):
+                torch.cuda.empty_cache()
+            return Evaluation(float("nan"), error=f"out of memory on {self.bench.device}")
+
+    def _train(
+        self,
+        module: torch.nn.Module,
+        recipe: Recipe,
+        seed: int,
+        checkpoint: Path | None,
+        hear: Any,
+    ) -> History:
+        return train(
+            module,
+            self.data,
+            recipe,
+            seed,
+            device=self.bench.device,
+            checkpoint=checkpoint,
+            progress=self.bench.progress,
+            on_epoch=hear,
+        )
+
+    def _measured(self, module: torch.nn.Module, history: History, fidelity: int) -> Evaluation:
+        last = history.epochs[-1]
+        metrics: dict[str, float] = {
+            "valid_accuracy": last.valid_accuracy,
+            "train_loss": last.train_loss,
+            "test_accuracy": evaluate(module, self.data.test, self.bench.device),
+        }
+        module.to("cpu")
+        if self.options.latency:
+            metrics["latency_ms"] = latency(module, self.data.input_shape)[0]
+        stopped = last.epoch if last.epoch < fidelity else None
+        return Evaluation(last.valid_accuracy, metrics, history.seconds, stopped=stopped)
+
+    def _checkpoint(self, architecture: Any, fidelity: int, seed: int) -> Path | None:
+        """Return where a training is kept; the one before it is in the store by now."""
+        if self.bench.folder is None:
+            return None
+        if self._done is not None and not self.options.keep:
+            self._done.unlink(missing_ok=True)
+        self.bench.folder.mkdir(parents=True, exist_ok=True)
+        name = f"{architecture.hash}-e{fidelity}-s{seed}.safetensors"
+        self._done = self.bench.folder / name
+        return self._done
+
+
+def _out_of_memory(error: Exception) -> bool:
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    text = str(error).lower()
+    return "out of memory" in text or "can't allocate memory" in text

@@ -1,0 +1,167 @@
+"""A Gaussian process on features of the graph: the strongest method where labels are few."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+from scipy.linalg import solve_triangular
+from scipy.stats import norm
+
+from nasplatform.predictors.base import Prediction, Predictor, Progress
+from nasplatform.predictors.kernels import Kernel, Posterior, Prior, fit_kernel
+from nasplatform.predictors.ranks import Floats, RankMap, log_gaps, normal_scores
+from nasplatform.predictors.standard import Standard, standard_of
+from nasplatform.spaces.graph import GraphBatch
+
+PROPAGATION = ("differences", "modes", "gradients")
+_CHUNK = 8192  # architectures scored at once
+_TUNED = 1000  # labels from which the kernel is learnt, at most
+_SPREAD = 1000  # labels from which the standard deviation is computed, at most
+
+
+@dataclass(frozen=True)
+class Process:
+    """A fitted Gaussian process with what its predictions need, on labels of any scale.
+
+    posterior: the process given the standardised labels.
+    centre, scale: mean and standard deviation of the labels.
+    inverse:   (m, m) lower triangular inverse factor of the first m labels, for the variance.
+    stretch:   factor on the standard deviation that left-out labels ask for.
+    """
+
+    posterior: Posterior
+    centre: float
+    scale: float
+    inverse: NDArray[np.float32]
+    stretch: float
+
+    @classmethod
+    def fit(
+        cls,
+        x: NDArray[np.float32],
+        labels: Floats,
+        groups: NDArray[np.intp],
+        prior: Prior,
+        steps: int,
+        progress: Progress,
+    ) -> Process:
+        """Fit to x (n, F) and labels (n,); rows are in random order."""
+        centre, scale = float(labels.mean()), float(labels.std())
+        y = (labels - centre) / scale
+        wide = x.astype(np.float64)
+        few = slice(0, _TUNED)
+        kernel = fit_kernel(
+            wide[few], y[few], groups, prior, steps, progress=lambda step: progress(step, steps)
+        )
+        posterior = Posterior.of(kernel, wide, y)
+        mean, variance = posterior.leave_one_out(y)
+        surprise = np.abs(y - mean) / np.sqrt(variance)
+        stretch = float(np.quantile(surprise, 0.9) / norm.ppf(0.95))
+        m = min(len(y), _SPREAD)
+        inverse = solve_triangular(posterior.factor[:m, :m], np.eye(m), lower=True)
+        # Few left-out labels say little about their own spread: half-way, from ten labels on.
+        trust = len(y) / (len(y) + 10)
+        stretch = float(np.exp(trust * np.log(max(stretch, 0.5))))
+        return cls(posterior, centre, scale, inverse.astype(np.float32), stretch)
+
+    def predict(self, x: NDArray[np.float32]) -> tuple[Floats, Floats]:
+        """Return mean and standard deviation (B,) of a new label at x (B, F)."""
+        kernel = self.posterior.kernel
+        known = self.posterior.x.astype(np.float32)
+        alpha = self.posterior.alpha
+        m = len(self.inverse)
+        means, variances = [], []
+        for start in range(0, len(x), _CHUNK):
+            k = kernel(x[start : start + _CHUNK], known)
+            means.append(k @ alpha)
+            explained = k[:, :m] @ self.inverse.T
+            variances.append(kernel.signal - np.einsum("bm,bm->b", explained, explained))
+        variance = np.maximum(np.concatenate(variances).astype(np.float64), 0) + kernel.noise
+        mean: Floats = np.concatenate(means) * self.scale + self.centre
+        return mean, np.sqrt(variance) * self.scale * self.stretch
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return the process as arrays."""
+        return {
+            **self.posterior.kernel.state(),
+            "known": self.posterior.x.astype(np.float32),
+            "alpha": self.posterior.alpha,
+            "inverse": self.inverse,
+            "label_scale": np.array([self.centre, self.scale, self.stretch]),
+        }
+
+    @classmethod
+    def restore(cls, state: Mapping[str, NDArray[Any]]) -> Process:
+        """Take back what ``state`` returned."""
+        kernel = Kernel.restore(state)
+        known = state["known"].astype(np.float64)
+        posterior = Posterior(kernel, known, state["alpha"], np.empty((0, 0)))
+        centre, scale, stretch = (float(value) for value in state["label_scale"])
+        return cls(posterior, centre, scale, state["inverse"], stretch)
+
+
+class GPOptions(BaseModel):
+    """Options of ``gp``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    labels: Literal["ranks", "gaps"] = Field(
+        "ranks", description="learn normal scores of the ranks, or log distances to the best"
+    )
+    propagation: bool = Field(False, description="also read the closed-form propagation features")
+    steps: int = Field(60, ge=1, description="of Adam on the kernel's parameters")
+
+
+class GP(Predictor):
+    """Gaussian process with a length scale per feature on hand-made features of the graph."""
+
+    name: ClassVar[str] = "gp"
+    Options: ClassVar[type[GPOptions]] = GPOptions
+    options: GPOptions
+    min_labels: ClassVar[int] = 3
+
+    def _fit(
+        self,
+        graphs: GraphBatch,
+        scores: Floats,
+        unlabelled: GraphBatch | None,
+        progress: Progress,
+    ) -> None:
+        without = () if self.options.propagation else PROPAGATION
+        self._standard = standard_of(graphs, unlabelled, without)
+        targets = normal_scores(scores) if self.options.labels == "ranks" else log_gaps(scores)
+        self._labels = RankMap.through(targets, scores)
+        order = np.random.default_rng(self.seed).permutation(len(scores))
+        self._process = Process.fit(
+            self._standard(graphs)[order],
+            targets[order],
+            self._standard.group,
+            Prior(),
+            self.options.steps,
+            progress,
+        )
+
+    def _predict(self, graphs: GraphBatch) -> Prediction:
+        parts = [self._process.predict(self._standard(part)) for part in portions(graphs)]
+        mean = np.concatenate([part[0] for part in parts])
+        return self._labels.prediction(mean, np.concatenate([part[1] for part in parts]))
+
+    def _state(self) -> Mapping[str, NDArray[Any]]:
+        return self._standard.state() | self._process.state() | self._labels.state()
+
+    def _restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        self._standard = Standard.restore(state)
+        self._process = Process.restore(state)
+        self._labels = RankMap.restore(state)
+
+
+def portions(graphs: GraphBatch, size: int = 50_000) -> list[GraphBatch]:
+    """Cut a large batch into parts whose features fit into memory; a smaller one stays itself."""
+    if len(graphs) <= size:
+        return [graphs]
+    return [graphs[start : start + size] for start in range(0, len(graphs), size)]

@@ -1,0 +1,200 @@
+"""Gaussian process regression with one length scale per feature, found by maximum a posteriori.
+
+The kernel is rational quadratic over weighted squared distances,
+
+    k(x, x') = s (1 + S / 2a)^-a,   S = sum_j w_j (x_j - x'_j)^2,   log w_j = A_group(j) + d_j.
+
+Few labels and hundreds of features are held together by normal priors around the start: a group
+of features shares most of its weight (A), a feature differs from its group a little (d).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve, cholesky, solve_triangular
+from scipy.linalg.lapack import dpotri
+
+Floats = NDArray[np.float64]
+AnyFloats = NDArray[np.floating[Any]]
+_JITTER = 1e-6
+
+
+@dataclass(frozen=True)
+class Prior:
+    """Centres and standard deviations of the normal priors, all on logarithms.
+
+    group, feature: deviation of a group's weight and of a feature from its group.
+    signal, noise:  deviation of the signal's and the noise's variance.
+    start_noise:    centre of the noise's variance, for labels of unit variance.
+    shape:          centre of the kernel's exponent a.
+    """
+
+    group: float = 1.5
+    feature: float = 1.0
+    signal: float = 1.5
+    noise: float = 1.0
+    start_noise: float = 0.2
+    shape: float = 1.6
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """Fitted kernel: weights (F,) of the squared distances, and three positive numbers."""
+
+    weights: Floats
+    signal: float
+    noise: float
+    shape: float
+
+    def __call__(self, left: AnyFloats, right: AnyFloats) -> Any:
+        """Return covariances (L, R) of the noiseless function between rows of (L, F), (R, F)."""
+        scale = np.sqrt(self.weights).astype(left.dtype)
+        distance = squared_distances(left * scale, right * scale)
+        distance *= 1 / (2 * self.shape)
+        distance += 1
+        np.log(distance, out=distance)
+        distance *= -self.shape
+        np.exp(distance, out=distance)
+        distance *= self.signal
+        return distance
+
+    def state(self) -> dict[str, Floats]:
+        """Return the kernel as arrays."""
+        numbers = np.array([self.signal, self.noise, self.shape])
+        return {"kernel_weights": self.weights, "kernel_numbers": numbers}
+
+    @classmethod
+    def restore(cls, state: Mapping[str, NDArray[Any]]) -> Kernel:
+        """Take back what ``state`` returned."""
+        return cls(state["kernel_weights"], *(float(v) for v in state["kernel_numbers"]))
+
+
+def squared_distances(left: AnyFloats, right: AnyFloats) -> Any:
+    """Return (L, R) squared Euclidean distances of the rows of (L, F) and (R, F)."""
+    found = left @ right.T
+    found *= -2
+    found += (left**2).sum(1)[:, None]
+    found += (right**2).sum(1)
+    return np.maximum(found, 0, out=found)
+
+
+def fit_kernel(
+    x: Floats,
+    y: Floats,
+    groups: NDArray[np.intp],
+    prior: Prior,
+    steps: int = 60,
+    rate: float = 0.1,
+    progress: Callable[[int], None] = lambda step: None,
+) -> Kernel:
+    """Find the kernel by Adam on the negative log posterior.
+
+    x: (n, F) standardised features. y: (n,) labels of zero mean and unit variance.
+    groups: (F,) the group of each feature. Costs O(steps n^2 (n + F)).
+    """
+    centre = _start(groups, prior)
+    width = _widths(groups, prior)
+    place = centre.copy()
+    first, second = np.zeros_like(place), np.zeros_like(place)
+    for step in range(1, steps + 1):
+        _, gradient = negative_log_posterior(place, x, y, groups, centre, width)
+        first += 0.1 * (gradient - first)
+        second += 0.01 * (gradient**2 - second)
+        move = first / (1 - 0.9**step) / (np.sqrt(second / (1 - 0.99**step)) + 1e-8)
+        place = place - rate * move
+        progress(step)
+    return _kernel(place, groups)
+
+
+def negative_log_posterior(
+    place: Floats, x: Floats, y: Floats, groups: NDArray[np.intp], centre: Floats, width: Floats
+) -> tuple[float, Floats]:
+    """Return the value and the gradient (P,) at ``place``.
+
+    place: (P,) group weights, feature deviations, log signal, log noise, log shape.
+    """
+    n, n_groups = len(y), groups.max() + 1
+    kernel = _kernel(place, groups)
+    scaled = x * np.sqrt(kernel.weights)
+    spread = 1 + squared_distances(scaled, scaled) / (2 * kernel.shape)
+    logs = np.log(spread)
+    k = kernel.signal * np.exp(-kernel.shape * logs)
+    noisy = k + (kernel.noise + _JITTER) * np.eye(n)
+    factor = cholesky(noisy, lower=True, check_finite=False)
+    alpha = cho_solve((factor, True), y, check_finite=False)
+    inverse, _ = dpotri(factor, lower=1)
+    inverse = np.tril(inverse) + np.tril(inverse, -1).T
+    value = 0.5 * y @ alpha + np.log(np.diagonal(factor)).sum()
+    outer = 0.5 * (inverse - alpha[:, None] * alpha)  # d value / d covariance
+    pull = outer * k
+    by_distance = pull / spread * -0.5
+    by_weight = 2 * (
+        by_distance.sum(1) @ (scaled**2) - ((by_distance @ scaled) * scaled).sum(0)
+    )  # times the weight itself: the parameter is its logarithm
+    by_shape = kernel.shape * (pull * (-logs + (spread - 1) / spread)).sum()
+    gradient = np.concatenate(
+        [
+            np.bincount(groups, by_weight, minlength=n_groups),
+            by_weight,
+            [pull.sum(), kernel.noise * np.trace(outer), by_shape],
+        ]
+    )
+    away = (place - centre) / width
+    return float(value + 0.5 * away @ away), gradient + away / width
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """A Gaussian process given its labels.
+
+    x: (n, F) standardised features of the labelled; alpha: (n,); factor: (n, n) lower Cholesky
+    factor of their noisy covariance.
+    """
+
+    kernel: Kernel
+    x: Floats
+    alpha: Floats
+    factor: Floats
+
+    @classmethod
+    def of(cls, kernel: Kernel, x: Floats, y: Floats) -> Posterior:
+        """Condition on labels y (n,) of x (n, F)."""
+        noisy = kernel(x, x)
+        noisy[np.diag_indices(len(y))] += kernel.noise + _JITTER
+        factor, _ = cho_factor(noisy, lower=True)
+        return cls(kernel, x, cho_solve((factor, True), y), np.tril(factor))
+
+    def leave_one_out(self, y: Floats) -> tuple[Floats, Floats]:
+        """Return mean and variance (n,) of each label given all the others, noise included."""
+        inverse = solve_triangular(self.factor, np.eye(len(y)), lower=True)
+        precision = (inverse**2).sum(0)
+        return y - self.alpha / precision, 1 / precision
+
+
+def _kernel(place: Floats, groups: NDArray[np.intp]) -> Kernel:
+    n_groups = groups.max() + 1
+    logs = np.clip(place[:n_groups][groups] + place[n_groups : n_groups + len(groups)], -30, 10)
+    signal, noise, shape = (float(v) for v in np.exp(np.clip(place[-3:], -12, 8)))
+    return Kernel(np.exp(logs), signal, noise, shape)
+
+
+def _start(groups: NDArray[np.intp], prior: Prior) -> Floats:
+    sizes = np.bincount(groups)
+    shares = -np.log(len(sizes)) - np.log(np.maximum(sizes, 1))
+    numbers = np.array([0.0, np.log(prior.start_noise), np.log(prior.shape)])
+    return np.concatenate([shares, np.zeros(len(groups)), numbers])
+
+
+def _widths(groups: NDArray[np.intp], prior: Prior) -> Floats:
+    return np.concatenate(
+        [
+            np.full(groups.max() + 1, prior.group),
+            np.full(len(groups), prior.feature),
+            [prior.signal, prior.noise, 1.0],
+        ]
+    )

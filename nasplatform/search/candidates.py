@@ -1,0 +1,126 @@
+"""Where a predictor looks for candidates: everything where that is few enough, else wisely."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nasplatform.spaces.base import A, Population, Space
+from nasplatform.spaces.graph import GraphBatch
+
+_ELITE = 10  # architectures whose neighbours are looked at
+
+
+class Judged(Protocol):
+    """What was found of a pool's candidates; ``promise`` is (B,), higher is better."""
+
+    @property
+    def promise(self) -> NDArray[np.float64]:
+        """By what the local search is led."""
+        ...
+
+
+J = TypeVar("J", bound=Judged)
+
+
+@dataclass(frozen=True)
+class Pool(Generic[A]):
+    """Candidates, the same object as long as they stay the same: encodings are kept with it."""
+
+    population: Population[A]
+    graphs: GraphBatch
+
+    def __len__(self) -> int:
+        return len(self.population)
+
+
+@dataclass(frozen=True)
+class Field(Generic[A]):
+    """The candidates of a study, found once.
+
+    whole: everything that may be proposed, where that is few enough; else None.
+    far:   otherwise a random part of the space, to begin with.
+    """
+
+    space: Space[A]
+    allowed: Callable[[Population[A]], NDArray[np.bool_]]
+    whole: bool
+    far: Pool[A]
+
+    @classmethod
+    def of(
+        cls,
+        space: Space[A],
+        candidates: Population[A] | None,
+        allowed: Callable[[Population[A]], NDArray[np.bool_]],
+        pool: int,
+        samples: int,
+        rng: np.random.Generator,
+    ) -> Field[A]:
+        """Find the candidates: all of them up to ``pool``, else ``samples`` at random."""
+        known = candidates if candidates is not None else space.enumerate()
+        if known is not None and len(known) <= pool:
+            every = known if candidates is not None else known[allowed(known)]
+            return cls(space, allowed, True, Pool(every, space.graphs(every)))
+        if candidates is not None:
+            part = candidates[np.sort(rng.choice(len(candidates), samples, replace=False))]
+        else:
+            part = space.sample(samples, rng)
+            part = part[allowed(part)]
+        part = _unique(part)
+        return cls(space, allowed, False, Pool(part, space.graphs(part)))
+
+    def near(self, around: Population[A]) -> Pool[A]:
+        """Return the allowed neighbours of architectures."""
+        found = self.space.neighbours(around)
+        found = found[self.allowed(found)] if len(found) else found
+        return Pool(found, self.space.graphs(found))
+
+    def search(
+        self, best: Population[A], judge: Callable[[Pool[A]], J], rounds: int
+    ) -> list[tuple[Pool[A], J]]:
+        """Judge the candidates; return pools with what was found of them.
+
+        best:   measured architectures, the best first.
+        judge:  judges the candidates of a pool.
+        rounds: of local search: the neighbours of the most promising are judged in turn.
+        """
+        found = [(self.far, judge(self.far))]
+        if self.whole:
+            return found
+        for round_ in range(rounds + 1):
+            near = self.near(best[:_ELITE] if round_ == 0 else self._most_promising(found))
+            if not len(near):
+                break
+            found.append((near, judge(near)))
+        return found
+
+    def _most_promising(self, found: list[tuple[Pool[A], J]]) -> Population[A]:
+        codes = np.concatenate([pool.population.codes for pool, _ in found])
+        order = np.argsort(-np.concatenate([one.promise for _, one in found]), kind="stable")
+        return self.space.from_codes(codes[order[:_ELITE]])
+
+
+def _unique(population: Population[A]) -> Population[A]:
+    """Keep the first of each isomorphism class, in order."""
+    return population[np.sort(np.unique(population.keys, return_index=True)[1])]
+
+
+def spread_out(features: NDArray[np.float32], n: int, rng: np.random.Generator) -> list[int]:
+    """Choose n rows of (B, F), each as far as can be from those before (Gonzalez, 1985).
+
+    The first is random. Distances are Euclidean over columns of unit variance; constant columns
+    say nothing.
+    """
+    scale = features.std(0)
+    wide = (features - features.mean(0)) / np.where(scale > 1e-6, scale, np.inf)
+    chosen = [int(rng.integers(len(features)))]
+    distance = np.full(len(features), np.inf)
+    while len(chosen) < min(n, len(features)):
+        distance = np.minimum(distance, ((wide - wide[chosen[-1]]) ** 2).sum(1))
+        chosen.append(int(distance.argmax()))
+    return chosen

@@ -1,0 +1,82 @@
+"""Regularised evolution (Real et al., AAAI 2019): tournaments among the youngest."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from pydantic import Field
+
+from nasplatform.config import SearchOptions
+from nasplatform.search.base import ArchitectureSampler, InitialOptions, Proposal, Setting
+from nasplatform.search.goals import Goals
+from nasplatform.search.history import History
+from nasplatform.spaces.base import A, Population, Space
+
+
+class EvolutionOptions(InitialOptions):
+    """Options of ``sampler: regularized-evolution``; the first population is random.
+
+    population: how many of the youngest architectures are alive.
+    tournament: how many of them are drawn, of which the best has a child.
+    """
+
+    initial: int = Field(default=20, ge=1, validate_default=True)
+    population: int = Field(default=20, ge=1)
+    tournament: int = Field(default=5, ge=1)
+
+
+class RegularizedEvolution(ArchitectureSampler[A]):
+    """Proposes an unseen mutant of the best of a random few among the youngest.
+
+    Who breaks a limit that only measuring tells loses every tournament against who keeps it.
+    """
+
+    name: ClassVar[str] = "regularized-evolution"
+    Options: ClassVar[type[SearchOptions]] = EvolutionOptions
+
+    def __init__(
+        self,
+        space: Space[A],
+        *,
+        seed: int = 0,
+        candidates: Population[A] | None = None,
+        goals: Goals[A] | None = None,
+        initial: int = 20,
+        population: int = 20,
+        tournament: int = 5,
+    ) -> None:
+        """Take the space, what a ``Setting`` explains, and what ``EvolutionOptions`` explains."""
+        super().__init__(space, seed=seed, candidates=candidates, goals=goals)
+        self.initial = initial
+        self.population = population
+        self.tournament = tournament
+
+    @classmethod
+    def from_options(cls, options: Any, setting: Setting[A]) -> Self:
+        """Make the sampler that a search file describes."""
+        return cls(
+            setting.space,
+            seed=setting.seed,
+            candidates=setting.candidates,
+            goals=setting.goals,
+            **options.model_dump(include={"initial", "population", "tournament"}),
+        )
+
+    def propose(self, number: int, history: History[A]) -> Proposal[A]:
+        """Choose the architecture of trial ``number``."""
+        rng = self.rng(number)
+        if number < self.initial or not len(history):
+            return Proposal(self.draw_unseen(history.seen, rng), "initial")
+        alive = np.arange(len(history))[-self.population :]
+        drawn = rng.choice(alive, min(self.tournament, len(alive)), replace=False)
+        for row in best_first(history.keep(drawn)):
+            children = self.near(history.architectures[drawn[[row]]], history.seen)
+            if len(children):
+                return Proposal(children[int(rng.integers(len(children)))], "evolved")
+        return Proposal(self.draw_unseen(history.seen, rng), "random")
+
+
+def best_first(history: History[A]) -> list[int]:
+    """Order measurements: those that keep the limits by their score, then the least excess."""
+    return list(np.lexsort((-history.scores, np.maximum(history.excess, 0.0))))

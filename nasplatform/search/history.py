@@ -1,0 +1,146 @@
+"""What a sampler may know of a study, read from Optuna once per trial that ended."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.trial import FrozenTrial, TrialState
+
+from nasplatform.search.goals import higher_is_better
+from nasplatform.spaces.base import A, Population, Space
+
+if TYPE_CHECKING:
+    from optuna.study import Study
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class History(Generic[A]):
+    """What a sampler may know when it proposes trial number t: the trials before it.
+
+    seen:          (T,) uint64 isomorphism keys of everything proposed before t.
+    architectures: (L,) the architectures among them that were measured.
+    values:        (L, M) float64 their objectives, higher is better whatever the directions.
+    limits:        name -> (L,) float64 by how much each breaks a limit; at most 0 where it is kept,
+                   NaN where it was not checked.
+    numbers:       (L,) int64 the numbers of their trials, ascending.
+    pending:       (P,) those that are being measured now.
+    """
+
+    seen: NDArray[np.uint64]
+    architectures: Population[A]
+    values: Array
+    limits: Mapping[str, Array]
+    numbers: NDArray[np.int64]
+    pending: Population[A]
+
+    @property
+    def scores(self) -> Array:
+        """(L,) float64 the first objective, higher is better."""
+        return self.values[:, 0]
+
+    @property
+    def excess(self) -> Array:
+        """(L,) float64 by how much all limits together are broken; 0 where they are kept."""
+        broken = [np.nan_to_num(np.maximum(values, 0.0)) for values in self.limits.values()]
+        total: Array = np.sum(broken, axis=0) if broken else np.zeros(len(self))
+        return total
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def keep(self, rows: NDArray[Any]) -> History[A]:
+        """Keep some of the measurements; what was seen stays seen."""
+        return History(
+            self.seen,
+            self.architectures[rows],
+            self.values[rows],
+            {name: values[rows] for name, values in self.limits.items()},
+            self.numbers[rows],
+            self.pending,
+        )
+
+    def before(self, number: int) -> History[A]:
+        """Keep the measurements of trials below a number."""
+        return self.keep(self.numbers < number)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One trial as arrays want it; ``values`` is None where it was not measured."""
+
+    code: int
+    key: int
+    values: tuple[float, ...] | None
+    limits: Mapping[str, float]
+    pending: bool
+
+
+class Memory(Generic[A]):
+    """Rows of the trials of one study; those that ended are never read twice."""
+
+    def __init__(self, space: Space[A], names: Iterable[str]) -> None:
+        """Take the space and the names of its parameters."""
+        self._space = space
+        self._names = frozenset(names)
+        self._study: weakref.ref[Study] | None = None
+        self._rows: dict[int, _Row | None] = {}  # None: a trial without an architecture
+
+    def before(self, study: Study, number: int) -> History[A]:
+        """Return what was known when trial ``number`` was proposed."""
+        if self._study is None or self._study() is not study:
+            self._study, self._rows = weakref.ref(study), {}
+        trials = [t for t in study.get_trials(deepcopy=False) if t.number < number]
+        rows: Mapping[int, _Row | None] = self._rows | self._read(trials)
+        found = [(t.number, row) for t in trials if (row := rows[t.number]) is not None]
+        return self._history(found, study)
+
+    def _read(self, trials: list[FrozenTrial]) -> dict[int, _Row | None]:
+        """Read the trials not known yet; remember those that ended, return those that did not."""
+        new = [trial for trial in trials if trial.number not in self._rows]
+        whole = [trial for trial in new if self._names <= trial.params.keys()]
+        read: dict[int, _Row | None] = {trial.number: None for trial in new}
+        population = self._space.population([self._space.from_params(t.params) for t in whole])
+        codes, keys = population.codes.tolist(), population.keys.tolist()
+        for trial, code, key in zip(whole, codes, keys, strict=True):
+            read[trial.number] = _row(trial, code, key)
+        ended = {t.number: read.pop(t.number) for t in new if t.state.is_finished()}
+        self._rows |= ended
+        return read
+
+    def _history(self, found: list[tuple[int, _Row]], study: Study) -> History[A]:
+        measured = [(number, row) for number, row in found if row.values is not None]
+        values = np.array([row.values for _, row in measured], np.float64)
+        return History(
+            seen=np.array([row.key for _, row in found], np.uint64),
+            architectures=self._population(row for _, row in measured),
+            values=higher_is_better(
+                values.reshape(len(measured), len(study.directions)), study.directions
+            ),
+            limits={
+                name: np.array([row.limits.get(name, np.nan) for _, row in measured], np.float64)
+                for name in sorted({name for _, row in measured for name in row.limits})
+            },
+            numbers=np.array([number for number, _ in measured], np.int64),
+            pending=self._population(row for _, row in found if row.pending),
+        )
+
+    def _population(self, rows: Iterable[_Row]) -> Population[A]:
+        return self._space.from_codes(np.array([row.code for row in rows], np.uint64))
+
+
+def _row(trial: FrozenTrial, code: int, key: int) -> _Row:
+    complete = trial.state == TrialState.COMPLETE
+    return _Row(
+        code=code,
+        key=key,
+        values=tuple(trial.values) if complete else None,
+        limits=trial.constraints,
+        pending=not trial.state.is_finished(),
+    )

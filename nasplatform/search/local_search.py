@@ -1,0 +1,66 @@
+"""Local search (White et al., UAI 2021): the neighbours of the best, then a new start."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Self
+
+from pydantic import Field
+
+from nasplatform.config import SearchOptions
+from nasplatform.search.base import ArchitectureSampler, InitialOptions, Proposal, Setting
+from nasplatform.search.evolution import best_first
+from nasplatform.search.goals import Goals
+from nasplatform.search.history import History
+from nasplatform.spaces.base import A, Population, Space
+
+
+class LocalSearchOptions(InitialOptions):
+    """Options of ``sampler: local-search``."""
+
+    initial: int = Field(default=10, ge=1, validate_default=True)
+
+
+class LocalSearch(ArchitectureSampler[A]):
+    """Proposes a random unseen neighbour of the best architecture that still has one.
+
+    A better neighbour becomes the best at once. When all neighbours of a local optimum are known,
+    the next best architecture takes its place, which is a new start from the best known ground.
+    """
+
+    name: ClassVar[str] = "local-search"
+    Options: ClassVar[type[SearchOptions]] = LocalSearchOptions
+
+    def __init__(
+        self,
+        space: Space[A],
+        *,
+        seed: int = 0,
+        candidates: Population[A] | None = None,
+        goals: Goals[A] | None = None,
+        initial: int = 10,
+    ) -> None:
+        """Take the space, what a ``Setting`` explains, and the number of random labels."""
+        super().__init__(space, seed=seed, candidates=candidates, goals=goals)
+        self.initial = initial
+
+    @classmethod
+    def from_options(cls, options: Any, setting: Setting[A]) -> Self:
+        """Make the sampler that a search file describes."""
+        return cls(
+            setting.space,
+            seed=setting.seed,
+            candidates=setting.candidates,
+            goals=setting.goals,
+            initial=options.initial,
+        )
+
+    def propose(self, number: int, history: History[A]) -> Proposal[A]:
+        """Choose the architecture of trial ``number``."""
+        rng = self.rng(number)
+        if number < self.initial:
+            return Proposal(self.draw_unseen(history.seen, rng), "initial")
+        for row in best_first(history):
+            around = self.near(history.architectures[row : row + 1], history.seen)
+            if len(around):
+                return Proposal(around[int(rng.integers(len(around)))], "neighbour")
+        return Proposal(self.draw_unseen(history.seen, rng), "random")

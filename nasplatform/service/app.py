@@ -1,0 +1,118 @@
+"""The application."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.openapi.utils import get_openapi
+from fastapi.staticfiles import StaticFiles
+from pydantic import BaseModel
+
+from nasplatform.service import looks, metrics, oip, problems, routes, schemas
+from nasplatform.service.guard import Guard
+from nasplatform.service.routes import The
+from nasplatform.service.service import Service
+from nasplatform.service.settings import Settings
+from nasplatform.service.store import PredictorStore
+
+_PAGE = Path(__file__).parent / "page"
+_READ_BY_HAND: tuple[type[BaseModel], ...] = (
+    schemas.PredictRequest,
+    schemas.SuggestRequest,
+    schemas.EvaluationsRequest,
+    schemas.ExplainRequest,
+    oip.InferRequest,
+)
+_ABOUT = """Performance predictors of neural architectures: how good would this one be, how sure are
+we, what does it cost? Everything that is no success is a problem document (RFC 9457)."""
+
+
+def create_app(store: PredictorStore, settings: Settings | None = None) -> FastAPI:
+    """Make the application over a store; it loads the predictors when it starts."""
+    settings = settings or Settings()
+    service = Service(store, settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        await service.start()
+        try:
+            yield
+        finally:
+            await service.stop()
+
+    app = FastAPI(
+        title="nasplatform",
+        version=version("nasplatform"),
+        description=_ABOUT,
+        lifespan=lifespan,
+        docs_url=None,  # FastAPI's own page comes from a network that may not be there
+        redoc_url=None,
+        openapi_url="/openapi.json",
+        redirect_slashes=False,
+    )
+    app.state.service = service
+    app.add_middleware(Guard, settings=settings, metrics=service.metrics)
+    problems.install(app)
+    app.include_router(routes.router)
+    app.include_router(looks.router)
+    app.include_router(oip.router)
+    _add_plain_pages(app)
+    app.openapi = lambda: openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+def openapi(app: FastAPI) -> dict[str, Any]:
+    """Return the OpenAPI document, with the bodies that are read by hand and the problems."""
+    if app.openapi_schema is None:
+        document = get_openapi(
+            title=app.title, version="1", description=app.description, routes=app.routes
+        )
+        known = document["components"]["schemas"]
+        by_hand: list[type[BaseModel]] = [*_READ_BY_HAND, problems.ProblemDetails]
+        for model in by_hand:
+            found = model.model_json_schema(ref_template="#/components/schemas/{model}")
+            known.update(found.pop("$defs", {}))
+            known[model.__name__] = found
+        for name in ("HTTPValidationError", "ValidationError"):
+            known.pop(name, None)
+        for path, operations in document["paths"].items():
+            for method, operation in operations.items():
+                _add_problems(path, method, operation)
+        document["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+        document["security"] = [{}, {"key": []}]
+        app.openapi_schema = document
+    return app.openapi_schema
+
+
+def _add_problems(path: str, method: str, operation: dict[str, Any]) -> None:
+    content = {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}}
+    statuses = {"401", "403", "429", "503"}
+    if "{" in path:
+        statuses |= {"404", "422"}
+    if method == "post":
+        statuses |= {"408", "409", "413", "415", "422"}
+    for status in sorted(statuses):
+        operation["responses"][status] = {"description": "Problem", "content": content}
+
+
+def _add_plain_pages(app: FastAPI) -> None:
+    page, docs = (_PAGE / "index.html").read_bytes(), (_PAGE / "docs.html").read_bytes()
+
+    @app.get("/", include_in_schema=False)
+    async def index() -> Response:
+        return Response(page, media_type="text/html")
+
+    @app.get("/docs", include_in_schema=False)
+    async def documentation() -> Response:
+        return Response(docs, media_type="text/html")
+
+    @app.get("/metrics", include_in_schema=False)
+    async def counters(request: Request, service: The) -> Response:
+        return Response(service.metrics.text(), media_type=metrics.CONTENT_TYPE)
+
+    app.mount("/static", StaticFiles(directory=_PAGE), name="static")

@@ -1,0 +1,46 @@
+"""A bounded memory of predictions, read and written for whole batches."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class PredictionCache:
+    """Maps codes (uint64) to rows of numbers; a new code takes the slot of an old one.
+
+    Every code has one slot, so that a batch is looked up by a few array operations, there is
+    nothing to keep in order, and the memory is fixed from the start. The key is the code of the
+    architecture *as labelled*: a predictor need not give isomorphic cells the same answer, and a
+    service must give the answer that the predictor gives.
+    """
+
+    def __init__(self, slots: int, width: int) -> None:
+        """Take the number of slots (rounded up to a power of two; 0 remembers nothing)."""
+        size = 1 << max(slots - 1, 0).bit_length() if slots else 0
+        self._mask = np.uint64(max(size - 1, 0))
+        self._codes = np.zeros(size, np.uint64)
+        self._used = np.zeros(size, bool)
+        self._rows = np.zeros((size, width))
+
+    def get(self, codes: NDArray[np.uint64]) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+        """Return which of the codes (B,) are known and rows (B, width), valid where known."""
+        if not len(self._codes):
+            return np.zeros(len(codes), bool), np.zeros((len(codes), self._rows.shape[1]))
+        slots = self._slots(codes)
+        return self._used[slots] & (self._codes[slots] == codes), self._rows[slots]
+
+    def put(self, codes: NDArray[np.uint64], rows: NDArray[np.float64]) -> None:
+        """Remember rows (B, width)."""
+        if not len(self._codes):
+            return
+        slots = self._slots(codes)
+        # Where two codes of the batch share a slot, one of them must take it whole.
+        slots, last = np.unique(slots[::-1], return_index=True)
+        chosen = len(codes) - 1 - last
+        self._codes[slots], self._rows[slots] = codes[chosen], rows[chosen]
+        self._used[slots] = True
+
+    def _slots(self, codes: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        mixed = codes * np.uint64(0x9E3779B97F4A7C15)
+        return (mixed ^ (mixed >> np.uint64(32))) & self._mask

@@ -1,0 +1,170 @@
+"""Predictors in memory: what answers, and how the store on disk is followed."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nasplatform.errors import NasplatformError, PredictorError
+from nasplatform.predictors.base import Predictor
+from nasplatform.service.cache import PredictionCache
+from nasplatform.service.settings import Settings
+from nasplatform.service.store import LATEST, PredictorStore, Version
+from nasplatform.service.view import Reference, SpaceView, ViewBuilder
+from nasplatform.spaces.base import Population, Space
+
+log = logging.getLogger("nasplatform.service")
+_HASHES = 200_000  # hashes remembered per version
+
+
+class Answers(NamedTuple):
+    """What is said of N texts; entries of a text in ``errors`` mean nothing."""
+
+    mean: NDArray[np.float64]
+    std: NDArray[np.float64]
+    params: NDArray[np.int64]
+    flops: NDArray[np.int64]
+    rank: NDArray[np.int64] | None
+    hash: NDArray[np.object_] | None
+    errors: dict[int, str]
+
+
+class Model:
+    """One loaded version. Used by the inference thread alone, except for what is immutable."""
+
+    def __init__(
+        self, version: Version, predictor: Predictor, space: Space[Any], settings: Settings
+    ) -> None:
+        self.version, self.predictor, self.space = version, predictor, space
+        self.view: SpaceView | None = None
+        self.builder: ViewBuilder | None = None
+        self._cache = PredictionCache(settings.cache, 4)
+        self._hashes: dict[int, str] = {}
+
+    def answer(self, texts: list[str], hashes: bool, ranks: bool) -> tuple[Answers, int]:
+        """Read and score texts (N); return the answers and how many came from the cache."""
+        population, failed = self.space.parse_many(texts)
+        errors = {index: str(error) for index, error in failed.items()}
+        values, known = self._values(population)
+        good = np.ones(len(texts), bool)
+        good[list(errors)] = False
+        rows = np.zeros((len(texts), 4))
+        rows[good] = values
+        mean = rows[:, 0]
+        rank = self.view.ranks(mean) if ranks and self.view is not None else None
+        names = None
+        if hashes:
+            names = np.full(len(texts), None, object)
+            names[good] = self._named(population)
+        counts = rows[:, 2:].astype(np.int64)
+        answers = Answers(mean, rows[:, 1], counts[:, 0], counts[:, 1], rank, names, errors)
+        return answers, known
+
+    def _values(self, population: Population[Any]) -> tuple[NDArray[np.float64], int]:
+        """Return (B, 4) mean, std, params and flops (float64 is exact up to 2^53)."""
+        known, rows = self._cache.get(population.codes)
+        if not known.all():
+            new = population[np.flatnonzero(~known)]
+            assert isinstance(new, Population)
+            graphs = self.space.graphs(new)
+            said = self.predictor.predict(graphs)
+            found = np.stack(
+                [said.mean, said.std, graphs.total_params, graphs.total_flops], axis=1
+            ).astype(np.float64)
+            rows[~known] = found
+            self._cache.put(new.codes, found)
+        return rows, int(known.sum())
+
+    def _named(self, population: Population[Any]) -> list[str]:
+        codes = population.codes.tolist()
+        new = sorted({code for code in codes if code not in self._hashes})
+        if new:
+            if len(self._hashes) + len(new) > _HASHES:
+                self._hashes.clear()
+                new = sorted(set(codes))
+            found = self.space.from_codes(np.array(new, np.uint64)).hashes
+            self._hashes.update(zip(new, found, strict=True))
+        return [self._hashes[code] for code in codes]
+
+
+class Models:
+    """Every version that is asked for, loaded; the latest ones ahead of the first request."""
+
+    def __init__(self, store: PredictorStore, settings: Settings) -> None:
+        self.store, self.settings = store, settings
+        self.broken: dict[str, str] = {}
+        self._latest: dict[str, Model] = {}
+        self._older: OrderedDict[str, Model] = OrderedDict()
+        self._references: dict[str, Reference] = {}
+        self._lock = threading.Lock()
+
+    def latest(self) -> dict[str, Model]:
+        """Return name -> model of the latest versions."""
+        return dict(self._latest)
+
+    def cached(self, name: str, version: str) -> Model | None:
+        """Return a latest model that is in memory: the path of nearly every request."""
+        return self._latest.get(name) if version == LATEST else None
+
+    def get(self, name: str, version: str = LATEST) -> Model:
+        """Return a model, loaded now if need be; raise PredictorError for an unknown one."""
+        found = self.cached(name, version)
+        return found if found is not None else self._load(self.store.find(name, version))
+
+    def reload(self) -> list[Model]:
+        """Look at the store; return the latest models that are new. Broken ones are skipped."""
+        fresh, there = [], self.store.names()
+        for name in there:
+            try:
+                version = self.store.find(name)
+                held = self._latest.get(name)
+                if held is not None and held.version.number == version.number:
+                    continue
+                model = self._load(version)
+            except NasplatformError as error:
+                if self.broken.get(name) != str(error):
+                    log.error("skipped", extra={"facts": {"predictor": name, "error": str(error)}})
+                self.broken[name] = str(error)
+                continue
+            self.broken.pop(name, None)
+            self._latest[name] = model
+            fresh.append(model)
+        for name in set(self._latest) - set(there):
+            del self._latest[name]
+        return fresh
+
+    def prepare_view(self, model: Model) -> ViewBuilder:
+        """Return the builder of a model's view; the first one of a space takes seconds."""
+        described = repr(sorted(model.space.describe().items()))
+        if described not in self._references:
+            reference = Reference.of(model.space, self.settings.reference)
+            _ = reference.keys  # here, where nobody waits for it
+            self._references[described] = reference
+        return ViewBuilder(model.predictor, model.space, self._references[described])
+
+    def _load(self, version: Version) -> Model:
+        with self._lock:
+            held = [self._older.get(version.label), self._latest.get(version.name)]
+            for model in held:
+                if model is not None and model.version.number == version.number:
+                    return model
+            predictor, space = self.store.load(version)
+            model = Model(version, predictor, space, self.settings)
+            _warm(model)
+            self._older[version.label] = model
+            while len(self._older) > self.settings.loaded:
+                self._older.popitem(last=False)
+            return model
+
+
+def _warm(model: Model) -> None:
+    """Predict once: a model that cannot is broken, and first calls are slow."""
+    some = model.space.sample(2, np.random.default_rng(0))
+    said = model.predictor.predict(model.space.graphs(some))
+    if not np.isfinite(said.mean).all():
+        raise PredictorError(f"{model.version.label}: predicts values that are not finite")

@@ -1,0 +1,144 @@
+"""Problem details (RFC 9457): the one shape of everything that goes wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field, ValidationError
+from pydantic_core import ErrorDetails, to_json
+from starlette.exceptions import HTTPException
+
+from nasplatform.errors import PredictorError
+
+MEDIA_TYPE = "application/problem+json"
+_PREFIX = "urn:nasplatform:problem:"
+_TITLES = {
+    "bad-request": "The request cannot be understood",
+    "bad-body": "The body is not what is expected here",
+    "body-too-large": "The body is too large",
+    "body-too-slow": "The body did not arrive in time",
+    "conflict": "This cannot be done with this predictor",
+    "forbidden": "The key does not allow this",
+    "host-not-allowed": "The service is not known by this name",
+    "internal": "The service failed",
+    "method-not-allowed": "The method is not allowed here",
+    "no-key": "A key is needed",
+    "not-found": "There is nothing here",
+    "not-ready": "This is not ready yet",
+    "overloaded": "Too many requests wait",
+    "rate-limit": "The key's rate limit is reached",
+    "timeout": "The answer would have come too late",
+    "too-many-items": "The request names too many architectures",
+    "unknown-predictor": "There is no such predictor",
+    "unsupported-media-type": "The content type is not understood here",
+}
+
+
+class ProblemDetails(BaseModel):
+    """The body of every answer that is no success."""
+
+    type: str = Field(description="what kind of problem, a URN")
+    title: str = Field(description="the kind in words")
+    status: int = Field(description="the HTTP status")
+    detail: str = Field(description="what was given, where, and what would be right")
+    instance: str | None = Field(None, description="id of the request")
+    error: str | None = Field(
+        None, description="same as detail, as the Open Inference Protocol asks"
+    )
+
+
+class Problem(Exception):  # noqa: N818 - it is one
+    """Something to tell the client."""
+
+    def __init__(
+        self, status: int, kind: str, detail: str, headers: Mapping[str, str] | None = None
+    ) -> None:
+        super().__init__(detail)
+        self.status, self.kind, self.detail = status, kind, detail
+        self.headers = dict(headers or {})
+
+    def body(self, instance: str | None, inference: bool = False) -> bytes:
+        """Return the JSON document; ``inference`` for the Open Inference Protocol."""
+        known: dict[str, Any] = {
+            "type": _PREFIX + self.kind,
+            "title": _TITLES[self.kind],
+            "status": self.status,
+            "detail": self.detail,
+        }
+        if instance is not None:
+            known["instance"] = f"urn:request:{instance}"
+        if inference:
+            known["error"] = self.detail
+        return to_json(known)
+
+
+def overloaded(seconds: int, detail: str) -> Problem:
+    """Return the problem of a full queue."""
+    return Problem(503, "overloaded", detail, {"Retry-After": str(seconds)})
+
+
+def explain(error: ErrorDetails) -> str:
+    """Turn a finding of pydantic into words that name the place."""
+    place = ".".join(str(part) for part in error["loc"] if part != "body")
+    given = error.get("input")
+    shown = f", got {given!r:.60}" if isinstance(given, (str, int, float, bool)) else ""
+    return f"{place}: {error['msg']}{shown}" if place else f"{error['msg']}{shown}"
+
+
+def bad_body(error: ValidationError | RequestValidationError) -> Problem:
+    """Return the problem of a body or parameter that does not fit its model."""
+    findings = error.errors()
+    more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
+    return Problem(422, "bad-body", explain(findings[0]) + more)
+
+
+def respond(request: Request, problem: Problem) -> Response:
+    """Make the answer."""
+    instance = request.scope.get("state", {}).get("request_id")
+    return Response(
+        problem.body(instance, request.url.path.startswith("/v2")),
+        problem.status,
+        problem.headers,
+        MEDIA_TYPE,
+    )
+
+
+def install(app: FastAPI) -> None:
+    """Let everything that an endpoint raises leave as a problem."""
+
+    async def on_problem(request: Request, error: Exception) -> Response:
+        assert isinstance(error, Problem)
+        return respond(request, error)
+
+    async def on_validation(request: Request, error: Exception) -> Response:
+        assert isinstance(error, (RequestValidationError, ValidationError))
+        return respond(request, bad_body(error))
+
+    async def on_unknown(request: Request, error: Exception) -> Response:
+        return respond(request, Problem(404, "unknown-predictor", str(error)))
+
+    async def on_http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        path, kind = request.url.path, {404: "not-found", 405: "method-not-allowed"}
+        words = {
+            404: f"nothing is served at {path!r:.80}",
+            405: f"not {request.method} {path!r:.80}",
+        }
+        return respond(
+            request,
+            Problem(
+                error.status_code,
+                kind.get(error.status_code, "bad-request"),
+                words.get(error.status_code, str(error.detail)),
+                error.headers,
+            ),
+        )
+
+    app.add_exception_handler(Problem, on_problem)
+    app.add_exception_handler(RequestValidationError, on_validation)
+    app.add_exception_handler(ValidationError, on_validation)
+    app.add_exception_handler(PredictorError, on_unknown)
+    app.add_exception_handler(HTTPException, on_http)

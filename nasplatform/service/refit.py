@@ -1,0 +1,136 @@
+"""A new version from what is known by now, fitted by a process of its own.
+
+The process is nicer than the service, cannot take it down, and writes the version into the store
+like anybody else: ``python -m nasplatform.service.refit STORE NAME``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from nasplatform.errors import NasplatformError, PredictorError
+from nasplatform.service.labels import ReportedResults
+from nasplatform.service.schemas import Refit
+from nasplatform.service.store import PredictorStore, Version
+
+
+def refit(store: PredictorStore, name: str) -> Version:
+    """Fit the latest version's method to its labels and everything reported since; publish it."""
+    base = store.find(name)
+    predictor, space = store.load(base)
+    labels = store.labels(base)
+    if labels is None:
+        raise PredictorError(f"{base.label} does not know its labels: publish it with labels")
+    reported = ReportedResults(store.home(name)).read()
+    used = int(base.facts.get("origin", {}).get("reported", 0))
+    everything = labels.joined(reported.since(used))
+    population, scores = everything.averaged(space)
+    fresh = type(predictor)(predictor.options, seed=predictor.seed)
+    fresh.fit(space.graphs(population), scores)
+    origin = {"refit_of": base.label, "reported": len(reported)}
+    return store.publish(name, fresh, space, everything, origin)
+
+
+class Refitter:
+    """Runs refits, one at a time for each name; a wish during a refit is granted after it."""
+
+    def __init__(self, store: Path, done: Callable[[str, str], None]) -> None:
+        """Take the store's folder and whom to tell (name, outcome) when a refit ends."""
+        self._store, self._done = store, done
+        self._states: dict[str, Refit] = {}
+        self._again: set[str] = set()
+        self._processes: dict[str, subprocess.Popen[str]] = {}
+        self._lock = threading.Lock()
+        self._stopped = False
+
+    def state(self, name: str) -> Refit:
+        """Return how the last refit of a name stands."""
+        return self._states.get(name, Refit(state="none"))
+
+    def start(self, name: str) -> Refit:
+        """Begin a refit, or remember the wish while one is running."""
+        with self._lock:
+            if self._stopped:
+                return self.state(name)
+            if self.state(name).state == "running":
+                self._again.add(name)
+                return self.state(name)
+            self._states[name] = Refit(state="running", started=time.time())
+        threading.Thread(target=self._run, args=[name], name=f"refit {name}", daemon=True).start()
+        return self._states[name]
+
+    def stop(self) -> None:
+        """End what runs; the store stays clean."""
+        with self._lock:
+            self._stopped = True
+            self._again.clear()
+            running = list(self._processes.values())
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.wait(timeout=30)
+
+    def _run(self, name: str) -> None:
+        command = [sys.executable, "-m", "nasplatform.service.refit", str(self._store), name]
+        with self._lock:
+            if self._stopped:
+                return
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+            )
+            self._processes[name] = process
+        out, err = process.communicate()
+        begun = self._states[name].started
+        lines = out.strip().splitlines()
+        if process.returncode == 0 and lines:
+            state = Refit(
+                state="done",
+                started=begun,
+                finished=time.time(),
+                version=json.loads(lines[-1])["version"],
+            )
+        else:
+            words = (err.strip().splitlines() or [f"ended with code {process.returncode}"])[-1]
+            state = Refit(state="failed", started=begun, finished=time.time(), error=words[:500])
+        self._done(name, state.state)  # before the state says so: then the version answers already
+        with self._lock:
+            self._states[name] = state
+            del self._processes[name]
+            again = name in self._again
+            self._again.discard(name)
+        if again:
+            self.start(name)
+
+
+def main(arguments: list[str]) -> int:
+    """Refit NAME of STORE; print ``{"version": ...}``."""
+    import torch
+
+    folder, name = arguments
+    with contextlib.suppress(OSError, AttributeError):
+        os.nice(10)
+    torch.set_num_threads(1)
+    try:
+        version = refit(PredictorStore(folder), name)
+    except NasplatformError as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    sys.stdout.write(json.dumps({"version": version.number}) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,262 @@
+"""The bodies of requests and answers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, WithJsonSchema
+
+Column = Literal["std", "rank", "params", "flops", "hash"]
+ALL_COLUMNS: tuple[Column, ...] = ("std", "rank", "params", "flops", "hash")
+
+# Anything is taken here, so that one bad item becomes an error of its own.
+Item = Annotated[
+    Any,
+    WithJsonSchema(
+        {
+            "title": "Architecture",
+            "description": "a text form of the space, or its JSON form as an object",
+            "examples": ["[3M]101/10/1"],
+        }
+    ),
+]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PredictRequest(_Request):
+    """Architectures to be predicted."""
+
+    architectures: list[Item] = Field(examples=[["[3M]101/10/1", "[]1"]])
+    include: tuple[Column, ...] = Field(
+        ALL_COLUMNS, description="what to tell beside the mean; a hash costs 0.1 ms of CPU"
+    )
+    layout: Literal["rows", "columns"] = Field(
+        "rows", description="an object for each architecture, or an array for each quantity"
+    )
+
+
+class ItemError(BaseModel):
+    """What is wrong with one architecture of a request."""
+
+    index: int
+    detail: str
+
+
+class Row(BaseModel):
+    """What is said of one architecture; where it has an ``error`` there is nothing else."""
+
+    index: int
+    mean: float | None = Field(None, description="predicted score, higher is better")
+    std: float | None = Field(None, description="standard deviation of a new measurement")
+    rank: int | None = Field(None, description="1 is the best of the space; null while counted")
+    params: int | None = None
+    flops: int | None = Field(None, description="two per multiply-add")
+    hash: str | None = Field(None, description="canonical hash, shared by isomorphic architectures")
+    error: str | None = None
+
+
+class Columns(BaseModel):
+    """The same, an array for each quantity; null where the architecture has an error."""
+
+    mean: list[float | None]
+    std: list[float | None] | None = None
+    rank: list[int | None] | None = None
+    params: list[int | None] | None = None
+    flops: list[int | None] | None = None
+    hash: list[str | None] | None = None
+
+
+class PredictResponse(BaseModel):
+    """Predictions in the order of the request."""
+
+    predictor: str
+    version: int
+    count: int
+    ranked_of: int | None = Field(None, description="size of the space that ranks refer to")
+    results: list[Row] | None = None
+    columns: Columns | None = None
+    errors: list[ItemError]
+
+
+class SuggestRequest(_Request):
+    """Which architectures are worth measuring next."""
+
+    k: int = Field(10, ge=1, le=10_000)
+    max_params: int | None = Field(None, ge=0)
+    max_flops: int | None = Field(None, ge=0)
+    kappa: FiniteFloat = Field(
+        0.0, ge=-10, le=10, description="best by mean + kappa * std; above 0 explores"
+    )
+    exclude: list[Item] = Field(default_factory=list, description="architectures not to suggest")
+
+
+class Suggestion(BaseModel):
+    """One unseen architecture."""
+
+    architecture: str
+    hash: str
+    mean: float
+    std: float
+    rank: int
+    params: int
+    flops: int
+
+
+class SuggestResponse(BaseModel):
+    """The best unseen architectures, best first."""
+
+    predictor: str
+    version: int
+    considered: int = Field(description="architectures looked at")
+    complete: bool = Field(description="whether these are the whole space")
+    suggestions: list[Suggestion]
+    errors: list[ItemError] = Field(description="of ``exclude``")
+
+
+class MeasuredResult(_Request):
+    """A result that was measured."""
+
+    architecture: Item
+    score: FiniteFloat = Field(description="in the unit of the predictor's labels")
+
+
+class EvaluationsRequest(_Request):
+    """Measured results, kept for the next refit."""
+
+    evaluations: list[MeasuredResult] = Field(min_length=1)
+    refit: bool = Field(False, description="fit a new version in the background")
+
+
+class Refit(BaseModel):
+    """How the last refit of a predictor stands."""
+
+    state: Literal["none", "running", "done", "failed"]
+    started: float | None = Field(None, description="seconds since 1970")
+    finished: float | None = None
+    version: int | None = Field(None, description="the version that was made")
+    error: str | None = None
+
+
+class EvaluationsResponse(BaseModel):
+    """What became of the results."""
+
+    accepted: int
+    reported: int = Field(description="all results reported so far")
+    errors: list[ItemError]
+    refit: Refit
+
+
+class ViewState(BaseModel):
+    """How far the ranking of the whole space is."""
+
+    ready: bool
+    done: int
+    total: int
+
+
+class PredictorCard(BaseModel):
+    """One version of a predictor."""
+
+    name: str
+    version: int
+    versions: list[int]
+    aliases: dict[str, int]
+    method: str
+    options: dict[str, Any]
+    seed: int
+    space: dict[str, Any]
+    n_labels: int
+    refittable: bool = Field(description="whether its labels are known")
+    published: str | None
+    origin: dict[str, Any]
+    libraries: dict[str, str]
+    higher_is_better: Literal[True] = True
+    view: ViewState
+    refit: Refit
+
+
+class PredictorList(BaseModel):
+    """All predictors, and those that cannot be read, with the reason."""
+
+    predictors: list[PredictorCard]
+    broken: dict[str, str]
+
+
+class PointSet(BaseModel):
+    """Points of the picture, an array for each quantity."""
+
+    flops: list[int]
+    params: list[int]
+    mean: list[float]
+
+
+class Picture(BaseModel):
+    """The space as the predictor sees it: histogram, sample, Pareto front."""
+
+    predictor: str
+    version: int
+    complete: bool
+    size: int
+    counts: list[int]
+    edges: list[float]
+    points: PointSet
+    front: PointSet
+
+
+class ExplainRequest(_Request):
+    """An architecture as text, or the decisions that make one."""
+
+    architecture: Item = None
+    params: dict[str, str | int | float | bool] | None = None
+
+
+class Node(BaseModel):
+    """A node of the drawing."""
+
+    name: str
+    kind: str
+
+
+class Explanation(BaseModel):
+    """An architecture in all its forms."""
+
+    architecture: str
+    hash: str
+    params: dict[str, str | int | float | bool]
+    nodes: list[Node]
+    edges: list[tuple[int, int]] = Field(description="from node, to node")
+
+
+class Decision(BaseModel):
+    """One choice that makes an architecture."""
+
+    name: str
+    choices: list[str | int | float | bool]
+
+
+class Decisions(BaseModel):
+    """All choices of a space."""
+
+    space: str
+    decisions: list[Decision]
+
+
+class RunProgress(BaseModel):
+    """A run: how far it came, and the best score after each evaluation."""
+
+    run: str
+    state: str
+    sampler: str
+    budget: int
+    evaluations: int
+    best: list[float]
+    architecture: str | None
+
+
+class Runs(BaseModel):
+    """The runs that the service was told of."""
+
+    runs: list[RunProgress]

@@ -1,0 +1,143 @@
+"""One service in memory: models, engine, refits, and what ties them together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nasplatform.service.engine import Engine, QueueFullError
+from nasplatform.service.labels import ReportedResults
+from nasplatform.service.metrics import Metrics
+from nasplatform.service.models import Answers, Model, Models, log
+from nasplatform.service.problems import Problem, overloaded
+from nasplatform.service.refit import Refitter
+from nasplatform.service.settings import Settings
+from nasplatform.service.store import LATEST, PredictorStore
+
+
+class Service:
+    """Life cycle: ``start`` inside an event loop, answer, ``stop``."""
+
+    def __init__(self, store: PredictorStore, settings: Settings) -> None:
+        self.store, self.settings = store, settings
+        self.metrics = Metrics()
+        self.models = Models(store, settings)
+        self.engine = Engine(settings, self.metrics.batch)
+        self.refitter = Refitter(store.folder, self._refitted)
+        self.ready = False
+        self._follower: asyncio.Task[None] | None = None
+        self._viewing: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Load the latest versions, then follow the store."""
+        self.engine.start()
+        await self._look()
+        self.ready = True
+        self._follower = asyncio.create_task(self._follow())
+
+    async def stop(self) -> None:
+        """Stop following, end refits, answer what waits."""
+        self.ready = False
+        for task in [*self._viewing, *([self._follower] if self._follower else [])]:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+        await asyncio.to_thread(self.refitter.stop)
+        await asyncio.to_thread(self.engine.stop)
+
+    async def model(self, wanted: str) -> Model:
+        """Return the model of ``NAME`` or ``NAME@VERSION``; PredictorError for an unknown one."""
+        name, _, version = wanted.partition("@")
+        found = self.models.cached(name, version or LATEST)
+        if found is not None:
+            return found
+        return await asyncio.to_thread(self.models.get, name, version or LATEST)
+
+    async def answer(
+        self, model: Model, texts: list[str], hashes: bool = True, ranks: bool = True
+    ) -> Answers:
+        """Score texts; raise Problem where too many are given or wait already."""
+        if len(texts) > self.settings.max_items:
+            raise Problem(
+                413,
+                "too-many-items",
+                f"{len(texts):,} architectures given, a request may have "
+                f"{self.settings.max_items:,}: send several requests",
+            )
+        try:
+            return await self.engine.submit(model, texts, hashes, ranks)
+        except QueueFullError as full:
+            words = f"{self.engine.waiting:,} architectures wait: try again later"
+            raise overloaded(full.retry_after, words) from None
+        except TimeoutError:
+            words = f"no answer within {self.settings.timeout:g} s: try again later"
+            raise Problem(503, "timeout", words, {"Retry-After": "2"}) from None
+
+    def seen(self, model: Model) -> NDArray[np.uint64]:
+        """Return the isomorphism keys of all labels and reported results. Reads from disk."""
+        labels = self.store.labels(model.version)
+        reported = ReportedResults(self.store.home(model.version.name)).read()
+        texts = [*(labels.texts if labels else []), *reported.texts]
+        keys: NDArray[np.uint64] = model.space.parse_many(texts)[0].keys
+        return keys
+
+    def want_view(self, model: Model) -> None:
+        """Begin to rank the space of a model, unless that is done or under way."""
+        if model.view is None and model.builder is None:
+            task = asyncio.get_running_loop().create_task(self._view(model))
+            self._viewing.add(task)
+            task.add_done_callback(self._viewing.discard)
+
+    async def _view(self, model: Model) -> None:
+        try:
+            builder = await asyncio.to_thread(self.models.prepare_view, model)
+        except Exception:  # a space that fails to enumerate still predicts
+            log.exception("no view", extra={"facts": {"model": model.version.label}})
+            return
+        model.builder = builder
+
+        def step() -> bool:
+            more = builder.step()
+            model.view = builder.view
+            if not more:
+                log.info("ranked", extra={"facts": {"model": model.version.label}})
+            return more
+
+        self.engine.when_idle(step)
+
+    async def _follow(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.reload)
+            await self._look()
+
+    async def _look(self) -> None:
+        try:
+            fresh = await asyncio.to_thread(self.models.reload)
+        except OSError as error:  # a folder on a network may be away for a while
+            log.error("store unreadable", extra={"facts": {"error": str(error)}})
+            return
+        for model in fresh:
+            log.info("loaded", extra={"facts": {"model": model.version.label}})
+        for model in self.models.latest().values():
+            self.want_view(model)
+        self.metrics.models(self.models.latest())
+
+    def _refitted(self, name: str, outcome: str) -> None:
+        self.metrics.refit(outcome)
+        log.info("refitted", extra={"facts": {"predictor": name, "outcome": outcome}})
+        self.models.reload()
+
+
+def as_texts(items: Sequence[Any]) -> list[str]:
+    """Turn the items of a request into texts; an object is the JSON form of an architecture."""
+    return [item if isinstance(item, str) else _as_text(item) for item in items]
+
+
+def _as_text(item: Any) -> str:
+    return json.dumps(item)

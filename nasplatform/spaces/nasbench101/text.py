@@ -1,0 +1,80 @@
+"""Many compact text forms at once: ``[OPS]BITS`` read as arrays of bytes.
+
+A text of V vertices has one length, known beforehand, so that texts of one length are one
+matrix of bytes whose columns each have one meaning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nasplatform.spaces.nasbench101.cells import (
+    CONV1X1,
+    CONV3X3,
+    INPUT,
+    MAX_EDGES,
+    MAX_VERTICES,
+    MAXPOOL3X3,
+    OUTPUT,
+    pack,
+    prune,
+)
+
+_OPS = np.full(256, -1, np.int8)
+_OPS[[ord("3"), ord("1"), ord("M")]] = CONV3X3, CONV1X1, MAXPOOL3X3
+
+
+def parse_compact(texts: Sequence[str]) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
+    """Read compact texts in bulk.
+
+    Returns codes (B,) and a mask (B,) of the texts that were read. The others (another text
+    form, or no valid cell) have code 0 and are for the parser of one text, which says what is
+    wrong with them.
+    """
+    codes, done = np.zeros(len(texts), np.uint64), np.zeros(len(texts), bool)
+    lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+    for vertices in range(2, MAX_VERTICES + 1):
+        where = np.flatnonzero(lengths == _length(vertices))
+        if not len(where):
+            continue
+        # What is no ASCII becomes '?', which stands in no valid text.
+        joined = "".join([texts[i] for i in where]).encode("ascii", "replace")
+        letters = np.frombuffer(joined, np.uint8).reshape(len(where), -1)
+        codes[where], done[where] = _parse_one_length(letters, vertices)
+    return codes, done
+
+
+def _length(vertices: int) -> int:
+    """Brackets and interior operations, upper triangle, and a slash between its rows."""
+    return vertices + vertices * (vertices - 1) // 2 + vertices - 2
+
+
+def _parse_one_length(
+    letters: NDArray[np.uint8], vertices: int
+) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
+    """Read letters (B, L) of cells with this many vertices; return codes (B,) and a mask (B,)."""
+    interior = _OPS[letters[:, 1 : vertices - 1]]
+    good = (letters[:, 0] == ord("[")) & (letters[:, vertices - 1] == ord("]"))
+    good &= (interior >= 0).all(1)
+    nodes = [*range(vertices - 1), MAX_VERTICES - 1]
+    adjacency = np.zeros((len(letters), MAX_VERTICES, MAX_VERTICES), np.uint8)
+    at = vertices
+    for row in range(vertices - 1):
+        if row:
+            good &= letters[:, at] == ord("/")
+            at += 1
+        width = vertices - 1 - row
+        bits = letters[:, at : at + width] - ord("0")  # wraps round: what is no bit is above 1
+        good &= (bits <= 1).all(1)
+        adjacency[:, nodes[row], nodes[row + 1 :]] = bits
+        at += width
+    ops = np.full((len(letters), MAX_VERTICES), -1, np.int8)
+    ops[:, 0], ops[:, -1] = INPUT, OUTPUT
+    ops[:, 1 : vertices - 1] = interior
+    adjacency[~good] = 0
+    adjacency, ops, connected = prune(adjacency, ops)
+    good &= connected & (adjacency.sum((1, 2)) <= MAX_EDGES)
+    return np.where(good, pack(adjacency, ops), np.uint64(0)), good

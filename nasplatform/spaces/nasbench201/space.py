@@ -1,0 +1,184 @@
+"""The space itself: text forms, sampling, neighbours, arrays, networks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from torch import nn
+
+from nasplatform.errors import ArchitectureError
+from nasplatform.spaces.base import Space
+from nasplatform.spaces.graph import GraphBatch
+from nasplatform.spaces.nasbench201.cells import (
+    EDGES,
+    N_CELLS,
+    PLACES,
+    VOCABULARY,
+    Cell,
+    Cells,
+    digits,
+    graph_tables,
+)
+from nasplatform.spaces.nasbench201.costs import Skeleton, count
+from nasplatform.spaces.nasbench201.identity import OPERATIONS, classes
+
+_DIGITS = "".join(str(digit) for digit in range(len(OPERATIONS)))
+_EXAMPLE = "|nor_conv_3x3~0|+|nor_conv_3x3~0|none~1|+|skip_connect~0|none~1|avg_pool_3x3~2|"
+_PARAMETERS = [f"edge_{source}_{target}" for source, target in EDGES]
+
+
+class NASBench201(Space[Cell]):
+    """NAS-Bench-201's cells in any skeleton of stages.
+
+    Two text forms are read: the field's ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``, and six digits,
+    the operations of the edges 1<-0, 2<-0, 2<-1, 3<-0, 3<-1, 3<-2 (0 = none, 1 = skip_connect,
+    2 = nor_conv_1x1, 3 = nor_conv_3x3, 4 = avg_pool_3x3). ``format`` writes the field's own.
+    """
+
+    name: ClassVar[str] = "nasbench201"
+    Options: ClassVar[type[Skeleton]] = Skeleton
+    options: Skeleton
+
+    def parse(self, text: str) -> Cell:
+        """Read either text form; raise ArchitectureError that says what is wrong and where."""
+        text = text.strip()
+        return _parse_official(text) if text.startswith("|") else _parse_digits(text)
+
+    def parse_many(self, texts: Sequence[str]) -> tuple[Cells, dict[int, ArchitectureError]]:
+        """Read many texts; those written as ``format`` writes them cost one look-up each."""
+        known = _codes()
+        found = [known.get(text, -1) for text in texts]
+        errors: dict[int, ArchitectureError] = {}
+        for index, text in enumerate(texts):
+            if found[index] < 0:
+                try:
+                    found[index] = self.parse(text).code
+                except ArchitectureError as error:
+                    errors[index] = error
+        return Cells(np.array([code for code in found if code >= 0], np.uint64)), errors
+
+    def format(self, architecture: Cell) -> str:
+        """Return the field's own form."""
+        return _texts()[architecture.code]
+
+    def population(self, architectures: Sequence[Cell]) -> Cells:
+        """Pack cells; a population is returned as it is."""
+        if isinstance(architectures, Cells):
+            return architectures
+        return Cells(np.array([cell.code for cell in architectures], np.uint64))
+
+    def from_codes(self, codes: NDArray[np.uint64]) -> Cells:
+        """Wrap packed codes (B,); raise ArchitectureError for one that is no cell."""
+        return Cells(np.asarray(codes, np.uint64))
+
+    def enumerate(self) -> Cells:
+        """Return the 6,466 unique cells, of each class one with the fewest parameters."""
+        return Cells(np.unique(classes()))
+
+    def enumerate_labelled(self) -> Cells:
+        """Return all 15,625 cells as labelled, in the order of their codes."""
+        return Cells(np.arange(N_CELLS, dtype=np.uint64))
+
+    def sample(self, n: int, rng: np.random.Generator) -> Cells:
+        """Draw cells uniformly, with replacement, over the unique ones."""
+        cells = self.enumerate()
+        return cells[rng.integers(len(cells), size=n)]
+
+    def neighbours(self, architectures: Sequence[Cell]) -> Cells:
+        """Return the unique cells with the operation of one edge changed."""
+        cells = self.population(architectures)
+        codes = cells.codes.astype(np.int64)
+        steps = np.arange(len(OPERATIONS)) - digits()[codes][:, :, None]  # (B, 6, 5)
+        edited = codes[:, None, None] + steps * PLACES[:, None]
+        around = Cells(edited.reshape(-1).astype(np.uint64)).unique()
+        return around[~np.isin(around.keys, cells.keys)]
+
+    def graphs(self, architectures: Sequence[Cell]) -> GraphBatch:
+        """Turn cells into arrays: N = 8 nodes, C = stages x cells_per_stage cells.
+
+        Nodes are the input, one per edge of the cell in the order of the digits, and the output.
+        """
+        codes = self.population(architectures).codes.astype(np.intp)
+        wirings, operations = graph_tables()
+        adjacency, ops = wirings[codes], operations[codes]
+        return GraphBatch(
+            space=self.name,
+            vocabulary=VOCABULARY,
+            stages=self.options.stage_of_cell,
+            adjacency=adjacency,
+            ops=ops,
+            **count(ops, self.options)._asdict(),
+        )
+
+    def build(self, architecture: Cell) -> nn.Module:
+        """Make the network, freshly initialised from torch's generator."""
+        from nasplatform.spaces.nasbench201.network import Network
+
+        return Network(architecture, self.options)
+
+    def distributions(self) -> dict[str, BaseDistribution]:
+        """Six choices of an operation, ``edge_SOURCE_TARGET``."""
+        return {name: CategoricalDistribution(OPERATIONS) for name in _PARAMETERS}
+
+    def to_params(self, architecture: Cell) -> dict[str, Any]:
+        """Express a cell as labelled."""
+        return dict(zip(_PARAMETERS, architecture.operations, strict=True))
+
+    def from_params(self, params: Mapping[str, Any]) -> Cell:
+        """Read parameters back; every combination is a cell, so nothing is ever repaired."""
+        return Cell.of([params[name] for name in _PARAMETERS])
+
+
+@cache
+def _texts() -> tuple[str, ...]:
+    """Return the field's text of each of the 15,625 cells, by code."""
+    rows = ([OPERATIONS[digit] for digit in row] for row in digits().tolist())
+    return tuple(f"|{a}~0|+|{b}~0|{c}~1|+|{d}~0|{e}~1|{f}~2|" for a, b, c, d, e, f in rows)
+
+
+@cache
+def _codes() -> dict[str, int]:
+    return {text: code for code, text in enumerate(_texts())}
+
+
+def _parse_digits(text: str) -> Cell:
+    if len(text) != len(EDGES):
+        raise ArchitectureError(
+            f"expected six digits or a text such as {_EXAMPLE!r}, found {text[:60]!r}"
+        )
+    for position, (digit, (source, target)) in enumerate(zip(text, EDGES, strict=True)):
+        if digit not in _DIGITS:
+            raise ArchitectureError(
+                f"{text!r}: digit {digit!r} at position {position + 1} (edge {target}<-{source}), "
+                f"expected 0 to {_DIGITS[-1]}"
+            )
+    return Cell.of([OPERATIONS[int(digit)] for digit in text])
+
+
+def _parse_official(text: str) -> Cell:
+    nodes = text.split("+")
+    if len(nodes) != 3:
+        raise ArchitectureError(
+            f"expected three nodes joined by '+' such as {_EXAMPLE!r}, found {text[:120]!r}"
+        )
+    operations: list[str] = []
+    for node, part in enumerate(nodes, start=1):
+        terms = part[1:-1].split("|")
+        if len(part) < 2 or part[0] != "|" or part[-1] != "|" or len(terms) != node:
+            raise ArchitectureError(
+                f"node {node} is {part[:60]!r}, expected {node} 'operation~source' between '|'"
+            )
+        for source, term in enumerate(terms):
+            name, _, index = term.partition("~")
+            if name not in OPERATIONS or index != str(source):
+                raise ArchitectureError(
+                    f"node {node}: found {term[:40]!r}, expected OPERATION~{source} with one of "
+                    f"{', '.join(OPERATIONS)}"
+                )
+            operations.append(name)
+    return Cell.of(operations)

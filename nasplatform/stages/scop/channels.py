@@ -1,0 +1,123 @@
+"""Which channels of a network can only be removed together, found from one forward pass.
+
+Every channel of every feature map carries the number of the *group* that it belongs to. A
+convolution gives its outputs new groups; sums and products make the groups of what they combine
+one; concatenations, slices, poolings, activations, normalisations and flattening hand groups on.
+So residual sums, concatenated branches and cells that drop a channel of a wider tensor come out
+exact to the single channel. What cannot be followed pins the groups that it touches: they stay.
+
+(torch-pruning's dependency graph maps whole layers by offsets, which goes wrong where a searched
+cell concatenates tensors of which some are also summed or cut; hence this finer account.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from nasplatform.errors import StageError
+from nasplatform.stages.scop.tracer import Groups, Layer, Tracer
+
+
+@dataclass(frozen=True)
+class ChannelGraph:
+    """The channel groups of a network.
+
+    layers:    every layer with weights that is computed, in that order.
+    maps:      groups of the output of every other leaf module, by name.
+    norms:     for a convolution the normalisation that takes exactly what it makes.
+    removable: the groups that may be removed, ascending.
+    kinds:     for each of them a number; groups of one kind are made by the same layers.
+    """
+
+    layers: dict[str, Layer]
+    maps: dict[str, Groups]
+    norms: dict[str, str]
+    removable: Groups
+    kinds: Groups
+
+    @property
+    def makers(self) -> list[Layer]:
+        """Convolutions and linear layers that make a removable group."""
+        return [
+            layer
+            for layer in self.layers.values()
+            if layer.area and np.isin(layer.outputs, self.removable).any()
+        ]
+
+
+def trace_channels(
+    module: nn.Module, input_shape: tuple[int, int, int], flexible: Sequence[type[nn.Module]] = ()
+) -> ChannelGraph:
+    """Run one image through a network and return the groups of its channels.
+
+    flexible: module classes that still work when the channels that they slice become fewer.
+    Raises StageError where the network cannot be run, or has no channel that can be removed.
+    """
+    tracer = Tracer(module)
+    device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+    image = torch.zeros(1, *input_shape, device=device)
+    was_training = module.training
+    module.eval()
+    try:
+        with _watched(module, tracer, tuple(flexible)), torch.no_grad(), tracer:
+            tracer.enter(image)
+            tracer.leave(module(image))
+    except StageError:
+        raise
+    except Exception as error:  # whatever the network of a third party raises
+        words = " ".join(str(error).split())[:200]
+        raise StageError(f"the channels of the network cannot be traced: {words}") from None
+    finally:
+        module.train(was_training)
+    return _graph(tracer)
+
+
+@contextmanager
+def _watched(module: nn.Module, tracer: Tracer, flexible: tuple[type[nn.Module], ...]) -> Iterator[None]:
+    """Tell the tracer what leaves each leaf module, and when it is inside a flexible one."""
+
+    def note(name: str) -> Callable[..., None]:
+        return lambda child, given, made: tracer.note(name, made)
+
+    def enter(child: nn.Module, given: Any) -> None:
+        tracer.flexible += 1
+
+    def leave(child: nn.Module, given: Any, made: Any) -> None:
+        tracer.flexible -= 1
+
+    handles: list[Any] = []
+    for name, child in module.named_modules():
+        if not any(child.children()):
+            handles.append(child.register_forward_hook(note(name)))
+        if isinstance(child, flexible):
+            handles.append(child.register_forward_pre_hook(enter))
+            handles.append(child.register_forward_hook(leave))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _graph(tracer: Tracer) -> ChannelGraph:
+    layers, pinned = tracer.layers, tracer.pinned
+    makers: dict[int, list[str]] = {}
+    for layer in layers.values():
+        if layer.area:
+            for group in np.unique(layer.outputs):
+                makers.setdefault(int(group), []).append(layer.name)
+    removable = sorted(makers.keys() - pinned)
+    if not removable:
+        raise StageError("the network has no channel that can be removed")
+    kinds: dict[tuple[str, ...], int] = {}
+    numbers = [kinds.setdefault(tuple(makers[group]), len(kinds)) for group in removable]
+    return ChannelGraph(
+        layers, tracer.maps, tracer.norms, np.array(removable), np.array(numbers, np.int64)
+    )

@@ -1,0 +1,143 @@
+"""Weighing real features against their knockoffs (SCOP, section 3.2).
+
+Each convolution gets one scale beta per output channel. A batch is run together with its
+knockoffs; after the convolution and before the normalisation the real features become
+``beta * real + (1 - beta) * knockoff``, while the knockoffs go on as they are. Only the scales
+learn, from the loss of the real half, and stay in [0, 1]. The network works on a copy, so that
+its weights and running statistics are not touched; normalisations use the statistics of the
+batch, everything else is as in evaluation. (The release does the same, but lets the running
+statistics drift and leaves out the stem and the layers of shortcuts.)
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+
+from nasplatform.errors import StageError
+from nasplatform.stages.scop.knockoffs import Knockoffs
+from nasplatform.training.loop import Progress, derive_seed
+from nasplatform.training.task import Task
+
+
+class ControlOptions(BaseModel):
+    """How the scales are trained; the defaults are the release's, its batch size aside."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: int = Field(default=20, ge=1)
+    """Passes over the training split."""
+    batch_size: int = Field(default=128, ge=2)
+    """Real images in a batch; as many knockoffs come on top (release, ImageNet: 512)."""
+    learning_rate: float = Field(default=4e-3, gt=0)
+    """Of Adam, with betas (0.5, 0.9)."""
+    start: float = Field(default=0.5, gt=0, lt=1)
+    """Value from which every scale starts."""
+
+
+def mix(made: Tensor, scale: Tensor) -> Tensor:
+    """Mix the knockoff half into the real half of a batch.
+
+    made:  (2 B, C, ...), real features first.
+    scale: beta, (C,). Returns (2 B, C, ...).
+    """
+    real, knockoff = made.chunk(2)
+    beta = scale.view(-1, *(1,) * (made.dim() - 2))
+    return torch.cat([beta * real + (1 - beta) * knockoff, knockoff])
+
+
+@contextmanager
+def mixed(module: nn.Module, scales: Mapping[str, Tensor]) -> Iterator[None]:
+    """Mix after each named layer while the block lasts."""
+
+    def hook(scale: Tensor) -> Any:
+        return lambda layer, given, made: mix(made, scale)
+
+    handles = [
+        module.get_submodule(name).register_forward_hook(hook(scale))
+        for name, scale in scales.items()
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def train_scales(
+    module: nn.Module,
+    layers: Sequence[str],
+    task: Task,
+    knockoffs: Knockoffs,
+    options: ControlOptions,
+    seed: int,
+    *,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> dict[str, Tensor]:
+    """Return the scale beta of each output channel, (C,) in [0, 1] on the CPU, by layer name.
+
+    Raises StageError where the loss stops being finite.
+    """
+    frozen = copy.deepcopy(module).to(device).requires_grad_(False)
+    frozen.eval()
+    for child in frozen.modules():
+        if isinstance(child, nn.modules.batchnorm._BatchNorm):
+            child.train()
+    scales = {
+        name: torch.full(
+            (_width(frozen.get_submodule(name)),),
+            options.start,
+            device=device,
+            requires_grad=True,
+        )
+        for name in layers
+    }
+    optimizer = torch.optim.Adam(list(scales.values()), lr=options.learning_rate, betas=(0.5, 0.9))
+    batches = math.ceil(len(task.train) / options.batch_size)
+    with mixed(frozen, scales):
+        for epoch in range(options.epochs):
+            rng = torch.Generator().manual_seed(derive_seed(seed, epoch))
+            order = torch.randperm(len(task.train), generator=rng)
+            for step, indices in enumerate(order.tensor_split(batches), start=1):
+                _step(frozen, scales, optimizer, task, knockoffs, indices, rng, device)
+                if progress:
+                    done = epoch * batches + step
+                    progress(done, options.epochs * batches, f"scales, epoch {epoch + 1}")
+    found = {name: scale.detach().cpu() for name, scale in scales.items()}
+    if not all(torch.isfinite(scale).all() for scale in found.values()):
+        raise StageError("the scales diverged; lower control.learning_rate")
+    return found
+
+
+def _step(
+    module: nn.Module,
+    scales: Mapping[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    task: Task,
+    knockoffs: Knockoffs,
+    indices: Tensor,
+    rng: torch.Generator,
+    device: str,
+) -> None:
+    inputs = task.train.inputs[indices].to(device)
+    logits = module(torch.cat([inputs, knockoffs(inputs, rng)]))
+    loss = Task.loss(logits[: len(indices)], task.train.labels[indices].to(device))
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+    with torch.no_grad():
+        for scale in scales.values():
+            scale.clamp_(0.0, 1.0)
+
+
+def _width(layer: nn.Module) -> int:
+    weight: Tensor = layer.weight  # type: ignore[assignment]
+    return int(weight.shape[0])

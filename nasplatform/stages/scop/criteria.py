@@ -1,0 +1,104 @@
+"""How dispensable the output channels of a layer are: SCOP's score and the baselines.
+
+Every criterion gives one number per output channel, low for the dispensable; ``group_scores``
+averages them over the channels that can only be removed together.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from nasplatform.stages.scop.channels import ChannelGraph
+from nasplatform.training.task import Task
+
+Criterion = Literal["scop", "random", "l1", "bn_scale", "fpgm", "taylor"]
+Scores = NDArray[np.float64]
+TAYLOR_BATCH = 256
+
+
+def group_scores(graph: ChannelGraph, scores: Mapping[str, Tensor]) -> Scores:
+    """Return the mean score of the channels of each removable group, (G,).
+
+    scores: layer name -> score of each output channel, (out,); all that make a group.
+    """
+    totals, counts = np.zeros((2, int(graph.removable.max()) + 1))
+    for layer in graph.makers:
+        inside = np.isin(layer.outputs, graph.removable)
+        groups = layer.outputs[inside]
+        np.add.at(totals, groups, scores[layer.name].double().numpy()[inside])
+        np.add.at(counts, groups, 1)
+    mean: Scores = totals[graph.removable] / counts[graph.removable]
+    return mean
+
+
+def scop(module: nn.Module, graph: ChannelGraph, scales: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return |gamma| (beta - (1 - beta)): how much more the real feature counts (section 3.3).
+
+    gamma is the weight of the normalisation after the layer, 1 where there is none.
+    """
+    gammas = bn_scale(module, graph)
+    return {name: gammas[name] * (2 * beta - 1) for name, beta in scales.items()}
+
+
+def bn_scale(module: nn.Module, graph: ChannelGraph) -> dict[str, Tensor]:
+    """Return |gamma| of the normalisation after each layer, 1 where there is none."""
+    found = {}
+    for layer in graph.makers:
+        norm = module.get_submodule(graph.norms[layer.name]) if layer.name in graph.norms else None
+        gamma = getattr(norm, "weight", None)
+        ones = torch.ones(len(layer.outputs))
+        found[layer.name] = ones if gamma is None else gamma.detach().abs().cpu()
+    return found
+
+
+def l1(module: nn.Module, graph: ChannelGraph) -> dict[str, Tensor]:
+    """Return the sum of the magnitudes of each filter's weights (Li et al. 2017)."""
+    return {name: filters.abs().sum(1) for name, filters in _filters(module, graph).items()}
+
+
+def fpgm(module: nn.Module, graph: ChannelGraph) -> dict[str, Tensor]:
+    """Return each filter's sum of distances from the others (geometric median, He et al. 2019)."""
+    return {name: torch.cdist(f, f).sum(1) for name, f in _filters(module, graph).items()}
+
+
+def taylor(
+    module: nn.Module, graph: ChannelGraph, task: Task, device: str = "cpu"
+) -> dict[str, Tensor]:
+    """Return the sum of |weight x gradient| of each filter (Molchanov et al. 2019).
+
+    The gradient is that of the mean loss over the training split, in evaluation mode.
+    """
+    copied = copy.deepcopy(module).to(device).requires_grad_(True).eval()
+    for start in range(0, len(task.train), TAYLOR_BATCH):
+        part = slice(start, start + TAYLOR_BATCH)
+        labels = task.train.labels[part].to(device)
+        loss = Task.loss(copied(task.train.inputs[part].to(device)), labels)
+        (loss * len(labels) / len(task.train)).backward()  # type: ignore[no-untyped-call]
+    found = {}
+    for layer in graph.makers:
+        weight: Tensor = copied.get_submodule(layer.name).weight  # type: ignore[assignment]
+        slope = torch.zeros_like(weight) if weight.grad is None else weight.grad
+        found[layer.name] = (weight * slope).detach().abs().flatten(1).sum(1).cpu()
+    return found
+
+
+def random(graph: ChannelGraph, seed: int) -> dict[str, Tensor]:
+    """Return uniform random numbers."""
+    rng = torch.Generator().manual_seed(seed)
+    return {layer.name: torch.rand(len(layer.outputs), generator=rng) for layer in graph.makers}
+
+
+def _filters(module: nn.Module, graph: ChannelGraph) -> dict[str, Tensor]:
+    weights = {layer.name: module.get_submodule(layer.name).weight for layer in graph.makers}
+    return {
+        name: weight.detach().flatten(1).cpu()
+        for name, weight in weights.items()
+        if isinstance(weight, Tensor)
+    }

@@ -1,0 +1,331 @@
+"""Knockoffs of images: look-alikes that carry no information on the label (SCOP, section 3.1).
+
+A knockoff X~ of X is made without looking at the label, and exchanging any block of pixels of X
+with the same block of X~ does not change the joint distribution of the two (the *swap condition*;
+SCOP exchanges several pixels as one unit). Three kinds, from faithful to free:
+
+``generator``  a small convolutional generator of (image, noise), trained on the user's images
+               against a discriminator that tells which blocks were exchanged, as in KnockoffGAN,
+               from which the swap discriminator with its hint is taken. In place of KnockoffGAN's
+               critic and information terms, our own: match the mean and deviation of each pixel,
+               and keep the knockoff uncorrelated with the image. (SCOP's release has a pretrained
+               generator that sees noise only, and no code to train one.)
+``gaussian``   exact for the first two moments: group knockoffs for a multivariate normal
+               distribution whose groups are the blocks (Dai and Barber 2016).
+``shuffled``   other images of the batch, as in MindSpore Golden Stick. The swap condition holds
+               for whole images only.
+
+``check_swaps`` measures how far the condition holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nasplatform.errors import StageError
+from nasplatform.files import replace_file
+from nasplatform.training.checkpoint import detached_state
+from nasplatform.training.loop import Progress, derive_seed, seeded
+
+Knockoffs = Callable[[Tensor, torch.Generator], Tensor]
+"""(images (B, c, h, w), generator on the CPU) -> knockoffs (B, c, h, w), without a gradient."""
+
+LARGEST_GAUSSIAN = 4096
+"""Values of an image up to which its covariance is handled, 128 MB in double precision."""
+SHRINKAGE = 0.1
+"""Share of the diagonal in the covariance that the Gaussian knockoffs use."""
+HINT = 0.9
+"""Share of the exchanges that the discriminator is told (KnockoffGAN)."""
+NOISE_MAPS = 4
+
+
+class KnockoffOptions(BaseModel):
+    """How knockoffs are made."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["generator", "gaussian", "shuffled"] = "generator"
+    """``generator`` (SCOP), ``gaussian`` (second order) or ``shuffled`` (free)."""
+    block: int = Field(default=4, ge=1)
+    """Side of the blocks of pixels that are exchanged as one; clipped to the image."""
+    steps: int = Field(default=500, ge=1)
+    """Steps in which the generator is trained (KnockoffGAN: 2000)."""
+    batch_size: int = Field(default=128, ge=4)
+    """Images in each of these steps (KnockoffGAN)."""
+    learning_rate: float = Field(default=1e-3, gt=0)
+    """Of Adam, with betas (0.5, 0.999) (KnockoffGAN: 1e-4, for four times the steps)."""
+    width: int = Field(default=16, ge=1)
+    """Channels inside the generator and the discriminator."""
+    diagnostic_steps: int = Field(default=200, ge=1)
+    """Steps in which the discriminator of ``check_swaps`` is trained."""
+
+
+@dataclass(frozen=True)
+class SwapCheck:
+    """How well knockoffs do.
+
+    accuracy:    with which a fresh discriminator tells the exchanged blocks of unseen images from
+                 the others; 0.5 where the swap condition holds, 1 where it fails.
+    correlation: mean absolute correlation of a pixel with its knockoff; near 1 they are copies,
+                 which are exchangeable but show no difference between real and knockoff.
+    """
+
+    accuracy: float
+    correlation: float
+
+
+def make_knockoffs(
+    images: Tensor,
+    options: KnockoffOptions,
+    seed: int,
+    *,
+    device: str = "cpu",
+    file: Path | None = None,
+    progress: Progress | None = None,
+) -> Knockoffs:
+    """Learn from images (n, c, h, w), labels unseen, how to make their knockoffs.
+
+    file: where a trained generator is kept; one that lies there is used again.
+    Raises StageError where the kind cannot handle images of this size.
+    """
+    if options.kind == "shuffled":
+        return shuffled
+    if options.kind == "gaussian":
+        return gaussian_knockoffs(images, options.block, device)
+    generator = _Generator(images.shape[1], options.width, seed).to(device)
+    if file is not None and file.exists():
+        generator.load_state_dict(load_file(file))
+    else:
+        _train_generator(generator, images, options, seed, device, progress)
+        if file is not None:
+            with replace_file(file) as temporary:
+                save_file(detached_state(generator.state_dict()), temporary)
+    generator.requires_grad_(False)
+
+    def sample(batch: Tensor, rng: torch.Generator) -> Tensor:
+        with torch.no_grad():
+            made: Tensor = generator(batch, rng)
+        return made
+
+    return sample
+
+
+def shuffled(images: Tensor, rng: torch.Generator) -> Tensor:
+    """Return every image's neighbour in a random circle, so that none is its own knockoff."""
+    order = torch.randperm(len(images), generator=rng)
+    partners = torch.empty_like(order)
+    partners[order] = order.roll(1)
+    return images[partners.to(images.device)]
+
+
+def gaussian_knockoffs(images: Tensor, block: int, device: str = "cpu") -> Knockoffs:
+    """Return second-order knockoffs with the moments of images (n, c, h, w).
+
+    With covariance Sigma (a tenth of it replaced by its diagonal) and its block-diagonal part B:
+    X~ | X is normal with mean X - (X - mu) Sigma^-1 S and covariance 2 S - S Sigma^-1 S, where
+    S = gamma B and gamma = min(1, 2 lambda_min(B^-1/2 Sigma B^-1/2)).
+    """
+    flat = images.flatten(1).double()
+    if flat.shape[1] > LARGEST_GAUSSIAN:
+        raise StageError(
+            f"gaussian knockoffs handle images of at most {LARGEST_GAUSSIAN} values, these have "
+            f"{flat.shape[1]}; use the kind 'generator'"
+        )
+    mean = flat.mean(0)
+    sigma = shrunk_covariance(flat)
+    owner = block_numbers(tuple(images.shape[1:]), block)
+    within = torch.where(owner[:, None] == owner, sigma, torch.zeros_like(sigma))
+    root = torch.linalg.cholesky(within)
+    inner = torch.linalg.solve_triangular(root, sigma, upper=False)
+    inner = torch.linalg.solve_triangular(root, inner.T, upper=False)
+    gamma = min(1.0, 2 * float(torch.linalg.eigvalsh((inner + inner.T) / 2)[0]) * (1 - 1e-6))
+    s = gamma * within
+    pull = torch.linalg.solve(sigma, s)  # Sigma^-1 S
+    values, vectors = torch.linalg.eigh(2 * s - s @ pull)
+    spread = (vectors * values.clamp_min(0).sqrt()).T.float().to(device)
+    mean, pull = mean.float().to(device), pull.float().to(device)
+
+    def sample(batch: Tensor, rng: torch.Generator) -> Tensor:
+        x = batch.flatten(1)
+        noise = torch.randn(x.shape, generator=rng).to(x.device)
+        made: Tensor = x - (x - mean) @ pull + noise @ spread
+        return made.view_as(batch)
+
+    return sample
+
+
+def shrunk_covariance(flat: Tensor) -> Tensor:
+    """Return (d, d) covariance of (n, d), a tenth of it replaced by its diagonal.
+
+    A value that never changes gets a thousandth of the mean variance, so that none is zero.
+    """
+    sigma = torch.cov(flat.T, correction=0)
+    diagonal = sigma.diagonal()
+    floor = (diagonal.mean() * 1e-3 - diagonal).clamp_min(0)
+    return (1 - SHRINKAGE) * sigma + torch.diag(SHRINKAGE * diagonal + floor)
+
+
+def block_numbers(shape: tuple[int, ...], block: int) -> Tensor:
+    """Return (c h w,) the number of the block of each value of an image (c, h, w)."""
+    channels, height, width = shape
+    across = -(-width // block)
+    rows, columns = torch.arange(height) // block, torch.arange(width) // block
+    return (rows[:, None] * across + columns).expand(channels, height, width).flatten()
+
+
+def exchange(images: Tensor, knockoffs: Tensor, swaps: Tensor) -> tuple[Tensor, Tensor]:
+    """Exchange pixels where swaps (B, 1, h, w) is 1: returns what takes the place of each."""
+    return torch.lerp(images, knockoffs, swaps), torch.lerp(knockoffs, images, swaps)
+
+
+def check_swaps(
+    images: Tensor,
+    knockoffs: Knockoffs,
+    options: KnockoffOptions,
+    seed: int,
+    *,
+    device: str = "cpu",
+) -> SwapCheck:
+    """Measure the swap condition on images (n, c, h, w).
+
+    A discriminator learns on one half of the images which blocks were exchanged, and is asked
+    about the other half.
+    """
+    rng = torch.Generator().manual_seed(derive_seed(seed, 0))
+    order = torch.randperm(len(images), generator=rng)
+    known, unseen = images[order[::2]].to(device), images[order[1::2]].to(device)
+    judge = _Discriminator(images.shape[1], options, derive_seed(seed, 1)).to(device)
+    optimizer = torch.optim.Adam(judge.parameters(), lr=1e-3)
+    for _ in range(options.diagnostic_steps):
+        batch = known[torch.randint(len(known), (options.batch_size,), generator=rng)]
+        loss = judge.loss(batch, knockoffs(batch, rng), rng, hint=0.0)
+        _step(optimizer, loss)
+    made = knockoffs(unseen, rng)
+    with torch.no_grad():
+        swaps, logits = judge.guess(unseen, made, rng)
+    right = ((logits > 0) == (swaps > 0.5)).double().mean()
+    return SwapCheck(float(right), float(_correlations(unseen, made).abs().mean()))
+
+
+def _train_generator(
+    generator: _Generator,
+    images: Tensor,
+    options: KnockoffOptions,
+    seed: int,
+    device: str,
+    progress: Progress | None,
+) -> None:
+    judge = _Discriminator(images.shape[1], options, derive_seed(seed, 2)).to(device)
+    rng = torch.Generator().manual_seed(derive_seed(seed, 3))
+    optimizers = [
+        torch.optim.Adam(module.parameters(), lr=options.learning_rate, betas=(0.5, 0.999))
+        for module in (generator, judge)
+    ]
+    for step in range(options.steps):
+        index = torch.randint(len(images), (options.batch_size,), generator=rng)
+        batch = images[index].to(device)
+        made = generator(batch, rng)
+        _step(optimizers[1], judge.loss(batch, made.detach(), rng, HINT))
+        _, logits = judge.guess(batch, made, rng)
+        undecided = functional.binary_cross_entropy_with_logits(
+            logits, torch.full_like(logits, 0.5)
+        )
+        loss = undecided + _moments_apart(batch, made) + _correlations(batch, made).square().mean()
+        _step(optimizers[0], loss)
+        if progress:
+            progress(step + 1, options.steps, "knockoffs")
+    if not all(torch.isfinite(parameter).all() for parameter in generator.parameters()):
+        raise StageError("the knockoff generator diverged; lower knockoffs.learning_rate")
+
+
+def _step(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    optimizer.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimizer.step()
+
+
+def _moments_apart(images: Tensor, made: Tensor) -> Tensor:
+    means = (images.mean(0) - made.mean(0)).square().mean()
+    return means + (images.std(0) - made.std(0)).square().mean()
+
+
+def _correlations(images: Tensor, made: Tensor) -> Tensor:
+    """Return the correlation of each pixel with its knockoff over the batch; 0 if constant."""
+    a, b = images - images.mean(0), made - made.mean(0)
+    scale = (a.square().mean(0) * b.square().mean(0)).clamp_min(1e-8).sqrt()
+    return (a * b).mean(0) / scale
+
+
+class _Generator(nn.Module):
+    """(image, noise) -> knockoff, by three convolutions."""
+
+    def __init__(self, channels: int, width: int, seed: int) -> None:
+        super().__init__()
+        with seeded(seed):
+            self.layers = nn.Sequential(
+                nn.Conv2d(channels + NOISE_MAPS, width, 5, padding=2),
+                nn.LeakyReLU(0.2),
+                nn.Conv2d(width, width, 5, padding=2),
+                nn.LeakyReLU(0.2),
+                nn.Conv2d(width, channels, 5, padding=2),
+            )
+
+    def forward(self, images: Tensor, rng: torch.Generator) -> Tensor:
+        batch, _, height, width = images.shape
+        noise = torch.randn((batch, NOISE_MAPS, height, width), generator=rng).to(images.device)
+        made: Tensor = self.layers(torch.cat([images, noise], dim=1))
+        return made
+
+
+class _Discriminator(nn.Module):
+    """(a, b, hint) -> for each block the logit that it was exchanged."""
+
+    def __init__(self, channels: int, options: KnockoffOptions, seed: int) -> None:
+        super().__init__()
+        self.block, width = options.block, options.width
+        with seeded(seed):
+            self.layers = nn.Sequential(
+                nn.Conv2d(2 * channels + 1, width, 3, padding=1),
+                nn.LeakyReLU(0.2),
+                nn.Conv2d(width, width, 3, padding=1),
+                nn.LeakyReLU(0.2),
+                nn.Conv2d(width, 1, 3, padding=1),
+            )
+
+    def guess(self, images: Tensor, made: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Exchange random blocks; return which, and the logits, both (B, 1, rows, columns)."""
+        swaps, logits, _ = self._judge(images, made, rng, 0.0)
+        return swaps, logits
+
+    def loss(self, images: Tensor, made: Tensor, rng: torch.Generator, hint: float) -> Tensor:
+        """Return the cross-entropy of the blocks that are not told, in nats."""
+        swaps, logits, hidden = self._judge(images, made, rng, hint)
+        each = functional.binary_cross_entropy_with_logits(logits, swaps, reduction="none")
+        return (each * hidden).sum() / hidden.sum().clamp_min(1)
+
+    def _judge(
+        self, images: Tensor, made: Tensor, rng: torch.Generator, hint: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        batch, _, height, width = images.shape
+        shape = (batch, 1, -(-height // self.block), -(-width // self.block))
+        swaps = (torch.rand(shape, generator=rng) < 0.5).float().to(images.device)
+        hidden = (torch.rand(shape, generator=rng) >= hint).float().to(images.device)
+        told = torch.where(hidden > 0, torch.full_like(swaps, 0.5), swaps)
+        pixels, hints = (self._grown(each)[..., :height, :width] for each in (swaps, told))
+        a, b = exchange(images, made, pixels)
+        logits = self.layers(torch.cat([a, b, hints], dim=1))
+        pooled = functional.avg_pool2d(logits, self.block, ceil_mode=True)
+        return swaps, pooled, hidden
+
+    def _grown(self, blocks: Tensor) -> Tensor:
+        """(B, 1, rows, columns) -> one value per pixel."""
+        return blocks.repeat_interleave(self.block, 2).repeat_interleave(self.block, 3)

@@ -1,0 +1,308 @@
+"""The stage ``scop``: score channels, remove them for good, fine-tune (arXiv 2010.10732).
+
+What is the paper's: knockoffs, scales, the score, the same rate for every layer, fine-tuning.
+What is ours: channels are removed in the groups that searched cells and residual sums tie
+together, the width of a residual sum included, where the release fills it up with zeros; budgets;
+rounds; a teacher; other criteria under the same rules, to compare with.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nasplatform.deploy.measure import count_macs, count_parameters, latency
+from nasplatform.deploy.network import Network
+from nasplatform.files import write_text
+from nasplatform.stages.base import Stage, StageContext, StageResult
+from nasplatform.stages.scop import criteria
+from nasplatform.stages.scop.channels import ChannelGraph
+from nasplatform.stages.scop.control import ControlOptions, train_scales
+from nasplatform.stages.scop.criteria import Criterion, Scores, group_scores
+from nasplatform.stages.scop.knockoffs import KnockoffOptions, check_swaps, make_knockoffs
+from nasplatform.stages.scop.removal import (
+    CHECKED_IMAGES,
+    channel_graph,
+    check_equal,
+    kept_channels,
+    masked,
+    remove,
+)
+from nasplatform.stages.scop.selection import Allocation, Budget, by_rate, cost, ranked, shortest
+from nasplatform.stages.scop.tracer import Groups
+from nasplatform.stages.train import training_metrics
+from nasplatform.training.checkpoint import state_digest
+from nasplatform.training.loop import LossFunction, derive_seed, evaluate, train
+from nasplatform.training.recipe import Recipe
+from nasplatform.training.task import Task
+
+
+class TeacherOptions(BaseModel):
+    """How the network before the stage teaches the one after it (Hinton et al. 2015)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    weight: float = Field(default=0.9, gt=0, le=1)
+    """Share of the loss that is the teacher's; the rest is the cross-entropy."""
+    temperature: float = Field(default=4.0, gt=0)
+    """By which the logits of both are divided."""
+
+
+class ScopOptions(BaseModel):
+    """Options of ``scop``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    recipe: Recipe = Recipe()
+    """How to fine-tune, after each round."""
+    rate: float | None = Field(default=None, gt=0, lt=1)
+    """Share of the channels of every layer that goes (paper); 0.3 without a budget."""
+    budget: Budget | None = None
+    """What the network may cost afterwards, in place of a rate."""
+    allocation: Allocation = "uniform"
+    """With a budget: ``uniform``, the same share of every layer, or ``global``, one ranking."""
+    criterion: Criterion = "scop"
+    """What is dispensable: ``scop``, or a baseline that needs neither knockoffs nor scales."""
+    knockoffs: KnockoffOptions = KnockoffOptions()
+    """How knockoffs are made."""
+    control: ControlOptions = ControlOptions()
+    """How the scales are trained."""
+    rounds: int = Field(default=1, ge=1)
+    """In how many equal parts channels are removed, with fine-tuning after each."""
+    teacher: TeacherOptions | None = None
+    """Teach with the network that was given, or not at all."""
+
+    @model_validator(mode="after")
+    def _one_goal(self) -> ScopOptions:
+        if self.rate is not None and self.budget is not None:
+            raise ValueError("give rate or budget, not both")
+        return self
+
+    @property
+    def rate_of_round(self) -> float:
+        """The rate that, in every round, comes to the rate in the end."""
+        whole = 0.3 if self.rate is None else self.rate
+        return float(1 - (1 - whole) ** (1 / self.rounds))
+
+
+class Scop(Stage):
+    """Remove the channels that count no more than their knockoffs, and fine-tune the rest."""
+
+    name: ClassVar[str] = "scop"
+    Options: ClassVar[type[BaseModel]] = ScopOptions
+    options: ScopOptions
+
+    def apply(self, network: Network, task: Task, context: StageContext) -> StageResult:
+        """Return the smaller network.
+
+        Raises StageError where channels cannot be traced or removed, a layer would be left empty,
+        or the budget cannot be reached; TrainingError where fine-tuning diverges.
+        """
+        teacher = network.module if self.options.teacher else None
+        start = _Size.of(network.module, task)
+        current, metrics = network, {"groups": 0.0, "groups_removed": 0.0}
+        for number in range(self.options.rounds):
+            step = _Round.at(number, self.options, current, task, context, start)
+            selection = step.selection()
+            current = step.cut(selection["kept"])
+            metrics |= selection["metrics"]
+            metrics["groups_removed"] += selection["groups_removed"]
+            metrics["groups"] = max(metrics["groups"], selection["groups"])
+            metrics |= step.fine_tune(current, teacher)
+        end = _Size.of(current.module, task)
+        metrics["macs_kept"] = end.macs / start.macs
+        metrics["parameters_kept"] = end.parameters / start.parameters
+        return StageResult(current, metrics)
+
+    @classmethod
+    def replay(cls, module: nn.Module, edit: Mapping[str, Any]) -> nn.Module:
+        """Cut a module as it was cut before."""
+        return remove(module, edit["kept"])
+
+
+def teaching(teacher: nn.Module, options: TeacherOptions, device: str) -> LossFunction:
+    """Return a loss: the share of the teacher's soft labels, and the cross-entropy."""
+    frozen = copy.deepcopy(teacher).to(device).requires_grad_(False).eval()
+
+    def loss(module: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
+        logits, heat = module(inputs), options.temperature
+        with torch.no_grad():
+            soft = (frozen(inputs) / heat).log_softmax(1)
+        found = (logits / heat).log_softmax(1)
+        apart = functional.kl_div(found, soft, reduction="batchmean", log_target=True) * heat**2
+        return options.weight * apart + (1 - options.weight) * Task.loss(logits, labels)
+
+    return loss
+
+
+@dataclass(frozen=True)
+class _Size:
+    """What the network cost before the first round."""
+
+    macs: int
+    parameters: int
+
+    @classmethod
+    def of(cls, module: nn.Module, task: Task) -> _Size:
+        shape = task.input_shape
+        return cls(count_macs(module, shape), count_parameters(module, shape))
+
+
+@dataclass(frozen=True)
+class _Round:
+    """Scoring, cutting and fine-tuning once; what is finished is read from ``folder``."""
+
+    number: int
+    options: ScopOptions
+    network: Network
+    task: Task
+    context: StageContext
+    folder: Path
+    seed: int
+    start: _Size
+
+    @classmethod
+    def at(
+        cls,
+        number: int,
+        options: ScopOptions,
+        network: Network,
+        task: Task,
+        context: StageContext,
+        start: _Size,
+    ) -> _Round:
+        parts = (network.structure.to_json(), state_digest(network.module), task.digest)
+        asked = repr((*parts, options.model_dump_json(), context.seed, number))
+        key = hashlib.sha256(asked.encode()).hexdigest()[:16]
+        seed = derive_seed(context.seed, number)
+        folder = context.scratch / f"round-{number}-{key}"
+        return cls(number, options, network, task, context, folder, seed, start)
+
+    def selection(self) -> dict[str, Any]:
+        """Decide what goes: ``kept``, ``groups``, ``groups_removed`` and ``metrics``."""
+        path = self.folder / "selection.json"
+        if path.exists():
+            found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            return found
+        graph = channel_graph(self.network.module, self.task.input_shape)
+        scores, metrics = self._scores(graph)
+        removed = self._removed(graph, scores)
+        kept = kept_channels(graph, removed)
+        images = self.task.valid.inputs[:CHECKED_IMAGES]
+        small = remove(copy.deepcopy(self.network.module), kept)
+        expected = masked(self.network.module, graph, removed)
+        metrics["masked_difference"] = check_equal(small, expected, images)
+        metrics["valid_accuracy_cut"] = evaluate(small, self.task.valid, self.context.device)
+        numbers = {"groups": len(graph.removable), "groups_removed": len(removed)}
+        found = {"kept": kept, "metrics": metrics, **numbers}
+        write_text(path, json.dumps(found))
+        return found
+
+    def cut(self, kept: Mapping[str, Any]) -> Network:
+        """Return the smaller network with the weights that are left."""
+        small = remove(copy.deepcopy(self.network.module), kept)
+        return self.network.edited(small, {"stage": Scop.name, "kept": kept})
+
+    def fine_tune(self, network: Network, teacher: nn.Module | None) -> dict[str, float]:
+        """Train the smaller network in place."""
+        loss = None
+        if teacher is not None and self.options.teacher is not None:
+            loss = teaching(teacher, self.options.teacher, self.context.device)
+        history = train(
+            network.module,
+            self.task,
+            self.options.recipe,
+            self.seed,
+            device=self.context.device,
+            checkpoint=self.folder / "checkpoint.safetensors",
+            progress=self.context.progress,
+            loss=loss,
+            tag=repr((self.options.teacher, self.number)),
+        )
+        return training_metrics(history)
+
+    def _scores(self, graph: ChannelGraph) -> tuple[Scores, dict[str, float]]:
+        module, device = self.network.module, self.context.device
+        metrics: dict[str, float] = {}
+        kind = self.options.criterion
+        if kind == "scop":
+            scales, metrics = self._scales(graph)
+            each = criteria.scop(module, graph, scales)
+        elif kind == "taylor":
+            each = criteria.taylor(module, graph, self.task, device)
+        elif kind == "random":
+            each = criteria.random(graph, self.seed)
+        else:
+            each = {"l1": criteria.l1, "bn_scale": criteria.bn_scale, "fpgm": criteria.fpgm}[kind](
+                module, graph
+            )
+        return group_scores(graph, each), metrics
+
+    def _scales(self, graph: ChannelGraph) -> tuple[dict[str, Tensor], dict[str, float]]:
+        task, device = self.task, self.context.device
+        options, progress = self.options.knockoffs, self.context.progress
+        sample = make_knockoffs(
+            task.train.inputs,
+            options,
+            derive_seed(self.seed, 1),
+            device=device,
+            file=self.folder / "generator.safetensors",
+            progress=progress,
+        )
+        check = check_swaps(
+            task.train.inputs, sample, options, derive_seed(self.seed, 2), device=device
+        )
+        scales = train_scales(
+            self.network.module,
+            [layer.name for layer in graph.makers],
+            task,
+            sample,
+            self.options.control,
+            derive_seed(self.seed, 3),
+            device=device,
+            progress=progress,
+        )
+        every = torch.cat(list(scales.values()))
+        return scales, {
+            "swap_accuracy": check.accuracy,
+            "knockoff_correlation": check.correlation,
+            "scale_mean": float(every.mean()),
+            "scale_deviation": float(every.std()),
+        }
+
+    def _removed(self, graph: ChannelGraph, scores: Scores) -> Groups:
+        if self.options.budget is None:
+            return by_rate(graph, scores, self.options.rate_of_round)
+        order = ranked(graph, scores, self.options.allocation)
+        fits = self._fits(graph, self.options.budget)
+        words = f"a budget of {self.options.budget.keep} of the {self.options.budget.metric}"
+        return shortest(order, fits, words)
+
+    def _fits(self, graph: ChannelGraph, budget: Budget) -> Callable[[Groups], bool]:
+        """Return whether removing groups meets the budget of this round."""
+        goal = budget.keep ** ((self.number + 1) / self.options.rounds)
+        module, shape = self.network.module, self.task.input_shape
+        if budget.metric == "latency":
+            now = latency(module, shape)[0]
+            share = budget.keep ** (1 / self.options.rounds)
+
+            def quick(removed: Groups) -> bool:
+                small = remove(copy.deepcopy(module), kept_channels(graph, removed))
+                return bool(latency(small, shape)[0] <= share * now)
+
+            return quick
+        size, traced = _Size.of(module, self.task), cost(graph, np.zeros(0, np.int64))
+        untraced = getattr(size, budget.metric) - getattr(traced, budget.metric)
+        most = goal * getattr(self.start, budget.metric)
+        return lambda removed: bool(untraced + getattr(cost(graph, removed), budget.metric) <= most)

@@ -1,0 +1,138 @@
+"""Builds of tables: resumed after a kill, in parallel, and what they refuse."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nasplatform.benchmarks import cellnet
+from nasplatform.benchmarks.embedded import (
+    SETUPS,
+    CellGroup,
+    Setup,
+    build,
+    get_setup,
+    train_one,
+)
+from nasplatform.benchmarks.table import BenchmarkTable, read_table
+from nasplatform.errors import DataError
+from nasplatform.spaces.nasbench101 import Skeleton
+from nasplatform.spaces.nasbench101.enumeration import enumerate_cells
+
+TINY = Setup(
+    name="tiny",
+    dataset="digits",
+    options={"noise": 1.0, "seed": 0},
+    skeleton=Skeleton(
+        stem_channels=8, stacks=3, modules_per_stack=1, classes=10, input_shape=(1, 8, 8)
+    ),
+    recipe=cellnet.Recipe(epochs=1, evaluate_at=(1,)),
+    groups=(CellGroup((2, 3), seeds=2), CellGroup((4, 4), seeds=1, sample=20)),
+    licence="none",
+)
+PARTS = 4  # 7 cells of 2 and 3 vertices in one, 20 others in three
+BUILD = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from test_embedded import TINY
+from nasplatform.benchmarks.embedded import build
+build(TINY, Path(sys.argv[2]))
+"""
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> BenchmarkTable:
+    """Build the tiny table in one go, in this process."""
+    told: list[tuple[int, int]] = []
+    folder = tmp_path_factory.mktemp("whole")
+    path = build(TINY, folder, progress=lambda *where: told.append(where))
+    assert told == [(n, PARTS) for n in range(PARTS + 1)]
+    assert sorted(p.name for p in folder.iterdir()) == ["tiny.json", "tiny.parquet"]
+    return read_table(path)
+
+
+def assert_same(found: BenchmarkTable, expected: BenchmarkTable) -> None:
+    """Equal to the last bit, but for the seconds, which are measured."""
+    assert found.architectures.codes.tolist() == expected.architectures.codes.tolist()
+    assert found.measurements.keys() == expected.measurements.keys()
+    for metric, values in expected.measurements.items():
+        if metric != "seconds":
+            assert np.array_equal(found.measurements[metric], values, equal_nan=True), metric
+    own = {"sha256"}
+    assert {k: v for k, v in found.card.items() if k not in own} == {
+        k: v for k, v in expected.card.items() if k not in own
+    }
+
+
+def test_the_table_holds_what_was_trained(whole: BenchmarkTable) -> None:
+    assert len(whole) == 27
+    small = enumerate_cells(3).codes.tolist()
+    assert whole.architectures.codes[:7].tolist() == small
+    valid = whole.measurements["valid_accuracy"]
+    assert np.isfinite(valid[:7]).all()
+    assert np.isfinite(valid[7:, :, 0]).all()
+    assert np.isnan(valid[7:, :, 1]).all()  # one seed for the larger ones
+    for row, seed in ((3, 1), (20, 0)):
+        (alone,) = train_one(TINY, whole.architectures[row], seed)
+        assert alone["valid_accuracy"] == valid[row, 0, seed]
+        assert alone["test_accuracy"] == whole.measurements["test_accuracy"][row, 0, seed]
+    assert (valid[:7, 0, 0] != valid[:7, 0, 1]).any()  # the seeds are different trainings
+    assert whole.card["dataset"] == {"name": "digits", "noise": 1.0, "seed": 0}
+    assert whole.card["command"] == "nasplatform data build tiny"
+
+
+def test_two_workers_give_the_same(whole: BenchmarkTable, tmp_path: Path) -> None:
+    assert_same(read_table(build(TINY, tmp_path, workers=2)), whole)
+
+
+def test_a_killed_build_goes_on(whole: BenchmarkTable, tmp_path: Path) -> None:
+    here = str(Path(__file__).parent)
+    process = subprocess.Popen([sys.executable, "-c", BUILD, here, str(tmp_path)])
+    work = tmp_path / ".build-tiny"
+    deadline = time.monotonic() + 120
+    while not list(work.glob("0*.npy")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "tiny.parquet").exists()
+    kept = {int(part.stem): np.load(part) for part in work.glob("0*.npy")}
+    assert 0 < len(kept) < PARTS
+    told: list[tuple[int, int]] = []
+    table = read_table(build(TINY, tmp_path, progress=lambda *where: told.append(where)))
+    assert told[0] == (len(kept), PARTS)  # what was paid for is not paid again
+    assert_same(table, whole)
+    first = kept[0]["seconds"].transpose(0, 2, 1)
+    assert np.array_equal(table.measurements["seconds"][:7], first)
+    assert not work.exists()
+
+
+def test_parts_of_another_setup_are_not_mixed_in(tmp_path: Path) -> None:
+    work = tmp_path / ".build-tiny"
+    work.mkdir()
+    (work / "setup.json").write_text(json.dumps({"other": 1}))
+    with pytest.raises(DataError, match="holds parts of another set-up; remove it"):
+        build(TINY, tmp_path)
+
+
+def test_setups_by_name() -> None:
+    assert get_setup("cells-digits") is SETUPS["cells-digits"]
+    with pytest.raises(DataError, match="did you mean 'cells-fashion'"):
+        get_setup("cells-fashio")
+
+
+def test_groups_are_disjoint_and_samples_repeat() -> None:
+    small, large = SETUPS["cells-digits"].groups
+    assert len(small.cells()) == 1 + 6 + 84 + 2441
+    assert len(large.cells()) == 5000
+    assert large.cells().codes.tolist() == large.cells().codes.tolist()
+    every = np.concatenate([small.cells().keys, large.cells().keys])
+    assert len(np.unique(every)) == len(every)

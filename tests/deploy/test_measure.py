@@ -1,0 +1,76 @@
+import numpy as np
+import torch
+from torch import nn
+
+from nasplatform.deploy.measure import count_macs, count_parameters, latency, measure
+from nasplatform.deploy.network import Network
+from nasplatform.spaces import get_space
+from nasplatform.testing.tiny import tiny_network, tiny_task
+from nasplatform.training.loop import evaluate
+
+SHAPE = (3, 8, 6)
+
+
+class Small(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3, padding=1)
+        self.grouped = nn.Conv2d(4, 8, 3, stride=2, padding=1, groups=4, bias=False)
+        self.norm = nn.BatchNorm2d(8)
+        self.linear = nn.Linear(8, 5)
+        self.placeholder = nn.Parameter(torch.zeros(1000))
+
+    def forward(self, x):
+        return self.linear(self.norm(self.grouped(self.conv(x))).mean((2, 3)))
+
+
+def test_counts_equal_the_closed_form():
+    module = Small()
+    conv, grouped, linear = 3 * 4 * 9, 8 * 9, 8 * 5
+    assert count_parameters(module, SHAPE) == conv + 4 + grouped + 16 + linear + 5
+    assert count_macs(module, SHAPE) == conv * 48 + grouped * 12 + linear
+
+
+def test_frozen_parameters_count_and_stay_frozen():
+    module = Small()
+    expected = count_parameters(module, SHAPE)
+    module.conv.requires_grad_(False)
+    with torch.no_grad():
+        assert count_parameters(module, SHAPE) == expected
+    assert not module.conv.weight.requires_grad
+    assert module.linear.weight.requires_grad
+    assert all(parameter.grad is None for parameter in module.parameters())
+
+
+def test_module_without_parameters_has_none():
+    assert count_parameters(nn.Flatten(), SHAPE) == 0
+
+
+def test_counts_of_searched_networks_are_those_of_the_space():
+    space = get_space("nasbench101", stem_channels=4, modules_per_stack=1, input_shape=(1, 8, 8))
+    cells = space.sample(5, np.random.Generator(np.random.PCG64(0)))
+    graphs = space.graphs(cells)
+    for i, cell in enumerate(cells):
+        module = Network.of(space, cell).module
+        assert count_parameters(module, (1, 8, 8)) == graphs.total_params[i]
+
+
+def test_latency_is_positive_and_leaves_the_threads_alone():
+    threads = torch.get_num_threads()
+    quick, spread = latency(nn.Flatten(), SHAPE)
+    slow, _ = latency(nn.Sequential(*(nn.Conv2d(3, 3, 3, padding=1) for _ in range(20))), SHAPE)
+    assert 0 < quick < slow
+    assert spread >= 0
+    assert torch.get_num_threads() == threads
+
+
+def test_measure_is_made_of_its_parts(tmp_path):
+    network, task = tiny_network(), tiny_task()
+    network.save(tmp_path / "n")
+    found = measure(network, task, tmp_path / "n")
+    assert found.accuracy == evaluate(network.module, task.test)
+    assert found.parameters == count_parameters(network.module, task.input_shape)
+    assert found.macs == count_macs(network.module, task.input_shape)
+    assert found.bytes_on_disk == sum(path.stat().st_size for path in (tmp_path / "n").iterdir())
+    assert found.latency_ms > 0
+    assert measure(network, task).bytes_on_disk == found.bytes_on_disk

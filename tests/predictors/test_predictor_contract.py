@@ -1,0 +1,28 @@
+"""Every registered predictor keeps the contract."""
+
+from nasplatform.testing.predictors import PredictorContract, check_every_registered_predictor
+
+
+class TestGP(PredictorContract):
+    predictor_name = "gp"
+    least_tau = 0.6
+
+
+class TestTrees(PredictorContract):
+    predictor_name = "trees"
+    options = {"trees": 40}  # noqa: RUF012
+
+
+class TestSimple(PredictorContract):
+    predictor_name = "simple"
+    options = {"trees": 40}  # noqa: RUF012
+    least_tau = 0.6
+
+
+class TestReNAS(PredictorContract):
+    predictor_name = "renas"
+    options = {"epochs": 20}  # noqa: RUF012
+
+
+def test_all_are_here() -> None:
+    check_every_registered_predictor(globals())

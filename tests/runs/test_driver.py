@@ -1,0 +1,189 @@
+"""A run from a search file: what it leaves, and that a kill costs nothing."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+import nasplatform
+from nasplatform.errors import ConfigError, RunError
+from nasplatform.runs.driver import Run, run
+from nasplatform.runs.events import Event
+
+pytestmark = pytest.mark.usefixtures("toy")
+SEARCH = {
+    "name": "toy",
+    "seed": 3,
+    "space": {"name": "bits", "n": 8},
+    "evaluator": {"name": "bits"},
+    "predictor": {"name": "ridge"},
+    "search": {"sampler": "predictor", "budget": 20, "initial": 5},
+}
+
+
+def write(folder: Path, **changes: object) -> Path:
+    file = folder / "search.yaml"
+    file.write_text(yaml.safe_dump({**SEARCH, **changes}))
+    return file
+
+
+def same(left: pd.DataFrame, right: pd.DataFrame) -> None:
+    clock = ["started", "ended"]
+    pd.testing.assert_frame_equal(left.drop(columns=clock), right.drop(columns=clock))
+
+
+def test_run_leaves_what_the_design_names(tmp_path: Path) -> None:
+    events: list[Event] = []
+    done = run(write(tmp_path), tmp_path / "run", watch=events.append)
+    assert {p.name for p in (tmp_path / "run").iterdir()} >= {
+        "search.yaml", "study.db", "evaluations.parquet", "predictor", "report.html"
+    }  # fmt: skip
+    assert len(done.evaluations) == done.evaluations["hash"].nunique() == 20
+    assert done.best["score"] == done.evaluations["score"].max()
+    assert [e.done for e in events if e.phase == "search"] == list(range(21))
+    assert {e.phase for e in events} == {"setup", "search", "predictor", "report"}
+    assert list(done.evaluations["source"][:5]) == ["initial"] * 5
+    assert (done.evaluations["source"][5:] == "predicted").all()
+
+
+def test_resolved_search_is_a_search_file_with_the_same_result(tmp_path: Path) -> None:
+    first = run(write(tmp_path), tmp_path / "first")
+    second = run(tmp_path / "first" / "search.yaml", tmp_path / "second")
+    same(first.evaluations, second.evaluations)
+    assert first.search == second.search
+
+
+def test_seed_decides(tmp_path: Path) -> None:
+    file = write(tmp_path)
+    first = run(file, tmp_path / "a").evaluations
+    same(first, run(file, tmp_path / "b").evaluations)
+    other = run(file, tmp_path / "c", {"seed": 4}).evaluations
+    assert list(first["hash"]) != list(other["hash"])
+
+
+@pytest.mark.parametrize("after", [1, 5, 6, 13, 20])
+def test_killed_run_resumes_to_the_same_and_pays_once(tmp_path: Path, after: int) -> None:
+    whole = run(write(tmp_path), tmp_path / "whole")
+    log = tmp_path / "log"
+    file = write(tmp_path, evaluator={"name": "bits", "log": str(log), "kill_after": after})
+    code = "import sys; from nasplatform.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "run", str(file), "--out", str(tmp_path / "run")]
+    killed = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    resumed = run(file, tmp_path / "run", resume=True)
+    same(whole.evaluations, resumed.evaluations)
+    paid = log.read_text().splitlines()
+    # the measurement that the kill interrupted was not kept; nothing else is made twice
+    assert len(paid) <= 21
+    assert len(set(paid)) == 20
+
+
+def test_stopped_between_phases_goes_on(tmp_path: Path) -> None:
+    def stop(event: Event) -> None:
+        if event.phase == "report":
+            raise KeyboardInterrupt
+
+    file = write(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        run(file, tmp_path / "run", watch=stop)
+    assert not (tmp_path / "run" / "report.html").exists()
+    assert nasplatform.list_runs(tmp_path / "run")["state"].tolist() == ["stages"]
+    run(file, tmp_path / "run", resume=True)
+    assert nasplatform.list_runs(tmp_path / "run")["state"].tolist() == ["finished"]
+
+
+def test_folder_in_the_way(tmp_path: Path) -> None:
+    file = write(tmp_path)
+    run(file, tmp_path / "run")
+    before = (tmp_path / "run" / "report.html").read_bytes()
+    with pytest.raises(RunError, match="--resume"):
+        run(file, tmp_path / "run")
+    with pytest.raises(RunError, match=r"seed .*there 3, given 4"):
+        run(file, tmp_path / "run", {"seed": 4}, resume=True)
+    assert (tmp_path / "run" / "report.html").read_bytes() == before
+    assert run(file, tmp_path / "run", {"seed": 4}, force=True).search["seed"] == 4
+
+
+def test_force_removes_runs_only(tmp_path: Path) -> None:
+    precious = tmp_path / "run" / "thesis.txt"
+    precious.parent.mkdir()
+    precious.write_text("years of work")
+    with pytest.raises(RunError, match="other files"):
+        run(write(tmp_path), tmp_path / "run", force=True)
+    assert precious.read_text() == "years of work"
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"serch": {}}, r"search.yaml:\d+: serch: unknown key 'serch'; did you mean 'search'"),
+        ({"seed": -1}, r"search.yaml:\d+: seed: .*greater than or equal to 0"),
+        ({"predictor": {"name": "ridg"}}, r"unknown predictor 'ridg'; did you mean 'ridge'"),
+        ({"predictor": {"name": "ridge", "strenght": 1}}, r"predictor.strenght: .*'strength'"),
+        ({"space": {"name": "bits", "n": 1}}, r"n: .*greater than or equal to 2"),
+        ({"search": {"budget": 200}}, r"200 evaluations asked for, .* 136 architectures"),
+        ({"search": {"budget": 20, "inital": 3}}, r"search.inital: .*did you mean 'initial'"),
+        ({"search": {"sampler": "rando", "budget": 1}}, r"sampler: .*did you mean 'random'"),
+        ({"predictor": None}, r"needs a predictor"),
+        ({"stages": [{"name": "disout"}]}, r"needs data"),
+        ({"task": {"dataset": "digit"}}, r"unknown dataset 'digit'; did you mean 'digits'"),
+        ({"evaluator": {"name": "table", "table": "cells-digit"}}, r"unknown table"),
+        ({"storage": "nonsense://x"}, r"storage 'nonsense://x'"),
+        ({"name": "../up"}, r"name: "),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_nothing(
+    tmp_path: Path, changes: dict[str, object], words: str
+) -> None:
+    file = write(tmp_path, **changes)
+    with pytest.raises(ConfigError, match=words) as caught:
+        run(file, tmp_path / "run")
+    assert "\n" not in str(caught.value)
+    assert str(file) in str(caught.value) or "storage" in str(caught.value)
+    assert not (tmp_path / "run" / "evaluations.parquet").exists()
+
+
+def test_frames_join_runs(tmp_path: Path) -> None:
+    file = write(tmp_path)
+    for seed in (0, 1):
+        run(file, tmp_path / "runs" / f"s{seed}", {"seed": seed})
+    frame = nasplatform.read_runs(tmp_path / "runs")
+    assert frame.groupby("run")["hash"].nunique().to_dict() == {"s0": 20, "s1": 20}
+    assert (frame["params"] >= 1).all()
+    assert set(frame.columns[:5]) == {"run", "search", "sampler", "predictor", "run_seed"}
+    with pytest.raises(RunError, match="no run stands"):
+        nasplatform.read_runs(tmp_path / "nothing")
+
+
+def test_saved_predictor_answers(tmp_path: Path) -> None:
+    from nasplatform.runs.saved import load_predictor
+
+    done = run(write(tmp_path), tmp_path / "run")
+    predictor, space = load_predictor(tmp_path / "run")
+    assert space.describe() == {"name": "bits", "n": 8, "enumerable": True}
+    labels = done.evaluations
+    graphs = space.graphs([space.parse(text) for text in labels["architecture"]])
+    mean = predictor.predict(graphs).mean
+    assert np.corrcoef(mean, labels["score"])[0, 1] > 0.9
+
+
+def test_another_process_holds_the_run(tmp_path: Path) -> None:
+    file = write(tmp_path)
+    run(file, tmp_path / "run")
+
+    def second(event: Event) -> None:
+        with pytest.raises(RunError, match="another process"):
+            run(file, tmp_path / "run", force=True)
+
+    (tmp_path / "run" / "report.html").unlink()
+    run(file, tmp_path / "run", resume=True, watch=lambda e: second(e) if e.done else None)
+
+
+def test_open_run_says_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"search\.yaml is missing"):
+        Run(tmp_path)

@@ -1,0 +1,76 @@
+"""The winner's way through the stages, on real digits."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from nasplatform.runs.driver import Run, run
+from nasplatform.runs.events import Event
+from nasplatform.training.datasets import load_task
+from nasplatform.training.loop import evaluate
+
+SEARCH = {
+    "name": "digits",
+    "evaluator": {"name": "table", "table": "cells-digits"},
+    "search": {"sampler": "random", "budget": 5},
+    "task": {"dataset": "digits"},
+    "stages": [{"name": "train", "recipe": {"epochs": 2}}, {"name": "disout", "start": "given"}],
+}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("stages")
+    file = folder / "search.yaml"
+    file.write_text(yaml.safe_dump(SEARCH))
+    return run(file, folder / "run", {"stages.1.recipe.epochs": 1})
+
+
+def test_network_on_disk_is_the_one_that_was_measured(finished: Run) -> None:
+    task = load_task("digits", {}, "test")
+    network = finished.network()
+    assert network.structure.architecture == finished.best["architecture"]
+    accuracy = evaluate(network.module, task.test)
+    assert accuracy == pytest.approx(finished.stages["after_accuracy"].iloc[-1])
+    assert accuracy > 0.2  # twice what guessing gives
+    with torch.inference_mode():
+        assert network.module(task.test.inputs[:3]).shape == (3, 10)
+
+
+def test_stages_are_measured_before_and_after(finished: Run) -> None:
+    stages = finished.stages
+    assert stages["stage"].tolist() == ["train", "disout"]
+    assert stages["before_accuracy"][1] == stages["after_accuracy"][0]
+    assert (stages["after_parameters"] == finished.best["params"]).all()
+    assert (2 * stages["after_macs"] <= finished.best["flops"]).all()
+    assert (stages["after_latency_ms"] > 0).all()
+
+
+def test_report_stands_alone(finished: Run) -> None:
+    page = finished.folder.report.read_text()
+    assert page.count("<svg") >= 2
+    assert "http" not in page.replace("http://www.w3.org", "")
+    for text in (finished.best["architecture"], "Random search, computed exactly", "disout"):
+        assert text in page
+
+
+def test_broken_off_in_a_stage_goes_on_to_the_same_network(finished: Run, tmp_path: Path) -> None:
+    file = tmp_path / "search.yaml"
+    file.write_text(yaml.safe_dump(SEARCH))
+    overrides = {"stages.1.recipe.epochs": 1}
+
+    def stop(event: Event) -> None:
+        if event.phase == "stages" and "epoch 2" in event.words:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(file, tmp_path / "run", overrides, watch=stop)
+    resumed = run(file, tmp_path / "run", overrides, resume=True)
+    pairs = zip(
+        resumed.network().module.state_dict().values(),
+        finished.network().module.state_dict().values(),
+        strict=True,
+    )
+    assert all(torch.equal(a, b) for a, b in pairs)

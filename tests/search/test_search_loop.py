@@ -1,0 +1,240 @@
+"""The loop: budget, repeats, failures, limits, and what a kill at any moment leaves behind."""
+
+from __future__ import annotations
+
+import json
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.samplers import RandomSampler as OptunaRandom
+from optuna.trial import TrialState
+from search_toys import SAMPLERS, toy_evaluator, toy_sampler
+
+from nasplatform.errors import RunError
+from nasplatform.search import EvaluationStore, Facts, open_study, search
+from nasplatform.search.predictor_sampler import PredictorSampler
+from nasplatform.search.random_sampler import RandomSampler
+
+every_sampler = pytest.mark.parametrize("kind", SAMPLERS, ids=lambda kind: kind.name)
+
+
+@every_sampler
+def test_spends_the_budget_on_unique_architectures(run_search: Any, kind: Any) -> None:
+    facts = run_search(kind, toy_evaluator(), 30)
+    assert len({one.hash for one in facts}) == 30
+    assert [one.repeats for one in facts] == [None] * 30  # none of ours repeats itself
+    assert all(one.score is not None and one.cost == 1.5 for one in facts)
+
+
+@every_sampler
+def test_same_seed_same_search_and_another_seed_another(run_search: Any, kind: Any) -> None:
+    first = run_search(kind, toy_evaluator(), 20, seed=1, folder="first")
+    again = run_search(kind, toy_evaluator(), 20, seed=1, folder="again")
+    other = run_search(kind, toy_evaluator(), 20, seed=2, folder="other")
+    assert first == again
+    assert [one.hash for one in first] != [one.hash for one in other]
+
+
+@every_sampler
+def test_broken_off_and_resumed_is_the_unbroken_search(run_search: Any, kind: Any) -> None:
+    unbroken = run_search(kind, toy_evaluator(), 24, folder="unbroken")
+    for budget in (3, 9, 10, 24):
+        resumed = run_search(kind, toy_evaluator(), budget, folder="resumed")
+    assert resumed == unbroken
+
+
+@pytest.mark.parametrize("enumerable", [True, False])
+@every_sampler
+def test_a_small_space_is_exhausted_then_the_search_gives_up(
+    run_search: Any, kind: Any, enumerable: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("nasplatform.search.loop._MAX_REPEATS", 5)
+    evaluator = toy_evaluator(3, enumerable=enumerable, unknown=not enumerable)
+    assert len(run_search(kind, evaluator, 6, folder="whole")) == 6  # 3 bits, mirrored: 6 classes
+    with pytest.raises(RunError, match=r"nothing new 5 times in a row: 6 .* a budget of 7"):
+        run_search(kind, evaluator, 7)
+
+
+def test_repeats_are_answered_from_the_store(tmp_path: Path) -> None:
+    evaluator = toy_evaluator(3, log=str(tmp_path / "log"))
+    with (
+        open_study(tmp_path / "s.db", "s", OptunaRandom(seed=0)) as study,
+        EvaluationStore(tmp_path / "m.db") as store,
+    ):
+        search(study, evaluator, store, 6)
+        trials = study.get_trials()
+    facts = [Facts.of(trial) for trial in trials]
+    paid = (tmp_path / "log").read_text().split()
+    assert sorted(paid) == sorted(set(paid))
+    assert len(paid) == 6 < len(trials)
+    for number, one in enumerate(facts):
+        assert one is not None
+        if one.repeats is not None:
+            first = facts[one.repeats]
+            assert first is not None
+            assert (first.hash, first.score) == (one.hash, one.score)
+            assert one.repeats < number
+
+
+def test_an_architecture_that_fails_is_recorded_and_not_tried_again(
+    run_search: Any, tmp_path: Path
+) -> None:
+    broken = ("000", "001", "010")
+    log = str(tmp_path / "log")
+    facts = run_search(RandomSampler, toy_evaluator(3, broken=broken, log=log), 6)
+    failed = {one.hash: one.error for one in facts if one.score is None}
+    assert failed == dict.fromkeys(broken, "out of memory")
+    assert Counter((tmp_path / "log").read_text().split()).most_common(1)[0][1] == 1
+    with optuna_study(tmp_path / "run" / "s.db") as study:
+        states = Counter(trial.state for trial in study.get_trials())
+    assert states == {TrialState.FAIL: 3, TrialState.COMPLETE: 3}
+
+
+def test_a_search_in_which_all_fails_says_why(run_search: Any) -> None:
+    evaluator = toy_evaluator(6)
+    broken = tuple(bits.hash for bits in evaluator.candidates)
+    with pytest.raises(RunError, match=r"all 10 architectures so far failed, .* out of memory"):
+        run_search(RandomSampler, toy_evaluator(6, broken=broken), 30)
+
+
+def test_target_and_time_end_the_search(run_search: Any) -> None:
+    facts = run_search(RandomSampler, toy_evaluator(), 100, told={"target": 0.6}, folder="target")
+    assert facts[-1].score >= 0.6
+    assert all(one.score < 0.6 for one in facts[:-1])
+    slow = toy_evaluator(seconds=0.05)
+    begun = time.monotonic()
+    some = run_search(RandomSampler, slow, 100, told={"max_seconds": 0.5}, folder="time")
+    assert 1 <= len(some) <= 10
+    assert time.monotonic() - begun < 10
+    more = run_search(RandomSampler, slow, 100, told={"max_seconds": 0.5}, folder="time")
+    assert len(more) - len(some) <= 2  # what the first call spent is remembered
+
+
+def test_the_pruner_stops_the_hopeless(run_search: Any) -> None:
+    facts = run_search(RandomSampler, toy_evaluator(), 40, pruner="median")
+    stopped = [one for one in facts if one.stopped is not None]
+    whole = [one.score for one in facts if one.stopped is None]
+    assert 5 <= len(stopped) <= 35
+    assert all(one.stopped < 10 and one.cost < 1.5 for one in stopped)
+    assert max(whole) == max(score_of(one) for one in facts)  # the best was not among them
+
+
+def score_of(facts: Facts) -> float:
+    evaluator = toy_evaluator()
+    found = evaluator.evaluate(evaluator.space.parse(facts.architecture), 1, 0).score
+    return found
+
+
+def test_a_pruned_search_is_resumed_to_the_same(run_search: Any) -> None:
+    unbroken = run_search(PredictorSampler, toy_evaluator(), 25, pruner="median", folder="a")
+    for budget in (9, 13, 25):
+        resumed = run_search(PredictorSampler, toy_evaluator(), budget, pruner="median", folder="b")
+    assert resumed == unbroken
+
+
+SCRIPT = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from search_toys import toy_evaluator, toy_sampler
+from nasplatform.search import EvaluationStore, open_study, search
+from nasplatform.search.predictor_sampler import PredictorSampler
+home = Path(sys.argv[2])
+evaluator = toy_evaluator(10, log=str(home / "log"), seconds=0.01)
+sampler = toy_sampler(PredictorSampler, evaluator, batch=2)
+with open_study(home / "s.db", "s", sampler) as study, EvaluationStore(home / "m.db") as store:
+    search(study, evaluator, store, 40, progress=lambda step: print(step.done, flush=True))
+"""
+
+
+@pytest.mark.slow
+def test_killed_at_ten_random_moments_it_loses_and_repeats_nothing(tmp_path: Path) -> None:
+    unbroken, killed = tmp_path / "unbroken", tmp_path / "killed"
+    unbroken.mkdir()
+    killed.mkdir()
+    toy = str(Path(__file__).parents[1] / "toy")
+    run = [sys.executable, "-c", SCRIPT, toy]
+    subprocess.run([*run, str(unbroken)], check=True, timeout=120, stdout=subprocess.DEVNULL)
+    rng = random.Random(0)
+    for kill in range(10):
+        worker = subprocess.Popen([*run, str(killed)], stdout=subprocess.PIPE, text=True)
+        assert worker.stdout is not None
+        wanted = 4 * kill + rng.randrange(4)
+        for line in worker.stdout:
+            if int(line) >= wanted:
+                break
+        time.sleep(rng.random() * 0.02)
+        worker.send_signal(signal.SIGKILL)
+        worker.wait()
+        worker.stdout.close()
+    subprocess.run([*run, str(killed)], check=True, timeout=120, stdout=subprocess.DEVNULL)
+    assert attributes(killed) == attributes(unbroken)
+    paid = (killed / "log").read_text().split()
+    spent_at_kill = len(paid) - len(set(paid))
+    assert spent_at_kill <= 10  # a kill between measuring and writing costs that one measurement
+    assert len(set(paid)) == 40
+
+
+def attributes(home: Path) -> list[str]:
+    with optuna_study(home / "s.db") as study:
+        return [
+            json.dumps([t.number, t.params, t.user_attrs, t.values]) for t in study.get_trials()
+        ]
+
+
+def optuna_study(file: Path) -> Any:
+    return open_study(file, "s")
+
+
+def test_a_trial_left_running_is_taken_up_with_its_number(tmp_path: Path) -> None:
+    evaluator = toy_evaluator()
+    distributions = evaluator.space.distributions()
+    with (
+        open_study(tmp_path / "s.db", "s", toy_sampler(RandomSampler, evaluator)) as study,
+        EvaluationStore(tmp_path / "m.db") as store,
+    ):
+        search(study, evaluator, store, 3)
+        left = study.ask(distributions)  # asked, then killed
+        search(study, evaluator, store, 5)
+        trials = study.get_trials()
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 5
+    assert trials[3].params == left.params
+
+
+def test_sharing_processes_leave_each_others_trials_alone(tmp_path: Path) -> None:
+    evaluator = toy_evaluator()
+    with (
+        open_study(tmp_path / "s.db", "s", toy_sampler(RandomSampler, evaluator)) as study,
+        EvaluationStore(tmp_path / "m.db") as store,
+    ):
+        theirs = study.ask(evaluator.space.distributions())
+        search(study, evaluator, store, 4, exclusive=False)
+        trials = study.get_trials()
+    assert trials[theirs.number].state == TrialState.RUNNING
+    assert sum(trial.state == TrialState.COMPLETE for trial in trials) == 4
+
+
+def test_any_optuna_study_can_use_the_sampler(tmp_path: Path) -> None:
+    evaluator = toy_evaluator()
+    space = evaluator.space
+    study = optuna.create_study(
+        sampler=toy_sampler(PredictorSampler, evaluator), direction="minimize"
+    )
+
+    def objective(trial: optuna.Trial) -> float:
+        params = {n: trial.suggest_categorical(n, d.choices) for n, d in kinds.items()}
+        trial.suggest_float("learning_rate", 0.1, 1.0, log=True)
+        return -evaluator.evaluate(space.from_params(params), 1, 0).score
+
+    kinds: dict[str, Any] = space.distributions()
+    study.optimize(objective, n_trials=40, n_jobs=2)
+    assert len(study.trials) == 40
+    assert -study.best_value >= sorted(evaluator.known_scores())[-3]

@@ -1,0 +1,16 @@
+from nasplatform import plugins
+from nasplatform.testing.spaces import SpaceContract
+
+SMALL = {"classes": 3, "input_shape": (1, 8, 8)}
+SETTINGS = {
+    "nasbench101": {
+        "options": {"stem_channels": 4, "modules_per_stack": 1, **SMALL},
+        "symmetric": False,  # what an edit disconnects is pruned, which one edit cannot undo
+    },
+    "nasbench201": {"options": {"stem_channels": 4, "cells_per_stage": 1, **SMALL}},
+}
+
+for _name in plugins.names("spaces"):
+    _title = f"Test{_name.title().replace('-', '')}"
+    _attributes = {"space_name": _name, **SETTINGS.get(_name, {"options": SMALL})}
+    globals()[_title] = type(_title, (SpaceContract,), _attributes)

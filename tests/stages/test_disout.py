@@ -1,0 +1,302 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch import Tensor, nn
+
+from nasplatform.deploy.network import Network
+from nasplatform.errors import StageError, TrainingError
+from nasplatform.spaces import get_space
+from nasplatform.stages.base import StageContext
+from nasplatform.stages.dataflow import Reader, feature_points
+from nasplatform.stages.disout import (
+    Disout,
+    DisoutOptions,
+    Distorter,
+    distort,
+    distortion,
+    keep_mask,
+    next_weight,
+    placed,
+    scheduled,
+    seed_rate,
+)
+from nasplatform.testing.tiny import tiny_network, tiny_task
+from nasplatform.training.recipe import Recipe
+
+
+def rng(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+class TestSeedRate:
+    def test_published_formula(self):
+        assert seed_rate(0.09, 6, 8, 8) == pytest.approx(0.09 * 64 / 36 / 9)
+        assert seed_rate(0.3, 1, 5, 7) == pytest.approx(0.3)
+
+    @pytest.mark.parametrize(("block", "height", "width"), [(1, 9, 9), (2, 12, 12), (3, 16, 8)])
+    def test_share_of_the_map_that_is_distorted(self, block, height, width):
+        prob = 0.05
+        gamma = seed_rate(prob, block, height, width)
+        noise = torch.rand((400, 4, height - block + 1, width - block + 1), generator=rng())
+        share = 1 - float(keep_mask(noise, gamma, block).mean())
+        # overlaps of blocks make it a little less than prob
+        assert 0.85 * prob < share < 1.03 * prob
+
+    def test_block_of_the_whole_map(self):
+        gamma = seed_rate(0.4, 6, 6, 6)
+        assert gamma == pytest.approx(0.4)
+        keep = keep_mask(torch.rand((1000, 1, 1, 1), generator=rng()), gamma, 6)
+        assert set(keep.sum(dim=(2, 3)).unique().tolist()) == {0.0, 36.0}
+        assert float(1 - keep.mean()) == pytest.approx(0.4, abs=0.06)
+
+
+def slow_keep_mask(noise: Tensor, gamma: float, block: int) -> Tensor:
+    batch, channels, rows, columns = noise.shape
+    keep = torch.ones(batch, channels, rows + block - 1, columns + block - 1)
+    for b, c, y, x in torch.nonzero(noise < gamma).tolist():
+        keep[b, c, y : y + block, x : x + block] = 0
+    return keep
+
+
+@pytest.mark.parametrize("block", [1, 2, 3, 6])
+def test_keep_mask_against_loops(block):
+    noise = torch.rand((3, 2, 9 - block, 8 - block + 1), generator=rng(block))
+    assert torch.equal(keep_mask(noise, 0.2, block), slow_keep_mask(noise, 0.2, block))
+
+
+@pytest.mark.parametrize("block", [3, 4])
+def test_blocks_are_those_of_the_release(block):
+    """The release draws noise for the whole map, marks centres that fit, and dilates them.
+
+    With an even side its blocks lie one pixel further down and right, partly outside the map.
+    """
+    height, width, gamma = 9, 8, 0.1
+    noise = torch.rand((5, 2, height, width), generator=rng())
+    centres = torch.zeros_like(noise)
+    half = block // 2
+    rows, columns = (slice(half, size - (block - 1) // 2) for size in (height, width))
+    centres[:, :, rows, columns] = (noise[:, :, rows, columns] < gamma).float()
+    dropped = nn.functional.max_pool2d(centres, block, stride=1, padding=half)
+    ours = 1 - keep_mask(noise[:, :, rows, columns], gamma, block)
+    if block % 2 == 0:
+        dropped = dropped[:, :, :-1, :-1]
+        assert torch.equal(ours[:, :, :-1, :-1], dropped[:, :, 1:, 1:])
+    else:
+        assert torch.equal(ours, dropped)
+
+
+@pytest.mark.parametrize(
+    ("shape", "groups"),
+    [((6, 4, 3, 3), 1), ((6, 4, 1, 1), 1), ((6, 1, 3, 3), 3), ((8, 2, 5, 3), 4)],
+)
+def test_next_weight_against_loops(shape, groups):
+    weight = torch.randn(shape, generator=rng(1))
+    out, per_group, height, width = shape
+    channels = per_group * groups
+    signs = torch.randint(0, 2, (channels, height, width), generator=rng(2)) * 2.0 - 1
+    expected = []
+    for channel in range(channels):
+        group, inside = divmod(channel, per_group)
+        outputs = range(group * out // groups, (group + 1) * out // groups)
+        total = 0.0
+        for y in range(height):
+            for x in range(width):
+                largest = max(float(weight[o, inside, y, x]) for o in outputs)
+                total += largest * float(signs[channel, y, x])
+        mean = total / (height * width)
+        expected.append(0.1 * mean if height * width == 1 else mean)
+    found = next_weight(weight, signs, groups)
+    assert found.tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_epsilon_is_normal_with_the_published_deviation_and_carries_no_gradient():
+    features = torch.randn((8, 3, 16, 16), generator=rng(), requires_grad=True)
+    weight = torch.tensor([0.5, -0.2, 0.0])
+    noise = torch.randn(features.shape, generator=rng(1))
+    epsilon = distortion(features, weight, 5.0, noise)
+    assert not epsilon.requires_grad
+    deviation = float(features.detach().std())
+    for channel, value in enumerate(weight.tolist()):
+        drawn = epsilon[:, channel].flatten().double().numpy()
+        if value == 0:
+            assert not drawn.any()
+        else:
+            scale = 5.0 * abs(value) * deviation
+            assert stats.kstest(drawn, "norm", args=(0, scale)).pvalue > 0.01
+
+
+def test_distort_replaces_and_rescales_by_the_share_kept():
+    features = torch.arange(1.0, 9).reshape(1, 1, 2, 4)
+    keep = torch.tensor([[1.0, 1, 0, 1], [1, 1, 1, 0]]).reshape(1, 1, 2, 4)
+    epsilon = torch.full_like(features, -2.0)
+    found = distort(features, keep, epsilon)
+    expected = torch.tensor([[1.0, 2, -2, 4], [5, 6, 7, -2]]) / 0.75
+    torch.testing.assert_close(found[0, 0], expected)
+    nothing_kept = distort(features, torch.zeros_like(keep), epsilon)
+    assert torch.isfinite(nothing_kept).all()
+
+
+def test_schedule_is_linear_over_all_steps():
+    assert [scheduled(0.09, step, 4) for step in range(4)] == pytest.approx([0, 0.03, 0.06, 0.09])
+    assert scheduled(0.09, 0, 1) == 0
+
+
+class TestDistorter:
+    def made(self, block=2, prob=0.2, readers=(), seed=0) -> Distorter:
+        return Distorter(readers, prob, 1.0, block, rng(seed))
+
+    def test_is_the_identity_in_evaluation(self):
+        features = torch.randn((2, 3, 4, 4), generator=rng())
+        module = nn.ReLU().eval()
+        assert self.made()(module, None, features) is features
+
+    def test_probability_zero_changes_nothing_in_training(self):
+        features = torch.randn((2, 3, 4, 4), generator=rng())
+        assert torch.equal(self.made(prob=0.0)(nn.ReLU().train(), None, features), features)
+
+    def test_gradient_flows_through_what_is_kept_only(self):
+        features = torch.randn((4, 3, 6, 6), generator=rng(), requires_grad=True)
+        distorted = self.made(prob=0.3)(nn.ReLU().train(), None, features)
+        distorted.sum().backward()
+        assert features.grad is not None
+        slopes = features.grad.unique()
+        assert len(slopes) == 2
+        assert float(slopes[0]) == 0
+        assert float(slopes[1]) == pytest.approx(1 / float((features.grad > 0).float().mean()))
+
+    def test_block_of_one_is_the_element_wise_version(self):
+        """Each element on its own with probability p, against a direct computation."""
+        features = torch.randn((8, 3, 6, 6), generator=rng(9))
+        distorted = self.made(block=1, prob=0.25, seed=4)(nn.ReLU().train(), None, features)
+        draws = rng(4)
+        keep = (torch.rand(features.shape, generator=draws) >= 0.25).float()
+        noise = torch.randn(features.shape, generator=draws)
+        epsilon = 0.01 * features.std() * noise
+        torch.testing.assert_close(
+            distorted, torch.where(keep > 0, features, epsilon) / keep.mean()
+        )
+
+    def test_blocks_are_clipped_to_small_maps(self):
+        features = torch.rand((64, 2, 3, 2), generator=rng()) + 1
+        distorted = self.made(block=6, prob=0.5)(nn.ReLU().train(), None, features)
+        changed = (distorted < 0.5).float()  # 0.01 times a normal number, against at least 1
+        assert 0.3 < float(changed.mean()) < 0.6
+        # blocks of 2 x 2 in a map of 3 x 2 always cover the middle row
+        hit = changed.amax(dim=(2, 3))
+        assert torch.equal(changed[:, :, 1].amin(dim=2), hit)
+
+    def test_of_several_readers_the_largest_weight_counts(self):
+        strong, weak = nn.Conv2d(3, 2, 1, bias=False), nn.Conv2d(2, 2, 1, bias=False)
+        nn.init.constant_(strong.weight, 8.0)
+        nn.init.constant_(weak.weight, 2.0)
+        readers = (Reader(weak, 0, 1, 2), Reader(strong, 2, 2, 1))
+        weight = self.made(readers=readers)._weight(4, torch.zeros(1))
+        # channel 0 and 3 are read by none, 1 by the weak one, 2 by both
+        assert weight.abs().tolist() == pytest.approx([0.01, 0.2, 0.8, 0.01])
+
+
+class TestPlacement:
+    def options(self, **values) -> DisoutOptions:
+        return DisoutOptions(dist_prob=0.08, **values)
+
+    def test_last_stage_of_a_searched_cell(self):
+        points = feature_points(tiny_network().module, (1, 8, 8))
+        found = placed(points, self.options())
+        names = [point.name for point, _ in found]
+        assert names == [
+            "layers.5.input_op.1.conv_bn_relu.2",
+            "layers.5.vertex_op.1.conv3x3.conv_bn_relu.2",
+            "layers.5.input_op.3.conv_bn_relu.2",
+            "layers.5.vertex_op.3.conv1x1.conv_bn_relu.2",
+            "layers.5.input_op.4.conv_bn_relu.2",
+        ]
+        assert {prob for _, prob in found} == {0.08}
+
+    def test_last_two_stages_give_the_larger_maps_a_quarter(self):
+        points = feature_points(tiny_network().module, (1, 8, 8))
+        found = placed(points, self.options(placement="last-two-stages"))
+        assert {(point.shape[1], prob) for point, prob in found} == {(2, 0.08), (4, 0.02)}
+        assert len(found) == 10
+
+
+def small(epochs: int = 2, **values) -> DisoutOptions:
+    return DisoutOptions(recipe=Recipe(epochs=epochs, batch_size=16), **values)
+
+
+class TestStage:
+    @pytest.mark.parametrize("block", [1, 2])
+    def test_distorts_in_training_and_leaves_no_hook(self, tmp_path, block, monkeypatch):
+        probs, shares = [], []
+
+        def spied(noise, gamma, size):
+            keep = keep_mask(noise, gamma, size)
+            probs.append(gamma)
+            shares.append(size)
+            return keep
+
+        monkeypatch.setattr("nasplatform.stages.disout.keep_mask", spied)
+        stage = Disout(small(block=block, dist_prob=0.2))
+        result = stage.apply(tiny_network(), tiny_task(), StageContext(tmp_path))
+        assert all(not module._forward_hooks for module in result.network.module.modules())
+        assert result.metrics["distorted_maps"] == 5
+        assert result.metrics["maps_with_next_weight"] == 3  # both projections and vertex 1
+        assert set(shares) == {block}
+        assert len(probs) == 6 * 5  # steps times maps
+        expected = [seed_rate(0.2 * step / 5, block, 2, 2) for step in range(6) for _ in range(5)]
+        assert probs == pytest.approx(expected)
+
+    def test_hooks_are_gone_after_a_failure_too(self, tmp_path, monkeypatch):
+        seen = []
+        fresh = Network.fresh
+
+        def spied(self, seed):
+            seen.append(fresh(self, seed))
+            return seen[-1]
+
+        monkeypatch.setattr(Network, "fresh", spied)
+        recipe = Recipe(epochs=2, batch_size=16, learning_rate=1e30, warmup=0.0)
+        options = DisoutOptions(recipe=recipe)
+        with pytest.raises(TrainingError):
+            Disout(options).apply(tiny_network(), tiny_task(), StageContext(tmp_path))
+        assert all(not module._forward_hooks for module in seen[0].module.modules())
+
+    def test_given_weights_can_be_trained_on(self, tmp_path):
+        recipe = Recipe(epochs=1, learning_rate=1e-9)
+        options = DisoutOptions(recipe=recipe, start="given")
+        network = tiny_network(7)
+        result = Disout(options).apply(network, tiny_task(), StageContext(tmp_path, seed=1))
+        before, after = (n.module.classifier.weight for n in (network, result.network))
+        assert torch.allclose(before, after, atol=1e-6)
+
+    def test_network_without_convolutions_is_refused(self, tmp_path):
+        network = tiny_network()
+        plain = Network(nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), network.structure)
+        with pytest.raises(StageError, match="found no convolution"):
+            Disout(small(start="given")).apply(plain, tiny_task(), StageContext(tmp_path))
+
+    def test_distortion_acts_as_regularisation(self, tmp_path):
+        """Under strong distortion the training loss cannot go as low."""
+        losses = []
+        for prob in (1e-9, 0.6):
+            stage = Disout(small(epochs=12, block=2, dist_prob=prob))
+            folder = tmp_path / str(prob)
+            folder.mkdir()
+            result = stage.apply(tiny_network(), tiny_task(), StageContext(folder))
+            losses.append(result.metrics["train_loss"])
+        assert losses[1] > losses[0] + 0.05
+        assert all(math.isfinite(loss) for loss in losses)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_every_searched_network_can_be_distorted(tmp_path, seed):
+    space = get_space(
+        "nasbench101", stem_channels=4, modules_per_stack=1, input_shape=(1, 8, 8), classes=3
+    )
+    cell = space.sample(1, np.random.Generator(np.random.PCG64(seed)))[0]
+    result = Disout(small(epochs=1)).apply(
+        Network.of(space, cell), tiny_task(), StageContext(tmp_path)
+    )
+    assert result.metrics["distorted_maps"] > 0

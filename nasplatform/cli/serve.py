@@ -115,6 +115,7 @@ def _listen(store: PredictorStore, options: Settings, host: str, port: int, quie
         raise BuildError(
             f"{host}:{port} cannot be listened on: is another service there?"
         ) from None
+    socket.listen(2048)  # from here on a connection waits for the predictors to be loaded
     bound = socket.getsockname()[1]
     shown = f"[{host}]" if ":" in host else host
     say(f"serving {len(store.names())} predictors at http://{shown}:{bound}")

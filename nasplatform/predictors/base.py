@@ -97,7 +97,9 @@ class Predictor(ABC):
         if self._like is None:
             raise PredictorError(f"predictor {self.name!r} was not fitted yet: nothing to save")
         with replace_folder(Path(folder)) as new:
-            save_file(dict(self._state()), new / "state.safetensors")
+            # safetensors writes the bytes as they lie: another order in memory would be lost
+            state = {name: np.ascontiguousarray(array) for name, array in self._state().items()}
+            save_file(state, new / "state.safetensors")
             (new / "card.json").write_text(json.dumps(self.card(), indent=2) + "\n")
 
     @classmethod

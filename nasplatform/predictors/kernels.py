@@ -18,10 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, cholesky, solve_triangular
 from scipy.linalg.lapack import dpotri
+from threadpoolctl import threadpool_limits
 
 Floats = NDArray[np.float64]
 AnyFloats = NDArray[np.floating[Any]]
 _JITTER = 1e-6
+_MANY = 600  # labels from which on several threads pay
 
 
 @dataclass(frozen=True)
@@ -101,13 +103,15 @@ def fit_kernel(
     width = _widths(groups, prior)
     place = centre.copy()
     first, second = np.zeros_like(place), np.zeros_like(place)
-    for step in range(1, steps + 1):
-        _, gradient = negative_log_posterior(place, x, y, groups, centre, width)
-        first += 0.1 * (gradient - first)
-        second += 0.01 * (gradient**2 - second)
-        move = first / (1 - 0.9**step) / (np.sqrt(second / (1 - 0.99**step)) + 1e-8)
-        place = place - rate * move
-        progress(step)
+    # Threads wait for each other longer than they compute on matrices of this size.
+    with threadpool_limits(limits=1 if len(y) < _MANY else None, user_api="blas"):
+        for step in range(1, steps + 1):
+            _, gradient = negative_log_posterior(place, x, y, groups, centre, width)
+            first += 0.1 * (gradient - first)
+            second += 0.01 * (gradient**2 - second)
+            move = first / (1 - 0.9**step) / (np.sqrt(second / (1 - 0.99**step)) + 1e-8)
+            place = place - rate * move
+            progress(step)
     return _kernel(place, groups)
 
 

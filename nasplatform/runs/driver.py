@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import pandas as pd
 from nasplatform.config import load_config
 from nasplatform.deploy.network import Network
 from nasplatform.errors import RunError
+from nasplatform.evaluators.base import Bench
 from nasplatform.runs import frames
 from nasplatform.runs.events import Event, Watch, nobody
 from nasplatform.runs.folder import RunFolder
@@ -91,8 +92,9 @@ def run(
     """
     watch(Event("setup", 0, 0, f"checking {file}"))
     config, source = load_config(file, overrides)
-    plan = make_plan(config, source)
     folder = RunFolder(Path(out) if out is not None else Path("runs") / config.name)
+    tell = _progress(watch, "training")
+    plan = make_plan(config, source, Bench(folder.work, progress=tell))
     with folder.claimed(plan.resolved(), resume, force):
         found = _search(plan, folder, watch)
         _keep_predictor(plan, folder, found, watch)
@@ -111,17 +113,33 @@ def _search(plan: Plan, folder: RunFolder, watch: Watch) -> pd.DataFrame:
 
     def tell(step: Step) -> None:
         best = "nothing yet" if step.best is None else f"{step.best:.4f}"
-        latest = "failed" if step.facts.score is None else f"{step.facts.score:.4f}"
+        latest = step.facts.error or f"{step.facts.score:.4f}"
         words = f"best {best}, latest {latest} ({step.facts.source})"
         watch(Event("search", step.done, budget, words))
 
     watch(Event("search", 0, budget, f"{plan.options.sampler} search on {plan.evaluator.task}"))
     storage = plan.config.storage or folder.study
     with (
-        open_study(storage, plan.config.name, plan.sampler) as study,
+        open_study(
+            storage,
+            plan.config.name,
+            plan.sampler,
+            directions=plan.goals.directions,
+            pruner=plan.options.pruner,
+        ) as study,
         EvaluationStore(folder.measurements) as store,
     ):
-        search(study, plan.evaluator, store, budget, plan.config.seed, tell)
+        search(
+            study,
+            plan.evaluator,
+            store,
+            budget,
+            plan.config.seed,
+            tell,
+            goals=plan.goals,
+            max_seconds=plan.options.max_seconds,
+            target=plan.options.target,
+        )
         frame = frames.study_frame(study, plan.space)
     frames.write_frame(frame, folder.evaluations)
     return frame
@@ -160,6 +178,10 @@ def _walk_stages(plan: Plan, folder: RunFolder, found: pd.DataFrame, watch: Watc
         folder.models,
         plan.config.seed,
         plan.config.device,
-        lambda done, total, words: watch(Event("stages", done, total, words)),
+        _progress(watch, "stages"),
     )
     frames.write_frame(stages_frame(records), folder.stages)
+
+
+def _progress(watch: Watch, phase: str) -> Callable[[int, int, str], None]:
+    return lambda done, total, words: watch(Event(phase, done, total, words))

@@ -18,9 +18,11 @@ from nasplatform.search.storage import open_study
 from nasplatform.spaces import Space, get_space
 
 _FACTS = (
-    "architecture", "hash", "fidelity", "seed", "score", "mean", "std", "source", "cost", "repeats"
+    "architecture", "hash", "fidelity", "seed", "score", "mean", "std", "source", "cost",
+    "repeats", "stopped", "error",
 )  # fmt: skip
 
+_ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 _SIZES = ("accuracy", "parameters", "macs", "bytes_on_disk", "latency_ms")
 
 
@@ -29,9 +31,11 @@ def read_runs(path: Path | str = "runs") -> pd.DataFrame:
 
     Columns: run (folder), search (name), sampler, predictor, run_seed; number (of the trial),
     architecture, hash, fidelity (epochs), seed (repetition), score, mean and std (what the
-    predictor expected), source, cost (seconds of training), repeats, params, flops, started,
-    ended; ``metric_`` with the names of what else was measured. Runs that are not finished show
-    what they have so far. Raises RunError where no run stands.
+    predictor expected), source, cost (seconds of training), repeats, stopped (epochs after which a
+    hopeless training was given up), error, feasible (all limits kept, and measured to the end),
+    params, flops, started, ended; ``metric_`` with the names of what else was measured; with
+    several objectives ``pareto``, whether no other evaluation is better in all of them. Runs that
+    are not finished show what they have so far. Raises RunError where no run stands.
     """
     return _joined(path, evaluations)
 
@@ -73,7 +77,8 @@ def evaluations(folder: RunFolder) -> pd.DataFrame:
     storage = search.get("storage") or folder.study
     if isinstance(storage, Path) and not storage.is_file():
         return pd.DataFrame(columns=["number", *_FACTS])
-    with open_study(storage, search["name"]) as study:
+    directions = ["maximize", *search["search"]["objectives"].values()]
+    with open_study(storage, search["name"], directions=directions) as study:
         return study_frame(study, space_of(search))
 
 
@@ -107,7 +112,9 @@ def study_frame(study: optuna.Study, space: Space[Any]) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=None if rows else ["number", *_FACTS])
     if rows:
         frame = frame.astype({"score": "float64", "mean": "float64", "std": "float64"})
-        frame["repeats"] = frame["repeats"].astype("Int64")
+        frame = frame.astype({"repeats": "Int64", "stopped": "Int64", "error": "string"})
+        if len(study.directions) > 1:
+            frame["pareto"] = frame["number"].isin([trial.number for trial in study.best_trials])
         graphs = space.graphs(space.population([space.parse(t) for t in frame["architecture"]]))
         frame["params"] = graphs.total_params
         frame["flops"] = graphs.total_flops
@@ -122,12 +129,13 @@ def write_frame(frame: pd.DataFrame, path: Path) -> None:
 
 
 def _rows(study: optuna.Study) -> Iterator[dict[str, Any]]:
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL)):
+    for trial in study.get_trials(deepcopy=False, states=_ENDED):
         facts = Facts.of(trial)
         if facts is not None:
             yield {
                 "number": trial.number,
                 **{name: getattr(facts, name) for name in _FACTS},
+                "feasible": facts.score is not None and facts.counts,
                 "started": trial.datetime_start,
                 "ended": trial.datetime_complete,
                 **{f"metric_{name}": value for name, value in facts.metrics.items()},
@@ -157,9 +165,7 @@ def _overview(folder: RunFolder) -> dict[str, Any]:
     search = folder.read_search()
     frame = evaluations(folder)
     best = best_row(frame)
-    unique = int(frame["hash"].nunique())
-    budget = search["search"]["budget"]
-    state = "finished" if folder.report.is_file() else "stages" if unique >= budget else "searching"
+    searched = "stages" if folder.evaluations.is_file() else "searching"
     return {
         "run": folder.path.name,
         "search": search["name"],
@@ -168,9 +174,9 @@ def _overview(folder: RunFolder) -> dict[str, Any]:
         "sampler": search["search"]["sampler"],
         "predictor": _name(search.get("predictor")),
         "seed": search["seed"],
-        "state": state,
-        "evaluations": unique,
-        "budget": budget,
+        "state": "finished" if folder.report.is_file() else searched,
+        "evaluations": int(frame["hash"].nunique()),
+        "budget": search["search"]["budget"],
         "score": None if best is None else best["score"],
         "architecture": None if best is None else best["architecture"],
         "stages": len(stages(folder)),
@@ -179,8 +185,8 @@ def _overview(folder: RunFolder) -> dict[str, Any]:
 
 
 def best_row(frame: pd.DataFrame) -> dict[str, Any] | None:
-    """Return the row of the highest score, the earliest of equals; None where there is none."""
-    scored = frame.dropna(subset=["score"])
+    """Return the feasible row of the highest score, the earliest of equals; None for none."""
+    scored = frame[frame["feasible"]] if len(frame) else frame
     if scored.empty:
         return None
     order = scored.sort_values(["score", "number"], ascending=[False, True])

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any
 
 from nasplatform import plugins
 from nasplatform.config import SearchConfig, SearchOptions, Source
 from nasplatform.errors import ConfigError
-from nasplatform.evaluators.base import Evaluator
+from nasplatform.evaluators.base import Bench, Evaluator
 from nasplatform.predictors.base import Predictor
 from nasplatform.search.base import ArchitectureSampler, Setting
+from nasplatform.search.goals import Goals
 from nasplatform.spaces import Space, get_space
 from nasplatform.stages.pipeline import make_stage
 from nasplatform.training.datasets import load_task
@@ -26,6 +27,7 @@ class Plan:
     """Everything a search file names, made and checked.
 
     predictor: not fitted yet; None where the file names none.
+    goals:     further objectives, and limits.
     built:     the space in which the winner is built: the searched one, with the task's input.
     stages:    (name, options) of each stage.
     """
@@ -35,6 +37,7 @@ class Plan:
     evaluator: Evaluator[Any]
     predictor: Predictor | None
     options: SearchOptions
+    goals: Goals[Any]
     sampler: ArchitectureSampler[Any]
     task: Task | None
     built: Space[Any]
@@ -70,16 +73,16 @@ class Plan:
         return {key: value for key, value in found.items() if value not in (None, [])}
 
 
-def make_plan(config: SearchConfig, source: Source) -> Plan:
-    """Make all that a search file names; raise ConfigError with file, line and key."""
-    evaluator_options = _options("evaluators", config.evaluator, source, "evaluator")
-    space = _space(config, evaluator_options, source)
-    with source.blame("evaluator"):
-        kind = plugins.get("evaluators", config.evaluator.name)
-        evaluator: Evaluator[Any] = kind(evaluator_options, space)
-    predictor = _predictor(config, source)
-    options, sampler = _sampler(config, source, space, evaluator, predictor)
+def make_plan(config: SearchConfig, source: Source, bench: Bench) -> Plan:
+    """Make all that a search file names; raise ConfigError with file, line and key.
+
+    bench: where the evaluator may work; its task is filled in here.
+    """
     task = _task(config, source)
+    evaluator = _evaluator(config, source, replace(bench, task=task, device=config.device))
+    space = evaluator.space
+    predictor = _predictor(config, source)
+    options, goals, sampler = _sampler(config, source, evaluator, predictor)
     with source.blame("task"):
         built = space if task is None else space.fitted_to(task.input_shape, task.classes)
     stages = tuple((stage.name, stage.options) for stage in config.stages)
@@ -88,7 +91,15 @@ def make_plan(config: SearchConfig, source: Source) -> Plan:
             if task is None:
                 raise ConfigError(f"stage {name!r} needs data: add 'task: {{dataset: ...}}'")
             make_stage(name, given, name)
-    return Plan(config, space, evaluator, predictor, options, sampler, task, built, stages)
+    return Plan(config, space, evaluator, predictor, options, goals, sampler, task, built, stages)
+
+
+def _evaluator(config: SearchConfig, source: Source, bench: Bench) -> Evaluator[Any]:
+    options = _options("evaluators", config.evaluator, source, "evaluator")
+    space = _space(config, options, source)
+    with source.blame("evaluator"):
+        kind: type[Evaluator[Any]] = plugins.get("evaluators", config.evaluator.name)
+        return kind.on_bench(options, space, bench)
 
 
 def _space(config: SearchConfig, evaluator_options: Any, source: Source) -> Space[Any]:
@@ -114,10 +125,9 @@ def _predictor(config: SearchConfig, source: Source) -> Predictor | None:
 def _sampler(
     config: SearchConfig,
     source: Source,
-    space: Space[Any],
     evaluator: Evaluator[Any],
     predictor: Predictor | None,
-) -> tuple[SearchOptions, ArchitectureSampler[Any]]:
+) -> tuple[SearchOptions, Goals[Any], ArchitectureSampler[Any]]:
     name = config.search.get("sampler", SearchOptions.model_fields["sampler"].default)
     with source.blame("search", "sampler"):
         kind: type[ArchitectureSampler[Any]] = plugins.get("samplers", str(name))
@@ -130,8 +140,11 @@ def _sampler(
                 f"measure {len(candidates)} architectures"
             )
     with source.blame("search"):
-        setting = Setting(space, config.seed, candidates, predictor)
-        return options, kind.from_options(options, setting)
+        if options.pruner != "none" and not evaluator.stops_early:
+            raise ConfigError(f"evaluator {evaluator.name!r} trains nothing to prune: drop pruner")
+        goals = Goals.of(options, evaluator)
+        setting = Setting(evaluator.space, config.seed, candidates, predictor, goals)
+        return options, goals, kind.from_options(options, setting)
 
 
 def _task(config: SearchConfig, source: Source) -> Task | None:

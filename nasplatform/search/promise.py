@@ -22,7 +22,7 @@ from nasplatform.search.candidates import Pool
 from nasplatform.search.goals import Goals
 from nasplatform.search.history import History
 from nasplatform.spaces.base import A, Space
-from nasplatform.spaces.graph import GraphBatch
+from nasplatform.spaces.graph import GraphBatch, concatenate
 
 Array = NDArray[np.float64]
 _MARGIN = 0.1  # of the measured range, by which the reference lies below the worst
@@ -129,9 +129,7 @@ class Judge(Generic[A]):
             values = [self._several(kind, mean, std, rng) for kind in self.acquisitions]
         return Judgement(score.mean, score.std, tuple(_weighted(v, keeps) for v in values))
 
-    def _value(
-        self, kind: Acquisition, mean: Array, std: Array, rng: np.random.Generator
-    ) -> Array:
+    def _value(self, kind: Acquisition, mean: Array, std: Array, rng: np.random.Generator) -> Array:
         targets = normal_scores(self.labels.scores)
         kept = self.labels.excess <= 0
         best = float(targets[kept].max()) if kept.any() else float(targets.min())
@@ -221,5 +219,5 @@ def _fit(
     predictor.fit(graphs, targets, unlabelled)
     if pending is not None:
         believed = predictor.predict(pending).mean
-        both = GraphBatch.concatenate([graphs, pending])
+        both = concatenate([graphs, pending])
         predictor.fit(both, np.concatenate([targets, believed]), unlabelled)

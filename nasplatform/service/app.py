@@ -116,3 +116,18 @@ def _add_plain_pages(app: FastAPI) -> None:
         return Response(service.metrics.text(), media_type=metrics.CONTENT_TYPE)
 
     app.mount("/static", StaticFiles(directory=_PAGE), name="static")
+
+
+def main() -> None:
+    """Print the OpenAPI document."""
+    import json
+    import sys
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        document = openapi(create_app(PredictorStore(folder)))
+    sys.stdout.write(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()

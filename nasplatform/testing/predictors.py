@@ -38,14 +38,16 @@ class PredictorContract:
     options: ClassVar[Mapping[str, Any]] = {}
     least_tau: ClassVar[float] = 0.3
 
-    def make(self, seed: int = 0) -> Predictor:
+    @classmethod
+    def make(cls, seed: int = 0) -> Predictor:
         """Make the predictor with its options, not fitted."""
-        return get_predictor(self.predictor_name, seed=seed, **self.options)
+        return get_predictor(cls.predictor_name, seed=seed, **cls.options)
 
     @pytest.fixture(scope="class")
-    def fitted(self) -> Predictor:
+    @classmethod
+    def fitted(cls) -> Predictor:
         """Return the predictor, fitted to 40 cells; tests must not fit it again."""
-        return self.make().fit(known_cells(), known_scores(), unlabelled=other_cells())
+        return cls.make().fit(known_cells(), known_scores(), unlabelled=other_cells())
 
     def test_predicts_mean_and_spread(self, fitted: Predictor) -> None:
         """A finite mean and a positive standard deviation for every architecture."""

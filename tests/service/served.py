@@ -36,6 +36,7 @@ def serving(store: PredictorStore, **settings: object) -> Iterator[Running]:
     app = create_app(store, Settings.model_validate(options))
     config = uvicorn.Config(app, port=0, log_config=None, access_log=False)
     server, socket = uvicorn.Server(config), config.bind_socket()
+    socket.listen()  # from here on a connection waits for the server
     thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]}, daemon=True)
     thread.start()
     url = f"http://127.0.0.1:{socket.getsockname()[1]}"

@@ -99,7 +99,7 @@ def test_ranks_come_when_the_space_is_ranked(service, fitted):
     until(lambda: service.http.get("/v1/predictors/demo").json()["view"]["done"] == 2000)
     body = service.http.post(PREDICT, json={"architectures": fitted.labels.texts}).json()
     assert body["ranked_of"] == 2000
-    rows = sorted(body["results"], key=lambda row: row["rank"])
+    rows = sorted(body["results"], key=lambda row: (row["rank"], -row["mean"]))
     assert all(1 <= row["rank"] <= 2001 for row in rows)
     means = [row["mean"] for row in rows]
     assert means == sorted(means, reverse=True)

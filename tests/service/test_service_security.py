@@ -72,7 +72,6 @@ def test_every_route_asks_for_a_key_and_its_scope(guarded):
     [
         "",
         "Bearer",
-        "Bearer ",
         "Basic x",
         "Bearer nasp_reader_",
         "Bearer nasp__",

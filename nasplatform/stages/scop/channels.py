@@ -80,7 +80,9 @@ def trace_channels(
 
 
 @contextmanager
-def _watched(module: nn.Module, tracer: Tracer, flexible: tuple[type[nn.Module], ...]) -> Iterator[None]:
+def _watched(
+    module: nn.Module, tracer: Tracer, flexible: tuple[type[nn.Module], ...]
+) -> Iterator[None]:
     """Tell the tracer what leaves each leaf module, and when it is inside a flexible one."""
 
     def note(name: str) -> Callable[..., None]:

@@ -134,9 +134,10 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return
         given = [tensor for tensor in _tensors(args) if id(tensor) in self._groups]
         first = made[0] if isinstance(made, (tuple, list)) and made else made
-        if not given or not isinstance(first, Tensor):
+        rule = _RULES.get(name, "unknown")
+        if not isinstance(first, Tensor) or not (given or rule in ("convolution", "linear")):
             return
-        follow = getattr(self, f"_{_RULES.get(name, 'unknown')}")
+        follow = getattr(self, f"_{rule}")
         groups = follow(args, kwargs, first)
         if groups is None:  # what cannot be followed stays as it is
             for tensor in given:
@@ -155,9 +156,9 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _convolution(self, args: Any, kwargs: Any, made: Tensor) -> Groups | None:
         given, weight, bias, *_, transposed, _, groups = args
         name = self._owners.get(id(weight))
-        inputs = self._of(given)
-        if name is None or inputs is None or transposed:
+        if name is None or transposed or given.dim() < 3:
             return None
+        inputs = self._read(given)
         outputs = self._new(weight.shape[0])
         if groups > 1 and groups == len(inputs):  # depthwise: each output goes with its input
             self._unite(outputs, np.repeat(inputs, len(outputs) // groups))
@@ -184,9 +185,9 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _linear(self, args: Any, kwargs: Any, made: Tensor) -> Groups | None:
         given, weight = args[-2:]
         name = self._owners.get(id(weight))
-        inputs = self._of(given)
-        if name is None or inputs is None or given.dim() != 2 or len(inputs) != weight.shape[0]:
+        if name is None or given.dim() != 2:
             return None
+        inputs = self._read(given)
         outputs, vectors = self._new(weight.shape[1]), len(args) - 2
         return self._layer(Layer(name, inputs, outputs, area=1, vectors=vectors), made)
 
@@ -262,6 +263,11 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if layer.area:
             self._made_by[id(made)] = layer.name
         return layer.outputs
+
+    def _read(self, tensor: Tensor) -> Groups:
+        """Return the groups of what a layer reads; channels that were not followed stay."""
+        groups = self._of(tensor)
+        return self._pin(self._new(tensor.shape[1])) if groups is None else groups
 
     def _of(self, tensor: Any) -> Groups | None:
         return self._groups.get(id(tensor))

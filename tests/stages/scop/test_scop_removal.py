@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nasplatform import plugins
 from nasplatform.deploy.measure import count_macs, count_parameters
 from nasplatform.errors import StageError
 from nasplatform.spaces import get_space
@@ -179,30 +178,30 @@ def test_cut_equals_masked_on_searched_cells(text, seed):
     check_cut(module, SHAPE, 0.4, seed)
 
 
-@pytest.mark.slow
 def test_cut_equals_masked_on_many_searched_cells():
     space = get_space(
         "nasbench101", stem_channels=10, modules_per_stack=1, stacks=2, input_shape=SHAPE
     )
     rng = np.random.Generator(np.random.PCG64(0))
-    for seed, cell in enumerate(space.sample(30, rng)):
+    for seed, cell in enumerate(space.sample(12, rng)):
         with seeded(seed):
             module = stirred(space.build(cell))
         check_cut(module, SHAPE, float(rng.uniform(0.1, 1.0)), seed)
 
 
-@pytest.mark.skipif("nasbench201" not in plugins.names("spaces"), reason="needs the space")
-@pytest.mark.parametrize("seed", range(4))
-def test_cut_equals_masked_on_nasbench201(seed):
-    space = get_space("nasbench201")
-    cell = space.sample(1, np.random.Generator(np.random.PCG64(seed)))[0]
-    with seeded(seed):
-        module = stirred(space.build(cell))
-    shape = tuple(space.options.input_shape)
-    try:
-        check_cut(module, shape, 0.4, seed)
-    except StageError as error:
-        assert "no channel that can be removed" in str(error)  # the cell lets nothing through
+@pytest.mark.parametrize(
+    "text",
+    [
+        "|nor_conv_3x3~0|+|none~0|nor_conv_1x1~1|+|skip_connect~0|avg_pool_3x3~1|nor_conv_3x3~2|",
+        "|skip_connect~0|+|nor_conv_1x1~0|none~1|+|none~0|skip_connect~1|nor_conv_1x1~2|",
+        "|none~0|+|none~0|none~1|+|avg_pool_3x3~0|none~1|none~2|",
+    ],
+)
+def test_cut_equals_masked_on_nasbench201(text):
+    space = get_space("nasbench201", input_shape=SHAPE, stem_channels=6, cells_per_stack=1)
+    with seeded(0):
+        module = stirred(space.build(space.parse(text)))
+    check_cut(module, SHAPE, 0.4, 0)
 
 
 def test_mask_is_that_of_the_channels_after_normalisation():
@@ -282,9 +281,8 @@ def test_what_cannot_be_followed_stays_and_the_rest_goes(kind):
     graph = channel_graph(module, SHAPE)
     assert np.array_equal(graph.removable, np.unique(graph.removable))
     assert not np.isin(graph.layers["a"].outputs, graph.removable).any()
-    assert len(graph.removable) == (5 if kind is Sliced else len(graph.removable))
-    if kind is Sliced:
-        check_cut(module, SHAPE, 0.5, 0)
+    assert np.array_equal(graph.layers["b"].outputs, graph.removable)
+    check_cut(module, SHAPE, 0.5, 0)
 
 
 class Reshaped(nn.Module):
@@ -320,7 +318,7 @@ def test_networks_without_removable_channels_are_refused():
 def test_empty_layer_is_refused_by_name():
     module = made(Residual)
     graph = channel_graph(module, SHAPE)
-    with pytest.raises(StageError, match="would leave layer 'first.0.0' empty"):
+    with pytest.raises(StageError, match=r"would leave layer 'first\.0\.0' empty"):
         kept_channels(graph, graph.layers["first.0.0"].outputs)
 
 

@@ -64,9 +64,9 @@ class Process:
         stretch = float(np.quantile(surprise, 0.9) / norm.ppf(0.95))
         m = min(len(y), _SPREAD)
         inverse = solve_triangular(posterior.factor[:m, :m], np.eye(m), lower=True)
-        # Few left-out labels say little about their own spread: half-way, from ten labels on.
+        # Few left-out labels say little about their own spread, and the kernel has seen them.
         trust = len(y) / (len(y) + 10)
-        stretch = float(np.exp(trust * np.log(max(stretch, 0.5))))
+        stretch = float(max(stretch, 0.5) ** trust * (1 + 1.5 / np.sqrt(len(y))))
         return cls(posterior, centre, scale, inverse.astype(np.float32), stretch)
 
     def predict(self, x: NDArray[np.float32]) -> tuple[Floats, Floats]:

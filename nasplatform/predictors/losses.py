@@ -34,3 +34,20 @@ def pairwise_ranking_loss(
     if kind == "hinge":
         return functional.relu(margin - z).mean()
     return torch.exp(-z).mean()
+
+
+def refinement_loss(features: Tensor, targets: Tensor) -> Tensor:
+    """Pull architectures of like performance together in the space of the last hidden layer.
+
+    The paper's representation-refining term (ReNAS, section 3.3) is not in the released code; this
+    is our reading of it: distances between features should be proportional to distances between
+    targets. The mean over pairs of (d_ij / mean d - t_ij / mean t)^2.
+
+    features: shape (B, H). targets: shape (B,), at least two of them distinct.
+    Returns a scalar, 0 where the distances are proportional.
+    """
+    rows, columns = torch.triu_indices(len(targets), len(targets), offset=1)
+    # the root of 0 has no gradient
+    near = ((features[rows] - features[columns]) ** 2).sum(1).add(1e-12).sqrt()
+    apart = (targets[rows] - targets[columns]).abs()
+    return ((near / near.mean() - apart / apart.mean()) ** 2).mean()

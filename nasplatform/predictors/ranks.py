@@ -21,10 +21,12 @@ class RankMap:
 
     knots:  (K,) distinct normal scores, ascending.
     labels: (K,) the labels at the knots, ascending.
+    lowest: standard deviation of the labels that share the lowest knot.
     """
 
     knots: Floats
     labels: Floats
+    lowest: float = 0.0
 
     @classmethod
     def of(cls, labels: Floats) -> RankMap:
@@ -35,7 +37,8 @@ class RankMap:
     def through(cls, scores: Floats, labels: Floats) -> RankMap:
         """Join the points (score, label), each (n,); labels with one score are averaged."""
         knots, place, count = np.unique(scores, return_inverse=True, return_counts=True)
-        return cls(knots, np.bincount(place, labels) / count)
+        lowest = labels[place == 0]
+        return cls(knots, np.bincount(place, labels) / count, float(lowest.std()))
 
     def label(self, score: Floats) -> Floats:
         """Map normal scores to labels; strictly monotone also beyond the best and the worst."""
@@ -47,18 +50,24 @@ class RankMap:
         return mapped
 
     def prediction(self, mean: Floats, std: Floats) -> Prediction:
-        """Map a normal distribution of scores (B,) to mean and standard deviation of labels."""
+        """Map a normal distribution of scores (B,) to mean and standard deviation of labels.
+
+        Scores do not tell labels at the lowest knot apart: as far as a score may lie there, the
+        spread of those labels adds to the standard deviation.
+        """
         half_width = (self.label(mean + std) - self.label(mean - std)) / 2
-        return Prediction(self.label(mean), half_width)
+        bottom = norm.cdf((self.knots[0] - mean) / std)
+        return Prediction(self.label(mean), np.sqrt(half_width**2 + bottom * self.lowest**2))
 
     def state(self) -> dict[str, Floats]:
         """Return the map as arrays."""
-        return {"rank_knots": self.knots, "rank_labels": self.labels}
+        lowest = np.array([self.lowest])
+        return {"rank_knots": self.knots, "rank_labels": self.labels, "rank_lowest": lowest}
 
     @classmethod
     def restore(cls, state: Mapping[str, NDArray[Any]]) -> RankMap:
         """Take back what ``state`` returned."""
-        return cls(state["rank_knots"], state["rank_labels"])
+        return cls(state["rank_knots"], state["rank_labels"], float(state["rank_lowest"][0]))
 
 
 def normal_scores(labels: Floats) -> Floats:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,17 +11,23 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
+from nasplatform.encodings.relabel import relabelled
 from nasplatform.encodings.renas import renas_tensor
 from nasplatform.predictors.base import Prediction, Predictor, Progress
-from nasplatform.predictors.losses import PairLoss, pairwise_ranking_loss
+from nasplatform.predictors.losses import PairLoss, pairwise_ranking_loss, refinement_loss
 from nasplatform.predictors.ranks import Floats, RankMap, normal_scores
 from nasplatform.spaces.graph import GraphBatch
 
-_CHUNK = 4096  # architectures scored at once: bounds the memory of the tensors
+_VIEWS = 8  # orders of the nodes from which the scale of the tensors is learnt
+_CHUNK = 2048  # architectures scored at once: bounds the memory of the tensors
 
 
 class ReNASOptions(BaseModel):
-    """Defaults are those of the authors' demo (renas.py of huawei-noah/Efficient-Computing)."""
+    """Defaults are those of the authors' demo (renas.py of huawei-noah/Efficient-Computing).
+
+    All but ``relabel``: the tensor depends on the order of the nodes, which means nothing, and a
+    few hundred labels do not teach that (isomorphic augmentation, HAAP, ICCV 2021).
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -29,6 +35,13 @@ class ReNASOptions(BaseModel):
     learning_rate: float = Field(1e-3, gt=0, description="of Adam, without weight decay")
     batch_size: int = Field(1024, ge=2, description="architectures whose pairs are compared")
     loss: PairLoss = Field("logistic", description="phi of the pairwise ranking loss")
+    refinement: float = Field(
+        0.0, ge=0, description="weight of the representation-refining term; the paper's is unknown"
+    )
+    relabel: bool = Field(
+        True, description="show each cell in another order of its nodes every epoch (not theirs)"
+    )
+    weight_decay: float = Field(0.0, ge=0, description="of AdamW; the demo has none")
 
 
 class ReNASNetwork(nn.Sequential):
@@ -130,13 +143,21 @@ class _Ranker:
         progress: Progress,
         at: tuple[int, int],
     ) -> _Ranker:
-        tensors = renas_tensor(graphs)
+        rng = np.random.default_rng(seed)
+        views = _VIEWS if options.relabel else 0
+        tensors = np.concatenate(
+            [renas_tensor(graphs), *(renas_tensor(relabelled(graphs, rng)) for _ in range(views))]
+        )
         centre, scale = tensors.mean(0), tensors.std(0)
         scale[scale == 0] = 1
-        inputs = torch.from_numpy((tensors - centre) / scale)
+
+        def inputs() -> Tensor:
+            shown = relabelled(graphs, rng) if options.relabel else graphs
+            return torch.from_numpy((renas_tensor(shown) - centre) / scale)
+
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = ReNASNetwork(inputs.shape[1], inputs.shape[2])
+            network = ReNASNetwork(tensors.shape[1], tensors.shape[2])
             _descend(network, inputs, torch.from_numpy(targets).float(), options, progress, at)
         ranker = cls(network, {"centre": centre, "scale": scale, "output": np.array([0.0, 1.0])})
         raw = ranker.score(graphs)
@@ -175,27 +196,39 @@ class _Ranker:
 
 def _descend(
     network: ReNASNetwork,
-    inputs: Tensor,
+    inputs: Callable[[], Tensor],
     targets: Tensor,
     options: ReNASOptions,
     progress: Progress,
     at: tuple[int, int],
 ) -> None:
-    optimiser = torch.optim.Adam(network.parameters(), lr=options.learning_rate)
+    """Train in place; ``inputs`` gives the tensors as an epoch shows them."""
+    optimiser = torch.optim.AdamW(
+        network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
+    )
     network.train()
+    shown = inputs()
     for epoch in range(options.epochs):
+        if epoch and options.relabel:
+            shown = inputs()
         for batch in _batches(targets, options.batch_size):
             optimiser.zero_grad()
-            scores = network(inputs[batch]).squeeze(1)
-            pairwise_ranking_loss(scores, targets[batch], options.loss).backward()  # type: ignore[no-untyped-call]
+            hidden = network[:-1](shown[batch])
+            scores = network[-1](hidden).squeeze(1)
+            loss = pairwise_ranking_loss(scores, targets[batch], options.loss)
+            if options.refinement:
+                loss = loss + options.refinement * refinement_loss(hidden, targets[batch])
+            loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
         progress(at[0] + epoch + 1, at[1])
 
 
 def _batches(targets: Tensor, size: int) -> Iterator[Tensor]:
     """Yield shuffled batches; one without two distinct targets has nothing to rank."""
-    for batch in torch.randperm(len(targets)).split(size):
-        if len(targets[batch].unique()) > 1:
+    order = torch.randperm(len(targets))
+    for start in range(0, len(targets), size):
+        batch = order[start : start + size]
+        if bool((targets[batch] != targets[batch[0]]).any()):
             yield batch
 
 

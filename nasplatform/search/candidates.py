@@ -64,7 +64,7 @@ class Field(Generic[A]):
         """Find the candidates: all of them up to ``pool``, else ``samples`` at random."""
         known = candidates if candidates is not None else space.enumerate()
         if known is not None and len(known) <= pool:
-            every = known if candidates is not None else known[allowed(known)]
+            every = _unique(known if candidates is not None else known[allowed(known)])
             return cls(space, allowed, True, Pool(every, space.graphs(every)))
         if candidates is not None:
             part = candidates[np.sort(rng.choice(len(candidates), samples, replace=False))]

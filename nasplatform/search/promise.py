@@ -153,7 +153,8 @@ class Judge(Generic[A]):
         gain = expected_hypervolume_improvement(
             (mean - low) / span, std / span, (kept - low) / span, np.full(2, -_MARGIN)
         )
-        return gain + 1e-9 * ((mean - low) / span).sum(1)
+        tie_break: Array = 1e-9 * ((mean - low) / span).sum(1)
+        return gain + tie_break
 
     def _all_objectives(self, pool: Pool[A], mean: Array, std: Array) -> tuple[Array, Array]:
         """Return mean and std (B, M), higher is better."""

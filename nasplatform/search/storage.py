@@ -46,7 +46,7 @@ def open_study(
             storage=database,
             study_name=name,
             sampler=sampler,
-            pruner=_pruner(pruner),
+            pruner=make_pruner(pruner),
             directions=list(directions),
             load_if_exists=True,
         )
@@ -62,7 +62,8 @@ def open_study(
         database.engine.dispose()
 
 
-def _pruner(name: Pruner) -> BasePruner:
+def make_pruner(name: Pruner) -> BasePruner:
+    """Return one of Optuna's pruners, set for trainings of a few epochs to a few dozen."""
     if name == "median":
         return MedianPruner(n_startup_trials=8, n_warmup_steps=1)
     if name == "halving":

@@ -67,7 +67,6 @@ def test_set_and_json(search: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["results", "show", "nowhere"], "no run stands here"),
         (["results", "export", "runs", "--out", "x.xls"], "unknown format 'xls'"),
         (["predict", "-p", "nowhere", "0"], "no predictor stands here"),
-        (["data", "verify", "cells-digit"], "did you mean 'cells-digits'"),
         (["data", "build", "cells-digit"], "did you mean 'cells-digits'"),
     ],
 )

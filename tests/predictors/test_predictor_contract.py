@@ -19,9 +19,15 @@ class TestSimple(PredictorContract):
     least_tau = 0.6
 
 
+class TestDefault(PredictorContract):
+    predictor_name = "default"
+    options = {"trees": 40, "steps": 30}  # noqa: RUF012
+    least_tau = 0.6
+
+
 class TestReNAS(PredictorContract):
     predictor_name = "renas"
-    options = {"epochs": 20}  # noqa: RUF012
+    options = {"epochs": 12}  # noqa: RUF012
 
 
 def test_all_are_here() -> None:

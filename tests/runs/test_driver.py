@@ -66,7 +66,7 @@ def test_seed_decides(tmp_path: Path) -> None:
     assert list(first["hash"]) != list(other["hash"])
 
 
-@pytest.mark.parametrize("after", [1, 5, 6, 13, 20])
+@pytest.mark.parametrize("after", [1, 6, 20])
 def test_killed_run_resumes_to_the_same_and_pays_once(tmp_path: Path, after: int) -> None:
     whole = run(write(tmp_path), tmp_path / "whole")
     log = tmp_path / "log"

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pytest
+from optuna.storages import InMemoryStorage
 
 TOY = Path(__file__).parents[1] / "toy"
 if str(TOY) not in sys.path:
@@ -15,15 +17,21 @@ if str(TOY) not in sys.path:
 
 from search_toys import toy_sampler  # noqa: E402
 
-from nasplatform.search import EvaluationStore, Facts, Goals, open_study, search  # noqa: E402
+from nasplatform.search import EvaluationStore, Facts, Goals, search  # noqa: E402
 from nasplatform.search.base import ArchitectureSampler  # noqa: E402
+from nasplatform.search.storage import make_pruner  # noqa: E402
 
 Run = Callable[..., list[Facts]]
 
 
 @pytest.fixture
 def run_search(tmp_path: Path) -> Run:
-    """Run a search in a folder of its own and return the facts of its trials in order."""
+    """Run a search, or go on with it, and return the facts of its trials in order.
+
+    The studies are kept in memory by the name of their folder; each call has a sampler of its own,
+    as a new process has.
+    """
+    storages: dict[str, InMemoryStorage] = {}
 
     def run(
         kind: type[ArchitectureSampler[Any]],
@@ -36,16 +44,18 @@ def run_search(tmp_path: Path) -> Run:
         told: dict[str, Any] | None = None,
         **options: Any,
     ) -> list[Facts]:
-        home = tmp_path / folder
-        home.mkdir(exist_ok=True)
-        sampler = toy_sampler(kind, evaluator, seed, goals, **options)
-        directions = goals.directions if goals else ["maximize"]
-        with (
-            open_study(home / "s.db", "s", sampler, directions=directions, pruner=pruner) as study,
-            EvaluationStore(home / "m.db") as store,
-        ):
+        storage = storages.setdefault(folder, InMemoryStorage())
+        study = optuna.create_study(
+            storage=storage,
+            study_name="s",
+            sampler=toy_sampler(kind, evaluator, seed, goals, **options),
+            pruner=make_pruner(pruner),
+            directions=goals.directions if goals else ["maximize"],
+            load_if_exists=True,
+        )
+        with EvaluationStore(tmp_path / f"{folder}.db") as store:
             search(study, evaluator, store, budget, seed, goals=goals, **(told or {}))
-            found = [Facts.of(trial) for trial in study.get_trials()]
+        found = [Facts.of(trial) for trial in study.get_trials()]
         return [facts for facts in found if facts is not None]
 
     return run

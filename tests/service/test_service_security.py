@@ -170,7 +170,8 @@ def test_a_bucket_refills(monkeypatch):
 @pytest.mark.parametrize(
     ("host", "own"),
     [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("[::1]", True), ("localhost", True),
-     ("0.0.0.0", False), ("::", False), ("10.0.0.1", False), ("localhost.evil.example", False), ("", False)],
+     ("0.0.0.0", False), ("::", False), ("10.0.0.1", False),
+     ("localhost.evil.example", False), ("", False)],
 )  # fmt: skip
 def test_what_is_this_machine(host, own):
     assert is_loopback(host) is own

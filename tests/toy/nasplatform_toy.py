@@ -181,6 +181,9 @@ class BitsEvaluator(Evaluator[Bitstring]):
         self.fidelities = (1,)
         self.candidates = None if options.unknown else space.enumerate()
 
+    def metrics(self) -> tuple[str, ...]:
+        return ("ones",)
+
     def known_scores(self) -> NDArray[np.float64] | None:
         return None if self.candidates is None else score(self.candidates)
 

@@ -43,8 +43,11 @@ LARGEST_GAUSSIAN = 4096
 """Values of an image up to which its covariance is handled, 128 MB in double precision."""
 SHRINKAGE = 0.1
 """Share of the diagonal in the covariance that the Gaussian knockoffs use."""
-HINT = 0.9
-"""Share of the exchanges that the discriminator is told (KnockoffGAN)."""
+HINT = 0.5
+"""Share of the blocks of which the discriminator is told whether they are exchanged.
+
+KnockoffGAN tells 0.9 of them, and nothing while the generator learns; half of them teaches it
+five times as much in a step."""
 NOISE_MAPS = 4
 
 
@@ -73,8 +76,8 @@ class KnockoffOptions(BaseModel):
 class SwapCheck:
     """How well knockoffs do.
 
-    accuracy:    with which a fresh discriminator tells the exchanged blocks of unseen images from
-                 the others; 0.5 where the swap condition holds, 1 where it fails.
+    accuracy:    with which a fresh discriminator tells whether a block of an unseen image was
+                 exchanged, knowing of most others; 0.5 where the swap condition holds.
     correlation: mean absolute correlation of a pixel with its knockoff; near 1 they are copies,
                  which are exchangeable but show no difference between real and knockoff.
     """
@@ -207,13 +210,13 @@ def check_swaps(
     optimizer = torch.optim.Adam(judge.parameters(), lr=1e-3)
     for _ in range(options.diagnostic_steps):
         batch = known[torch.randint(len(known), (options.batch_size,), generator=rng)]
-        loss = judge.loss(batch, knockoffs(batch, rng), rng, hint=0.0)
-        _step(optimizer, loss)
+        _step(optimizer, judge.loss(batch, knockoffs(batch, rng), rng))
     made = knockoffs(unseen, rng)
     with torch.no_grad():
-        swaps, logits = judge.guess(unseen, made, rng)
-    right = ((logits > 0) == (swaps > 0.5)).double().mean()
-    return SwapCheck(float(right), float(_correlations(unseen, made).abs().mean()))
+        swaps, logits, hidden = judge(unseen, made, rng)
+    right = ((logits > 0) == (swaps > 0.5)).double() * hidden
+    accuracy = float(right.sum() / hidden.sum().clamp_min(1))
+    return SwapCheck(accuracy, float(_correlations(unseen, made).abs().mean()))
 
 
 def _train_generator(
@@ -234,12 +237,12 @@ def _train_generator(
         index = torch.randint(len(images), (options.batch_size,), generator=rng)
         batch = images[index].to(device)
         made = generator(batch, rng)
-        _step(optimizers[1], judge.loss(batch, made.detach(), rng, HINT))
-        _, logits = judge.guess(batch, made, rng)
-        undecided = functional.binary_cross_entropy_with_logits(
-            logits, torch.full_like(logits, 0.5)
+        _step(optimizers[1], judge.loss(batch, made.detach(), rng))
+        loss = (
+            judge.certainty(batch, made, rng)
+            + _moments_apart(batch, made)
+            + _correlations(batch, made).square().mean()
         )
-        loss = undecided + _moments_apart(batch, made) + _correlations(batch, made).square().mean()
         _step(optimizers[0], loss)
         if progress:
             progress(step + 1, options.steps, "knockoffs")
@@ -287,7 +290,7 @@ class _Generator(nn.Module):
 
 
 class _Discriminator(nn.Module):
-    """(a, b, hint) -> for each block the logit that it was exchanged."""
+    """(images, knockoffs) with blocks exchanged, hint -> logit that a block was exchanged."""
 
     def __init__(self, channels: int, options: KnockoffOptions, seed: int) -> None:
         super().__init__()
@@ -301,24 +304,28 @@ class _Discriminator(nn.Module):
                 nn.Conv2d(width, 1, 3, padding=1),
             )
 
-    def guess(self, images: Tensor, made: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Exchange random blocks; return which, and the logits, both (B, 1, rows, columns)."""
-        swaps, logits, _ = self._judge(images, made, rng, 0.0)
-        return swaps, logits
+    def loss(self, images: Tensor, made: Tensor, rng: torch.Generator) -> Tensor:
+        """Return the cross-entropy of what it says of the blocks that it is not told, in nats."""
+        swaps, logits, hidden = self(images, made, rng)
+        return _entropy(logits, swaps, hidden)
 
-    def loss(self, images: Tensor, made: Tensor, rng: torch.Generator, hint: float) -> Tensor:
-        """Return the cross-entropy of the blocks that are not told, in nats."""
-        swaps, logits, hidden = self._judge(images, made, rng, hint)
-        each = functional.binary_cross_entropy_with_logits(logits, swaps, reduction="none")
-        return (each * hidden).sum() / hidden.sum().clamp_min(1)
+    def certainty(self, images: Tensor, made: Tensor, rng: torch.Generator) -> Tensor:
+        """Return the cross-entropy of being undecided: least where it cannot tell."""
+        swaps, logits, hidden = self(images, made, rng)
+        even = torch.full_like(swaps, 0.5)
+        return _entropy(logits, even, hidden)
 
-    def _judge(
-        self, images: Tensor, made: Tensor, rng: torch.Generator, hint: float
+    def forward(
+        self, images: Tensor, made: Tensor, rng: torch.Generator
     ) -> tuple[Tensor, Tensor, Tensor]:
+        """Exchange random blocks: which, the logits, and which are not told, (B, 1, rows, columns).
+
+        Without the hint nothing could be told of a pair whose exchange as a whole is allowed.
+        """
         batch, _, height, width = images.shape
         shape = (batch, 1, -(-height // self.block), -(-width // self.block))
         swaps = (torch.rand(shape, generator=rng) < 0.5).float().to(images.device)
-        hidden = (torch.rand(shape, generator=rng) >= hint).float().to(images.device)
+        hidden = (torch.rand(shape, generator=rng) >= HINT).float().to(images.device)
         told = torch.where(hidden > 0, torch.full_like(swaps, 0.5), swaps)
         pixels, hints = (self._grown(each)[..., :height, :width] for each in (swaps, told))
         a, b = exchange(images, made, pixels)
@@ -329,3 +336,8 @@ class _Discriminator(nn.Module):
     def _grown(self, blocks: Tensor) -> Tensor:
         """(B, 1, rows, columns) -> one value per pixel."""
         return blocks.repeat_interleave(self.block, 2).repeat_interleave(self.block, 3)
+
+
+def _entropy(logits: Tensor, targets: Tensor, hidden: Tensor) -> Tensor:
+    each = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    return (each * hidden).sum() / hidden.sum().clamp_min(1)

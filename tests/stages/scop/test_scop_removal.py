@@ -198,7 +198,7 @@ def test_cut_equals_masked_on_many_searched_cells():
     ],
 )
 def test_cut_equals_masked_on_nasbench201(text):
-    space = get_space("nasbench201", input_shape=SHAPE, stem_channels=6, cells_per_stack=1)
+    space = get_space("nasbench201", input_shape=SHAPE, stem_channels=6, cells_per_stage=1)
     with seeded(0):
         module = stirred(space.build(space.parse(text)))
     check_cut(module, SHAPE, 0.4, 0)

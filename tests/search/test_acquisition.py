@@ -1,0 +1,119 @@
+"""Closed forms against numerical integration."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from optuna._hypervolume import compute_hypervolume
+from scipy.integrate import quad
+from scipy.stats import norm
+
+from nasplatform.search.acquisition import (
+    acquire,
+    expected_hypervolume_improvement,
+    expected_improvement,
+    probability_below,
+    scalarised_improvement,
+    thompson,
+    upper_confidence_bound,
+)
+
+numbers = st.floats(-3, 3)
+spreads = st.floats(0.05, 2)
+
+
+@settings(deadline=None, max_examples=50)
+@given(mean=numbers, std=spreads, best=numbers)
+def test_expected_improvement_is_the_integral(mean: float, std: float, best: float) -> None:
+    found = expected_improvement(np.array([mean]), np.array([std]), best)[0]
+    density = norm(mean, std).pdf
+    high = max(best, mean + 10 * std)
+    wanted = quad(lambda y: (y - best) * density(y), best, high, points=[mean], limit=200)[0]
+    assert found == pytest.approx(wanted, abs=1e-7)
+
+
+def test_expected_improvement_of_a_sure_thing() -> None:
+    found = expected_improvement(np.array([1.0, 3.0]), np.zeros(2), 2.0)
+    assert found.tolist() == [0.0, 1.0]
+
+
+@settings(deadline=None, max_examples=30)
+@given(mean=numbers, std=spreads, bound=numbers)
+def test_probability_below(mean: float, std: float, bound: float) -> None:
+    found = probability_below(np.array([mean, mean]), np.array([std, 0.0]), bound)
+    assert found[0] == pytest.approx(norm.cdf(bound, mean, std))
+    assert found[1] == float(mean <= bound)
+
+
+def test_the_simple_ones() -> None:
+    mean, std = np.array([0.0, 1.0]), np.array([2.0, 0.5])
+    rng = np.random.default_rng(0)
+    assert upper_confidence_bound(mean, std, 2.0).tolist() == [4.0, 2.0]
+    assert acquire("greedy", mean, std, 9.0, 1.0, rng).tolist() == mean.tolist()
+    assert acquire("upper_confidence_bound", mean, std, 9.0, 2.0, rng).tolist() == [4.0, 2.0]
+    draws = np.array([thompson(mean, std, rng) for _ in range(4000)])
+    assert draws.mean(0) == pytest.approx(mean, abs=0.15)
+    assert draws.std(0) == pytest.approx(std, rel=0.1)
+
+
+def test_far_below_the_best_the_mean_breaks_the_tie() -> None:
+    mean, std = np.array([-50.0, -40.0]), np.full(2, 1e-3)
+    values = acquire("expected_improvement", mean, std, 0.0, 1.0, np.random.default_rng(0))
+    assert values[1] > values[0]
+
+
+REFERENCE = np.array([0.0, 0.0])
+FRONT = np.array([[0.2, 0.9], [0.5, 0.6], [0.8, 0.3], [0.4, 0.4], [0.9, -0.5]])
+
+
+def hypervolume(points: np.ndarray) -> float:
+    inside = points[(points > REFERENCE).all(1)]
+    return float(compute_hypervolume(-inside, -REFERENCE)) if len(inside) else 0.0
+
+
+@pytest.mark.parametrize(
+    "point", [(0.6, 0.7), (0.1, 0.1), (1.5, 2.0), (0.85, 0.05), (-0.2, 3.0), (0.05, 1.4)]
+)
+def test_hypervolume_improvement_of_a_sure_point_is_optunas(point: tuple[float, float]) -> None:
+    found = expected_hypervolume_improvement(np.array([point]), np.zeros((1, 2)), FRONT, REFERENCE)[
+        0
+    ]
+    wanted = hypervolume(np.vstack([FRONT, point])) - hypervolume(FRONT)
+    assert found == pytest.approx(wanted, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("mean", "std"), [((0.6, 0.7), (0.3, 0.2)), ((0.1, 0.2), (0.4, 0.5)), ((0.9, 0.9), (0.1, 0.3))]
+)
+def test_expected_hypervolume_improvement_is_the_integral(
+    mean: tuple[float, float], std: tuple[float, float]
+) -> None:
+    found = expected_hypervolume_improvement(np.array([mean]), np.array([std]), FRONT, REFERENCE)[0]
+    first, second = norm(mean[0], std[0]), norm(mean[1], std[1])
+    grid_u = np.linspace(0, mean[0] + 8 * std[0], 1200)
+    grid_v = np.linspace(0, mean[1] + 8 * std[1], 1200)
+    middle_u, middle_v = (grid_u[1:] + grid_u[:-1]) / 2, (grid_v[1:] + grid_v[:-1]) / 2
+    covered = (
+        (FRONT[:, 0, None, None] >= middle_u[:, None])
+        & (FRONT[:, 1, None, None] >= middle_v[None, :])
+    ).any(0)
+    chance = first.sf(middle_u)[:, None] * second.sf(middle_v)[None, :] * ~covered
+    wanted = chance.sum() * (grid_u[1] - grid_u[0]) * (grid_v[1] - grid_v[0])
+    assert found == pytest.approx(wanted, rel=5e-3)
+
+
+def test_expected_hypervolume_improvement_without_a_front() -> None:
+    mean, std = np.array([[0.5, 0.4]]), np.zeros((1, 2))
+    found = expected_hypervolume_improvement(mean, std, np.empty((0, 2)), REFERENCE)
+    assert found == pytest.approx([0.2])
+
+
+def test_scalarised_improvement_prefers_what_dominates() -> None:
+    measured = np.array([[0.0, 1.0, 0.5], [1.0, 0.0, 0.5]])
+    mean = np.array([[0.2, 0.2, 0.2], [0.9, 0.9, 0.9], [0.5, 0.5, 0.5]])
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        values = scalarised_improvement(mean, np.full_like(mean, 0.05), measured, rng)
+        assert np.argsort(values).tolist() == [0, 2, 1]

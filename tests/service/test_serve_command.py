@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import httpx
+import pytest
+
+from nasplatform.runs.saved import save_predictor
+from nasplatform.service import PredictorStore
+
+PREDICT = "/v1/predictors/found/predict"
+
+
+def serve(*arguments):
+    """Start the command; return the process and its address."""
+    run = "import sys; from nasplatform.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", run, "serve", "--port", "0", *map(str, arguments)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    words = []
+    for line in process.stderr:
+        words.append(line)
+        found = re.search(r"at (http://\S+)", line)
+        if found:
+            return process, found[1]
+    raise AssertionError("".join(words))
+
+
+@pytest.mark.slow
+def test_a_runs_predictor_is_served_and_killed_and_served_again(tmp_path, fitted):
+    run, store = tmp_path / "run", tmp_path / "store"
+    save_predictor(fitted.predictor, fitted.space, run / "predictor")
+    options = ["--predictors", store, "--set", "reference=500"]
+    process, url = serve(*options, "--add", f"found={run}")
+    try:
+        with httpx.Client(base_url=url, timeout=60) as http:
+            body = http.post(PREDICT, json={"architectures": ["[3M]101/10/1"]}).json()
+            assert body["version"] == 1
+            report = {"evaluations": [{"architecture": "[]1", "score": 0.25}]}
+            path = "/v1/predictors/found/evaluations"
+            assert http.post(path, json=report).json()["reported"] == 1
+        os.kill(process.pid, signal.SIGKILL)
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+    assert PredictorStore(store).versions("found") == [1]
+
+    process, url = serve(*options, "--add", f"found={run}")
+    try:
+        with httpx.Client(base_url=url, timeout=60) as http:
+            again = http.post(PREDICT, json={"architectures": ["[3M]101/10/1"]}).json()
+            assert again["version"] == 2
+            assert again["results"][0]["mean"] == pytest.approx(body["results"][0]["mean"])
+        process.send_signal(signal.SIGTERM)
+        lines = [json.loads(line) for line in process.stderr]
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+    events = [line["event"] for line in lines]
+    assert "loaded" in events
+    (asked,) = [line for line in lines if line.get("endpoint") == f"POST {_template()}"]
+    assert (asked["status"], asked["items"], asked["model"]) == (200, 1, "found@2")
+
+
+def _template():
+    return "/v1/predictors/{name}/predict"

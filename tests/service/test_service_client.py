@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import asyncio
+import json
+
+import httpx
+import numpy as np
+import pytest
+from served import serving
+
+from nasplatform.errors import ArchitectureError, NasplatformError
+from nasplatform.service import AsyncPredictorClient, PredictorClient
+from nasplatform.service.client import (
+    RequestRejectedError,
+    ServiceRefusedError,
+    ServiceUnavailableError,
+)
+from nasplatform.service.security import add_key
+
+
+class Sync:
+    """The plain client."""
+
+    def __init__(self, url, name, **options):
+        self.client = PredictorClient(url, name, **options)
+
+    def __getattr__(self, method):
+        return getattr(self.client, method)
+
+
+class Async:
+    """The client of an event loop, used like the plain one."""
+
+    def __init__(self, url, name, **options):
+        self.options = (url, name), options
+
+    def __getattr__(self, method):
+        async def call(*positional, **named):
+            where, options = self.options
+            async with AsyncPredictorClient(*where, **options) as client:
+                return await getattr(client, method)(*positional, **named)
+
+        return lambda *positional, **named: asyncio.run(call(*positional, **named))
+
+
+both = pytest.mark.parametrize("kind", [Sync, Async])
+
+
+@pytest.fixture
+def no_waiting(monkeypatch):
+    waits = []
+    monkeypatch.setattr("nasplatform.service.client.time.sleep", waits.append)
+
+    async def sleep(seconds):
+        waits.append(seconds)
+
+    monkeypatch.setattr("nasplatform.service.client.asyncio.sleep", sleep)
+    return waits
+
+
+def scripted(kind, *answers, **options):
+    """A client whose service gives these answers, one after the other; and its requests."""
+    requests, left = [], list(answers)
+
+    def handle(request):
+        requests.append(request)
+        answer = left.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    transport = httpx.MockTransport(handle)
+    return kind("http://localhost", "demo", transport=transport, **options), requests
+
+
+def said(*means):
+    columns = {"mean": list(means), "std": [0.5] * len(means)}
+    return httpx.Response(200, json={"columns": columns, "errors": []})
+
+
+def busy(status=503, **headers):
+    return httpx.Response(status, json={"detail": "busy"}, headers=headers)
+
+
+@both
+def test_the_clients_answer_like_the_predictor(service, fitted, kind):
+    cells = fitted.space.sample(50, np.random.default_rng(1))
+    local = fitted.predictor.predict(fitted.space.graphs(cells))
+    client = kind(service.url, "demo", batch_size=7)
+    remote = client.predict(cells)
+    np.testing.assert_allclose(remote.mean, local.mean, rtol=1e-5)
+    np.testing.assert_allclose(remote.std, local.std, rtol=1e-3)
+    assert len(client.predict([])) == 0
+    rows = client.describe([*map(fitted.space.format, cells), "nix"])
+    assert [row["index"] for row in rows] == list(range(51))
+    assert [row["hash"] for row in rows[:50]] == cells.hashes
+    assert "expected" in rows[50]["error"]
+
+
+@both
+def test_a_bad_text_is_named_by_its_place_in_all_batches(service, kind):
+    with pytest.raises(ArchitectureError, match="architecture 5: expected"):
+        kind(service.url, "demo", batch_size=3).predict(["[]1"] * 5 + ["nix"])
+
+
+@both
+def test_a_full_service_is_asked_again_when_it_says(kind, no_waiting):
+    answers = [busy(**{"Retry-After": "3"}), busy(429), httpx.ConnectError("away"), said(1.0)]
+    client, requests = scripted(kind, *answers)
+    assert client.predict(["[]1"]).mean.tolist() == [1.0]
+    assert len(requests) == 4
+    assert 3 <= no_waiting[0] < 4
+    assert 0 < no_waiting[1] < no_waiting[2] * 4
+
+
+@both
+def test_after_the_last_retry_it_is_told(kind, no_waiting):
+    client, requests = scripted(kind, *[busy()] * 3, retries=2)
+    with pytest.raises(ServiceUnavailableError, match="503 busy"):
+        client.predict(["[]1"])
+    assert len(requests) == 3
+    client, _ = scripted(kind, *[httpx.ReadTimeout("slow")] * 2, retries=1)
+    with pytest.raises(ServiceUnavailableError, match="ReadTimeout: slow"):
+        client.card()
+
+
+@both
+def test_a_report_that_may_have_arrived_is_not_repeated(kind, no_waiting):
+    for answer in (httpx.ReadTimeout("slow"), busy(502)):
+        client, requests = scripted(kind, answer, said())
+        with pytest.raises(ServiceUnavailableError):
+            client.report(["[]1"], [0.5])
+        assert len(requests) == 1
+    client, requests = scripted(kind, busy(), httpx.Response(200, json={"accepted": 1}))
+    assert client.report(["[]1"], [0.5]) == {"accepted": 1}
+    assert json.loads(requests[1].content) == {
+        "evaluations": [{"architecture": "[]1", "score": 0.5}],
+        "refit": False,
+    }
+
+
+@both
+def test_large_populations_go_in_batches(kind):
+    client, requests = scripted(kind, said(1.0, 2.0), said(3.0, 4.0), said(5.0), batch_size=2)
+    assert client.predict(["[]1"] * 5).mean.tolist() == [1, 2, 3, 4, 5]
+    assert [len(json.loads(r.content)["architectures"]) for r in requests] == [2, 2, 1]
+
+
+@both
+def test_the_key_and_the_version_go_along(kind, monkeypatch):
+    monkeypatch.setenv("NASPLATFORM_API_KEY", "from-the-environment")
+    client, requests = scripted(kind, said(1.0), version=3)
+    client.predict(["[]1"])
+    assert requests[0].url.path == "/v1/predictors/demo@3/predict"
+    assert requests[0].headers["authorization"] == "Bearer from-the-environment"
+
+
+@both
+def test_an_unknown_predictor_is_a_rejected_request(service, kind):
+    with pytest.raises(RequestRejectedError, match="unknown predictor 'nix'") as caught:
+        kind(service.url, "nix").predict(["[]1"])
+    assert caught.value.problem["status"] == 404
+    assert isinstance(caught.value, NasplatformError)
+
+
+@both
+def test_nobody_there_is_told_with_the_address(kind):
+    with pytest.raises(ServiceUnavailableError, match=r"GET http://127\.0\.0\.1:9/v1"):
+        kind("http://127.0.0.1:9", "demo", retries=0).card()
+
+
+def test_keys_suggestions_and_reports(store, tmp_path):
+    scopes = frozenset({"read"})
+    key = add_key(tmp_path / "keys.json", "me", scopes)
+    with serving(store, api_keys=tmp_path / "keys.json") as running:
+        with (
+            PredictorClient(running.url, "demo") as stranger,
+            pytest.raises(ServiceRefusedError, match="401"),
+        ):
+            stranger.predict(["[]1"])
+        with PredictorClient(running.url, "demo", key=key, retries=8) as client:
+            found = client.suggest(3, max_params=5_000_000, exclude=["[]1"])
+            assert len(found) == 3
+            assert all(one["params"] <= 5_000_000 for one in found)
+            assert client.card()["version"] == 1
+            assert client.refit_state()["state"] == "none"
+            with pytest.raises(ServiceRefusedError, match="lacks the scope 'write'"):
+                client.report(["[]1"], [0.5])

@@ -1,0 +1,265 @@
+import copy
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from nasplatform.errors import StageError
+from nasplatform.stages.scop.control import ControlOptions, mix, mixed, train_scales
+from nasplatform.stages.scop.criteria import bn_scale, fpgm, group_scores, l1, scop, taylor
+from nasplatform.stages.scop.knockoffs import shuffled
+from nasplatform.stages.scop.removal import channel_graph
+from nasplatform.testing.tiny import tiny_network, tiny_task
+from nasplatform.training.arrays import standardised_task
+from nasplatform.training.checkpoint import state_digest
+from nasplatform.training.loop import seeded
+from nasplatform.training.task import Task
+
+
+def rng(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+class TestMix:
+    def test_against_loops(self):
+        made = torch.randn((6, 2, 3, 3), generator=rng())
+        scale = torch.tensor([0.25, 1.0])
+        found = mix(made, scale)
+        for b in range(3):
+            for c, beta in enumerate(scale.tolist()):
+                expected = beta * made[b, c] + (1 - beta) * made[b + 3, c]
+                torch.testing.assert_close(found[b, c], expected)
+        assert torch.equal(found[3:], made[3:])
+
+    def test_works_on_features_without_places(self):
+        assert mix(torch.randn(4, 5), torch.zeros(5)).shape == (4, 5)
+
+    def test_scales_of_one_leave_the_real_half_alone_and_of_zero_replace_it(self):
+        module, task = tiny_network().module, tiny_task()
+        real, fake = task.test.inputs[:5], task.valid.inputs[:5]
+        names = [layer.name for layer in channel_graph(module, task.input_shape).makers]
+        widths = {name: module.get_submodule(name).weight.shape[0] for name in names}
+        with torch.no_grad():
+            plain, other = module(real), module(fake)
+            with mixed(module, {name: torch.ones(width) for name, width in widths.items()}):
+                both = module(torch.cat([real, fake]))
+            torch.testing.assert_close(both, torch.cat([plain, other]))
+            with mixed(module, {name: torch.zeros(width) for name, width in widths.items()}):
+                replaced = module(torch.cat([real, fake]))
+        torch.testing.assert_close(replaced, torch.cat([other, other]))
+        assert all(not child._forward_hooks for child in module.modules())
+
+
+class TestTrainScales:
+    def run(self, module, names, seed=0, **options):
+        values = {"epochs": 3, "batch_size": 16, "learning_rate": 0.05} | options
+        task = tiny_task()
+        return train_scales(module, names, task, shuffled, ControlOptions(**values), seed)
+
+    def names(self, module):
+        return [layer.name for layer in channel_graph(module, (1, 8, 8)).makers]
+
+    def test_network_is_untouched_and_scales_stay_within_bounds(self):
+        module = tiny_network().module
+        before, rows = state_digest(module), self.names(module)
+        scales = self.run(module, rows, learning_rate=1.0)
+        assert state_digest(module) == before
+        assert all(parameter.grad is None for parameter in module.parameters())
+        assert all(parameter.requires_grad for parameter in module.parameters())
+        assert list(scales) == rows
+        every = torch.cat(list(scales.values()))
+        assert float(every.min()) == 0.0
+        assert float(every.max()) == 1.0
+
+    def test_only_the_scales_learn(self, monkeypatch):
+        seen = []
+        spied = SimpleNamespace(deepcopy=lambda x: seen.append(copy.deepcopy(x)) or seen[-1])
+        monkeypatch.setattr("nasplatform.stages.scop.control.copy", spied)
+        module = tiny_network().module
+        self.run(module, self.names(module))
+        weights = dict(module.named_parameters())
+        assert all(torch.equal(weights[k], v) for k, v in seen[0].named_parameters())
+        assert all(parameter.grad is None for parameter in seen[0].parameters())
+
+    def test_follows_the_seed(self):
+        module = tiny_network().module
+        names = self.names(module)
+        first, second = self.run(module, names), self.run(module, names)
+        other = self.run(module, names, seed=1)
+        assert all(torch.equal(first[name], second[name]) for name in names)
+        assert any(not torch.equal(first[name], other[name]) for name in names)
+
+    def test_divergence_is_an_error(self):
+        module = tiny_network().module
+        module.classifier.weight.data.fill_(float("nan"))
+        with pytest.raises(StageError, match="scales diverged"):
+            self.run(module, self.names(module))
+
+
+def planted_task(n: int = 600) -> Task:
+    """Two classes told by the mean of the left half; the right half is noise of equal strength."""
+    draw = np.random.Generator(np.random.PCG64(0))
+
+    def part(count):
+        labels = np.arange(count, dtype=np.int64) % 2
+        images = draw.normal(0, 1, (count, 1, 8, 8))
+        images[:, 0, :, :4] += (labels * 2.0 - 1)[:, None, None]
+        return images, labels
+
+    return standardised_task("planted", [part(n), part(200), part(200)], "planted")
+
+
+class Planted(nn.Module):
+    """16 channels, of which the first half sees the left of the image, the other the right."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 16, 8, bias=False)
+        self.norm = nn.BatchNorm2d(16)
+        self.head = nn.Linear(16, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(torch.relu(self.norm(self.conv(x))).flatten(1))
+
+
+def auc(scores: np.ndarray, relevant: np.ndarray) -> float:
+    wins = scores[relevant][:, None] > scores[~relevant]
+    ties = scores[relevant][:, None] == scores[~relevant]
+    return float((wins + 0.5 * ties).mean())
+
+
+@pytest.fixture(scope="module")
+def planted():
+    task = planted_task()
+    with seeded(0):
+        module = Planted()
+    weight = module.conv.weight.data
+    weight[:8, :, :, 4:] = 0
+    weight[8:, :, :, :4] = 0
+    # filters of equal size everywhere; the last layer listens to all of them alike
+    weight[:8, :, :, :4] = (
+        weight[:8, :, :, :4].abs() * torch.tensor([1, -1] * 4)[:, None, None, None]
+    )
+    weight /= weight.flatten(1).norm(dim=1)[:, None, None, None]
+    with torch.no_grad():
+        module.train()
+        for _ in range(60):
+            module(task.train.inputs)
+        module.eval()
+        generator = rng(3)
+        module.head.weight.copy_(torch.sign(torch.randn(2, 16, generator=generator)))
+        module.head.weight[0, :8] = torch.tensor([-1.0, 1.0] * 4)
+        module.head.weight[1] = -module.head.weight[0]
+    return module, task
+
+
+def test_planted_irrelevant_channels_rank_below_relevant_ones(planted):
+    module, task = planted
+    graph = channel_graph(module, task.input_shape)
+    relevant = np.isin(graph.removable, graph.layers["conv"].outputs[:8])
+    assert relevant.sum() == 8
+    options = ControlOptions(epochs=10, batch_size=64, learning_rate=0.02)
+    scales = train_scales(module, ["conv"], task, shuffled, options, 0)
+    found = group_scores(graph, scop(module, graph, scales))
+    assert auc(found, relevant) >= 0.95
+    # the size of filters tells nothing here: all are equal
+    assert 0.2 < auc(group_scores(graph, l1(module, graph)), relevant) <= 1.0
+    gradient = group_scores(graph, taylor(module, graph, task))
+    assert np.isfinite(gradient).all()
+
+
+def chain() -> nn.Sequential:
+    with seeded(1):
+        return nn.Sequential(
+            nn.Conv2d(1, 6, 3, padding=1, bias=False),
+            nn.BatchNorm2d(6),
+            nn.ReLU(),
+            nn.Conv2d(6, 5, 3, padding=1, bias=False),
+            nn.BatchNorm2d(5),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            nn.Linear(5, 3),
+        ).eval()
+
+
+class TestCriteria:
+    """Against torch-pruning, on a chain of layers, which it traces."""
+
+    def torch_pruning(self, importance, module):
+        import torch_pruning as tp
+
+        graph = tp.DependencyGraph().build_dependency(module, torch.zeros(1, 1, 8, 8))
+        found = {}
+        for name in ("0", "3"):
+            layer = module.get_submodule(name)
+            group = graph.get_pruning_group(
+                layer, tp.prune_conv_out_channels, list(range(layer.out_channels))
+            )
+            found[name] = importance(group).tolist()
+        return found
+
+    def options(self):
+        import torch_pruning as tp
+
+        return {"group_reduction": "first", "normalizer": None, "target_types": [nn.Conv2d]}, tp
+
+    @pytest.mark.parametrize("seed", range(2))
+    def test_values(self, seed):
+        module = chain()
+        for norm in (module[1], module[4]):
+            norm.weight.data = torch.rand(norm.weight.shape, generator=rng(seed)) - 0.5
+        graph = channel_graph(module, (1, 8, 8))
+        values, tp = self.options()
+        first = tp.importance.GroupMagnitudeImportance(p=1, **values)
+        expected = self.torch_pruning(first, copy.deepcopy(module))
+        found = l1(module, graph)
+        assert {name: found[name].tolist() for name in ("0", "3")} == {
+            name: pytest.approx(row) for name, row in expected.items()
+        }
+        gammas = bn_scale(module, graph)
+        assert torch.equal(gammas["0"], module[1].weight.abs())
+        assert torch.equal(gammas["3"], module[4].weight.abs())
+        distances = fpgm(module, graph)["0"]
+        rows = module[0].weight.detach().flatten(1).tolist()
+        for i, row in enumerate(rows):
+            slow = sum(
+                sum((a - b) ** 2 for a, b in zip(row, other, strict=True)) ** 0.5 for other in rows
+            )
+            assert float(distances[i]) == pytest.approx(slow, rel=1e-3)
+
+    def test_taylor_is_weight_times_gradient_of_the_mean_loss(self, monkeypatch):
+        module, task = chain(), tiny_task()
+        graph = channel_graph(module, task.input_shape)
+        monkeypatch.setattr("nasplatform.stages.scop.criteria.TAYLOR_BATCH", 7)
+        found = taylor(module, graph, task)
+        loss = Task.loss(module(task.train.inputs), task.train.labels)
+        (slope,) = torch.autograd.grad(loss, module[3].weight)
+        expected = (module[3].weight * slope).abs().flatten(1).sum(1)
+        torch.testing.assert_close(found["3"], expected.detach(), rtol=1e-4, atol=1e-6)
+
+    def test_scop_score(self):
+        module = chain()
+        graph = channel_graph(module, (1, 8, 8))
+        module[1].weight.data = torch.tensor([1.0, -2.0, 0.5, 1.0, 1.0, 0.0])
+        scales = {"0": torch.tensor([0.0, 1.0, 0.75, 0.5, 0.25, 1.0]), "3": torch.ones(5)}
+        found = scop(module, graph, scales)
+        assert found["0"].tolist() == pytest.approx([-1, 2, 0.25, 0, -0.5, 0])
+        groups = group_scores(graph, found)
+        by_group = dict(zip(graph.removable.tolist(), groups.tolist(), strict=True))
+        assert [by_group[g] for g in graph.layers["0"].outputs.tolist()] == found["0"].tolist()
+
+    def test_score_of_a_group_is_the_mean_of_its_channels(self):
+        class Sum(nn.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                self.a, self.b, self.head = nn.Conv2d(1, 2, 1), nn.Conv2d(1, 2, 1), nn.Linear(2, 2)
+
+            def forward(self, x: Tensor) -> Tensor:
+                return self.head((self.a(x) + self.b(x)).mean((2, 3)))
+
+        graph = channel_graph(Sum(), (1, 4, 4))
+        scores = {"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([3.0, 8.0])}
+        assert sorted(group_scores(graph, scores)) == [2.0, 5.0]

@@ -1,0 +1,205 @@
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from nasplatform.deploy.measure import count_macs, count_parameters, latency
+from nasplatform.deploy.network import Network
+from nasplatform.deploy.onnx import export_onnx
+from nasplatform.errors import ConfigError, StageError
+from nasplatform.spaces import get_space
+from nasplatform.stages.base import StageContext
+from nasplatform.stages.pipeline import make_stage, run_pipeline
+from nasplatform.stages.scop.stage import Scop, TeacherOptions, teaching
+from nasplatform.testing.tiny import tiny_network, tiny_task
+from nasplatform.training.checkpoint import state_digest
+from nasplatform.training.loop import predict
+from nasplatform.training.task import Task
+
+QUICK = {
+    "recipe": {"epochs": 1, "batch_size": 16},
+    "knockoffs": {"steps": 2, "diagnostic_steps": 2, "batch_size": 16, "kind": "gaussian"},
+    "control": {"epochs": 1, "batch_size": 16},
+}
+SHAPE = (1, 8, 8)
+
+
+def wide(seed: int = 0, classes: int = 3) -> Network:
+    space = get_space(
+        "nasbench101",
+        stem_channels=8,
+        modules_per_stack=1,
+        stacks=2,
+        input_shape=SHAPE,
+        classes=classes,
+    )
+    return Network.of(space, space.parse("[3M1]1011/110/01/1"), seed)
+
+
+def apply(folder, network=None, seed=0, **options):
+    folder.mkdir(parents=True, exist_ok=True)
+    stage = make_stage("scop", QUICK | options, "test")
+    context = StageContext(folder, seed)
+    return stage.apply(network or wide(), tiny_task(), context)
+
+
+@pytest.mark.parametrize("metric", ["macs", "parameters"])
+@pytest.mark.parametrize("allocation", ["uniform", "global"])
+def test_budget_is_met_but_not_by_much(tmp_path, metric, allocation):
+    budget = {"metric": metric, "keep": 0.45}
+    result = apply(tmp_path, budget=budget, allocation=allocation, criterion="l1")
+    count = {"macs": count_macs, "parameters": count_parameters}[metric]
+    share = count(result.network.module, SHAPE) / count(wide().module, SHAPE)
+    assert 0.33 < share <= 0.45
+    assert result.metrics[f"{metric}_kept"] == share
+
+
+def test_latency_budget_makes_it_faster(tmp_path):
+    space = get_space("nasbench101", stem_channels=32, modules_per_stack=1, input_shape=SHAPE)
+    network = Network.of(space, space.parse("[333]1000/100/10/1"), 0)
+    options = QUICK | {"criterion": "l1", "budget": {"metric": "latency", "keep": 0.7}}
+    stage = make_stage("scop", options, "test")
+    result = stage.apply(network, tiny_task(), StageContext(tmp_path))
+    assert latency(result.network.module, SHAPE)[0] < latency(network.module, SHAPE)[0]
+    assert result.metrics["groups_removed"] > 0
+
+
+@pytest.mark.parametrize("criterion", ["scop", "random", "l1", "bn_scale", "fpgm", "taylor"])
+def test_every_criterion_works_under_the_same_rules(tmp_path, criterion):
+    result = apply(tmp_path, criterion=criterion, rate=0.5)
+    network = result.network
+    assert network.structure.edits[0]["stage"] == "scop"
+    stem = network.module.get_submodule("layers.0.conv_bn_relu.0")
+    assert stem.out_channels == 4
+    assert result.metrics["masked_difference"] < 1e-5
+    assert ("swap_accuracy" in result.metrics) == (criterion == "scop")
+
+
+@pytest.mark.parametrize("kind", ["generator", "gaussian", "shuffled"])
+def test_every_kind_of_knockoff_works(tmp_path, kind):
+    result = apply(tmp_path, knockoffs=QUICK["knockoffs"] | {"kind": kind}, rate=0.3)
+    assert 0 <= result.metrics["swap_accuracy"] <= 1
+    assert result.metrics["scale_deviation"] > 0
+
+
+def test_smaller_network_exports_to_onnx(tmp_path):
+    pytest.importorskip("onnxruntime", reason="needs the extra 'deploy'")
+    network = apply(tmp_path, rate=0.5).network
+    assert export_onnx(network, tiny_task(), tmp_path / "n.onnx") < 1e-5
+
+
+def test_rounds_come_to_the_same_rate_and_are_replayed_in_order(tmp_path):
+    result = apply(tmp_path / "stage", rate=0.75, rounds=2)
+    assert [edit["stage"] for edit in result.network.structure.edits] == ["scop", "scop"]
+    assert result.network.module.get_submodule("layers.0.conv_bn_relu.0").out_channels == 2
+    result.network.save(tmp_path / "network")
+    loaded = Network.load(tmp_path / "network")
+    inputs = tiny_task().test.inputs
+    assert torch.equal(predict(loaded.module, inputs), predict(result.network.module, inputs))
+    fresh = loaded.fresh(1)
+    assert count_macs(fresh.module, SHAPE) == count_macs(loaded.module, SHAPE)
+    twice = apply(tmp_path / "again", network=loaded, rate=0.5).network
+    assert len(twice.structure.edits) == 3
+
+
+def test_budget_in_rounds(tmp_path):
+    result = apply(tmp_path, budget={"keep": 0.4}, rounds=2, criterion="l1")
+    assert 0.25 < result.metrics["macs_kept"] <= 0.4
+    assert len(result.network.structure.edits) == 2
+
+
+def test_teacher_loss_is_the_divergence_from_its_soft_labels():
+    network, task = tiny_network(), tiny_task()
+    student, options = tiny_network(1).module, TeacherOptions(weight=0.75, temperature=2.0)
+    found = teaching(network.module, options, "cpu")(student, task.train.inputs, task.train.labels)
+    soft = torch.softmax(predict(network.module, task.train.inputs) / 2, 1)
+    logits = student(task.train.inputs)
+    log = torch.log_softmax(logits / 2, 1)
+    apart = (soft * (soft.log() - log)).sum(1).mean() * 4
+    expected = 0.75 * apart + 0.25 * Task.loss(logits, task.train.labels)
+    torch.testing.assert_close(found, expected)
+
+
+def test_teacher_changes_the_result(tmp_path):
+    plain = apply(tmp_path / "a", rate=0.5, criterion="l1").network
+    taught = apply(tmp_path / "b", rate=0.5, criterion="l1", teacher={"weight": 1.0}).network
+    assert plain.structure == taught.structure
+    assert state_digest(plain.module) != state_digest(taught.module)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"rate": 0.01}, "is less than one channel in every layer"),
+        ({"budget": {"keep": 0.0001}}, "a budget of 0.0001 of the macs cannot be reached"),
+    ],
+)
+def test_what_cannot_be_done_leaves_the_network_untouched(tmp_path, options, words):
+    network = wide()
+    before = state_digest(network.module)
+    with pytest.raises(StageError, match=words):
+        apply(tmp_path, network=network, criterion="l1", **options)
+    assert state_digest(network.module) == before
+    assert network.structure.edits == ()
+
+
+def test_network_that_cannot_be_traced_is_refused(tmp_path):
+    network = wide()
+    flat = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3))
+    with pytest.raises(StageError, match="no channel that can be removed"):
+        apply(tmp_path, network=Network(flat, network.structure))
+
+
+def test_two_goals_are_refused():
+    with pytest.raises(ConfigError, match="give rate or budget, not both"):
+        make_stage("scop", {"rate": 0.3, "budget": {"keep": 0.5}}, "stages[0]")
+    assert Scop().options.rate_of_round == pytest.approx(0.3)
+
+
+KILLED = """
+import json, os, signal, sys
+from pathlib import Path
+from nasplatform.stages.pipeline import run_pipeline
+from nasplatform.testing.tiny import tiny_network, tiny_task
+
+def progress(done, total, words):
+    if words.startswith(sys.argv[2]) and done == int(sys.argv[3]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+options = json.loads(sys.argv[4])
+run_pipeline(tiny_network(), tiny_task(), [("scop", options)], Path(sys.argv[1]), 1,
+             progress=progress)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("moment", "words", "first"),
+    [("5", "scop: epoch 2", "scop: epoch 2"), ("2", "scop: scales", "scop: scales")],
+)
+def test_killed_stage_goes_on_to_the_same_network(tmp_path, moment, words, first):
+    """In the fine-tuning it goes on after the last epoch, in the scales after the generator."""
+    options = QUICK | {
+        "recipe": {"epochs": 2, "batch_size": 16},
+        "knockoffs": QUICK["knockoffs"] | {"kind": "generator"},
+        "rate": 0.5,
+    }
+    arguments = [tmp_path / "p", words, moment, json.dumps(options)]
+    done = subprocess.run([sys.executable, "-c", KILLED, *arguments], check=False)
+    assert done.returncode == -signal.SIGKILL
+
+    def run(folder, progress=None):
+        stages = [("scop", options)]
+        return run_pipeline(tiny_network(), tiny_task(), stages, folder, 1, progress=progress)
+
+    said = []
+    resumed, _ = run(tmp_path / "p", lambda done, total, words: said.append(words))
+    unbroken, _ = run(tmp_path / "other")
+    assert said[0].startswith(first)
+    assert resumed.structure == unbroken.structure
+    assert state_digest(resumed.module) == state_digest(unbroken.module)
+    names = sorted(path.name for path in (tmp_path / "p" / "0-scop").iterdir())
+    assert names == ["network", "record.json", "stage.json"]

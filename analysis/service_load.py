@@ -32,9 +32,14 @@ from typing import Any
 
 import numpy as np
 
+try:
+    from litserve import LitAPI  # type: ignore[import-not-found,unused-ignore]
+except ModuleNotFoundError:
+    LitAPI = object
+
 HOST = "127.0.0.1"
 PREDICT = "/v1/predictors/demo/predict"
-SCENARIOS = ("single", "clients", "batches", "soak", "overload", "refit")
+SCENARIOS = ("single", "clients", "batches", "ranked", "soak", "overload", "refit")
 Result = dict[str, Any]
 
 
@@ -285,38 +290,51 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
+class LitPredictor(LitAPI):  # type: ignore[misc]
+    """The same predictor the way LitServe's documentation shows, batching or not."""
+
+    folder = ""
+
+    def setup(self, device: str) -> None:
+        """Load the predictor; called in the worker process."""
+        import torch
+
+        from nasplatform.runs.saved import load_predictor
+
+        torch.set_num_threads(1)
+        self.predictor, self.space = load_predictor(self.folder)
+
+    def decode_request(self, request: dict[str, str]) -> str:
+        """Take the text out."""
+        return request["architecture"]
+
+    def batch(self, inputs: list[str]) -> list[str]:
+        """Keep the texts as they are."""
+        return list(inputs)
+
+    def predict(self, texts: str | list[str]) -> Any:
+        """Score one text, or a batch."""
+        many = [texts] if isinstance(texts, str) else texts
+        population, _ = self.space.parse_many(many)
+        said = self.predictor.predict(self.space.graphs(population))
+        pairs = list(zip(said.mean.tolist(), said.std.tolist(), strict=True))
+        return pairs[0] if isinstance(texts, str) else pairs
+
+    def unbatch(self, output: list[tuple[float, float]]) -> list[tuple[float, float]]:
+        """Hand out the pairs."""
+        return output
+
+    def encode_response(self, output: tuple[float, float]) -> dict[str, float]:
+        """Name the numbers."""
+        return {"mean": output[0], "std": output[1]}
+
+
 def run_litserve(folder: str, port: int, batch: int) -> None:
-    """Serve the predictor the way LitServe's documentation shows."""
-    import litserve  # type: ignore[import-not-found]
-    import torch
+    """Serve until killed."""
+    import litserve
 
-    from nasplatform.runs.saved import load_predictor
-
-    class Api(litserve.LitAPI):  # type: ignore[misc]
-        def setup(self, device: str) -> None:
-            torch.set_num_threads(1)
-            self.predictor, self.space = load_predictor(folder)
-
-        def decode_request(self, request: dict[str, str]) -> str:
-            return request["architecture"]
-
-        def batch(self, inputs: list[str]) -> list[str]:
-            return list(inputs)
-
-        def predict(self, texts: str | list[str]) -> list[tuple[float, float]]:
-            many = [texts] if isinstance(texts, str) else texts
-            population, _ = self.space.parse_many(many)
-            said = self.predictor.predict(self.space.graphs(population))
-            pairs = list(zip(said.mean.tolist(), said.std.tolist(), strict=True))
-            return pairs[0] if isinstance(texts, str) else pairs  # type: ignore[return-value]
-
-        def unbatch(self, output: list[tuple[float, float]]) -> list[tuple[float, float]]:
-            return output
-
-        def encode_response(self, output: tuple[float, float]) -> dict[str, float]:
-            return {"mean": output[0], "std": output[1]}
-
-    api = Api(max_batch_size=batch, batch_timeout=0.001)
+    api = LitPredictor(max_batch_size=batch, batch_timeout=0.001)
+    api.folder = folder
     server = litserve.LitServer(api, accelerator="cpu", workers_per_device=1)
     server.run(host=HOST, port=port, generate_client_file=False, log_level="error")
 
@@ -371,6 +389,20 @@ def batches(port: int, texts: Texts, options: argparse.Namespace) -> Result:
         tally = asyncio.run(closed_loop(port, count, options.seconds, requests))
         found[f"{name}_clients"] = tally.summary(1000)
     return found
+
+
+def ranked(port: int, texts: Texts, options: argparse.Namespace) -> Result:
+    """The same once the whole space is ranked: then every architecture of it is looked up."""
+    import httpx
+
+    begun = time.perf_counter()
+    while not httpx.get(f"http://{HOST}:{port}/v1/predictors/demo", timeout=60).json()["view"][
+        "complete"
+    ]:
+        if time.perf_counter() - begun > 900:
+            return {"error": "the space was not ranked within 900 s"}
+        time.sleep(1)
+    return batches(port, texts, options)
 
 
 def highest(port: int, texts: Texts) -> float:
@@ -452,9 +484,11 @@ def measure_ours(folder: Path, texts: Texts, options: argparse.Namespace) -> Res
     port, found = free_port(), {}
     run = "import sys; from nasplatform.cli import main; sys.exit(main())"
     command = ["-c", run, "serve", "--predictors", str(folder), "--port", str(port), "--quiet"]
-    with served([*command, "--set", "reference=5000"], port) as process:
+    few = [] if "ranked" in options.only else ["--set", "reference=5000"]
+    with served([*command, *few], port) as process:
         simple: dict[str, Callable[[int, Texts, argparse.Namespace], Result]] = {
-            "single": single, "clients": clients, "batches": batches, "refit": refit,
+            "single": single, "clients": clients, "batches": batches, "ranked": ranked,
+            "refit": refit,
         }  # fmt: skip
         for name in options.only:
             if name in simple:
@@ -478,6 +512,12 @@ def measure_litserve(
                 found[name] = work(port, texts, options, "lit")
                 tell(f"LitServe, batches of {batch}, {name}", found[name])
     return found
+
+
+def without(options: argparse.Namespace, name: str) -> argparse.Namespace:
+    """Return the options less a scenario."""
+    left = [one for one in options.only if one != name]
+    return argparse.Namespace(**{**vars(options), "only": left})
 
 
 def tell(title: str, result: Result) -> None:
@@ -507,11 +547,12 @@ def main() -> None:
             "labels": options.labels,
             "cores": os.cpu_count(),
             "load_before": os.getloadavg(),
-            "service": measure_ours(Path(folder), texts, options),
+            "service": measure_ours(Path(folder), texts, without(options, "ranked")),
         }
-        try:
-            import litserve  # noqa: F401
-        except ModuleNotFoundError:
+        if "ranked" in options.only:
+            alone = argparse.Namespace(**{**vars(options), "only": ["ranked"]})
+            found["service"] |= measure_ours(Path(folder), texts, alone)
+        if LitAPI is object:
             print("LitServe is not installed: not compared")
         else:
             for batch in (1, 32):

@@ -227,9 +227,8 @@ def _set(values: dict[str, Any], dotted: str, value: Any) -> tuple[Key, ...]:
     *heads, last = dotted.split(".")
     for part in heads:
         key = _key(inner, part, dotted)
-        if isinstance(inner, dict):
-            if not isinstance(inner.get(key), (dict, list)):
-                inner[key] = {}
+        if isinstance(inner, dict) and not isinstance(inner.get(key), (dict, list)):
+            inner[key] = {}
         inner = inner[key]
         path.append(key)
     key = _key(inner, last, dotted)

@@ -76,12 +76,14 @@ def make_options(model: type[BaseModel], values: dict[str, Any], where: str) -> 
 
 
 def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
-    """Turn the first finding of pydantic into one line that names the key and what would be right."""
+    """Turn the first finding of pydantic into one line: the key, and what would be right."""
     finding = error.errors()[0]
     path = ".".join(str(part) for part in (where, *finding["loc"]) if str(part))
     if finding["type"] == "extra_forbidden":
         key = str(finding["loc"][-1])
-        return f"{path}: unknown key {key!r}{did_you_mean(key, _fields(model, finding['loc'][:-1]))}"
+        return (
+            f"{path}: unknown key {key!r}{did_you_mean(key, _fields(model, finding['loc'][:-1]))}"
+        )
     if finding["type"] == "missing":
         return f"{path}: this key is required"
     return f"{path}: {finding['msg']}, got {finding['input']!r}"
@@ -89,7 +91,8 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
 
 def _fields(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
     for part in path:
-        annotation = model.model_fields[str(part)].annotation if part in model.model_fields else None
+        field = model.model_fields.get(str(part))
+        annotation = field.annotation if field else None
         if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
             return []
         model = annotation
@@ -114,4 +117,6 @@ def _load(kind: str, entry: EntryPoint) -> Any:
     try:
         return entry.load()
     except Exception as error:  # whatever a third party's module raises on import
-        raise PluginError(f"{kind.rstrip('s')} {entry.name!r} ({entry.value}) is broken: {error}") from error
+        raise PluginError(
+            f"{kind.rstrip('s')} {entry.name!r} ({entry.value}) is broken: {error}"
+        ) from error

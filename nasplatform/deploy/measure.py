@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,15 +105,23 @@ def latency(module: nn.Module, input_shape: tuple[int, int, int]) -> tuple[float
     """
     module.eval()
     image = torch.zeros(1, *input_shape)
-    times: list[int] = []
     with _one_thread(), torch.inference_mode():
-        for _ in range(WARM_UP_RUNS):
-            module(image)
-        end = time.perf_counter() + TIMED_SECONDS
-        while len(times) < TIMED_RUNS and (not times or time.perf_counter() < end):
-            start = time.perf_counter_ns()
-            module(image)
-            times.append(time.perf_counter_ns() - start)
+        return timed(lambda: module(image))
+
+
+def timed(call: Callable[[], object]) -> tuple[float, float]:
+    """Return median and interquartile range of the time of a call, in milliseconds.
+
+    After a warm-up at most 100 runs or two seconds, whichever is first.
+    """
+    times: list[int] = []
+    for _ in range(WARM_UP_RUNS):
+        call()
+    end = time.perf_counter() + TIMED_SECONDS
+    while len(times) < TIMED_RUNS and (not times or time.perf_counter() < end):
+        start = time.perf_counter_ns()
+        call()
+        times.append(time.perf_counter_ns() - start)
     low, median, high = np.percentile(np.array(times) / 1e6, [25, 50, 75])
     return float(median), float(high - low)
 

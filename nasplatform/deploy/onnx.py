@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nasplatform.deploy.measure import timed
 from nasplatform.deploy.network import Network
 from nasplatform.errors import BuildError, MissingExtraError
 from nasplatform.files import replace_file
@@ -52,6 +53,22 @@ def export_onnx(network: Network, task: Task, path: Path) -> float:
                 f"at most {TOLERANCE:.0e} is allowed"
             )
     return difference
+
+
+def onnx_latency(path: Path, batch: int = 1) -> tuple[float, float]:
+    """Return median and interquartile range of the time of one batch, in milliseconds.
+
+    onnxruntime on one thread of the CPU, on an exported file; MissingExtraError without it.
+    """
+    onnxruntime = _extra("onnxruntime")
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = settings.inter_op_num_threads = 1
+    session = onnxruntime.InferenceSession(
+        path.read_bytes(), settings, providers=["CPUExecutionProvider"]
+    )
+    shape = session.get_inputs()[0].shape[1:]
+    images = {"images": np.zeros((batch, *shape), np.float32)}
+    return timed(lambda: session.run(["logits"], images))
 
 
 def _trace(module: nn.Module, image: Tensor, path: Path) -> None:

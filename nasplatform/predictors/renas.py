@@ -207,14 +207,15 @@ def _descend(
         network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
     )
     network.train()
+    body, head = nn.Sequential(*list(network)[:-1]), network[-1]
     shown = inputs()
     for epoch in range(options.epochs):
         if epoch and options.relabel:
             shown = inputs()
         for batch in _batches(targets, options.batch_size):
             optimiser.zero_grad()
-            hidden = network[:-1](shown[batch])
-            scores = network[-1](hidden).squeeze(1)
+            hidden = body(shown[batch])
+            scores = head(hidden).squeeze(1)
             loss = pairwise_ranking_loss(scores, targets[batch], options.loss)
             if options.refinement:
                 loss = loss + options.refinement * refinement_loss(hidden, targets[batch])

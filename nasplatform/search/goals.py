@@ -108,13 +108,18 @@ class Goals(Generic[A]):
         return {name: found[name] for name in self.used & self.names}
 
     def allowed(self, architectures: Population[A]) -> NDArray[np.bool_]:
-        """Return (B,) whether each keeps the limits, as far as that is known unmeasured."""
+        """Return (B,) whether each keeps the limits, as far as that is known unmeasured.
+
+        An architecture for which a known objective is not a number cannot be searched either.
+        """
         keeps = np.ones(len(architectures), bool)
-        limits = [limit for limit in self.limits if limit.name in self.names]
-        if limits and len(architectures):
-            found = self.known(architectures)
-            for limit in limits:
+        found = self.attributes(architectures) if len(architectures) else {}
+        for limit in self.limits:
+            if limit.name in found:
                 keeps &= limit.excess(found[limit.name]) <= 0
+        for name in self.objectives:
+            if name in found:
+                keeps &= np.isfinite(np.asarray(found[name], np.float64))
         return keeps
 
     def values(self, score: float, metrics: Mapping[str, float]) -> list[float]:

@@ -61,7 +61,8 @@ class Judge(Generic[A]):
     """Predictors fitted to what was measured.
 
     labels:    what was measured.
-    scale:     from the scale on which the score was learnt, normal scores of its ranks, back.
+    scale:     from the unit of the scores to normal scores of their ranks, on which a gain is worth
+               the same whether the labels lie close together or not.
     objective: one predictor per objective; None for what is known of every candidate.
     names:     of the objectives beside the score.
     limit:     a predictor per limit that only measuring tells; none where all keep it or none does.
@@ -89,9 +90,8 @@ class Judge(Generic[A]):
     ) -> Judge[A]:
         """Fit the predictor, and copies of it for further objectives and limits."""
         graphs = space.graphs(labels.architectures)
-        targets = normal_scores(labels.scores)
         pending = space.graphs(labels.pending) if len(labels.pending) else None
-        _fit(predictor, graphs, targets, unlabelled, pending)
+        _fit(predictor, graphs, labels.scores, unlabelled, pending)
         known = goals.names if goals is not None else frozenset[str]()
         names = tuple(goals.objectives) if goals is not None else ()
         objective: list[Predictor | None] = [predictor]
@@ -104,7 +104,7 @@ class Judge(Generic[A]):
             _copy(predictor, graphs, values, unlabelled)
             for values in _learnable_limits(labels, goals)
         ]
-        scale = RankMap.through(targets, labels.scores)
+        scale = RankMap.through(labels.scores, normal_scores(labels.scores))
         return cls(
             labels,
             scale,
@@ -120,14 +120,14 @@ class Judge(Generic[A]):
         """Judge the candidates of a pool."""
         assert self.objective[0] is not None
         found = self.objective[0].predict(pool.graphs)
-        score = self.scale.prediction(found.mean, found.std)
         keeps = self._keeps_limits(pool)
         if len(self.objective) == 1:
-            values = [self._value(kind, found.mean, found.std, rng) for kind in self.acquisitions]
+            level = self.scale.prediction(found.mean, found.std)
+            values = [self._value(kind, level.mean, level.std, rng) for kind in self.acquisitions]
         else:
-            mean, std = self._all_objectives(pool, score.mean, score.std)
+            mean, std = self._all_objectives(pool, found.mean, found.std)
             values = [self._several(kind, mean, std, rng) for kind in self.acquisitions]
-        return Judgement(score.mean, score.std, tuple(_weighted(v, keeps) for v in values))
+        return Judgement(found.mean, found.std, tuple(_weighted(v, keeps) for v in values))
 
     def _value(self, kind: Acquisition, mean: Array, std: Array, rng: np.random.Generator) -> Array:
         targets = normal_scores(self.labels.scores)
@@ -212,13 +212,13 @@ def _copy(
 def _fit(
     predictor: Predictor,
     graphs: GraphBatch,
-    targets: Array,
+    scores: Array,
     unlabelled: GraphBatch,
     pending: GraphBatch | None,
 ) -> None:
     """Fit; what is being measured now counts as if it had turned out as predicted."""
-    predictor.fit(graphs, targets, unlabelled)
+    predictor.fit(graphs, scores, unlabelled)
     if pending is not None:
         believed = predictor.predict(pending).mean
         both = concatenate([graphs, pending])
-        predictor.fit(both, np.concatenate([targets, believed]), unlabelled)
+        predictor.fit(both, np.concatenate([scores, believed]), unlabelled)

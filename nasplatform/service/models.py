@@ -66,19 +66,28 @@ class Model:
         return answers, known
 
     def _values(self, population: Population[Any]) -> tuple[NDArray[np.float64], int]:
-        """Return (B, 4) mean, std, params and flops (float64 is exact up to 2^53)."""
-        known, rows = self._cache.get(population.codes)
-        if not known.all():
-            new = population[np.flatnonzero(~known)]
+        """Return (B, 4) mean, std, params and flops (float64 is exact up to 2^53).
+
+        Looked up in the view of the space, then in the cache, and inferred only after that.
+        """
+        codes, rows = population.codes, np.empty((len(population), 4))
+        unknown = np.arange(len(population))
+        for look in (self.view.find if self.view else None, self._cache.get):
+            if look is not None and len(unknown):
+                known, found = look(codes[unknown])
+                rows[unknown[known]] = found[known]
+                unknown = unknown[~known]
+        if len(unknown):
+            new = population[unknown]
             assert isinstance(new, Population)
             graphs = self.space.graphs(new)
             said = self.predictor.predict(graphs)
             found = np.stack(
                 [said.mean, said.std, graphs.total_params, graphs.total_flops], axis=1
             ).astype(np.float64)
-            rows[~known] = found
+            rows[unknown] = found
             self._cache.put(new.codes, found)
-        return rows, int(known.sum())
+        return rows, len(population) - len(unknown)
 
     def _named(self, population: Population[Any]) -> list[str]:
         codes = population.codes.tolist()

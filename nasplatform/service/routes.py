@@ -173,6 +173,7 @@ def _card(service: Service, model: Model) -> schemas.PredictorCard:
         libraries=card["versions"],
         view=schemas.ViewState(
             ready=model.view is not None,
+            complete=builder is not None and builder.done == builder.total,
             done=builder.done if builder else 0,
             total=builder.total if builder else 0,
         ),

@@ -152,7 +152,8 @@ class EvaluationsResponse(BaseModel):
 class ViewState(BaseModel):
     """How far the ranking of the whole space is."""
 
-    ready: bool
+    ready: bool = Field(description="whether ranks are told, of a part of the space at first")
+    complete: bool = Field(description="whether all of ``total`` are ranked")
     done: int
     total: int
 

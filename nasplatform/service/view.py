@@ -77,6 +77,24 @@ class SpaceView:
         ranks: NDArray[np.int64] = 1 + better.astype(np.int64)
         return ranks
 
+    @cached_property
+    def _by_code(self) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+        codes = self.reference.population.codes[: len(self.mean)]
+        order = np.argsort(codes)
+        return codes[order], order
+
+    def find(self, codes: NDArray[np.uint64]) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+        """Return which of the codes (N,) are in the view and rows (N, 4), valid for those.
+
+        A row is mean, std, params, flops. As in the cache, a code is an architecture as labelled.
+        """
+        ascending, order = self._by_code
+        where = np.minimum(np.searchsorted(ascending, codes), len(ascending) - 1)
+        at = order[where]
+        columns = (self.mean, self.std, self.params, self.flops)
+        rows = np.stack([column[at] for column in columns], axis=1).astype(np.float64)
+        return ascending[where] == codes, rows
+
     def suggest(
         self,
         k: int,

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from nasplatform.deploy import onnx as exporting
 from nasplatform.deploy.network import Network
-from nasplatform.deploy.onnx import export_onnx
+from nasplatform.deploy.onnx import export_onnx, onnx_latency
 from nasplatform.errors import BuildError, MissingExtraError
 from nasplatform.testing.tiny import tiny_network, tiny_task
 from nasplatform.training.loop import predict, train
@@ -80,3 +80,11 @@ def test_network_is_left_as_it_was(network, tmp_path):
     assert all(
         np.array_equal(before[name], tensor) for name, tensor in network.module.state_dict().items()
     )
+
+
+def test_latency_grows_with_the_batch(network, tmp_path):
+    export_onnx(network, tiny_task(), tmp_path / "n.onnx")
+    one, spread = onnx_latency(tmp_path / "n.onnx")
+    many, _ = onnx_latency(tmp_path / "n.onnx", batch=256)
+    assert 0 < one < many
+    assert spread >= 0

@@ -89,3 +89,13 @@ def test_equal_predictions_make_a_picture_too(view):
     flat = SpaceView(view.reference, np.full(SIZE, 0.5), view.std, view.params, view.flops)
     assert sum(flat.picture["counts"]) == SIZE
     assert len(flat.front) == 1
+
+
+def test_what_is_in_the_view_is_found_by_its_code(view, fitted):
+    inside = view.reference.population.codes[[5, 3, 299]]
+    others = fitted.space.sample(400, np.random.default_rng(7)).codes
+    codes = np.concatenate([inside, others, [np.uint64(0)], [~np.uint64(0)]])
+    known, rows = view.find(codes)
+    assert known.tolist() == np.isin(codes, view.reference.population.codes).tolist()
+    assert rows[:3, 0].tolist() == view.mean[[5, 3, 299]].tolist()
+    assert rows[:3, 2:].tolist() == [[view.params[i], view.flops[i]] for i in (5, 3, 299)]

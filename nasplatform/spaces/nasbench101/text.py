@@ -41,7 +41,7 @@ def parse_compact(texts: Sequence[str]) -> tuple[NDArray[np.uint64], NDArray[np.
         if not len(where):
             continue
         # What is no ASCII becomes '?', which stands in no valid text.
-        joined = "".join([texts[i] for i in where]).encode("ascii", "replace")
+        joined = "".join([texts[i] for i in where.tolist()]).encode("ascii", "replace")
         letters = np.frombuffer(joined, np.uint8).reshape(len(where), -1)
         codes[where], done[where] = _parse_one_length(letters, vertices)
     return codes, done

@@ -1,4 +1,4 @@
-"""Weighing real features against their knockoffs (SCOP, section 3.2).
+"""Weighing real features against their knockoffs.
 
 Each convolution gets one scale beta per output channel. A batch is run together with its
 knockoffs; after the convolution and before the normalisation the real features become

@@ -39,7 +39,7 @@ def group_scores(graph: ChannelGraph, scores: Mapping[str, Tensor]) -> Scores:
 
 
 def scop(module: nn.Module, graph: ChannelGraph, scales: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return |gamma| (beta - (1 - beta)): how much more the real feature counts (section 3.3).
+    """Return |gamma| (beta - (1 - beta)): how much more the real feature counts (SCOP, release).
 
     gamma is the weight of the normalisation after the layer, 1 where there is none.
     """

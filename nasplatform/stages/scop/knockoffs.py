@@ -1,4 +1,4 @@
-"""Knockoffs of images: look-alikes that carry no information on the label (SCOP, section 3.1).
+"""Knockoffs of images: look-alikes that carry no information on the label.
 
 A knockoff X~ of X is made without looking at the label, and exchanging any block of pixels of X
 with the same block of X~ does not change the joint distribution of the two (the *swap condition*;
@@ -21,12 +21,14 @@ SCOP exchanges several pixels as one unit). Three kinds, from faithful to free:
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
@@ -105,9 +107,7 @@ def make_knockoffs(
     if options.kind == "gaussian":
         return gaussian_knockoffs(images, options.block, device)
     generator = _Generator(images.shape[1], options.width, seed).to(device)
-    if file is not None and file.exists():
-        generator.load_state_dict(load_file(file))
-    else:
+    if not _restored(generator, file):
         _train_generator(generator, images, options, seed, device, progress)
         if file is not None:
             with replace_file(file) as temporary:
@@ -219,6 +219,15 @@ def check_swaps(
     return SwapCheck(accuracy, float(_correlations(unseen, made).abs().mean()))
 
 
+def _restored(generator: _Generator, file: Path | None) -> bool:
+    """Load what was trained before; False where there is nothing, or it is damaged."""
+    with suppress(OSError, SafetensorError, RuntimeError):
+        if file is not None and file.exists():
+            generator.load_state_dict(load_file(file))
+            return True
+    return False
+
+
 def _train_generator(
     generator: _Generator,
     images: Tensor,
@@ -326,10 +335,9 @@ class _Discriminator(nn.Module):
         shape = (batch, 1, -(-height // self.block), -(-width // self.block))
         swaps = (torch.rand(shape, generator=rng) < 0.5).float().to(images.device)
         hidden = (torch.rand(shape, generator=rng) >= HINT).float().to(images.device)
-        told = torch.where(hidden > 0, torch.full_like(swaps, 0.5), swaps)
-        pixels, hints = (self._grown(each)[..., :height, :width] for each in (swaps, told))
-        a, b = exchange(images, made, pixels)
-        logits = self.layers(torch.cat([a, b, hints], dim=1))
+        pixels, asked = (self._grown(x)[..., :height, :width] for x in (swaps * hidden, hidden))
+        a, b = exchange(images, made, pixels)  # a block of which it is told is put back in order
+        logits = self.layers(torch.cat([a, b, asked], dim=1))
         pooled = functional.avg_pool2d(logits, self.block, ceil_mode=True)
         return swaps, pooled, hidden
 

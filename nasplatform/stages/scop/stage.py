@@ -12,6 +12,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -192,9 +193,9 @@ class _Round:
     def selection(self) -> dict[str, Any]:
         """Decide what goes: ``kept``, ``groups``, ``groups_removed`` and ``metrics``."""
         path = self.folder / "selection.json"
-        if path.exists():
-            found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            return found
+        with suppress(OSError, ValueError):  # not there yet, or damaged
+            known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            return known
         graph = channel_graph(self.network.module, self.task.input_shape)
         scores, metrics = self._scores(graph)
         removed = self._removed(graph, scores)

@@ -1,0 +1,197 @@
+"""Best found against networks trained: every sampler through the same loop, many seeds.
+
+    python analysis/search_curves.py cells-digits valid_accuracy --seeds 20 --budget 60
+    python analysis/search_curves.py nasbench201 c10_valid_accuracy --seeds 40 --budget 60
+
+Writes ``searches-TABLE-METRIC.parquet`` (a row per evaluation; what is there is not run again),
+``.md`` (a table) and ``.svg`` (mean and quartiles of the regret) into the folder of ``--out``.
+Random search is computed in closed form beside its simulated runs, as a check of the loop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pandas as pd
+
+from nasplatform import plugins
+from nasplatform.evaluators.table import TableEvaluator, TableOptions
+from nasplatform.files import replace_file, write_text
+from nasplatform.search import EvaluationStore, Facts, Setting, search
+from nasplatform.search.baseline import random_search_curve
+
+SAMPLERS = ("predictor", "regularized-evolution", "local-search", "tpe", "nsga2", "random")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One search."""
+
+    table: str
+    metric: str
+    sampler: str
+    predictor: str
+    options: tuple[tuple[str, Any], ...]
+    seed: int
+    budget: int
+
+    @property
+    def method(self) -> str:
+        """What the curve is called."""
+        return self.predictor if self.sampler == "predictor" else self.sampler
+
+
+def run(job: Job) -> pd.DataFrame:
+    """Run one search in memory; return one row per unique evaluation, in order."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    options = TableOptions(table=job.table, metric=job.metric)
+    home = TableEvaluator.home(options)
+    evaluator = TableEvaluator(options, home)
+    kind = plugins.get("predictors", job.predictor)
+    predictor = kind(kind.Options(**dict(job.options)), seed=job.seed)
+    sampler_kind = plugins.get("samplers", job.sampler)
+    setting = Setting(home, job.seed, evaluator.candidates, predictor)
+    chosen = sampler_kind.Options(sampler=job.sampler, budget=job.budget)
+    sampler = sampler_kind.from_options(chosen, setting)
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    begun = time.perf_counter()
+    with EvaluationStore(":memory:") as store:
+        search(study, evaluator, store, job.budget, job.seed)
+    seconds = time.perf_counter() - begun
+    facts = [found for trial in study.get_trials() if (found := Facts.of(trial)) is not None]
+    scores = [one.score for one in facts if one.repeats is None]
+    return pd.DataFrame(
+        {
+            "method": job.method,
+            "seed": job.seed,
+            "budget": job.budget,
+            "evaluation": np.arange(1, len(scores) + 1),
+            "score": np.array(scores, np.float64),
+            "seconds": seconds / len(scores),
+        }
+    )
+
+
+def gather(jobs: list[Job], file: Path, workers: int) -> pd.DataFrame:
+    """Run what the file does not hold yet and return all of it."""
+    known = pd.read_parquet(file) if file.exists() else pd.DataFrame()
+    done = set()
+    if len(known):
+        done = set(known[["method", "seed", "budget"]].itertuples(index=False, name=None))
+    left = [job for job in jobs if (job.method, job.seed, job.budget) not in done]
+    with ProcessPoolExecutor(workers) as pool:
+        for count, future in enumerate(as_completed([pool.submit(run, job) for job in left]), 1):
+            known = pd.concat([known, future.result()], ignore_index=True)
+            with replace_file(file) as temporary:
+                known.to_parquet(temporary)
+            print(f"{count}/{len(left)} searches", end="\r", flush=True)
+    wanted = {(job.method, job.seed, job.budget) for job in jobs}
+    keys = known[["method", "seed", "budget"]].itertuples(index=False, name=None)
+    return known[[key in wanted for key in keys]]
+
+
+def regrets(found: pd.DataFrame, best: float) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:
+    """Return method -> (seeds, budget): the distance of the best so far to the table's best."""
+    curves = {}
+    for method, rows in found.groupby("method", sort=False):
+        wide = rows.pivot_table(index="seed", columns="evaluation", values="score")
+        curves[str(method)] = best - np.maximum.accumulate(wide.to_numpy(), axis=1)
+    return curves
+
+
+def queries(curve: np.ndarray[Any, np.dtype[np.float64]]) -> np.ndarray[Any, Any]:
+    """Return (seeds,) the evaluations until the table's best was found, inf where it was not."""
+    hit = curve <= 1e-9
+    return np.where(hit.any(1), hit.argmax(1) + 1, np.inf)
+
+
+def table(found: pd.DataFrame, scores: np.ndarray[Any, Any], budget: int) -> str:
+    """Return the markdown table."""
+    best = float(scores.max())
+    marks = [n for n in (25, 50, 100, 150) if n <= budget] or [budget]
+    head = ["method", "seeds", *[f"regret at {n}: median (quartiles)" for n in marks]]
+    head += ["best found: median / 95 % of seeds", "in top 0.5 %", "s per proposal"]
+    top = best - float(np.sort(scores)[::-1][max(0, int(0.005 * len(scores)) - 1)])
+    lines = [" | ".join(head), " | ".join(["---"] * len(head))]
+    for method, curve in regrets(found, best).items():
+        cells = [method, str(len(curve))]
+        for n in marks:
+            low, middle, high = np.percentile(curve[:, n - 1], [25, 50, 75])
+            cells.append(f"{middle:.4f} ({low:.4f}-{high:.4f})")
+        needed = np.sort(queries(curve))
+        few, most = needed[(len(needed) - 1) // 2], needed[int(np.ceil(0.95 * len(needed))) - 1]
+        cells.append(" / ".join("-" if np.isinf(x) else f"{x:.0f}" for x in (few, most)))
+        cells.append(f"{int((curve[:, -1] <= top + 1e-9).sum())} of {len(curve)}")
+        seconds = found.loc[found["method"] == method, "seconds"].median()
+        cells.append(f"{seconds:.3f}")
+        lines.append(" | ".join(cells))
+    expected = best - random_search_curve(scores, budget).mean
+    cells = [f"{expected[n - 1]:.4f} (mean)" for n in marks]
+    lines.append(" | ".join(["random, closed form", "all", *cells, "-", "-", "-"]))
+    return "\n".join(f"| {line} |" for line in lines) + "\n"
+
+
+def draw(found: pd.DataFrame, scores: np.ndarray[Any, Any], budget: int, file: Path) -> None:
+    """Draw mean and quartiles of the regret of each method."""
+    from matplotlib.figure import Figure
+
+    best = float(scores.max())
+    figure = Figure(figsize=(7, 4.2), layout="constrained")
+    axes = figure.subplots()
+    steps = np.arange(1, budget + 1)
+    for method, curve in regrets(found, best).items():
+        low, high = np.percentile(curve, [25, 75], axis=0)
+        (line,) = axes.plot(steps, curve.mean(0), label=f"{method} ({len(curve)} seeds)")
+        axes.fill_between(steps, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
+    expected = best - random_search_curve(scores, budget).mean
+    axes.plot(steps, expected, "k:", label="random, closed form")
+    axes.set(xlabel="networks trained", ylabel="regret", yscale="log", xlim=(1, budget))
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    with replace_file(file) as temporary:
+        figure.savefig(temporary, format="svg")
+
+
+def main() -> None:
+    """Run the searches and write the table and the figure."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("table")
+    parser.add_argument("metric")
+    parser.add_argument("--samplers", nargs="+", default=list(SAMPLERS))
+    parser.add_argument("--predictor", default="gp")
+    parser.add_argument("--options", nargs="*", default=[], help="of the predictor, e.g. steps=30")
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--budget", type=int, default=60)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=Path("runs/search-curves"))
+    given = parser.parse_args()
+    import yaml
+
+    options = tuple((k, yaml.safe_load(v)) for k, v in (o.split("=", 1) for o in given.options))
+    jobs = [
+        Job(given.table, given.metric, s, given.predictor, options, seed, given.budget)
+        for s in given.samplers
+        for seed in range(given.seeds)
+    ]
+    stem = given.out / f"searches-{Path(given.table).stem}-{given.metric}"
+    given.out.mkdir(parents=True, exist_ok=True)
+    found = gather(jobs, stem.with_suffix(".parquet"), given.workers)
+    evaluator = TableEvaluator(
+        chosen := TableOptions(table=given.table, metric=given.metric), TableEvaluator.home(chosen)
+    )
+    scores = evaluator.known_scores()
+    text = table(found, scores, given.budget)
+    write_text(stem.with_suffix(".md"), text)
+    draw(found, scores, given.budget, stem.with_suffix(".svg"))
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

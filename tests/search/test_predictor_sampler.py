@@ -1,0 +1,158 @@
+"""The predictor's sampler: pure, refitted on schedule, at home in small and large spaces."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from nasplatform_toy import Ridge
+from search_toys import toy_evaluator
+
+from nasplatform.errors import ConfigError
+from nasplatform.search import History, Setting
+from nasplatform.search.candidates import Field, spread_out
+from nasplatform.search.predictor_sampler import PredictorOptions, PredictorSampler
+
+
+def history(evaluator: Any, n: int, pending: int = 0, seed: int = 0) -> History[Any]:
+    """What a study knows after n random trials, of which the last ones still run."""
+    space = evaluator.space
+    drawn = space.sample(n, np.random.default_rng(seed))
+    done, running = drawn[: n - pending], drawn[n - pending :]
+    scores = np.array([evaluator.evaluate(one, 1, 0).score for one in done])
+    return History(drawn.keys, done, scores[:, None], {}, np.arange(n - pending), running)
+
+
+def sampler(evaluator: Any, **options: Any) -> PredictorSampler[Any]:
+    return PredictorSampler(
+        evaluator.space, Ridge(), candidates=evaluator.candidates, **{"initial": 4, **options}
+    )
+
+
+@pytest.mark.parametrize("unknown", [False, True])
+@pytest.mark.parametrize(
+    "acquisition",
+    ["greedy", "expected_improvement", "upper_confidence_bound", "thompson"],
+)
+def test_a_proposal_follows_from_seed_number_and_history_alone(
+    acquisition: str, unknown: bool
+) -> None:
+    evaluator = toy_evaluator(12, enumerable=not unknown, unknown=unknown)
+    options = {"acquisition": acquisition, "samples": 50, "exploration": 0.2}
+    known = history(evaluator, 12)
+    busy = sampler(evaluator, **options)
+    for number in (5, 9, 12, 7):
+        busy.propose(number, known.before(number))
+    fresh = sampler(evaluator, **options)
+    assert busy.propose(12, known) == fresh.propose(12, known)
+    assert fresh.propose(12, known) == fresh.propose(12, known)
+
+
+def test_finds_the_best_of_a_large_space_by_local_search() -> None:
+    evaluator = toy_evaluator(20, enumerable=False, unknown=True)
+    one = sampler(evaluator, samples=200, rounds=3, acquisition="greedy", batch=1)
+    known = history(evaluator, 30)
+    found = one.propose(30, known)
+    score = evaluator.evaluate(found.architecture, 1, 0).score
+    assert found.source == "predicted"
+    assert score > known.scores.max()
+
+
+def test_the_initial_design_is_spread_out_and_the_same_for_a_seed() -> None:
+    evaluator = toy_evaluator(8)
+    nothing = history(evaluator, 0)
+    first = [sampler(evaluator).propose(n, nothing).architecture for n in range(4)]
+    again = [sampler(evaluator).propose(n, nothing).architecture for n in range(4)]
+    other = [sampler(evaluator, seed=1).propose(n, nothing).architecture for n in range(4)]
+    assert first == again
+    assert first != other
+    assert len(set(first)) == 4
+
+
+def test_a_design_that_was_seen_is_replaced() -> None:
+    evaluator = toy_evaluator(8)
+    wanted = sampler(evaluator).propose(0, history(evaluator, 0)).architecture
+    seen = evaluator.space.population([wanted])
+    known = History(seen.keys, seen, np.ones((1, 1)), {}, np.array([0]), seen[:0])
+    assert sampler(evaluator).propose(0, known).architecture != wanted
+
+
+def test_spread_out_takes_the_corners_first() -> None:
+    points = np.array([[0, 0], [1, 0], [0, 1], [1, 1], [0.5, 0.5]], np.float32)
+    for seed in range(10):
+        chosen = spread_out(points, 4, np.random.default_rng(seed))
+        assert len(set(chosen) - {4}) >= 3
+    assert len(spread_out(points, 9, np.random.default_rng(0))) == 5
+
+
+@pytest.mark.parametrize(
+    ("batch", "firsts"),
+    [(1, [4, 5, 6, 7]), (3, [4, 4, 4, 7]), (None, [4, 5, 6, 7])],
+)
+def test_it_is_fitted_anew_once_per_batch(batch: int | None, firsts: list[int]) -> None:
+    one = sampler(toy_evaluator(6), batch=batch)
+    assert [one._first_of_batch(number) for number in range(4, 8)] == firsts
+
+
+def test_the_default_batch_grows_with_the_labels() -> None:
+    one = sampler(toy_evaluator(6))
+    fits = {one._first_of_batch(number) for number in range(4, 504)}
+    assert 60 < len(fits) < 110
+    assert one._first_of_batch(503) > 503 - 26
+
+
+def test_the_trials_of_a_batch_differ_and_take_turns() -> None:
+    evaluator = toy_evaluator(8)
+    one = sampler(evaluator, batch=4)
+    known = history(evaluator, 8)
+    proposed = []
+    for number in range(8, 12):
+        found = one.propose(number, known)
+        proposed.append(found.architecture)
+        seen = np.append(known.seen, evaluator.space.population([found.architecture]).keys)
+        known = History(seen, known.architectures, known.values, {}, known.numbers, known.pending)
+    assert len(set(proposed)) == 4
+
+
+def test_what_others_measure_now_is_believed_and_changes_the_proposal() -> None:
+    evaluator = toy_evaluator(10)
+    one = sampler(evaluator, acquisition="expected_improvement", batch=1)
+    alone = one.propose(20, history(evaluator, 20))
+    shared = history(evaluator, 20, pending=6)
+    beside = one.propose(20, shared)
+    assert not np.isin(evaluator.space.population([beside.architecture]).keys, shared.seen)[0]
+    assert (alone.mean, alone.std) != (beside.mean, beside.std)
+
+
+def test_labels_that_teach_nothing_give_random_proposals() -> None:
+    evaluator = toy_evaluator(8)
+    known = history(evaluator, 8)
+    flat = History(known.seen, known.architectures, 0 * known.values, {}, known.numbers,
+                   known.pending)  # fmt: skip
+    assert sampler(evaluator).propose(8, flat).source == "random"
+
+
+def test_a_whole_space_holds_each_isomorphism_class_once() -> None:
+    evaluator = toy_evaluator(6)
+    twice = evaluator.space.from_codes(np.arange(64, dtype=np.uint64))
+    every = Field.of(
+        evaluator.space, twice, lambda p: np.ones(len(p), bool), 100, 10, np.random.default_rng(0)
+    )
+    assert every.whole
+    assert len(every.far) == 36
+    assert len(set(every.far.population.keys.tolist())) == 36
+
+
+def test_a_search_file_without_a_predictor_is_told() -> None:
+    evaluator = toy_evaluator(6)
+    with pytest.raises(ConfigError, match="sampler 'predictor' needs a predictor"):
+        PredictorSampler.from_options(PredictorOptions(budget=9), Setting(evaluator.space, 0))
+
+
+def test_options_take_one_acquisition_or_several() -> None:
+    one = PredictorOptions(budget=9, acquisition="greedy")
+    several = PredictorOptions(budget=9, acquisition=["greedy", "thompson"])
+    assert one.acquisition == ("greedy",)
+    assert several.acquisition == ("greedy", "thompson")
+    assert PredictorOptions.model_validate(several.model_dump()) == several

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from nasplatform.encodings.relabel import relabelled
 from nasplatform.encodings.renas import renas_tensor
 from nasplatform.predictors.base import Prediction, Predictor, Progress
+from nasplatform.predictors.calibration import Rows, cross_fitted, slope_and_spread
 from nasplatform.predictors.losses import PairLoss, pairwise_ranking_loss, refinement_loss
 from nasplatform.predictors.ranks import Floats, RankMap, normal_scores
 from nasplatform.spaces.graph import GraphBatch
@@ -89,27 +90,20 @@ class ReNAS(Predictor):
         progress: Progress,
     ) -> None:
         targets = normal_scores(scores)
-        rng = np.random.default_rng(self.seed)
-        halves = np.array_split(rng.permutation(len(scores)), 2)
-        steps = 3 * self.options.epochs
-        held_out = np.empty(len(scores))
-        for turn, (left, right) in enumerate([halves, halves[::-1]]):
-            if np.ptp(targets[left]) > 0:
-                ranker = _Ranker.train(
-                    graphs[left],
-                    targets[left],
-                    self.options,
-                    self.seed,
-                    progress,
-                    (turn * self.options.epochs, steps),
-                )
-                held_out[right] = ranker.score(graphs[right])
-            else:
-                held_out[right] = 0.0
+        epochs = self.options.epochs
+
+        def score(learnt: Rows, asked: Rows, turn: int) -> Floats:
+            at = turn * epochs, 3 * epochs
+            ranker = _Ranker.train(
+                graphs[learnt], targets[learnt], self.options, self.seed, progress, at
+            )
+            return ranker.score(graphs[asked])
+
+        held_out = cross_fitted(score, targets, self.seed)
         self._ranker = _Ranker.train(
-            graphs, targets, self.options, self.seed, progress, (2 * self.options.epochs, steps)
+            graphs, targets, self.options, self.seed, progress, (2 * epochs, 3 * epochs)
         )
-        self._slope, self._spread = _calibrate(held_out, targets)
+        self._slope, self._spread = slope_and_spread(held_out, targets)
         self._ranks = RankMap.of(scores)
 
     def _predict(self, graphs: GraphBatch) -> Prediction:
@@ -231,10 +225,3 @@ def _batches(targets: Tensor, size: int) -> Iterator[Tensor]:
         batch = order[start : start + size]
         if bool((targets[batch] != targets[batch[0]]).any()):
             yield batch
-
-
-def _calibrate(held_out: Floats, targets: Floats) -> tuple[float, float]:
-    """Return slope and residual deviation of the normal scores on held-out network scores."""
-    slope = float(held_out @ targets / max(float(held_out @ held_out), 1e-12))
-    slope = max(slope, 0.05)  # the order that the network gives is kept, however weak
-    return slope, float(np.sqrt(np.mean((targets - slope * held_out) ** 2)))

@@ -73,9 +73,7 @@ def curve_chart(best: Array, random: RandomCurve | None) -> str:
 
 def scatter_chart(predicted: Array, measured: Array, names: Sequence[str]) -> str:
     """Draw measured against predicted scores, both (n,), with the diagonal."""
-    span = _padded(
-        float(min(predicted.min(), measured.min())), float(max(predicted.max(), measured.max()))
-    )
+    span = _padded(*_ends(np.concatenate([predicted, measured])))
     axes = Axes(span, span)
     ends = np.array(span)
     parts = [_frame(axes, "predicted", "measured"), _line(axes, ends, ends, "var(--line)", "3 4")]
@@ -88,6 +86,22 @@ def scatter_chart(predicted: Array, measured: Array, names: Sequence[str]) -> st
             f"<title>{title}</title></circle>"
         )
     return _svg(parts, "Measured against predicted scores")
+
+
+def front_chart(objective: Array, scores: Array, front: NDArray[np.bool_], name: str) -> str:
+    """Draw scores against another objective, both (n,), and join the points of the front (n,)."""
+    axes = Axes(_padded(*_ends(objective)), _padded(*_ends(scores)))
+    parts = [_frame(axes, escape(name.replace("_", " ")), "score")]
+    order = np.flatnonzero(front)[np.argsort(objective[front], kind="stable")]
+    parts.append(_line(axes, objective[order], scores[order], "var(--accent)"))
+    places = zip(axes.left(objective), axes.top(scores), front, objective, scores, strict=True)
+    for a, b, best, x, y in places:
+        colour, radius = ("accent", 4) if best else ("soft", 2.5)
+        parts.append(
+            f'<circle cx="{a:.1f}" cy="{b:.1f}" r="{radius}" fill="var(--{colour})">'
+            f"<title>score {y:.4f}, {escape(name)} {x:,.6g}</title></circle>"
+        )
+    return _svg(parts, f"Scores against {escape(name)}")
 
 
 def cell_drawing(graphs: GraphBatch) -> str:
@@ -209,6 +223,10 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
 def _padded(low: float, high: float) -> tuple[float, float]:
     room = 0.06 * (high - low) or 0.05 * (abs(high) or 1.0)
     return low - room, high + room
+
+
+def _ends(values: Array) -> tuple[float, float]:
+    return float(values.min()), float(values.max())
 
 
 def _number(value: float) -> str:

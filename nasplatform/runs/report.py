@@ -77,6 +77,7 @@ def _content(plan: Plan, folder: RunFolder) -> dict[str, Any]:
         "curve_note": _curve_words(curve, random),
         "scatter": comparison and _scatter(comparison),
         "scatter_note": comparison.words if comparison else "There is no predictor to compare.",
+        "fronts": _fronts(plan, found),
         "cell": charts.cell_drawing(plan.space.graphs([plan.space.parse(best["architecture"])])),
         "architecture": best["architecture"],
         "best": _best_table(found),
@@ -93,8 +94,17 @@ def best_so_far(found: pd.DataFrame) -> NDArray[np.float64]:
     return best
 
 
+def _known(plan: Plan) -> NDArray[np.float64] | None:
+    """Return the scores of all that the search may find, where a table knows them."""
+    known, candidates = plan.evaluator.known_scores(), plan.evaluator.candidates
+    if known is None or candidates is None:
+        return None
+    allowed: NDArray[np.float64] = known[plan.goals.allowed(candidates)]
+    return allowed
+
+
 def _random(plan: Plan, budget: int) -> RandomCurve | None:
-    known = plan.evaluator.known_scores()
+    known = _known(plan)
     return None if known is None else random_search_curve(known, min(budget, len(known)))
 
 
@@ -103,7 +113,7 @@ def _curve_words(curve: NDArray[np.float64], random: RandomCurve | None) -> str:
     if random is None:
         return f"{words} What random search would find is known only for tables."
     return (
-        f"{words} Random search, computed exactly over the table: {random.mean[-1]:.4f} on "
+        f"{words} Random search, computed exactly over all that was allowed: {random.mean[-1]:.4f} on "
         f"average, quartiles {random.low[-1]:.4f} to {random.high[-1]:.4f}."
     )
 
@@ -143,6 +153,18 @@ def _scatter(comparison: Comparison) -> str:
     return charts.scatter_chart(comparison.predicted, comparison.measured, comparison.names)
 
 
+def _fronts(plan: Plan, found: pd.DataFrame) -> list[tuple[str, str]]:
+    """Return a chart for each objective beside the score."""
+    charted = []
+    for name in plan.goals.objectives:
+        column = name if name in found else f"metric_{name}"
+        rows = found.dropna(subset=["score", column])
+        objective, scores = rows[column].to_numpy(float), rows["score"].to_numpy(float)
+        chart = charts.front_chart(objective, scores, rows["pareto"].to_numpy(bool), name)
+        charted.append((name.replace("_", " "), chart))
+    return charted
+
+
 def _facts(
     plan: Plan, found: pd.DataFrame, best: dict[str, Any], stages: pd.DataFrame
 ) -> list[tuple[str, str]]:
@@ -152,9 +174,9 @@ def _facts(
         ("parameters of the winner", f"{best['params']:,.0f}"),
         ("FLOPs of the winner", f"{best['flops']:,.0f}"),
     ]
-    known = plan.evaluator.known_scores()
+    known = _known(plan)
     if known is not None:
-        rank = int((known > best["score"]).sum()) + 1
+        rank = int((known > best["score"] + 1e-9).sum()) + 1
         facts.insert(1, (f"rank among {len(known):,} in the table", f"{rank:,}"))
     if not stages.empty:
         facts.append(("test accuracy of the network", f"{stages.iloc[-1]['after_accuracy']:.4f}"))

@@ -30,5 +30,10 @@ class TestReNAS(PredictorContract):
     options = {"epochs": 12}  # noqa: RUF012
 
 
+class TestAssessor(PredictorContract):
+    predictor_name = "assessor"
+    options = {"epochs": 60, "width": 64, "anchors": 100}  # noqa: RUF012
+
+
 def test_all_are_here() -> None:
     check_every_registered_predictor(globals())

@@ -1,0 +1,218 @@
+"""The network of the semi-supervised assessor, its training, and its inductive scoring.
+
+In the paper an architecture is a node of a graph that holds labelled and unlabelled ones; edges
+join similar representations. Here the graph is sparse: each architecture looks at its k nearest
+in the mini-batch while training and, once trained, at its k nearest among fixed anchors, so that
+a new architecture is scored without training again and whatever else is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from nasplatform.encodings.adjacency import adjacency_one_hot
+from nasplatform.encodings.relabel import relabelled
+from nasplatform.spaces.graph import GraphBatch, concatenate
+
+if TYPE_CHECKING:
+    from nasplatform.predictors.assessor import AssessorOptions
+
+Floats = NDArray[np.float64]
+_CHUNK = 2048  # architectures scored at once: bounds the matrix of distances to the anchors
+
+
+class AssessorNetwork(nn.Module):
+    """Auto-encoder (inputs -> width -> width -> code, and back) and two graph convolutions."""
+
+    def __init__(self, inputs: int, width: int, code: int, neighbours: int) -> None:
+        super().__init__()
+        self.neighbours = neighbours
+        self.encoder = nn.Sequential(
+            nn.Linear(inputs, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU(),
+            nn.Linear(width, code), nn.LayerNorm(code),
+        )  # fmt: skip
+        self.decoder = nn.Sequential(nn.Linear(code, width), nn.SiLU(), nn.Linear(width, inputs))
+        self.first = nn.Linear(code, width)
+        self.second = nn.Linear(width, 1)
+
+    def relations(self, codes: Tensor, anchors: Tensor, own: bool) -> tuple[Tensor, Tensor]:
+        """Return the k nearest anchors (B, k) and their similarities (B, k), in [0, 1].
+
+        exp(-d^2 / 2 s^2) with s^2 the mean squared distance to these k.
+        own: whether architecture i is anchor i, which then is no neighbour of its own.
+        """
+        k = min(self.neighbours, len(anchors) - own)
+        squared = (codes**2).sum(1)[:, None] + (anchors**2).sum(1) - 2 * codes @ anchors.T
+        if own:
+            squared = squared + torch.diag(torch.full((len(codes),), torch.inf))
+        near, place = squared.topk(k, dim=1, largest=False)
+        scale = near.detach().mean(1, keepdim=True).clamp_min(1e-6)
+        return place, torch.exp(-near.clamp_min(0) / (2 * scale))
+
+    def hidden(self, codes: Tensor, anchors: Tensor, place: Tensor, weight: Tensor) -> Tensor:
+        """Return (B, width): the first graph convolution."""
+        return functional.silu(self.first(_gathered(codes, anchors, place, weight)))
+
+    def assess(self, hidden: Tensor, others: Tensor, place: Tensor, weight: Tensor) -> Tensor:
+        """Return (B,): the second graph convolution."""
+        assessed: Tensor = self.second(_gathered(hidden, others, place, weight)).squeeze(1)
+        return assessed
+
+    def alone(self, codes: Tensor) -> Tensor:
+        """Return (B,): the same layers without messages."""
+        assessed: Tensor = self.second(functional.silu(self.first(codes))).squeeze(1)
+        return assessed
+
+
+def _gathered(own: Tensor, others: Tensor, place: Tensor, weight: Tensor) -> Tensor:
+    """Return the weighted mean of each row of (B, F) and its neighbours; the row itself counts 1.
+
+    The rows of a normalised sparse matrix, (S + 1) / degree, times the features.
+    """
+    messages = (weight[:, :, None] * others[place]).sum(1)
+    return (own + messages) / (1 + weight.sum(1, keepdim=True))
+
+
+class Assessment:
+    """A trained network with its anchors: inputs of architectures, labelled ones first."""
+
+    def __init__(self, network: AssessorNetwork, anchors: Tensor, options: AssessorOptions) -> None:
+        self.network = network.eval()
+        self.anchors = anchors
+        self.options = options
+        with torch.inference_mode():
+            self._codes = network.encoder(anchors)
+            place, weight = network.relations(self._codes, self._codes, own=True)
+            self._hidden = network.hidden(self._codes, self._codes, place, weight)
+
+    def score(self, graphs: GraphBatch) -> Floats:
+        """Return (B,) scores; each depends on its architecture and the anchors alone."""
+        parts = [self._score(graphs[i : i + _CHUNK]) for i in range(0, len(graphs), _CHUNK)]
+        return np.concatenate(parts)
+
+    def _score(self, graphs: GraphBatch) -> Floats:
+        with torch.inference_mode():
+            codes = self.network.encoder(_inputs(graphs))
+            if not self.options.graph:
+                assessed = self.network.alone(codes)
+            else:
+                place, weight = self.network.relations(codes, self._codes, own=False)
+                hidden = self.network.hidden(codes, self._codes, place, weight)
+                assessed = self.network.assess(hidden, self._hidden, place, weight)
+        scores: Floats = assessed.numpy().astype(np.float64)
+        return scores
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return weights and anchors as arrays."""
+        weights = {f"network.{k}": v.numpy() for k, v in self.network.state_dict().items()}
+        return weights | {"anchors": self.anchors.numpy().astype(np.uint8)}
+
+    @classmethod
+    def restore(cls, state: Mapping[str, NDArray[Any]], options: AssessorOptions) -> Assessment:
+        """Take back what ``state`` returned."""
+        anchors = torch.from_numpy(state["anchors"].astype(np.float32))
+        network = _network(anchors.shape[1], options)
+        prefix = "network."
+        weights = {
+            name.removeprefix(prefix): torch.from_numpy(array)
+            for name, array in state.items()
+            if name.startswith(prefix)
+        }
+        network.load_state_dict(weights)
+        return cls(network, anchors, options)
+
+
+def train(
+    graphs: GraphBatch,
+    targets: Floats,
+    unlabelled: GraphBatch | None,
+    options: AssessorOptions,
+    seed: int,
+    progress: Callable[[int], None],
+) -> Assessment:
+    """Train end to end on labelled graphs (n), targets (n,), and graphs without labels."""
+    rng = np.random.default_rng(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = _network(_inputs(graphs[:1]).shape[1], options)
+        _descend(network, graphs, targets, unlabelled, options, rng, progress)
+    anchors = graphs[rng.permutation(len(graphs))[: options.anchors]]
+    room = options.anchors - len(anchors)
+    if unlabelled is not None and room and len(unlabelled):
+        anchors = concatenate([anchors, unlabelled[rng.permutation(len(unlabelled))[:room]]])
+    return Assessment(network, _inputs(anchors), options)
+
+
+def _descend(
+    network: AssessorNetwork,
+    graphs: GraphBatch,
+    targets: Floats,
+    unlabelled: GraphBatch | None,
+    options: AssessorOptions,
+    rng: np.random.Generator,
+    progress: Callable[[int], None],
+) -> None:
+    wanted = torch.from_numpy(targets).float()
+    size = min(options.batch_size, len(targets))
+    batches = len(targets) // size
+    optimiser = torch.optim.AdamW(
+        network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, options.learning_rate, total_steps=options.epochs * batches
+    )
+    network.train()
+    for epoch in range(options.epochs):
+        order = rng.permutation(len(targets))
+        shown = _inputs(relabelled(graphs[order], rng))
+        others = _drawn(unlabelled, batches * size, rng)
+        for batch in range(batches):
+            rows = slice(batch * size, (batch + 1) * size)
+            inputs = shown[rows] if others is None else torch.cat([shown[rows], others[rows]])
+            optimiser.zero_grad()
+            loss = _loss(network, inputs, wanted[order[rows]], options)
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            schedule.step()
+        progress(epoch + 1)
+
+
+def _loss(
+    network: AssessorNetwork, inputs: Tensor, wanted: Tensor, options: AssessorOptions
+) -> Tensor:
+    """(1 - lambda) regression on the labelled, which come first, + lambda reconstruction of all."""
+    codes = network.encoder(inputs)
+    if options.graph:
+        place, weight = network.relations(codes, codes, own=True)
+        hidden = network.hidden(codes, codes, place, weight)
+        assessed = network.assess(hidden, hidden, place, weight)
+    else:
+        assessed = network.alone(codes)
+    regression = functional.mse_loss(assessed[: len(wanted)], wanted)
+    if not options.autoencoder:
+        return regression
+    rebuilt = functional.binary_cross_entropy_with_logits(network.decoder(codes), inputs)
+    return (1 - options.reconstruction) * regression + options.reconstruction * rebuilt
+
+
+def _network(inputs: int, options: AssessorOptions) -> AssessorNetwork:
+    return AssessorNetwork(inputs, options.width, options.code, options.neighbours)
+
+
+def _inputs(graphs: GraphBatch) -> Tensor:
+    """Return (B, D): the adjacency matrix and the operations, 0 and 1."""
+    return torch.from_numpy(adjacency_one_hot(graphs))
+
+
+def _drawn(graphs: GraphBatch | None, count: int, rng: np.random.Generator) -> Tensor | None:
+    """Return the inputs of ``count`` random graphs in random orders of their nodes."""
+    if graphs is None or not len(graphs):
+        return None
+    return _inputs(relabelled(graphs[rng.integers(len(graphs), size=count)], rng))

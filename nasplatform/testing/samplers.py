@@ -1,0 +1,158 @@
+"""The contract of a sampler as tests; a plug-in author inherits them in a test module.
+
+class TestMySampler(SamplerContract):
+    sampler_name = "my-sampler"
+
+Optuna's own contract tests (``optuna.testing.pytest_samplers``) apply beside these.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import optuna
+from optuna.storages import InMemoryStorage
+
+from nasplatform import plugins
+from nasplatform.errors import ConfigError
+from nasplatform.evaluators.base import Evaluation, Evaluator
+from nasplatform.predictors.base import Predictor
+from nasplatform.search import ArchitectureSampler, EvaluationStore, Facts, Goals, Setting, search
+from nasplatform.spaces import get_space
+from nasplatform.spaces.base import Space
+
+
+class CostEvaluator(Evaluator[Any]):
+    """Scores a cell by its arrays alone, in no time: what is deep and not too heavy is good."""
+
+    name = "cost"
+    task = "cost"
+    fidelities = (1,)
+
+    def __init__(self, space: Space[Any], candidates: int | None = None) -> None:
+        """Take the space; measure so many random architectures only, or all."""
+        super().__init__(None, space)
+        if candidates is not None:
+            drawn = space.sample(candidates, np.random.default_rng(0))
+            self.candidates = drawn[np.sort(np.unique(drawn.keys, return_index=True)[1])]
+
+    def evaluate(self, architecture: Any, fidelity: int, seed: int) -> Evaluation:
+        """Score one architecture."""
+        graphs = self.space.graphs([architecture])
+        edges = float(graphs.adjacency.sum())
+        weight = math.log(float(graphs.total_params[0]))
+        return Evaluation(edges - abs(weight - 8.0), {"edges": edges}, cost=1.0)
+
+
+class SamplerContract:
+    """What every sampler must do, on cells that cost nothing to measure.
+
+    sampler_name: the name under which the sampler is registered.
+    options:      its options beside the budget.
+    """
+
+    sampler_name: ClassVar[str]
+    options: ClassVar[dict[str, Any]] = {}
+
+    def predictor(self) -> Predictor | None:
+        """Return a new predictor for samplers that need one."""
+        kind = plugins.get("predictors", "gp")
+        made: Predictor = kind(kind.Options(steps=5))
+        return made
+
+    def sampler(
+        self, evaluator: CostEvaluator, seed: int = 0, goals: Goals[Any] | None = None
+    ) -> ArchitectureSampler[Any]:
+        """Make the sampler as a search file does."""
+        kind: type[ArchitectureSampler[Any]] = plugins.get("samplers", self.sampler_name)
+        options = kind.Options(
+            sampler=self.sampler_name, **{"budget": 30, "initial": 5, **self.options}
+        )
+        setting = Setting(evaluator.space, seed, evaluator.candidates, self.predictor(), goals)
+        return kind.from_options(options, setting)
+
+    def run(
+        self,
+        folder: Path,
+        budgets: tuple[int, ...],
+        seed: int = 0,
+        candidates: int | None = 400,
+        goals: Goals[Any] | None = None,
+    ) -> list[Facts]:
+        """Search in one go, or broken off after each budget and resumed by a new sampler."""
+        space = get_space("nasbench101", stem_channels=4, modules_per_stack=1)
+        storage = InMemoryStorage()
+        folder.mkdir(exist_ok=True)
+        for budget in budgets:
+            evaluator = CostEvaluator(space, candidates)
+            study = optuna.create_study(
+                storage=storage,
+                study_name="contract",
+                directions=goals.directions if goals else ["maximize"],
+                sampler=self.sampler(evaluator, seed, goals),
+                load_if_exists=True,
+            )
+            with EvaluationStore(folder / "measurements.db") as store:
+                search(study, evaluator, store, budget, seed, goals=goals)
+        return [found for trial in study.get_trials() if (found := Facts.of(trial)) is not None]
+
+    def test_proposes_each_architecture_once(self, tmp_path: Path) -> None:
+        """As long as there is something new, nothing is proposed again."""
+        for candidates in (400, None):
+            facts = self.run(tmp_path / str(candidates), (14,), candidates=candidates)
+            assert [one.repeats for one in facts] == [None] * 14
+
+    def test_proposes_only_what_can_be_measured(self, tmp_path: Path) -> None:
+        """A table holds some architectures and not others."""
+        space = get_space("nasbench101", stem_channels=4, modules_per_stack=1)
+        known = CostEvaluator(space, 400).candidates
+        assert known is not None
+        facts = self.run(tmp_path / "run", (14,))
+        found = space.population([space.parse(one.architecture) for one in facts])
+        assert np.isin(found.keys, known.keys).all()
+
+    def test_same_seed_same_search(self, tmp_path: Path) -> None:
+        """And another seed another."""
+        first = self.run(tmp_path / "first", (14,))
+        assert self.run(tmp_path / "again", (14,)) == first
+        assert self.run(tmp_path / "other", (14,), seed=1) != first
+
+    def test_resumed_is_unbroken(self, tmp_path: Path) -> None:
+        """What a sampler proposes follows from its seed, the trial's number and the history."""
+        unbroken = self.run(tmp_path / "unbroken", (14,))
+        assert self.run(tmp_path / "resumed", (3, 7, 8, 14)) == unbroken
+
+    def test_keeps_limits_that_are_known(self, tmp_path: Path) -> None:
+        """Limits on parameters and FLOPs are kept by every proposal."""
+        space = get_space("nasbench101", stem_channels=4, modules_per_stack=1)
+        goals = _goals(CostEvaluator(space), {"max_params": 4000.0})
+        for candidates in (400, None):
+            facts = self.run(tmp_path / str(candidates), (12,), candidates=candidates, goals=goals)
+            assert all(one.metrics["params"] <= 4000 for one in facts)
+
+    def test_several_objectives_are_searched_or_refused(self, tmp_path: Path) -> None:
+        """A sampler that knows one objective only says so before anything is measured."""
+        space = get_space("nasbench101", stem_channels=4, modules_per_stack=1)
+        goals = _goals(CostEvaluator(space), {}, {"flops": "minimize"})
+        kind: type[ArchitectureSampler[Any]] = plugins.get("samplers", self.sampler_name)
+        if kind.several_objectives:
+            assert len(self.run(tmp_path / "run", (12,), goals=goals)) >= 12
+            return
+        try:
+            self.run(tmp_path / "run", (12,), goals=goals)
+        except ConfigError as error:
+            assert self.sampler_name in str(error)
+        else:
+            raise AssertionError("one objective only, yet the search ran with two")
+
+
+def _goals(
+    evaluator: CostEvaluator, constraints: dict[str, float], objectives: Any = None
+) -> Goals[Any]:
+    from nasplatform.config import SearchOptions
+
+    options = SearchOptions(budget=30, constraints=constraints, objectives=objectives or {})
+    return Goals.of(options, evaluator)

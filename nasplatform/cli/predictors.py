@@ -13,7 +13,9 @@ from nasplatform.cli.run import JsonFlag
 if TYPE_CHECKING:
     from nasplatform.spaces.base import Space
 
-app = typer.Typer(help="List, inspect and fit performance predictors.", no_args_is_help=True)
+app = typer.Typer(
+    help="List, inspect, fit and evaluate performance predictors.", no_args_is_help=True
+)
 
 
 @app.command("list")
@@ -89,6 +91,48 @@ def fit(
         show(f"predictor: {out}")
 
 
+@app.command()
+def evaluate(
+    predictor: Annotated[str, typer.Option("-p", "--predictor", help="See `predictors list`.")],
+    protocol: Annotated[str, typer.Option(help="Label protocol: tnasp, nb201, digits, fashion.")],
+    labels: Annotated[
+        str | None, typer.Option(help="Label counts, e.g. 100,172; the protocol's own if absent.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Random draws of each count.")] = 10,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="An option of it.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Measure how well a predictor ranks a benchmark, beside the simple ones."""
+    from nasplatform import plugins
+    from nasplatform.config import parse_overrides
+    from nasplatform.predictors import evaluation
+    from nasplatform.runs.events import Event
+
+    kind = plugins.get("predictors", predictor)
+    options = parse_overrides(settings or [])
+    plugins.make_options(kind.Options, options, f"predictor {predictor!r}")
+    chosen = evaluation.get_protocol(protocol)
+    counts = _counts(labels) if labels else list(chosen.labels)
+    say(f"{chosen.about} ({chosen.source})")
+    words = f"{predictor} on {protocol}"
+    with Display() as display:
+        results = evaluation.evaluate(
+            predictor,
+            chosen,
+            counts,
+            seeds,
+            options,
+            lambda done, total: display(Event("evaluate", done, total, words)),
+        )
+    summary = evaluation.summarise(results)
+    if as_json:
+        emit({"summary": summary.to_dict("records"), "draws": results.to_dict("records")})
+    else:
+        show_table(evaluation.table(summary), evaluation.COLUMNS)
+
+
 def predict(
     architectures: Annotated[list[str], typer.Argument(help="Text forms of architectures.")],
     folder: Annotated[
@@ -124,6 +168,17 @@ def predict(
         emit(rows)
     else:
         show_table(rows, ["architecture", "mean", "std", "params", "flops"])
+
+
+def _counts(text: str) -> list[int]:
+    from nasplatform.errors import PredictorError
+
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise PredictorError(
+            f"--labels {text!r}: expected numbers set apart by commas, e.g. 100,172"
+        ) from None
 
 
 def _described(name: str, kind: Any) -> dict[str, Any]:

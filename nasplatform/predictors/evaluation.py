@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -214,26 +214,42 @@ def evaluate(
     of further labels inside their central 90 % interval), ``fit_seconds``, ``query_seconds``.
     A predictor is shown the graphs that it will be asked about, without scores: the space is known.
     """
+    _check_request(protocol, labels, seeds)
+    contestants = [*BASELINES, *dict.fromkeys([predictor, SIMPLE])]
     runs = [(n, seed) for n in labels for seed in range(seeds)]
     rows: list[dict[str, Any]] = []
     for done, (n, seed) in enumerate(runs):
         drawn = draw(protocol, n, seed)
-        for name, result in _contestants(predictor, options or {}, drawn, seed):
+        for name in contestants:
             place = {"protocol": protocol.name, "predictor": name, "labels": n, "draw": seed}
-            rows.append(place | result)
+            own = (options or {}) if name == predictor else {}
+            rows.append(place | measure(name, drawn, seed, own))
         if progress:
             progress(done + 1, len(runs))
     return pd.DataFrame(rows)
 
 
-def _contestants(
-    predictor: str, options: dict[str, Any], drawn: Draw, seed: int
-) -> Iterator[tuple[str, dict[str, float]]]:
-    for name, score in BASELINES.items():
-        yield name, _judge(score(drawn.test, np.random.default_rng(seed)), drawn)
-    yield predictor, _fit_and_judge(predictor, options, drawn, seed)
-    if predictor != SIMPLE:
-        yield SIMPLE, _fit_and_judge(SIMPLE, {}, drawn, seed)
+def measure(
+    name: str, drawn: Draw, seed: int, options: dict[str, Any] | None = None
+) -> dict[str, float]:
+    """Return the metrics of one predictor, or baseline, on one draw; see ``evaluate``."""
+    if name in BASELINES:
+        return _judge(BASELINES[name](drawn.test, np.random.default_rng(seed)), drawn)
+    return _fit_and_judge(name, options or {}, drawn, seed)
+
+
+def _check_request(protocol: Protocol, labels: Sequence[int], seeds: int) -> None:
+    """Refuse what cannot be drawn before anything is fitted."""
+    if seeds < 1:
+        raise PredictorError(f"{seeds} draws: at least 1 is needed")
+    if not labels:
+        raise PredictorError("no label counts were given")
+    most = len(_arena(protocol).train_rows)
+    for n in labels:
+        if not 2 <= n <= most:
+            raise PredictorError(
+                f"protocol {protocol.name!r}: {n} labels were asked for, expected 2 to {most}"
+            )
 
 
 def _fit_and_judge(name: str, options: dict[str, Any], drawn: Draw, seed: int) -> dict[str, float]:
@@ -270,3 +286,19 @@ def summarise(results: pd.DataFrame) -> pd.DataFrame:
     ]
     summary.insert(0, "draws", grouped.size())
     return summary.reset_index()
+
+
+COLUMNS = ("predictor", "labels", "draws", "kendall", "spearman", "precision@100", "regret@10")
+
+
+def table(summary: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return the rows of a summary for people: mean and deviation in one column each."""
+    rows = []
+    for entry in summary.to_dict("records"):
+        row: dict[str, Any] = {key: entry[key] for key in COLUMNS[:3]}
+        for metric in COLUMNS[3:]:
+            mean, deviation = entry[f"{metric}_mean"], entry[f"{metric}_std"]
+            spread = f" ± {deviation:.4f}" if np.isfinite(deviation) else ""
+            row[metric] = f"{mean:.4f}{spread}"
+        rows.append(row)
+    return rows

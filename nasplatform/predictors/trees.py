@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,6 +14,7 @@ from sklearn.ensemble import GradientBoostingRegressor
 
 from nasplatform.predictors.base import Prediction, Predictor, Progress
 from nasplatform.predictors.gp import PROPAGATION, portions
+from nasplatform.predictors.levels import DEEPEST, CompleteTrees
 from nasplatform.predictors.ranks import Floats, RankMap, normal_scores
 from nasplatform.predictors.standard import Standard, standard_of
 from nasplatform.spaces.graph import GraphBatch
@@ -78,8 +80,15 @@ class Forest:
 
     def __call__(self, x: NDArray[np.float32]) -> Floats:
         """Return (B,) predictions for x (B, F)."""
+        if self.depth <= DEEPEST:
+            return self.base + self._complete.sums(x)
         starts = range(0, len(x), _CHUNK)
         return np.concatenate([self._sums(x[start : start + _CHUNK]) for start in starts])
+
+    @cached_property
+    def _complete(self) -> CompleteTrees:
+        parts = self.feature, self.left, self.right, self.threshold, self.value
+        return CompleteTrees.of(*parts, self.depth)
 
     def _sums(self, x: NDArray[np.float32]) -> Floats:
         columns = np.ascontiguousarray(x.T)

@@ -113,8 +113,9 @@ def _curve_words(curve: NDArray[np.float64], random: RandomCurve | None) -> str:
     if random is None:
         return f"{words} What random search would find is known only for tables."
     return (
-        f"{words} Random search, computed exactly over all that was allowed: {random.mean[-1]:.4f} on "
-        f"average, quartiles {random.low[-1]:.4f} to {random.high[-1]:.4f}."
+        f"{words} Random search, computed exactly over all that was allowed: "
+        f"{random.mean[-1]:.4f} on average, "
+        f"quartiles {random.low[-1]:.4f} to {random.high[-1]:.4f}."
     )
 
 

@@ -313,6 +313,7 @@ def test_pages_come_from_here_alone(service):
         assert "https://" not in answer.text
 
 
+@pytest.mark.slow
 def test_results_are_reported_and_refitted_while_others_ask(store, fitted):
     path = "/v1/predictors/demo/evaluations"
     with serving(store) as running:

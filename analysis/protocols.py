@@ -1,0 +1,112 @@
+"""Measure predictors under the label protocols: markdown and parquet in a folder, resumable.
+
+    python analysis/protocols.py results/ --predictors renas,simple,default --draws 10
+
+Every (protocol, predictor, labels, draw) is measured once and kept in ``draws.parquet``; a run that
+was broken off goes on where it stood. ``protocols.md`` has the mean over the draws.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from nasplatform.errors import InputError
+from nasplatform.files import replace_file, write_text
+from nasplatform.predictors.evaluation import (
+    BASELINES,
+    COLUMNS,
+    Protocol,
+    draw,
+    get_protocol,
+    measure,
+    summarise,
+    table,
+)
+
+KEYS = ["protocol", "predictor", "labels", "draw"]
+
+
+def finished(path: Path) -> pd.DataFrame:
+    """Return the rows that were measured already, none where there is no file yet."""
+    return pd.read_parquet(path) if path.exists() else pd.DataFrame(columns=KEYS)
+
+
+def missing(
+    known: pd.DataFrame, protocol: Protocol, names: Sequence[str], labels: Sequence[int], draws: int
+) -> dict[tuple[int, int], list[str]]:
+    """Return (labels, draw) -> the predictors that were not measured on it."""
+    done = set(known[KEYS].itertuples(index=False, name=None))
+    wanted: dict[tuple[int, int], list[str]] = {}
+    for n in labels:
+        for seed in range(draws):
+            left = [name for name in names if (protocol.name, name, n, seed) not in done]
+            if left:
+                wanted[n, seed] = left
+    return wanted
+
+
+def fill(
+    path: Path, protocol: Protocol, names: Sequence[str], labels: Sequence[int], draws: int
+) -> None:
+    """Measure what is missing and write the file after each draw."""
+    known = finished(path)
+    for (n, seed), left in missing(known, protocol, names, labels, draws).items():
+        drawn = draw(protocol, n, seed)
+        rows: list[dict[str, Any]] = []
+        for name in left:
+            place = {"protocol": protocol.name, "predictor": name, "labels": n, "draw": seed}
+            rows.append(place | measure(name, drawn, seed))
+            tau = rows[-1]["kendall"]
+            sys.stderr.write(f"{protocol.name} {n} labels, draw {seed}: {name} {tau:.4f}\n")
+        new = pd.DataFrame(rows)
+        known = pd.concat([known, new], ignore_index=True) if len(known) else new
+        with replace_file(path) as temporary:
+            known.to_parquet(temporary, index=False)
+
+
+def markdown(results: pd.DataFrame) -> str:
+    """Return the tables of all protocols."""
+    parts = ["# Predictors under the label protocols", ""]
+    for name in results["protocol"].unique():
+        protocol = get_protocol(name)
+        parts += [f"## {name}", "", f"{protocol.about} ({protocol.source}).", ""]
+        chosen = results[results["protocol"] == name].sort_values(["labels", "predictor", "draw"])
+        rows = table(summarise(chosen))
+        parts += ["| " + " | ".join(COLUMNS) + " |", "|" + " --- |" * len(COLUMNS)]
+        parts += ["| " + " | ".join(str(row[key]) for key in COLUMNS) + " |" for row in rows]
+        parts.append("")
+    return "\n".join(parts)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the script."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--protocols", default="tnasp,nb201")
+    parser.add_argument("--predictors", default="renas,simple,default")
+    parser.add_argument("--labels", default="", help="e.g. 100,424; the protocol's own if absent")
+    parser.add_argument("--draws", type=int, default=10)
+    given = parser.parse_args(arguments)
+    path = given.folder / "draws.parquet"
+    names = [*BASELINES, *given.predictors.split(",")]
+    try:
+        for name in given.protocols.split(","):
+            protocol = get_protocol(name)
+            labels = [int(n) for n in given.labels.split(",") if n] or list(protocol.labels)
+            fill(path, protocol, names, labels, given.draws)
+    except InputError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    write_text(given.folder / "protocols.md", markdown(finished(path)))
+    sys.stdout.write(markdown(finished(path)))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

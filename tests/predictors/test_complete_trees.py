@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from nasplatform.predictors.levels import CompleteTrees
+from nasplatform.predictors.trees import Forest, TreesOptions
+
+
+def walked(forest, row):
+    """Walk down each tree, one question after the other."""
+    total = forest.base
+    for tree in range(len(forest.feature)):
+        node = 0
+        for _ in range(forest.depth):
+            low = row[forest.feature[tree, node]] <= forest.threshold[tree, node]
+            node = (forest.left if low else forest.right)[tree, node]
+        total += forest.value[tree, node]
+    return total
+
+
+@pytest.mark.parametrize("depth", [1, 3, 4, 5, 7])
+@pytest.mark.parametrize("rows", [0, 1, 300])
+def test_all_at_once_is_as_one_after_the_other(depth, rows):
+    rng = np.random.default_rng(depth)
+    x = rng.integers(0, 4, (60, 9)).astype(np.float32)
+    y = x[:, 0] + np.sin(x[:, 1] * x[:, 2]) + rng.normal(0, 0.1, 60)
+    forest = Forest.grow(x, y, TreesOptions(trees=12, depth=depth), 0)
+    asked = rng.integers(0, 4, (rows, 9)).astype(np.float32)  # ties with the thresholds, too
+    slow = [walked(forest, row) for row in asked]
+    np.testing.assert_allclose(forest(asked) if rows else np.empty(0), slow, rtol=1e-6)
+    if depth <= 5:
+        parts = forest.feature, forest.left, forest.right, forest.threshold, forest.value
+        sums = CompleteTrees.of(*parts, forest.depth).sums(asked)
+        np.testing.assert_allclose(forest.base + sums, slow, rtol=1e-6)

@@ -411,20 +411,21 @@ def batches(port: int, texts: Texts, options: argparse.Namespace) -> Result:
     return {**found, "answers": answers}
 
 
-def ranked(port: int, texts: Texts, options: argparse.Namespace) -> Result:
-    """Do these again once the whole space is ranked: then its architectures are looked up."""
+def wait_until_ranked(port: int) -> float:
+    """Wait until the service has no work in the background; return the seconds."""
     import httpx
 
-    begun = time.perf_counter()
-    while not httpx.get(f"http://{HOST}:{port}/v1/predictors/demo", timeout=60).json()["view"][
-        "complete"
-    ]:
+    begun, url = time.perf_counter(), f"http://{HOST}:{port}/v1/predictors/demo"
+    while not httpx.get(url, timeout=60).json()["view"]["complete"]:
         if time.perf_counter() - begun > 900:
-            return {"error": "the space was not ranked within 900 s"}
+            raise SystemExit("the space was not ranked within 900 s")
         time.sleep(1)
-    waited = round(time.perf_counter() - begun, 1)
-    answers = {work.__name__: work(port, texts, options) for work in (single, clients, batches)}
-    return {"ranked_after_s": waited, **answers}
+    return round(time.perf_counter() - begun, 1)
+
+
+def ranked(port: int, texts: Texts, options: argparse.Namespace) -> Result:
+    """Do these again once the whole space is ranked: then its architectures are looked up."""
+    return {work.__name__: work(port, texts, options) for work in (single, clients, batches)}
 
 
 def highest(port: int, texts: Texts) -> float:
@@ -503,11 +504,13 @@ def refit(port: int, texts: Texts, options: argparse.Namespace) -> Result:
 
 def measure_ours(folder: Path, texts: Texts, options: argparse.Namespace) -> Result:
     """Run every scenario against the service."""
-    port, found = free_port(), {}
+    port = free_port()
+    found: Result = {}
     run = "import sys; from nasplatform.cli import main; sys.exit(main())"
     command = ["-c", run, "serve", "--predictors", str(folder), "--port", str(port), "--quiet"]
     few = [] if "ranked" in options.only else ["--set", "reference=5000"]
     with served([*command, *few], port) as process:
+        found["ranked_after_s"] = wait_until_ranked(port)
         simple: dict[str, Callable[[int, Texts, argparse.Namespace], Result]] = {
             "single": single, "clients": clients, "batches": batches, "ranked": ranked,
             "refit": refit,
@@ -567,6 +570,7 @@ def main() -> None:
     if options.litserve:
         run_litserve(options.litserve[0], int(options.litserve[1]), int(options.litserve[2]))
         return
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the servers are ended, too
     texts = Texts()
     with tempfile.TemporaryDirectory() as folder:
         version = make_store(Path(folder), options.predictor, options.labels)

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from nasplatform.deploy.network import Network
+from nasplatform.training.effort import count_macs, threads
 from nasplatform.training.loop import evaluate
 from nasplatform.training.task import Task
 
@@ -89,15 +88,6 @@ def count_parameters(module: nn.Module, input_shape: tuple[int, int, int]) -> in
     return sum(parameter.numel() for parameter, gradient in pairs if gradient is not None)
 
 
-def count_macs(module: nn.Module, input_shape: tuple[int, int, int]) -> int:
-    """Count the multiply-adds of convolutions and matrix products for one image."""
-    module.eval()
-    counter = FlopCounterMode(display=False)
-    with torch.no_grad(), counter:
-        module(torch.zeros(1, *input_shape))
-    return int(counter.get_total_flops()) // 2
-
-
 def latency(module: nn.Module, input_shape: tuple[int, int, int]) -> tuple[float, float]:
     """Return median and interquartile range of the time for one image, in milliseconds.
 
@@ -105,7 +95,7 @@ def latency(module: nn.Module, input_shape: tuple[int, int, int]) -> tuple[float
     """
     module.eval()
     image = torch.zeros(1, *input_shape)
-    with _one_thread(), torch.inference_mode():
+    with threads(1), torch.inference_mode():
         return timed(lambda: module(image))
 
 
@@ -132,13 +122,3 @@ def _bytes_of(network: Network, folder: Path | None) -> int:
             network.save(Path(temporary) / "network")
             return _bytes_of(network, Path(temporary) / "network")
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)

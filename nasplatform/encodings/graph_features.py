@@ -128,7 +128,7 @@ def _depths(live: LiveGraphs) -> Floats:
         mean = np.zeros_like(found[:, 0])
         for j in range(1, n - 1):
             best[j] = np.full_like(mean, far)
-            for i in range(j):
+            for i in live.sources[j]:
                 best[j] = extreme(best[j], best[i] + (1 - live.edges[i, j]) * far)
             best[j] = np.where(live.live[j], best[j] + found[:, j], 0)
             mean += weight[j] * best[j]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -37,12 +38,17 @@ class LiveGraphs:
     live: Bools
     shares: Floats
 
-    @property
+    @cached_property
     def pairs(self) -> list[tuple[int, int]]:
         """Every (source, target) between which any of the graphs has an edge, targets ascending."""
         n = len(self.edges)
         used: Bools = np.asarray((self.edges > 0).any(axis=2))
         return [(i, j) for j in range(1, n) for i in range(j) if used[i, j]]
+
+    @cached_property
+    def sources(self) -> list[list[int]]:
+        """For each node, those from which any of the graphs has an edge to it."""
+        return [[i for i, j in self.pairs if j == node] for node in range(len(self.edges))]
 
     def where(self, **traits: object) -> Floats:
         """Return (N, B) float32: 1 where a live interior node's operation has all these traits."""

@@ -109,7 +109,7 @@ def _sweep_sums(graphs: LiveGraphs, through: Floats) -> dict[int, Floats]:
     reached = {0: np.ones_like(through[:, 0])}
     for j in range(1, n):
         reached[j] = np.zeros_like(reached[0])
-        for i in range(j):
+        for i in graphs.sources[j]:
             reached[j] += graphs.edges[i, j] * reached[i]
         if j < n - 1:
             reached[j] *= through[:, j]
@@ -122,7 +122,7 @@ def _sweep_means(graphs: LiveGraphs, found: Floats, count: dict[int, Floats]) ->
     total = {0: np.zeros_like(found[:, 0])}
     for j in range(1, n):
         total[j] = found[:, j] * count[j]
-        for i in range(j):
+        for i in graphs.sources[j]:
             total[j] += graphs.edges[i, j] * total[i]
     return total[n - 1]
 
@@ -135,7 +135,7 @@ def _sweep_extremes(
     best = {0: np.zeros_like(found[:, 0])}
     for j in range(1, n):
         best[j] = np.full_like(best[0], worst)
-        for i in range(j):
+        for i in graphs.sources[j]:
             best[j] = extreme(best[j], best[i] + (1 - graphs.edges[i, j]) * worst)
         if j < n - 1:
             best[j] = best[j] + found[:, j]
@@ -150,13 +150,15 @@ def _longest(graphs: LiveGraphs, found: Floats, sign: int) -> tuple[Floats, Floa
     ways = {0: np.ones(b, np.float32)}
     counts = {0: np.zeros_like(found[:, 0])}
     for j in range(1, n):
-        options = [np.where(graphs.edges[i, j] > 0, length[i] + sign, -_FAR) for i in range(j)]
-        length[j] = np.maximum.reduce(options)
-        chosen = [(option == length[j]) * graphs.edges[i, j] for i, option in enumerate(options)]
-        ways[j] = sum((pick * ways[i] for i, pick in enumerate(chosen)), np.zeros(b, np.float32))
-        counts[j] = found[:, j] * ways[j]
-        for i, pick in enumerate(chosen):
-            counts[j] += pick * counts[i]
+        before = graphs.sources[j]
+        options = [np.where(graphs.edges[i, j] > 0, length[i] + sign, -_FAR) for i in before]
+        length[j] = np.maximum.reduce([np.full(b, -_FAR), *options])
+        ways[j], counts[j] = np.zeros(b, np.float32), np.zeros_like(counts[0])
+        for i, option in zip(before, options, strict=True):
+            chosen = (option == length[j]) * graphs.edges[i, j]
+            ways[j] += chosen * ways[i]
+            counts[j] += chosen * counts[i]
+        counts[j] += found[:, j] * ways[j]
     some = ways[n - 1] > 0
     steps = np.where(some, sign * length[n - 1] - 1, -1).astype(np.float32)
     return steps, counts[n - 1] / np.maximum(ways[n - 1], 1)

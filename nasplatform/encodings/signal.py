@@ -126,10 +126,9 @@ def _cell(
     nodes = {0: (q0, e0, modes0)}
     if rules.projects:
         nodes[0] = _convolved(q0, e0, modes0)
-    pairs = graphs.pairs
     for j in range(1, n):
         q, e, modes = np.zeros_like(q0), np.zeros_like(e0), np.zeros_like(modes0)
-        for i in (i for i, target in pairs if target == j):
+        for i in graphs.sources[j]:
             edge = graphs.edges[i, j]
             if j == n - 1:
                 edge = edge * (rules.weight[i] if i else 1)
@@ -159,9 +158,9 @@ def _gradient_features(graphs: LiveGraphs, rules: _Rules) -> Floats:
     arriving, leaving = _variances(graphs, rules)
     gain = np.where(rules.mixes > 0, CHI / np.maximum(arriving, _TINY), 1) * graphs.live
     back = {n - 1: 1 / np.maximum(leaving[n - 1], _TINY)}
-    for i in range(n - 2, -1, -1):
-        back[i] = np.zeros(b, np.float32)
-        for j in range(i + 1, n):
+    back |= {i: np.zeros(b, np.float32) for i in range(n - 1)}
+    for j in range(n - 1, 0, -1):
+        for i in graphs.sources[j]:
             through = back[j] * (rules.weight[i] if i else 1) if j == n - 1 else back[j] * gain[j]
             back[i] += graphs.edges[i, j] * through * (CHI if rules.projects and not i else 1)
     gradient = np.stack([back[i] for i in range(n)]) * graphs.live
@@ -193,7 +192,7 @@ def _variances(graphs: LiveGraphs, rules: _Rules) -> tuple[Floats, Floats]:
     arriving, leaving = np.ones((2, n, b), np.float32)
     for j in range(1, n):
         arriving[j] = 0
-        for i in range(j):
+        for i in graphs.sources[j]:
             weight = rules.weight[i] if i and j == n - 1 else np.float32(1)
             arriving[j] += graphs.edges[i, j] * weight * leaving[i]
         leaving[j] = np.where(rules.mixes[j] > 0, 1, arriving[j])

@@ -75,7 +75,7 @@ def _statistics(graphs: LiveGraphs, weights: Floats, found: Floats) -> Floats:
         mass[j], entropy[j] = np.zeros_like(mass[0]), np.zeros_like(mass[0])
         first[j], second[j] = np.zeros_like(first[0]), np.zeros_like(first[0])
         without[j] = np.zeros_like(first[0])
-        for i in range(j):
+        for i in graphs.sources[j]:
             w = weights[i, j]
             mass[j] += w * mass[i]
             entropy[j] += w * (entropy[i] - mass[i] * np.log(np.where(w > 0, w, 1)))
@@ -99,10 +99,13 @@ def _traffic(graphs: LiveGraphs, weights: Floats) -> dict[tuple[int, int], Float
     ahead = {0: np.ones(b, np.float32)}
     behind = {n - 1: np.ones(b, np.float32)}
     for j in range(1, n):
-        ahead[j] = sum((weights[i, j] * ahead[i] for i in range(j)), np.zeros(b, np.float32))
+        ahead[j] = np.zeros(b, np.float32)
+        for i in graphs.sources[j]:
+            ahead[j] += weights[i, j] * ahead[i]
     for i in range(n - 2, -1, -1):
-        behind[i] = sum(
-            (weights[i, j] * behind[j] for j in range(i + 1, n)), np.zeros(b, np.float32)
-        )
+        behind[i] = np.zeros(b, np.float32)
+    for j in range(n - 1, 0, -1):
+        for i in graphs.sources[j]:
+            behind[i] += weights[i, j] * behind[j]
     total = np.maximum(ahead[n - 1], np.float32(1e-6))
     return {(i, j): ahead[i] * weights[i, j] * behind[j] / total for i, j in graphs.pairs}

@@ -20,7 +20,7 @@ from nasplatform.predictors.base import Prediction, Predictor, Progress
 from nasplatform.predictors.gp import Process, portions
 from nasplatform.predictors.kernels import Prior
 from nasplatform.predictors.ranks import Floats, RankMap, log_gaps, normal_scores
-from nasplatform.predictors.standard import Standard, standard_of
+from nasplatform.predictors.standard import Standard, seen_features
 from nasplatform.predictors.trees import Forest, TreesOptions
 from nasplatform.spaces.graph import GraphBatch
 
@@ -106,9 +106,10 @@ class Flagship(Predictor):
         order = np.random.default_rng(self.seed).permutation(len(scores))
         views = VIEWS[: self.options.views]
         steps = self.options.steps * len(views) + 1
+        seen = seen_features(graphs, unlabelled)
         self._members = []
         for place, view in enumerate(views):
-            standard = standard_of(graphs, unlabelled, view.without)
+            standard = Standard.of(seen, view.without)
             targets = common if view.labels == "gaps" else ranks
             process = Process.fit(
                 standard(graphs)[order],

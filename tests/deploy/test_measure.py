@@ -2,10 +2,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from nasplatform.deploy.measure import count_macs, count_parameters, latency, measure
+from nasplatform.deploy.measure import count_parameters, latency, measure
 from nasplatform.deploy.network import Network
 from nasplatform.spaces import get_space
 from nasplatform.testing.tiny import tiny_network, tiny_task
+from nasplatform.training.effort import count_macs
 from nasplatform.training.loop import evaluate
 
 SHAPE = (3, 8, 6)

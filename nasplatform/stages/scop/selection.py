@@ -60,7 +60,7 @@ def by_rate(graph: ChannelGraph, scores: Scores, rate: float) -> Groups:
     for kind in np.unique(graph.kinds):
         members = np.flatnonzero(graph.kinds == kind)
         order = members[np.argsort(scores[members], kind="stable")]
-        chosen.append(order[: int(rate * len(members))])
+        chosen.append(order[: int(rate * len(members) + 1e-9)])
     found = graph.removable[np.concatenate(chosen)]
     if not len(found):
         raise StageError(f"rate {rate} of the channels is less than one channel in every layer")

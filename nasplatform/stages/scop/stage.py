@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nasplatform.deploy.measure import count_macs, count_parameters, latency
+from nasplatform.deploy.measure import count_parameters, latency
 from nasplatform.deploy.network import Network
 from nasplatform.files import write_text
 from nasplatform.stages.base import Stage, StageContext, StageResult
@@ -44,6 +44,7 @@ from nasplatform.stages.scop.selection import Allocation, Budget, by_rate, cost,
 from nasplatform.stages.scop.tracer import Groups
 from nasplatform.stages.train import training_metrics
 from nasplatform.training.checkpoint import state_digest
+from nasplatform.training.effort import count_macs
 from nasplatform.training.loop import LossFunction, derive_seed, evaluate, train
 from nasplatform.training.recipe import Recipe
 from nasplatform.training.task import Task

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nasplatform.deploy.measure import count_macs, count_parameters
+from nasplatform.deploy.measure import count_parameters
 from nasplatform.errors import StageError
 from nasplatform.spaces import get_space
 from nasplatform.stages.scop.channels import ChannelGraph
@@ -21,6 +21,7 @@ from nasplatform.stages.scop.removal import (
     remove,
 )
 from nasplatform.stages.scop.selection import cost, ranked
+from nasplatform.training.effort import count_macs
 from nasplatform.training.loop import predict, seeded
 
 SHAPE = (3, 8, 8)

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 from nasplatform.errors import StageError
 from nasplatform.stages.scop.channels import ChannelGraph
 from nasplatform.stages.scop.selection import Budget, by_rate, cost, ranked, shortest
+from nasplatform.stages.scop.stage import ScopOptions
 from nasplatform.stages.scop.tracer import Layer
 
 
@@ -38,6 +39,13 @@ def test_rate_takes_the_lowest_share_of_every_layer(rate, seed):
         members = graph.removable[graph.kinds == kind]
         expected = members[np.argsort(values[graph.kinds == kind])][: int(rate * width)]
         assert sorted(removed[np.isin(removed, members)]) == sorted(expected)
+
+
+@pytest.mark.parametrize("rate", [k / 10 for k in range(1, 10)])
+def test_tenths_of_ten_channels_are_whole_channels(rate):
+    graph = chain((3, 10, 2))
+    asked = ScopOptions(rate=rate).rate_of_round
+    assert len(by_rate(graph, scores(graph), asked)) == round(10 * rate)
 
 
 def test_rate_that_takes_nothing_is_refused():

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from nasplatform.deploy.measure import count_macs, count_parameters, latency
+from nasplatform.deploy.measure import count_parameters, latency
 from nasplatform.deploy.network import Network
 from nasplatform.deploy.onnx import export_onnx
 from nasplatform.errors import ConfigError, StageError
@@ -11,6 +11,7 @@ from nasplatform.stages.pipeline import make_stage, run_pipeline
 from nasplatform.stages.scop.stage import Scop, TeacherOptions, teaching
 from nasplatform.testing.tiny import tiny_network, tiny_task
 from nasplatform.training.checkpoint import state_digest
+from nasplatform.training.effort import count_macs
 from nasplatform.training.loop import predict
 from nasplatform.training.task import Task
 

@@ -1,0 +1,120 @@
+"""Compare predictors with each other and with published figures: a table and a figure.
+
+    python analysis/protocols.py results/          # measures; then
+    python analysis/predictors.py results/         # reads draws.parquet
+
+Writes ``predictors.md`` (Kendall's tau, coverage and seconds) and ``predictors-PROTOCOL.svg``, tau
+against the number of labels with its standard deviation over the draws, published figures as
+points. The published figures are quoted, not measured again; NN-Former learns from the mean of
+three runs and chooses its checkpoint on 200 further labels.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import pandas as pd
+
+mpl.use("Agg")
+from matplotlib import pyplot as plt
+
+from nasplatform.files import replace_file, write_text
+from nasplatform.predictors.evaluation import summarise
+
+# protocol -> method -> labels -> Kendall's tau, from the papers' tables
+PUBLISHED: Mapping[str, Mapping[str, Mapping[int, float]]] = {
+    "tnasp": {
+        "ReNAS": {424: 0.657, 4236: 0.816},
+        "TNASP (ranking loss)": {100: 0.676, 172: 0.691, 424: 0.747, 4236: 0.824},
+        "PINAT (ranking loss)": {100: 0.717, 172: 0.764, 424: 0.812, 4236: 0.854},
+        "NN-Former (easier labels)": {100: 0.709, 172: 0.765, 424: 0.809, 4236: 0.877},
+    },
+    "nb201": {
+        "PINAT": {78: 0.549, 156: 0.631, 469: 0.706, 781: 0.761, 1563: 0.784},
+        "HyperNAS": {78: 0.677, 156: 0.765, 469: 0.836},
+        "NN-Former (easier labels)": {156: 0.804, 1563: 0.890},
+    },
+}
+_COLUMNS = ("kendall", "kendall_unique", "coverage90", "fit_seconds", "query_seconds")
+
+
+def comparison(summary: pd.DataFrame) -> str:
+    """Return a markdown table of one protocol: what was measured, then what was published."""
+    lines = ["| predictor | labels | draws | " + " | ".join(_COLUMNS) + " |"]
+    lines.append("| --- " * (3 + len(_COLUMNS)) + "|")
+    for row in summary.sort_values(["labels", "kendall_mean"]).to_dict("records"):
+        cells = [_cell(row, column) for column in _COLUMNS]
+        lines.append(
+            f"| {row['predictor']} | {row['labels']} | {row['draws']} | {' | '.join(cells)} |"
+        )
+    protocol = str(summary["protocol"].iloc[0])
+    for method, points in PUBLISHED.get(protocol, {}).items():
+        for labels, tau in points.items():
+            lines.append(f"| {method}, published | {labels} | | {tau:.3f} | | | | |")
+    return "\n".join(lines)
+
+
+def _cell(row: Mapping[Any, Any], column: str) -> str:
+    mean, spread = row.get(f"{column}_mean"), row.get(f"{column}_std")
+    if not isinstance(mean, float) or mean != mean:
+        return ""
+    if column.endswith("seconds"):
+        return f"{mean:.2f}"
+    return f"{mean:.4f} ± {spread:.4f}" if spread == spread else f"{mean:.4f}"
+
+
+def figure(summary: pd.DataFrame, path: Path) -> None:
+    """Draw tau against labels of one protocol."""
+    protocol = str(summary["protocol"].iloc[0])
+    drawing, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    shown = summary[~summary["predictor"].isin(["random"])]
+    for name, rows in shown.groupby("predictor", sort=False):
+        ordered = rows.sort_values("labels")
+        spread = ordered["kendall_std"].fillna(0)
+        axes.errorbar(
+            ordered["labels"], ordered["kendall_mean"], yerr=spread, label=name, capsize=3
+        )
+    markers = "osD^v*"
+    for place, (method, points) in enumerate(PUBLISHED.get(protocol, {}).items()):
+        marker = markers[place % len(markers)]
+        axes.plot(
+            list(points), list(points.values()), marker, color="0.4", label=f"{method}, published"
+        )
+    axes.set_xscale("log")
+    ticks = sorted(summary["labels"].unique())
+    axes.set_xticks(ticks, [str(n) for n in ticks])
+    axes.minorticks_off()
+    axes.set(xlabel="labels", ylabel="Kendall's tau", title=f"Protocol {protocol}")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    with replace_file(path) as temporary:
+        drawing.savefig(temporary, format="svg")
+    plt.close(drawing)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the script."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser.add_argument("folder", type=Path)
+    folder: Path = parser.parse_args(arguments).folder
+    path = folder / "draws.parquet"
+    if not path.exists():
+        sys.stderr.write(f"error: {path} is missing: analysis/protocols.py measures it\n")
+        return 2
+    parts = ["# Predictors, measured and published", ""]
+    for protocol, rows in pd.read_parquet(path).groupby("protocol", sort=False):
+        summary = summarise(rows)
+        figure(summary, folder / f"predictors-{protocol}.svg")
+        parts += [f"## {protocol}", "", comparison(summary), ""]
+    write_text(folder / "predictors.md", "\n".join(parts))
+    sys.stdout.write("\n".join(parts))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

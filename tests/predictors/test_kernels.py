@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+from scipy.optimize import approx_fprime
+from scipy.spatial.distance import cdist
+from scipy.stats import multivariate_normal
+
+from nasplatform.predictors.kernels import (
+    Kernel,
+    Posterior,
+    Prior,
+    fit_kernel,
+    negative_log_posterior,
+    squared_distances,
+)
+
+Floats = np.ndarray
+
+
+def problem(n: int = 30, features: int = 6) -> tuple[Floats, Floats, Floats]:
+    """Labels that depend on the first two features only."""
+    rng = np.random.default_rng(3)
+    x = rng.standard_normal((n, features))
+    y = np.sin(x[:, 0]) + 0.5 * x[:, 1] + 0.05 * rng.standard_normal(n)
+    return x, (y - y.mean()) / y.std(), np.array([0, 0, 0, 1, 1, 1])
+
+
+def test_kernel_is_rational_quadratic() -> None:
+    x, _, _ = problem()
+    kernel = Kernel(np.linspace(0.1, 1, 6), 1.7, 0.1, 0.8)
+    distances = cdist(x, x[:4], "sqeuclidean", w=kernel.weights)
+    np.testing.assert_allclose(kernel(x, x[:4]), 1.7 * (1 + distances / 1.6) ** -0.8, rtol=1e-9)
+    np.testing.assert_allclose(squared_distances(x, x[:3]), cdist(x, x[:3]) ** 2, atol=1e-9)
+
+
+def test_gradient_is_that_of_finite_differences() -> None:
+    x, y, groups = problem(n=15)
+    rng = np.random.default_rng(0)
+    centre = rng.normal(-1, 0.3, 2 + 6 + 3)
+    width = rng.uniform(0.5, 2, len(centre))
+    place = centre + rng.normal(0, 0.3, len(centre))
+
+    def value(at: Floats) -> float:
+        return negative_log_posterior(at, x, y, groups, centre, width)[0]
+
+    _, gradient = negative_log_posterior(place, x, y, groups, centre, width)
+    np.testing.assert_allclose(gradient, approx_fprime(place, value, 1e-6), rtol=1e-3, atol=1e-4)
+
+
+def test_value_is_the_likelihood_and_the_priors() -> None:
+    x, y, groups = problem(n=12)
+    place = np.concatenate([[-1.0, -2.0], np.linspace(-0.2, 0.2, 6), [0.1, -1.5, 0.3]])
+    kernel = Kernel(np.exp(place[:2][groups] + place[2:8]), *np.exp(place[[8, 9, 10]]))
+    covariance = kernel(x, x) + (kernel.noise + 1e-6) * np.eye(12)
+    expected = -multivariate_normal(np.zeros(12), covariance).logpdf(y)
+    expected -= 0.5 * 12 * np.log(2 * np.pi)  # a constant that is left out
+    value, _ = negative_log_posterior(place, x, y, groups, place - 2.0, np.full(11, 2.0))
+    assert value == pytest.approx(expected + 0.5 * 11, rel=1e-6)
+
+
+def test_fit_finds_the_features_that_matter() -> None:
+    x, y, groups = problem(n=60)
+    kernel = fit_kernel(x, y, groups, Prior())
+    assert kernel.weights[:2].min() > 3 * kernel.weights[3:].max()
+    assert kernel.noise < 0.1
+
+
+def test_leave_one_out_is_leaving_one_out() -> None:
+    x, y, _ = problem(n=10)
+    kernel = Kernel(np.full(6, 0.3), 1.0, 0.1, 1.0)
+    mean, variance = Posterior.of(kernel, x, y).leave_one_out(y)
+    for left in range(10):
+        rest = np.arange(10) != left
+        posterior = Posterior.of(kernel, x[rest], y[rest])
+        k = kernel(x[[left]], x[rest])
+        explained = np.linalg.solve(kernel(x[rest], x[rest]) + 0.100001 * np.eye(9), k.T)
+        assert mean[left] == pytest.approx((k @ posterior.alpha).item(), abs=1e-6)
+        assert variance[left] == pytest.approx(1.100001 - (k @ explained).item(), abs=1e-5)

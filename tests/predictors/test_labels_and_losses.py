@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+import torch
+from scipy.stats import norm
+
+from nasplatform.predictors.calibration import cross_fitted, slope_and_spread
+from nasplatform.predictors.losses import PairLoss, pairwise_ranking_loss, refinement_loss
+from nasplatform.predictors.ranks import RankMap, log_gaps, normal_scores
+
+
+def test_log_gaps_do_not_depend_on_the_unit() -> None:
+    labels = np.random.default_rng(0).gamma(2, size=50)
+    np.testing.assert_allclose(log_gaps(labels), log_gaps(100 * labels - 3))
+
+
+def test_log_gaps_keep_the_order_and_lift_failures() -> None:
+    labels = np.array([0.1, 0.2, 0.85, 0.9, 0.91, 0.92, 0.93, 0.94])
+    gaps = log_gaps(labels)
+    assert gaps[0] == gaps[1]
+    assert (np.diff(gaps[1:]) > 0).all()
+    assert gaps[-1] == 0
+
+
+def test_rank_map_goes_through_its_labels() -> None:
+    labels = np.array([0.3, 0.1, 0.2, 0.9])
+    ranks = RankMap.of(labels)
+    np.testing.assert_allclose(ranks.label(normal_scores(labels)), labels)
+    far = ranks.label(np.array([-9.0, -8.0, 8.0, 9.0]))
+    assert (np.diff(far) > 0).all()
+    restored = RankMap.restore(ranks.state())
+    np.testing.assert_array_equal(restored.label(far), ranks.label(far))
+
+
+def test_labels_that_share_the_lowest_score_widen_the_spread() -> None:
+    labels = np.array([0.1, 0.3, 0.8, 0.9, 1.0])
+    scores = np.array([-1.0, -1.0, 0.0, 0.5, 1.0])
+    ranks = RankMap.through(scores, labels)
+    low, high = ranks.prediction(np.array([-1.0, 1.0]), np.array([0.01, 0.01])).std
+    assert low == pytest.approx(np.sqrt(0.5) * 0.1, rel=0.1)
+    assert high < 0.02
+
+
+@pytest.mark.parametrize(
+    ("kind", "phi"),
+    [
+        ("logistic", lambda z: np.log1p(np.exp(-z))),
+        ("hinge", lambda z: max(0.0, 1 - z)),
+        ("exponential", lambda z: np.exp(-z)),
+    ],
+)
+def test_pairwise_loss_is_a_loop_over_pairs(kind: PairLoss, phi) -> None:  # type: ignore[no-untyped-def]
+    scores, targets = [0.3, -1.0, 0.5, 2.0], [0.1, 0.4, 0.4, 0.9]
+    terms = [
+        phi((scores[i] - scores[j]) * np.sign(targets[i] - targets[j]))
+        for i in range(4)
+        for j in range(4)
+        if targets[i] != targets[j]
+    ]
+    loss = pairwise_ranking_loss(torch.tensor(scores), torch.tensor(targets), kind)
+    assert float(loss) == pytest.approx(np.mean(terms), rel=1e-5)
+
+
+def test_refinement_is_zero_where_distances_agree() -> None:
+    targets = torch.tensor([0.0, 1.0, 3.0, 7.0])
+    along = targets[:, None] * torch.tensor([[3.0, 4.0]])
+    assert float(refinement_loss(along, targets)) == pytest.approx(0, abs=1e-9)
+    features = torch.rand(4, 2, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    loss = refinement_loss(features, targets)
+    loss.backward()
+    assert float(loss.detach()) > 0.01
+    assert torch.isfinite(features.grad).all()
+
+
+def test_cross_fitting_never_scores_what_it_learnt() -> None:
+    targets = np.arange(9.0)
+    seen = []
+
+    def score(learnt, asked, turn):  # type: ignore[no-untyped-def]
+        assert not set(learnt) & set(asked)
+        seen.append((turn, len(learnt)))
+        return targets[asked] * 2
+
+    np.testing.assert_array_equal(cross_fitted(score, targets, 0), 2 * targets)
+    assert seen == [(0, 5), (1, 4)]
+
+
+def test_slope_and_spread_of_a_noisy_line() -> None:
+    rng = np.random.default_rng(0)
+    held_out = rng.standard_normal(20_000)
+    slope, spread = slope_and_spread(
+        held_out, 0.7 * held_out + 0.3 * norm.rvs(size=20_000, random_state=1)
+    )
+    assert slope == pytest.approx(0.7, abs=0.02)
+    assert spread == pytest.approx(0.3, abs=0.01)

@@ -9,6 +9,7 @@ Optuna's own contract tests (``optuna.testing.pytest_samplers``) apply beside th
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 

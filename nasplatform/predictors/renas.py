@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from nasplatform.encodings.relabel import relabelled
 from nasplatform.encodings.renas import renas_tensor
@@ -20,7 +21,7 @@ from nasplatform.predictors.ranks import Floats, RankMap, normal_scores
 from nasplatform.spaces.graph import GraphBatch
 
 _VIEWS = 8  # orders of the nodes from which the scale of the tensors is learnt
-_CHUNK = 2048  # architectures scored at once: bounds the memory of the tensors
+_CHUNK = 256  # architectures scored at once: what fits into the cache of a core
 
 
 class ReNASOptions(BaseModel):
@@ -126,6 +127,7 @@ class _Ranker:
     def __init__(self, network: ReNASNetwork, arrays: Mapping[str, NDArray[Any]]) -> None:
         self.network = network.eval()
         self.arrays = dict(arrays)
+        self._fast = _folded(network)
 
     @classmethod
     def train(
@@ -168,7 +170,8 @@ class _Ranker:
     def _raw(self, graphs: GraphBatch) -> NDArray[np.float32]:
         inputs = (renas_tensor(graphs) - self.arrays["centre"]) / self.arrays["scale"]
         with torch.inference_mode():
-            scores: NDArray[np.float32] = self.network(torch.from_numpy(inputs)).squeeze(1).numpy()
+            tensors = torch.from_numpy(inputs).contiguous(memory_format=torch.channels_last)
+            scores: NDArray[np.float32] = self._fast(tensors).squeeze(1).numpy()
         return scores
 
     def state(self) -> dict[str, NDArray[Any]]:
@@ -186,6 +189,17 @@ class _Ranker:
         }
         network.load_state_dict(weights)
         return cls(network, {name: state[name] for name in ("centre", "scale", "output")})
+
+
+def _folded(network: ReNASNetwork) -> nn.Module:
+    """Return the same function with each normalisation inside the convolution before it."""
+    first, norm, relu, second, other, *rest = network
+    assert isinstance(first, nn.Conv2d)
+    assert isinstance(second, nn.Conv2d)
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert isinstance(other, nn.BatchNorm2d)
+    folded = fuse_conv_bn_eval(first, norm), relu, fuse_conv_bn_eval(second, other), *rest
+    return nn.Sequential(*folded).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
 def _descend(

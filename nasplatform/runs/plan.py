@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any
 
+import torch
+
 from nasplatform import plugins
 from nasplatform.config import SearchConfig, SearchOptions, Source
 from nasplatform.errors import ConfigError
@@ -14,7 +16,9 @@ from nasplatform.evaluators.base import Bench, Evaluator
 from nasplatform.predictors.base import Predictor
 from nasplatform.search.base import ArchitectureSampler, Setting
 from nasplatform.search.goals import Goals
+from nasplatform.search.storage import require_storage
 from nasplatform.spaces import Space, get_space
+from nasplatform.stages.base import Stage
 from nasplatform.stages.pipeline import make_stage
 from nasplatform.training.datasets import load_task
 from nasplatform.training.task import Task
@@ -78,6 +82,12 @@ def make_plan(config: SearchConfig, source: Source, bench: Bench) -> Plan:
 
     bench: where the evaluator may work; its task is filled in here.
     """
+    with source.blame("device"):
+        if config.device.startswith("cuda") and not torch.cuda.is_available():
+            raise ConfigError(f"{config.device!r}: this machine offers no CUDA device; use cpu")
+    if config.storage is not None:
+        with source.blame("storage"):
+            require_storage(config.storage)
     task = _task(config, source)
     evaluator = _evaluator(config, source, replace(bench, task=task, device=config.device))
     space = evaluator.space
@@ -85,13 +95,19 @@ def make_plan(config: SearchConfig, source: Source, bench: Bench) -> Plan:
     options, goals, sampler = _sampler(config, source, evaluator, predictor)
     with source.blame("task"):
         built = space if task is None else space.fitted_to(task.input_shape, task.classes)
-    stages = tuple((stage.name, stage.options) for stage in config.stages)
-    for index, (name, given) in enumerate(stages):
-        with source.blame("stages", index):
-            if task is None:
-                raise ConfigError(f"stage {name!r} needs data: add 'task: {{dataset: ...}}'")
-            make_stage(name, given, name)
+    stages = tuple(_stage(index, config, source) for index in range(len(config.stages)))
     return Plan(config, space, evaluator, predictor, options, goals, sampler, task, built, stages)
+
+
+def _stage(index: int, config: SearchConfig, source: Source) -> tuple[str, dict[str, Any]]:
+    """Return name and options of a stage, which are right."""
+    stage = config.stages[index]
+    with source.blame("stages", index):
+        kind: type[Stage] = plugins.get("stages", stage.name)
+        if config.task is None:
+            raise ConfigError(f"stage {stage.name!r} needs data: add 'task: {{dataset: ...}}'")
+    source.validate(kind.Options, stage.options, "stages", index)
+    return stage.name, stage.options
 
 
 def _evaluator(config: SearchConfig, source: Source, bench: Bench) -> Evaluator[Any]:

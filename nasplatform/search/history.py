@@ -25,7 +25,8 @@ class History(Generic[A]):
     """What a sampler may know when it proposes trial number t: the trials before it.
 
     seen:          (T,) uint64 isomorphism keys of everything proposed before t.
-    architectures: (L,) the architectures among them that were measured.
+    architectures: (L,) the architectures among them that were measured, or given up on the way:
+                   where those would have ended is estimated.
     values:        (L, M) float64 their objectives, higher is better whatever the directions.
     limits:        name -> (L,) float64 by how much each breaks a limit; at most 0 where it is kept,
                    NaN where it was not checked.
@@ -73,12 +74,19 @@ class History(Generic[A]):
 
 @dataclass(frozen=True)
 class _Row:
-    """One trial as arrays want it; ``values`` is None where it was not measured."""
+    """One trial as arrays want it.
+
+    values:  its objectives; None where it was not measured to the end.
+    course:  epochs -> score on the way, where the measurement reported.
+    pruned:  whether it was given up on the way.
+    """
 
     code: int
     key: int
     values: tuple[float, ...] | None
     limits: Mapping[str, float]
+    course: Mapping[int, float]
+    pruned: bool
     pending: bool
 
 
@@ -115,8 +123,13 @@ class Memory(Generic[A]):
         return read
 
     def _history(self, found: list[tuple[int, _Row]], study: Study) -> History[A]:
-        measured = [(number, row) for number, row in found if row.values is not None]
-        values = np.array([row.values for _, row in measured], np.float64)
+        scored = [(row, _values(row, found[:place])) for place, (_, row) in enumerate(found)]
+        measured = [
+            (number, row)
+            for (number, row), (_, values) in zip(found, scored, strict=True)
+            if values is not None
+        ]
+        values = np.array([values for _, values in scored if values is not None], np.float64)
         return History(
             seen=np.array([row.key for _, row in found], np.uint64),
             architectures=self._population(row for _, row in measured),
@@ -135,6 +148,23 @@ class Memory(Generic[A]):
         return self._space.from_codes(np.array([row.code for row in rows], np.uint64))
 
 
+def _values(row: _Row, before: list[tuple[int, _Row]]) -> tuple[float, ...] | None:
+    """Return the objectives of a trial, estimated where it was given up on the way.
+
+    before: the trials before it, so that an estimate never changes. A training that was given up
+    after e epochs is expected to end where those stand in their order that stood alike after e.
+    """
+    if not row.pruned or not row.course:
+        return row.values
+    epochs = max(row.course)
+    ended = [r for _, r in before if r.values is not None and epochs in r.course]
+    if len(ended) < 2:
+        return None
+    then = np.sort([r.course[epochs] for r in ended])
+    finally_ = np.sort([r.values[0] for r in ended if r.values is not None])
+    return (float(np.interp(row.course[epochs], then, finally_)),)
+
+
 def _row(trial: FrozenTrial, code: int, key: int) -> _Row:
     complete = trial.state == TrialState.COMPLETE
     return _Row(
@@ -142,5 +172,7 @@ def _row(trial: FrozenTrial, code: int, key: int) -> _Row:
         key=key,
         values=tuple(trial.values) if complete else None,
         limits=trial.constraints,
+        course=trial.intermediate_values,
+        pruned=trial.state == TrialState.PRUNED,
         pending=not trial.state.is_finished(),
     )

@@ -78,10 +78,25 @@ def _sqlite(file: Path) -> RDBStorage:
         raise RunError(f"{file}: not a study ({_first_line(error)})") from None
 
 
+def require_storage(url: str) -> None:
+    """Raise ConfigError where a storage URL does not open."""
+    _close(_remote(url))
+
+
+def _close(database: RDBStorage) -> None:
+    database.remove_session()
+    database.engine.dispose()
+
+
 def _remote(url: str) -> RDBStorage:
     try:
         return RDBStorage(url)
-    except (SQLAlchemyError, ImportError, ValueError) as error:
+    except ImportError:
+        raise ConfigError(
+            f"storage {url!r} needs a driver that is not installed; for PostgreSQL: "
+            f"pip install 'nasplatform[postgres]' and begin the URL with postgresql+psycopg://"
+        ) from None
+    except (SQLAlchemyError, ValueError) as error:
         raise ConfigError(f"storage {url!r} does not open: {_first_line(error)}") from None
 
 

@@ -131,6 +131,10 @@ def test_force_removes_runs_only(tmp_path: Path) -> None:
         ({"search": {"sampler": "rando", "budget": 1}}, r"sampler: .*did you mean 'random'"),
         ({"predictor": None}, r"needs a predictor"),
         ({"stages": [{"name": "disout"}]}, r"needs data"),
+        (
+            {"task": {"dataset": "digits"}, "stages": [{"name": "disout", "block": 0}]},
+            r"search.yaml:\d+: stages.0.block: .*greater than or equal to 1",
+        ),
         ({"task": {"dataset": "digit"}}, r"unknown dataset 'digit'; did you mean 'digits'"),
         ({"evaluator": {"name": "table", "table": "cells-digit"}}, r"unknown table"),
         ({"storage": "nonsense://x"}, r"storage 'nonsense://x'"),
@@ -145,7 +149,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
         run(file, tmp_path / "run")
     assert "\n" not in str(caught.value)
     assert str(file) in str(caught.value) or "storage" in str(caught.value)
-    assert not (tmp_path / "run" / "evaluations.parquet").exists()
+    assert not (tmp_path / "run").exists()
 
 
 def test_frames_join_runs(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ def test_limits_on_what_is_measured_are_told_and_learnt(run_search: Any, kind: A
     evaluator = toy_evaluator(8)
     asked = goals(evaluator, constraints={"max_ones": 4})
     assert not asked.names & {"ones"}
-    facts = run_search(kind, evaluator, 60, goals=asked)
+    facts = run_search(kind, evaluator, 40, goals=asked)
     breaks = [one for one in facts if one.excess["max_ones: 4"] > 0]
     assert all(one.metrics["ones"] > 4 and not one.counts for one in breaks)
     assert all(one.metrics["ones"] <= 4 and one.counts for one in facts if one not in breaks)
@@ -89,8 +89,8 @@ def test_several_objectives(run_search: Any, kind: Any, objective: str) -> None:
     evaluator = toy_evaluator(8)
     asked = goals(evaluator, objectives={objective: "minimize"})
     assert asked.directions == ["maximize", "minimize"]
-    facts = run_search(kind, evaluator, 40, goals=asked)
-    again = run_search(kind, evaluator, 40, goals=asked, folder="again")
+    facts = run_search(kind, evaluator, 20, goals=asked)
+    again = run_search(kind, evaluator, 20, goals=asked, folder="again")
     assert facts == again
     assert all(one.values == [one.score, one.metrics[objective]] for one in facts)
 

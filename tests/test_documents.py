@@ -1,9 +1,11 @@
 """What the documents show works as typed."""
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from nasplatform.spaces import get_space
 
@@ -33,3 +35,14 @@ def test_documents_name_files_that_exist() -> None:
         text = (ROOT / document).read_text()
         for path in re.findall(r"`((?:analysis|searches|nasplatform|data)/[\w/.-]+)`", text):
             assert (ROOT / path).exists(), f"{document} names {path}"
+
+
+def test_python_of_the_readme_runs_as_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(ROOT / "searches", tmp_path / "searches")
+    monkeypatch.chdir(tmp_path)
+    shown: dict[str, object] = {}
+    exec(blocks("README.md", "python")[0], shown)
+    assert len(shown["frame"]) == 20  # type: ignore[arg-type]
+    assert len(shown["prediction"]) == 1000  # type: ignore[arg-type]

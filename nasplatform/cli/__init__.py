@@ -22,6 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("run")(run.run)
+app.command("worker")(run.worker)
 app.command("predict")(predictors.predict)
 app.command("serve")(serve.serve)
 app.add_typer(predictors.app, name="predictors")

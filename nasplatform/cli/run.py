@@ -54,6 +54,36 @@ def run(
     show(f"report: {summary['report']}")
 
 
+def worker(
+    file: Annotated[Path, typer.Argument(help="Search file that all workers share.")],
+    storage: Annotated[str, typer.Option(help="Optuna storage URL, postgresql+psycopg://...")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key.")
+    ] = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Join a search that runs with the same storage elsewhere, until its budget is spent."""
+    from nasplatform.config import parse_overrides
+
+    overrides = parse_overrides(settings or [])
+    say(f"reading {file}")
+    import optuna
+
+    from nasplatform.runs.driver import join
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        with Display() as display:
+            made = join(file, storage, overrides, watch=display)
+    except KeyboardInterrupt:
+        say("interrupted; what was measured is in the storage, the same command joins again")
+        raise typer.Exit(130) from None
+    if as_json:
+        emit({"evaluations": made})
+    else:
+        show(f"evaluations made here: {made}")
+
+
 def _resume_command(file: Path, settings: list[str] | None, out: Path | None) -> str:
     import shlex
 

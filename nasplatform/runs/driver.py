@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
@@ -105,11 +106,37 @@ def run(
     return Run(folder.path)
 
 
+def join(
+    file: Path | str,
+    storage: str,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    watch: Watch = nobody,
+) -> int:
+    """Help with the search of a file that runs elsewhere, until its budget is spent.
+
+    storage: the URL that all workers share; the study is made where it does not exist yet. Stages
+    and report are left to ``run`` with the same ``storage``.
+    Returns how many evaluations were made here. Raises ConfigError as ``run`` does.
+    """
+    config, source = load_config(file, {**(overrides or {}), "storage": storage})
+    with TemporaryDirectory() as folder:
+        own = RunFolder(Path(folder))
+        plan = make_plan(config, source, Bench(own.work, progress=_progress(watch, "training")))
+        _spend_budget(plan, own, watch)
+        with EvaluationStore(own.measurements) as store:
+            return len(store)
+
+
 def _search(plan: Plan, folder: RunFolder, watch: Watch) -> pd.DataFrame:
     """Spend the budget; return the evaluations."""
-    if folder.evaluations.is_file():
-        return frames.evaluations(folder)
-    budget = plan.options.budget
+    if not folder.evaluations.is_file():
+        frames.write_frame(_spend_budget(plan, folder, watch), folder.evaluations)
+    return frames.evaluations(folder)
+
+
+def _spend_budget(plan: Plan, folder: RunFolder, watch: Watch) -> pd.DataFrame:
+    budget, options = plan.options.budget, plan.options
 
     def tell(step: Step) -> None:
         best = "nothing yet" if step.best is None else f"{step.best:.4f}"
@@ -117,15 +144,15 @@ def _search(plan: Plan, folder: RunFolder, watch: Watch) -> pd.DataFrame:
         words = f"best {best}, latest {latest} ({step.facts.source})"
         watch(Event("search", step.done, budget, words))
 
-    watch(Event("search", 0, budget, f"{plan.options.sampler} search on {plan.evaluator.task}"))
-    storage = plan.config.storage or folder.study
+    watch(Event("search", 0, budget, f"{options.sampler} search on {plan.evaluator.task}"))
+    shared = plan.config.storage
     with (
         open_study(
-            storage,
+            shared or folder.study,
             plan.config.name,
             plan.sampler,
             directions=plan.goals.directions,
-            pruner=plan.options.pruner,
+            pruner=options.pruner,
         ) as study,
         EvaluationStore(folder.measurements) as store,
     ):
@@ -137,12 +164,11 @@ def _search(plan: Plan, folder: RunFolder, watch: Watch) -> pd.DataFrame:
             plan.config.seed,
             tell,
             goals=plan.goals,
-            max_seconds=plan.options.max_seconds,
-            target=plan.options.target,
+            max_seconds=options.max_seconds,
+            target=options.target,
+            exclusive=shared is None,
         )
-        frame = frames.study_frame(study, plan.space)
-    frames.write_frame(frame, folder.evaluations)
-    return frame
+        return frames.study_frame(study, plan.space)
 
 
 def _keep_predictor(plan: Plan, folder: RunFolder, found: pd.DataFrame, watch: Watch) -> None:

@@ -65,55 +65,41 @@ def probability_below(mean: Array, std: Array, bound: float) -> Array:
     return np.where(std > 0, ndtr((bound - mean) / np.maximum(std, 1e-12)), sure)
 
 
-def expected_hypervolume_improvement(
-    mean: Array, std: Array, front: Array, reference: Array
-) -> Array:
-    """Return by how much a candidate is expected to grow the hypervolume of a front of two.
+def hypervolume_improvement(points: Array, front: Array, reference: Array) -> Array:
+    """Return by how much each point would grow the hypervolume of a front of two objectives.
 
-    mean, std: (B, 2), independent normal objectives, higher is better; a std of 0 is exact.
+    points:    (B, 2), higher is better.
     front:     (K, 2) measured objective values, dominated ones allowed.
     reference: (2,) corner from which the hypervolume is measured.
     The plane above the reference is cut into strips along the second objective in which the
-    front's height is constant; a strip's expected gain is the product of the part of its width
-    and of the height that the candidate is expected to win (Emmerich et al., 2011, for strips).
+    front's height is constant; in each a point wins a rectangle.
     """
     inside = front[(front > reference).all(1)]
     inside = inside[np.argsort(inside[:, 1])]
     edges = np.concatenate([[reference[1]], inside[:, 1], [np.inf]])
     heights = np.maximum.accumulate(np.append(inside[:, 0], reference[0])[::-1])[::-1]
-    gained = np.zeros(len(mean))
-    beyond = expected_improvement(mean[:, 1], std[:, 1], edges[0])
-    for k, height in enumerate(heights):
-        further = (
-            np.zeros(len(mean))
-            if np.isinf(edges[k + 1])
-            else expected_improvement(mean[:, 1], std[:, 1], edges[k + 1])
-        )
-        gained += (beyond - further) * expected_improvement(mean[:, 0], std[:, 0], height)
-        beyond = further
+    gained = np.zeros(len(points))
+    for low, high, height in zip(edges[:-1], edges[1:], heights, strict=True):
+        width = np.clip(points[:, 1], low, high) - low
+        gained += width * np.maximum(points[:, 0] - height, 0.0)
     return gained
 
 
-def scalarised_improvement(
-    mean: Array, std: Array, measured: Array, rng: np.random.Generator, draws: int = 64
-) -> Array:
-    """Return the expected improvement of a random augmented Chebyshev mean of M objectives.
+def scalarised_improvement(points: Array, measured: Array, weights: Array) -> Array:
+    """Return by how much each point beats all that was measured, objectives weighted into one.
 
-    mean, std: (B, M), independent normal objectives, higher is better. measured: (L, M).
-    A weight vector is drawn at random for each call (ParEGO, Knowles, 2006), so that call by call
-    all parts of the front are approached; the expectation is over ``draws`` shared normal draws.
+    points, measured: (B, M) and (L, M), higher is better, both in units of the measured range.
+    weights: (M,), positive, of the augmented Chebyshev mean (ParEGO, Knowles, 2006); drawn anew
+    for each call they make the search approach all parts of the front.
     """
-    low, high = measured.min(0), measured.max(0)
-    scale = np.where(high > low, high - low, 1.0)
-    weights = rng.dirichlet(np.ones(mean.shape[1]))
+    high = measured.max(0) if len(measured) else np.ones(points.shape[1])
 
-    def value(points: Array) -> Array:
-        short = weights * (high - points) / scale
-        worst: Array = -(short.max(-1) + 0.05 * short.sum(-1))
+    def value(rows: Array) -> Array:
+        short = weights * (high - rows)
+        worst: Array = -(short.max(1) + 0.05 * short.sum(1))
         return worst
 
-    best = value(measured).max()
-    total = np.zeros(len(mean))
-    for noise in rng.standard_normal((draws, mean.shape[1])):
-        total += np.maximum(value(mean + std * noise) - best, 0.0)
-    return total / draws + 1e-9 * value(mean)
+    best = value(measured).max() if len(measured) else -np.inf
+    if not np.isfinite(best):
+        return value(points)
+    return np.maximum(value(points) - best, 0.0) + 1e-9 * value(points)

@@ -60,11 +60,17 @@ class Field(Generic[A]):
         pool: int,
         samples: int,
         rng: np.random.Generator,
+        labelled: bool = False,
     ) -> Field[A]:
-        """Find the candidates: all of them up to ``pool``, else ``samples`` at random."""
+        """Find the candidates: all of them up to ``pool``, else ``samples`` at random.
+
+        labelled: keep isomorphic candidates apart, for what is known of them differs (a latency
+        that was measured of each); otherwise one of them is enough.
+        """
         known = candidates if candidates is not None else space.enumerate()
         if known is not None and len(known) <= pool:
-            every = _unique(known if candidates is not None else known[allowed(known)])
+            every = known if candidates is not None else known[allowed(known)]
+            every = every if labelled else _unique(every)
             return cls(space, allowed, True, Pool(every, space.graphs(every)))
         if candidates is not None:
             part = candidates[np.sort(rng.choice(len(candidates), samples, replace=False))]

@@ -161,6 +161,7 @@ class PredictorSampler(ArchitectureSampler[A]):
                 self.options.pool,
                 self.options.samples,
                 np.random.default_rng([self.seed, _FIELD]),
+                labelled=self.goals is not None and bool(self.goals.used & self.goals.names),
             )
         return self._field
 

@@ -2,30 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Generic
+from typing import Generic
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
 from nasplatform.predictors.base import Predictor
-from nasplatform.predictors.ranks import RankMap, normal_scores
+from nasplatform.predictors.ranks import normal_scores
 from nasplatform.search.acquisition import (
     Acquisition,
     acquire,
-    expected_hypervolume_improvement,
+    hypervolume_improvement,
     probability_below,
     scalarised_improvement,
 )
 from nasplatform.search.candidates import Pool
+from nasplatform.search.expectation import Expectation
 from nasplatform.search.goals import Goals
 from nasplatform.search.history import History
 from nasplatform.spaces.base import A, Space
 from nasplatform.spaces.graph import GraphBatch, concatenate
 
 Array = NDArray[np.float64]
-_WIDEST, _HALVINGS = 16.0, 14  # of a std of normal scores: found to a thousandth
+_QUANTILES = ndtri((np.arange(8) + 0.5) / 8)  # of a normal distribution, all as likely
 _MARGIN = 0.1  # of the measured range, by which the reference lies below the worst
 
 
@@ -62,16 +64,15 @@ class Judge(Generic[A]):
     """Predictors fitted to what was measured.
 
     labels:    what was measured.
-    scale:     between the unit of the scores and normal scores of their ranks, on which a gain is
-               worth the same whether the labels lie close together or not.
-    objective: one predictor per objective; None for what is known of every candidate.
-    names:     of the objectives beside the score.
-    limit:     a predictor per limit that only measuring tells; none where all keep it or none does.
+    predictor: of the score.
+    further:   one predictor per further objective; None for what is known of every candidate.
+    names:     of the further objectives.
+    limit:     a predictor per limit that only measuring tells and that not all keep.
     """
 
     labels: History[A]
-    scale: RankMap
-    objective: tuple[Predictor | None, ...]
+    predictor: Predictor
+    further: tuple[Predictor | None, ...]
     names: tuple[str, ...]
     limit: tuple[Predictor, ...]
     goals: Goals[A] | None
@@ -95,21 +96,20 @@ class Judge(Generic[A]):
         _fit(predictor, graphs, labels.scores, unlabelled, pending)
         known = goals.names if goals is not None else frozenset[str]()
         names = tuple(goals.objectives) if goals is not None else ()
-        objective: list[Predictor | None] = [predictor]
+        further: list[Predictor | None] = []
         for column in range(1, labels.values.shape[1]):
             if column <= len(names) and names[column - 1] in known:
-                objective.append(None)
+                further.append(None)
             else:
-                objective.append(_copy(predictor, graphs, labels.values[:, column], unlabelled))
+                further.append(_copy(predictor, graphs, labels.values[:, column], unlabelled))
         limit = [
             _copy(predictor, graphs, values, unlabelled)
             for values in _learnable_limits(labels, goals)
         ]
-        scale = RankMap.of(labels.scores)
         return cls(
             labels,
-            scale,
-            tuple(objective),
+            predictor,
+            tuple(further),
             names,
             tuple(one for one in limit if one is not None),
             goals,
@@ -119,62 +119,71 @@ class Judge(Generic[A]):
 
     def judge(self, pool: Pool[A], rng: np.random.Generator) -> Judgement:
         """Judge the candidates of a pool."""
-        assert self.objective[0] is not None
-        found = self.objective[0].predict(pool.graphs)
+        found = self.predictor.predict(pool.graphs)
+        score = Expectation.of(found, self.labels.scores)
         keeps = self._keeps_limits(pool)
-        if len(self.objective) == 1:
-            level, spread = levels(self.scale, found.mean, found.std)
-            values = [self._value(kind, level, spread, rng) for kind in self.acquisitions]
+        if self.labels.values.shape[1] == 1:
+            values = [self._single(kind, score, rng) for kind in self.acquisitions]
         else:
-            mean, std = self._all_objectives(pool, found.mean, found.std)
-            values = [self._several(kind, mean, std, rng) for kind in self.acquisitions]
+            expected = [score, *self._further(pool)]
+            values = [self._several(kind, expected, rng) for kind in self.acquisitions]
         return Judgement(found.mean, found.std, tuple(_weighted(v, keeps) for v in values))
 
-    def _value(self, kind: Acquisition, mean: Array, std: Array, rng: np.random.Generator) -> Array:
+    def _single(self, kind: Acquisition, score: Expectation, rng: np.random.Generator) -> Array:
         targets = normal_scores(self.labels.scores)
         kept = self.labels.excess <= 0
         best = float(targets[kept].max()) if kept.any() else float(targets.min())
-        return acquire(kind, mean, std, best, self.beta, rng)
+        return acquire(kind, score.level, score.spread, best, self.beta, rng)
 
     def _several(
-        self, kind: Acquisition, mean: Array, std: Array, rng: np.random.Generator
+        self, kind: Acquisition, expected: list[Expectation], rng: np.random.Generator
     ) -> Array:
-        """Return the acquisition's values for objectives (B, M), M > 1."""
-        if kind == "thompson":
-            mean = mean + std * rng.standard_normal(mean.shape)
-        if kind == "upper_confidence_bound":
-            mean = mean + self.beta * std
-        if kind != "expected_improvement":
-            std = np.zeros_like(std)
+        """Return the acquisition's values for several objectives."""
+        size = len(expected[0].level)
+        if kind == "expected_improvement":
+            # each objective meets each of its quantiles once, together with others' at random
+            places: list[list[Array | float]] = [
+                list(rng.permutation(_QUANTILES)) for _ in expected
+            ]
+        elif kind == "thompson":
+            places = [[rng.standard_normal(size)] for _ in expected]
+        else:
+            places = [[self.beta if kind == "upper_confidence_bound" else 0.0] for _ in expected]
+        weights = rng.dirichlet(np.ones(len(expected)))
+        total = np.zeros(size)
+        for together in zip(*places, strict=True):
+            points = [one.at(place) for one, place in zip(expected, together, strict=True)]
+            total += self._gain(np.stack(points, axis=1), weights)
+        return total / len(places[0])
+
+    def _gain(self, points: Array, weights: Array) -> Array:
+        """Return what candidates with objective values (B, M) would add to what was measured."""
         measured = self.labels.values
-        if mean.shape[1] > 2:
-            return scalarised_improvement(mean, std, measured, rng)
         low, span = measured.min(0), np.maximum(np.ptp(measured, axis=0), 1e-12)
-        kept = measured[self.labels.excess <= 0]
-        gain = expected_hypervolume_improvement(
-            (mean - low) / span, std / span, (kept - low) / span, np.full(2, -_MARGIN)
-        )
-        tie_break: Array = 1e-9 * ((mean - low) / span).sum(1)
+        kept = (measured[self.labels.excess <= 0] - low) / span
+        scaled = (points - low) / span
+        if points.shape[1] == 2:
+            gain = hypervolume_improvement(scaled, kept, np.full(2, -_MARGIN))
+        else:
+            gain = scalarised_improvement(scaled, kept, weights)
+        tie_break: Array = 1e-9 * scaled.sum(1)
         return gain + tie_break
 
-    def _all_objectives(self, pool: Pool[A], mean: Array, std: Array) -> tuple[Array, Array]:
-        """Return mean and std (B, M), higher is better."""
-        means, stds = [mean], [std]
-        attributes: Mapping[str, NDArray[Any]] = {}
-        if self.goals is not None:
-            attributes = self.goals.attributes(pool.population)
-        for column, predictor in enumerate(self.objective[1:], start=1):
-            if predictor is None:
-                assert self.goals is not None
+    def _further(self, pool: Pool[A]) -> list[Expectation]:
+        """Return what is expected of the objectives beside the score."""
+        attributes = {} if self.goals is None else self.goals.attributes(pool.population)
+        expected = []
+        for column, predictor in enumerate(self.further, start=1):
+            labels = self.labels.values[:, column]
+            if predictor is not None:
+                expected.append(Expectation.of(predictor.predict(pool.graphs), labels))
+            elif self.goals is not None and self.names[column - 1] in attributes:
                 name = self.names[column - 1]
                 sign = 1.0 if self.goals.objectives[name] == "maximize" else -1.0
-                means.append(sign * np.asarray(attributes[name], np.float64))
-                stds.append(np.zeros(len(pool)))
-            else:
-                found = predictor.predict(pool.graphs)
-                means.append(found.mean)
-                stds.append(found.std)
-        return np.stack(means, axis=1), np.stack(stds, axis=1)
+                expected.append(Expectation.known(sign * attributes[name].astype(np.float64)))
+            else:  # the same for all that was measured
+                expected.append(Expectation.known(np.full(len(pool), labels[0])))
+        return expected
 
     def _keeps_limits(self, pool: Pool[A]) -> Array:
         """Return (B,) the probability that a candidate keeps the limits not known of it."""
@@ -183,22 +192,6 @@ class Judge(Generic[A]):
             found = predictor.predict(pool.graphs)
             keeps *= probability_below(found.mean, found.std, 0.0)
         return keeps
-
-
-def levels(scale: RankMap, mean: Array, std: Array) -> tuple[Array, Array]:
-    """Turn predictions (B,) in the unit of the labels into normal scores: mean and std (B,).
-
-    The inverse of ``RankMap.prediction``: the std is that whose ends, mapped to labels, lie twice
-    the given one apart. Labels crowd near the best, so one width there spans more of the ranks.
-    """
-    back = RankMap.through(scale.labels, scale.knots)
-    level = back.label(mean)
-    low, high = np.zeros_like(level), np.full_like(level, _WIDEST)
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        wide = scale.label(level + middle) - scale.label(level - middle) > 2 * std
-        low, high = np.where(wide, low, middle), np.where(wide, middle, high)
-    return level, np.where(std > 0, (low + high) / 2, 0.0)
 
 
 def _weighted(values: Array, keeps: Array) -> Array:

@@ -1,8 +1,10 @@
 """A run from a search file: what it leaves, and that a kill costs nothing."""
 
+import json
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -191,3 +193,19 @@ def test_another_process_holds_the_run(tmp_path: Path) -> None:
 def test_open_run_says_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"search\.yaml is missing"):
         Run(tmp_path)
+
+
+def test_workers_share_a_search(tmp_path: Path) -> None:
+    log, storage = tmp_path / "log", f"sqlite:///{tmp_path / 'shared.db'}"
+    file = write(tmp_path, evaluator={"name": "bits", "log": str(log), "seconds": 0.05})
+    code = "import sys; from nasplatform.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "worker", str(file), "--storage", storage, "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as helper:
+        while not log.exists() and helper.poll() is None:
+            time.sleep(0.02)  # the helper is at work; now there are two
+        done = run(file, tmp_path / "run", {"storage": storage})
+        made, _ = helper.communicate()
+    assert helper.returncode == 0
+    paid = log.read_text().split()
+    assert 1 <= json.loads(made)["evaluations"] < len(paid)
+    assert 20 <= done.evaluations["hash"].nunique() <= len(set(paid)) <= 21  # the last at once

@@ -10,11 +10,9 @@ from nasplatform_toy import Ridge
 from search_toys import toy_evaluator
 
 from nasplatform.errors import ConfigError
-from nasplatform.predictors.ranks import RankMap
 from nasplatform.search import History, Setting
 from nasplatform.search.candidates import Field, spread_out
 from nasplatform.search.predictor_sampler import PredictorOptions, PredictorSampler
-from nasplatform.search.promise import levels
 
 
 def history(evaluator: Any, n: int, pending: int = 0, seed: int = 0) -> History[Any]:
@@ -146,14 +144,14 @@ def test_a_whole_space_holds_each_isomorphism_class_once() -> None:
     assert len(set(every.far.population.keys.tolist())) == 36
 
 
-def test_levels_are_the_inverse_of_what_rank_predictors_do() -> None:
+def test_isomorphic_candidates_stay_apart_where_what_is_known_of_them_differs() -> None:
+    evaluator = toy_evaluator(6)
+    twice = evaluator.space.from_codes(np.arange(64, dtype=np.uint64))
     rng = np.random.default_rng(0)
-    scale = RankMap.of(1 - rng.lognormal(-2, 1.5, 30))
-    mean, std = rng.normal(0, 1.5, 200), rng.uniform(0.05, 2, 200)
-    given = scale.prediction(mean, std)
-    found = levels(scale, given.mean, given.std)
-    assert found[0] == pytest.approx(mean, abs=1e-9)
-    assert found[1] == pytest.approx(std, abs=2e-3)
+    every = Field.of(
+        evaluator.space, twice, lambda p: np.ones(len(p), bool), 100, 10, rng, labelled=True
+    )
+    assert len(every.far) == 64
 
 
 def test_a_search_file_without_a_predictor_is_told() -> None:

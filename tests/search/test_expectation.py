@@ -33,6 +33,6 @@ def test_the_expected_value_is_the_predicted_one_and_more_luck_is_better() -> No
 
 def test_near_a_ceiling_little_can_be_gained_and_much_lost() -> None:
     labels = np.array([0.1, 0.5, 0.8, 0.88, 0.9, 0.91, 0.915, 0.92])
-    one = Expectation.of(Prediction(np.array([0.92]), np.array([0.1])), labels)
+    one = Expectation.of(Prediction(np.array([0.92]), np.array([0.2])), labels)
     gain, loss = one.at(2.0)[0] - 0.92, 0.92 - one.at(-2.0)[0]
     assert 0 < 2 * gain < loss

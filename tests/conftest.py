@@ -1,5 +1,6 @@
 """Fixtures that several packages' tests share."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,8 +17,10 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
     Processes that the test starts see them too.
     """
+    installed = TOY / "installed"  # its entry points, away from the modules that others import
     monkeypatch.syspath_prepend(str(TOY))
-    monkeypatch.setenv("PYTHONPATH", str(TOY))
+    monkeypatch.syspath_prepend(str(installed))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(TOY), str(installed)]))
     plugins._entries.cache_clear()
     yield TOY
     monkeypatch.undo()

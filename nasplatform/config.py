@@ -61,10 +61,10 @@ class SearchOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     sampler: str = "predictor"
-    budget: int = Field(ge=1)
+    budget: int = Field(ge=1, strict=True)
     initial: int = Field(default=16, ge=1)
     max_seconds: float | None = Field(default=None, gt=0)
-    target: float | None = None
+    target: float | None = Field(default=None, allow_inf_nan=False)
     objectives: dict[str, Literal["minimize", "maximize"]] = Field(default_factory=dict)
     constraints: dict[str, float] = Field(default_factory=dict)
     pruner: Literal["none", "median", "halving"] = "none"
@@ -89,7 +89,7 @@ class SearchConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, lt=2**31)
     space: Choice | None = None
     evaluator: Choice
     predictor: Choice | None = None
@@ -187,6 +187,8 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[tuple[Key, ...], int]]:
         values = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(_yaml_complaint(error, file)) from None
+    except RecursionError:
+        raise ConfigError(f"{file}: broken YAML: nested too deeply, or in itself") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{file}: expected keys and values such as 'name: my-search'")
     return values, lines

@@ -52,6 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(error, 1)
     except typer.TyperException as error:
         return _complain(error.format_message(), error.exit_code)
+    except OSError as error:  # a folder that cannot be made, a disk that is full
+        if error.filename is None:
+            raise
+        return _complain(f"{error.filename}: {error.strerror}", 2)
     except typer.Abort:
         return 130
     return code if isinstance(code, int) else 0

@@ -72,7 +72,7 @@ def find_runs(path: Path | str) -> list[RunFolder]:
 def evaluations(folder: RunFolder) -> pd.DataFrame:
     """Return the evaluations of one run, finished or not."""
     if folder.evaluations.is_file():
-        return pd.read_parquet(folder.evaluations)
+        return _read_frame(folder.evaluations)
     search = folder.read_search()
     storage = search.get("storage") or folder.study
     if isinstance(storage, Path) and not storage.is_file():
@@ -84,7 +84,7 @@ def evaluations(folder: RunFolder) -> pd.DataFrame:
 
 def stages(folder: RunFolder) -> pd.DataFrame:
     """Return the finished stages of one run."""
-    return pd.read_parquet(folder.stages) if folder.stages.is_file() else pd.DataFrame()
+    return _read_frame(folder.stages) if folder.stages.is_file() else pd.DataFrame()
 
 
 def stage_walk(frame: pd.DataFrame) -> pd.DataFrame:
@@ -126,6 +126,13 @@ def write_frame(frame: pd.DataFrame, path: Path) -> None:
     """Write a parquet file that appears whole or not at all."""
     with replace_file(path) as temporary:
         frame.to_parquet(temporary, index=False)
+
+
+def _read_frame(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path)
+    except (OSError, ValueError) as error:  # what pyarrow raises is one of these
+        raise RunError(f"{path}: damaged ({error}); remove it and go on with --resume") from None
 
 
 def _rows(study: optuna.Study) -> Iterator[dict[str, Any]]:

@@ -42,14 +42,15 @@ def open_study(
         raise ConfigError(f"pruner {pruner!r} needs a single objective, {len(directions)} given")
     database = _sqlite(storage) if isinstance(storage, Path) else _remote(storage)
     try:
-        study = optuna.create_study(
-            storage=database,
-            study_name=name,
-            sampler=sampler,
-            pruner=make_pruner(pruner),
-            directions=list(directions),
-            load_if_exists=True,
-        )
+        with _quietly():
+            study = optuna.create_study(
+                storage=database,
+                study_name=name,
+                sampler=sampler,
+                pruner=make_pruner(pruner),
+                directions=list(directions),
+                load_if_exists=True,
+            )
         known = [direction.name.lower() for direction in study.directions]
         if known != list(directions):
             raise RunError(
@@ -60,6 +61,17 @@ def open_study(
     finally:
         database.remove_session()
         database.engine.dispose()
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Keep Optuna from saying that a study was created or found."""
+    verbosity = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(verbosity)
 
 
 def make_pruner(name: Pruner) -> BasePruner:

@@ -49,7 +49,7 @@ def serve(
     from nasplatform.errors import ConfigError
     from nasplatform.plugins import make_options
     from nasplatform.service import PredictorStore
-    from nasplatform.service.security import is_loopback
+    from nasplatform.service.security import KeyFile, is_loopback
     from nasplatform.service.settings import Settings
 
     if predictors is None:
@@ -59,6 +59,8 @@ def serve(
             f"--host {host}: others may reach this address, so it needs --api-keys FILE; "
             f"make one with: nasplatform serve --api-keys FILE --add-key ID"
         )
+    if api_keys is not None:
+        KeyFile(api_keys)  # a file without keys is told before anything listens
     values = {**parse_overrides(settings or []), "api_keys": api_keys, "runs": runs}
     options = make_options(Settings, values, "serve")
     assert isinstance(options, Settings)

@@ -70,3 +70,11 @@ def test_a_runs_predictor_is_served_and_killed_and_served_again(tmp_path, fitted
 
 def _template():
     return "/v1/predictors/{name}/predict"
+
+
+def test_a_missing_file_of_keys_is_told_before_anything_listens(tmp_path, capsys):
+    missing = tmp_path / "keys.json"
+    arguments = ["serve", "--predictors", str(tmp_path / "store"), "--api-keys", str(missing)]
+    assert main([*arguments, "--host", "0.0.0.0"]) == 2
+    assert f"{missing}: no such file" in capsys.readouterr().err
+    assert not (tmp_path / "store").exists()

@@ -10,6 +10,7 @@ import sys
 import httpx
 import pytest
 
+from nasplatform.cli import main
 from nasplatform.runs.saved import save_predictor
 from nasplatform.service import PredictorStore
 

@@ -49,7 +49,7 @@ def show_(
 
     run = Run(path)
     summary = run.summary()
-    best = run.evaluations.nlargest(top, "score").to_dict("records")
+    best = run.evaluations[run.evaluations["feasible"]].nlargest(top, "score").to_dict("records")
     if as_json:
         emit({**summary, "top": best})
         return

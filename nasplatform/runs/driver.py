@@ -175,7 +175,8 @@ def _keep_predictor(plan: Plan, folder: RunFolder, found: pd.DataFrame, watch: W
     """Fit the predictor to every label of the run, so that it can be asked later."""
     if plan.predictor is None or folder.predictor.is_dir():
         return
-    labels = found.dropna(subset=["score"]).drop_duplicates("hash")
+    measured = found[found["stopped"].isna()]  # the score of a training given up is no label
+    labels = measured.dropna(subset=["score"]).drop_duplicates("hash")
     words = f"fitting {plan.predictor.name} to all {len(labels)} labels"
     watch(Event("predictor", 0, 1, words))
     if len(labels) < plan.predictor.min_labels or labels["score"].nunique() < 2:

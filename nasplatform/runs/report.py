@@ -87,9 +87,9 @@ def _content(plan: Plan, folder: RunFolder) -> dict[str, Any]:
 
 
 def best_so_far(found: pd.DataFrame) -> NDArray[np.float64]:
-    """Return (T,) the best score after each unique evaluation; NaN while there is none."""
+    """Return (T,) the best feasible score after each unique evaluation; NaN while there is none."""
     first = found.sort_values("number").drop_duplicates("hash")
-    scores = first["score"].to_numpy(dtype=np.float64)
+    scores = first["score"].where(first["feasible"]).to_numpy(dtype=np.float64)
     best: NDArray[np.float64] = np.fmax.accumulate(scores)
     return best
 
@@ -185,7 +185,7 @@ def _facts(
 
 
 def _best_table(found: pd.DataFrame) -> TextTable:
-    rows = found.dropna(subset=["score"]).nlargest(_TOP, "score")
+    rows = found[found["feasible"]].nlargest(_TOP, "score")
     return TextTable(
         ["architecture", "score", "predicted", "trial", "source"],
         [

@@ -14,8 +14,10 @@ import yaml
 
 import nasplatform
 from nasplatform.errors import ConfigError, RunError
+from nasplatform.runs import frames
 from nasplatform.runs.driver import Run, run
 from nasplatform.runs.events import Event
+from nasplatform.runs.report import best_so_far
 
 pytestmark = pytest.mark.usefixtures("toy")
 SEARCH = {
@@ -209,3 +211,18 @@ def test_workers_share_a_search(tmp_path: Path) -> None:
     paid = log.read_text().split()
     assert 1 <= json.loads(made)["evaluations"] < len(paid)
     assert 20 <= done.evaluations["hash"].nunique() <= len(set(paid)) <= 21  # the last at once
+
+
+def test_what_breaks_a_limit_or_was_given_up_is_never_the_best() -> None:
+    found = pd.DataFrame(
+        {
+            "number": [0, 1, 2],
+            "hash": ["a", "b", "c"],
+            "score": [0.9, 0.5, 0.6],
+            "feasible": [False, True, True],
+        }
+    )
+    best = frames.best_row(found)
+    assert best is not None
+    assert best["hash"] == "c"
+    assert np.array_equal(best_so_far(found), [np.nan, 0.5, 0.6], equal_nan=True)

@@ -1,14 +1,14 @@
 """Pruning criteria compared at the same cut, on Fashion-MNIST, over several seeds.
 
-    python analysis/stages_pruning.py --seeds 3
-    python analysis/stages_pruning.py --seeds 1 --pool 4 --train-size 2000 --epochs 4 --tune 2
+    python analysis/stages_pruning.py --seeds 5
+    python analysis/stages_pruning.py --networks resnet20 --seeds 1 --methods scop taylor
 
-For every seed one NAS-Bench-101 network is trained; each criterion then prunes that same network
-to the same share of its multiply-adds, the same share of every layer, and fine-tunes it with the
-same recipe. ``scratch`` trains the structure that ``l1`` found from new weights, for as many
-epochs as the others have had in all. Latency is that of ONNX Runtime on one thread. Everything
-that is finished is kept in ``--out`` and not computed again. Writes ``pruning.parquet`` (a row
-per seed and criterion), ``pruning.md`` (means and standard deviations) beside the runs.
+For every seed a network is trained; each criterion then prunes that same network to the same
+share of its multiply-adds and fine-tunes it with the same recipe. ``scratch`` trains the structure
+that ``scop`` found from new weights, for as many epochs as the others have had in all. Latency is
+that of ONNX Runtime on one thread, of the network before and after in turn, on images of
+``--timed-side``. Everything that is finished is kept in ``--out`` and not computed again. Writes
+``pruning.parquet`` (a row per network, seed and criterion) and ``pruning.md``.
 """
 
 from __future__ import annotations
@@ -19,144 +19,150 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
+from nasplatform.deploy.measure import latencies
 from nasplatform.deploy.network import Network
-from nasplatform.deploy.onnx import export_onnx, onnx_latency
 from nasplatform.files import replace_file, write_text
 from nasplatform.spaces import get_space
 from nasplatform.stages.pipeline import run_pipeline
 from nasplatform.training.datasets import load_task
 from nasplatform.training.task import Task
 
-SCOP: dict[str, dict[str, Any]] = {
-    f"scop-{kind}": {"criterion": "scop", "knockoffs": {"kind": kind}}
-    for kind in ("generator", "gaussian", "shuffled")
+METHODS: dict[str, dict[str, Any]] = {
+    **{name: {"criterion": name} for name in ("scop", "taylor", "l1", "fpgm", "bn_scale")},
+    "random": {"criterion": "random"},
+    "scop-shuffled": {"criterion": "scop", "knockoffs": {"kind": "shuffled"}},
+    "scop-generator": {"criterion": "scop", "knockoffs": {"kind": "generator"}},
+    "scop-any-width": {"criterion": "scop", "round_to": 1},
 }
-METHODS: dict[str, dict[str, Any]] = SCOP | {
-    name: {"criterion": name} for name in ("random", "l1", "bn_scale", "fpgm", "taylor")
-}
+SHOWN = ("scop", "taylor", "l1", "fpgm", "bn_scale", "random", "scratch")
 BATCHES = (1, 64)
+ROUNDS = 3
 
 
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--out", type=Path, default=Path("runs/pruning"))
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--methods", nargs="*", default=[*METHODS, "scratch"])
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--networks", nargs="*", default=["resnet20", "cell"])
+    parser.add_argument("--methods", nargs="*", default=SHOWN, choices=[*METHODS, "scratch"])
     parser.add_argument("--keep", type=float, default=0.45, help="share of the MACs that is left")
-    parser.add_argument("--cell", default="[333]1010/110/01/1")
-    parser.add_argument("--stem", type=int, default=16, help="channels of the stem")
+    parser.add_argument("--cell", default="[333]1101/110/10/1", help="the quickstart's winner")
+    parser.add_argument("--stem", type=int, default=32, help="channels of the cell's stem")
     parser.add_argument("--pool", type=int, default=2, help="1 for 28 x 28, 2 for 14 x 14, ...")
-    parser.add_argument("--train-size", type=int, default=20_000)
-    parser.add_argument("--epochs", type=int, default=10, help="of the first training")
-    parser.add_argument("--tune", type=int, default=5, help="epochs of fine-tuning")
-    parser.add_argument("--control", type=int, default=5, help="epochs of the knockoff scales")
+    parser.add_argument("--timed-side", type=int, default=28, help="of the images of the latency")
+    parser.add_argument("--train-size", type=int, default=2000)
+    parser.add_argument("--test-size", type=int, default=5000)
+    parser.add_argument("--epochs", type=int, default=6, help="of the first training")
+    parser.add_argument("--tune", type=int, default=2, help="epochs of fine-tuning")
     return parser.parse_args()
 
 
-def rows(options: argparse.Namespace, task: Task, seed: int) -> Iterator[dict[str, Any]]:
+def network_of(name: str, options: argparse.Namespace, task: Task, seed: int) -> Network:
+    """Make ResNet-20 or the searched cell, untrained."""
+    shape = {"input_shape": task.input_shape, "classes": task.classes}
+    if name == "resnet20":
+        return Network.named("resnet", seed, depth=20, **shape)
+    space = get_space("nasbench101", stem_channels=options.stem, modules_per_stack=1, **shape)
+    return Network.of(space, space.parse(options.cell), seed)
+
+
+def rows(
+    options: argparse.Namespace, name: str, task: Task, seed: int, methods: list[str]
+) -> Iterator[dict[str, Any]]:
     """Train one network and prune it by every method."""
-    space = get_space(
-        "nasbench101",
-        stem_channels=options.stem,
-        modules_per_stack=1,
-        input_shape=task.input_shape,
-        classes=task.classes,
-    )
-    start = Network.of(space, space.parse(options.cell), seed)
-    folder: Path = options.out / f"seed-{seed}"
-    recipe = {"epochs": options.epochs}
-    base, _ = run_pipeline(start, task, [("train", {"recipe": recipe})], folder / "base", seed)
+    folder: Path = options.out / name / f"seed-{seed}"
+    train = [("train", {"recipe": {"epochs": options.epochs}})]
+    start = network_of(name, options, task, seed)
+    base, [first] = run_pipeline(start, task, train, folder / "base", seed)
     cut: dict[str, Any] = {
-        "recipe": {"epochs": options.tune, "learning_rate": 0.02},
+        "recipe": {"epochs": options.tune, "learning_rate": 0.03},
         "budget": {"metric": "macs", "keep": options.keep},
-        "control": {"epochs": options.control},
     }
-    speed = speeds(base, task, folder / "base")
-    for method in options.methods:
+    for method in methods:
         if method == "scratch":
-            l1 = [("scop", cut | METHODS["l1"])]
-            given, _ = run_pipeline(base, task, l1, folder / "l1", seed)
+            stage = [("scop", cut | METHODS["scop"])]
+            given, _ = run_pipeline(base, task, stage, folder / "scop", seed)
             epochs = {"epochs": options.epochs + options.tune}
             given, stages = given.fresh(seed), [("train", {"recipe": epochs})]
         else:
             given, stages = base, [("scop", cut | METHODS[method])]
-        after, records = run_pipeline(given, task, stages, folder / method, seed)
+        after, [record] = run_pipeline(given, task, stages, folder / method, seed)
+        sizes = ("macs", "parameters", "bytes_on_disk")
         yield {
+            "network": name,
             "method": method,
             "seed": seed,
-            "seconds": records[0]["seconds"],
-            **measured(base, after, records[0], folder),
-            **{f"before_{name}": value for name, value in speed.items()},
-            **speeds(after, task, folder / method),
+            "seconds": record["seconds"],
+            "before_accuracy": first["after"]["accuracy"],
+            "accuracy": record["after"]["accuracy"],
+            **{f"{size}_kept": record["after"][size] / first["after"][size] for size in sizes},
+            **{f"metric_{key}": value for key, value in record["metrics"].items()},
+            **speeds(base, after, (task.input_shape[0], options.timed_side, options.timed_side)),
         }
 
 
-def measured(base: Network, after: Network, record: Any, folder: Path) -> dict[str, float]:
-    """Return accuracy and size before (of the trained network) and after."""
-    first = pd.read_json(folder / "base" / "0-train" / "record.json", typ="series")["after"]
-    last = record["after"]
-    return {
-        "before_accuracy": first["accuracy"],
-        "accuracy": last["accuracy"],
-        "valid_accuracy_cut": record["metrics"].get("valid_accuracy_cut", float("nan")),
-        **{
-            f"{name}_kept": last[name] / first[name]
-            for name in ("macs", "parameters", "bytes_on_disk")
-        },
-        "swap_accuracy": record["metrics"].get("swap_accuracy", float("nan")),
-    }
-
-
-def speeds(network: Network, task: Task, folder: Path) -> dict[str, float]:
-    """Export a network and time it, in milliseconds per batch."""
-    path = folder / "network.onnx"
-    export_onnx(network, task, path)
-    return {f"onnx_ms_{batch}": onnx_latency(path, batch)[0] for batch in BATCHES}
+def speeds(before: Network, after: Network, shape: tuple[int, int, int]) -> dict[str, float]:
+    """Time two networks in turn; of each the best of three, in milliseconds per batch."""
+    found = torch.tensor(
+        [
+            [[median for median, _ in latencies(x.module, shape, BATCHES)] for x in (before, after)]
+            for _ in range(ROUNDS)
+        ]
+    ).amin(0)
+    names = [f"{when}_ms_{batch}" for when in ("before", "after") for batch in BATCHES]
+    return dict(zip(names, found.flatten().tolist(), strict=True))
 
 
 def table(frame: pd.DataFrame) -> str:
-    """Return a markdown table: means over the seeds, standard deviation of the accuracy."""
+    """Return a markdown table: mean over the seeds ± standard deviation."""
     frame = frame.assign(
-        drop=100 * (frame.accuracy - frame.before_accuracy),
-        speed_1=frame.before_onnx_ms_1 / frame.onnx_ms_1,
-        speed_64=frame.before_onnx_ms_64 / frame.onnx_ms_64,
+        change=100 * (frame.accuracy - frame.before_accuracy),
+        share_1=frame.after_ms_1 / frame.before_ms_1,
+        share_64=frame.after_ms_64 / frame.before_ms_64,
     )
     lines = [
-        "| criterion | test accuracy % | change | before fine-tuning (valid) % | MACs kept | "
-        "parameters kept | speed-up, batch 1 | batch 64 |",
-        "|---|---|---|---|---|---|---|---|",
+        "| network | criterion | seeds | test accuracy % | change | MACs | parameters | bytes | "
+        "latency, batch 1 | batch 64 |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for method, part in frame.groupby("method", sort=False):
-        mean, spread = part.mean(numeric_only=True), 100 * part.accuracy.std(ddof=1)
+    for (network, method), part in frame.groupby(["network", "method"], sort=False):
+        mean, spread = part.mean(numeric_only=True), part.std(numeric_only=True, ddof=1)
         lines.append(
-            f"| {method} | {100 * mean.accuracy:.2f} ± {spread:.2f} | {mean['drop']:+.2f} | "
-            f"{100 * mean.valid_accuracy_cut:.1f} | {mean.macs_kept:.3f} | "
-            f"{mean.parameters_kept:.3f} | {mean.speed_1:.2f}x | {mean.speed_64:.2f}x |"
+            f"| {network} | {method} | {len(part)} | {100 * mean.accuracy:.2f} ± "
+            f"{100 * spread.accuracy:.2f} | {mean.change:+.2f} ± {spread.change:.2f} | "
+            f"{mean.macs_kept:.3f} | {mean.parameters_kept:.3f} | {mean.bytes_on_disk_kept:.3f} | "
+            f"{mean.share_1:.2f} | {mean.share_64:.2f} |"
         )
-    before = (
-        f"Before pruning {100 * frame.before_accuracy.mean():.2f} %, {frame.seed.nunique()} seeds."
-    )
-    return "\n".join([*lines, "", before, ""])
+    return "\n".join([*lines, "", "Sizes and latencies as shares of those before.", ""])
 
 
 def main() -> None:
     """Run what is missing and write the tables."""
     options = arguments()
-    size = {"pool": options.pool, "train_size": options.train_size, "test_size": 10_000}
-    task = load_task("fashion-mnist", size | {"valid_size": 5000}, "command line")
-    found: list[dict[str, Any]] = []
-    for seed in range(options.seeds):
-        for row in rows(options, task, seed):
-            found.append(row)
-            print(
-                row["method"], seed, f"{row['accuracy']:.4f}", f"{row['seconds']:.0f} s", flush=True
+    size = {"pool": options.pool, "train_size": options.train_size, "test_size": options.test_size}
+    task = load_task("fashion-mnist", size | {"valid_size": 1000}, "command line")
+    path = options.out / "pruning.parquet"
+    found = pd.read_parquet(path) if path.exists() else pd.DataFrame()
+    for seed in range(options.first_seed, options.first_seed + options.seeds):
+        for name in options.networks:
+            known = (
+                set(found[(found.network == name) & (found.seed == seed)].method)
+                if len(found)
+                else set()
             )
-            with replace_file(options.out / "pruning.parquet") as temporary:
-                pd.DataFrame(found).to_parquet(temporary)
-            write_text(options.out / "pruning.md", table(pd.DataFrame(found)))
-    print(table(pd.DataFrame(found)))
+            wanted = [method for method in options.methods if method not in known]
+            for row in rows(options, name, task, seed, wanted) if wanted else ():
+                found = pd.concat([found, pd.DataFrame([row])], ignore_index=True)
+                words = f"{name} {row['method']} {seed} {row['accuracy']:.4f} {row['seconds']:.0f}s"
+                print(words, flush=True)
+                with replace_file(path) as temporary:
+                    found.to_parquet(temporary)
+                write_text(options.out / "pruning.md", table(found))
+    print(table(found))
 
 
 if __name__ == "__main__":

@@ -114,15 +114,24 @@ class Source:
     lines: Mapping[tuple[Key, ...], int] = field(default_factory=dict)
     overrides: Mapping[tuple[Key, ...], str] = field(default_factory=dict)
 
-    def where(self, path: Sequence[Key]) -> str:
-        """Return ``file:line`` of a key or of the nearest key above it, or the override."""
-        for length in range(len(path), 0, -1):
-            head = tuple(path[:length])
+    def where(self, path: Sequence[Key], section: int | None = None) -> str:
+        """Return the override of a key, or ``file:line`` of it or of the nearest key above it.
+
+        section: how many parts of the path lead to the section that is blamed as a whole, by
+        default all of them: overrides inside it are named beside the line.
+        """
+        heads = [tuple(path[:length]) for length in range(len(path), 0, -1)]
+        for head in heads:
             if head in self.overrides:
                 return f"--set {self.overrides[head]}"
-            if head in self.lines:
-                return f"{self.file}:{self.lines[head]}"
-        return self.file
+        blamed = tuple(path[: len(path) if section is None else section])
+        told = [
+            f"--set {text}"
+            for key, text in self.overrides.items()
+            if blamed and key[: len(blamed)] == blamed
+        ]
+        lines = [f"{self.file}:{self.lines[head]}" for head in heads if head in self.lines]
+        return " with ".join([(lines or [self.file])[0], *told])
 
     @contextmanager
     def blame(self, *path: Key) -> Iterator[None]:
@@ -138,9 +147,15 @@ class Source:
         try:
             return model.model_validate(dict(values))
         except ValidationError as error:
-            path = (*section, *error.errors()[0]["loc"])
+            finding = error.errors()[0]
+            path = (*section, *finding["loc"])
             text = explain(error, model, ".".join(str(part) for part in section))
-            raise ConfigError(f"{self.where(path)}: {text}") from None
+            # a validator of ours may have compared the key with others of its section
+            compared = finding["type"] == "value_error"
+            place = self.where(path, len(section) if compared else 0)
+            if compared and path not in self.lines and path not in self.overrides:
+                text += " (the default)"
+            raise ConfigError(f"{place}: {text}") from None
 
 
 def load_config(

@@ -13,7 +13,10 @@ from pydantic import BaseModel, ValidationError
 
 from nasplatform.errors import ConfigError, PluginError, did_you_mean
 
-KINDS = ("spaces", "encodings", "predictors", "evaluators", "stages", "datasets", "samplers")
+KINDS = (
+    *("spaces", "encodings", "predictors", "evaluators", "stages", "datasets", "samplers"),
+    "networks",
+)
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,8 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
         )
     if finding["type"] == "missing":
         return f"{path}: this key is required"
-    return f"{path}: {finding['msg']}, got {finding['input']!r}"
+    words = finding["msg"].removeprefix("Value error, ")
+    return f"{path}: {words}, got {finding['input']!r}"
 
 
 def _fields(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:

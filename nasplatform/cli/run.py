@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nasplatform.cli.display import Display, emit, say, show, show_stages
+
+if TYPE_CHECKING:
+    from nasplatform.service.publish import Target
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout.")]
 
@@ -23,6 +26,12 @@ def run(
     ] = None,
     resume: Annotated[bool, typer.Option(help="Go on with a run that was broken off.")] = False,
     force: Annotated[bool, typer.Option(help="Remove the run that stands in the folder.")] = False,
+    publish: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR[:NAME]", help="Put the run's predictor into the store of a service."
+        ),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Search, walk the stages, write the report."""
@@ -32,6 +41,7 @@ def run(
     if resume and force:
         raise typer.BadParameter("--resume and --force exclude each other")
     say(f"reading {file}")
+    target = None if publish is None else _target(file, overrides, publish)
     import optuna
 
     from nasplatform.runs.driver import run as run_search
@@ -41,9 +51,15 @@ def run(
         with Display() as display:
             done = run_search(file, out, overrides, resume=resume, force=force, watch=display)
     except KeyboardInterrupt:
-        say(f"interrupted; nothing is lost, go on with: {_resume_command(file, settings, out)}")
+        command = _resume_command(file, settings, out, publish)
+        say(f"interrupted; nothing is lost, go on with: {command}")
         raise typer.Exit(130) from None
     summary = done.summary()
+    if target is not None:
+        from nasplatform.service.publish import publish_run
+
+        summary["published"] = publish_run(done.folder.path, target).label
+        say(f"published {summary['published']} in {target.store}")
     if as_json:
         emit(summary)
         return
@@ -84,7 +100,21 @@ def worker(
         show(f"evaluations made here: {made}")
 
 
-def _resume_command(file: Path, settings: list[str] | None, out: Path | None) -> str:
+def _target(file: Path, overrides: dict[str, Any], text: str) -> Target:
+    """Read --publish; raise ConfigError before anything is paid for."""
+    from nasplatform.config import load_config
+    from nasplatform.errors import ConfigError
+    from nasplatform.service.publish import Target
+
+    config, _ = load_config(file, overrides)
+    if config.predictor is None:
+        raise ConfigError(f"--publish {text}: {file} names no predictor that could be published")
+    return Target.parse(text, config.name)
+
+
+def _resume_command(
+    file: Path, settings: list[str] | None, out: Path | None, publish: str | None
+) -> str:
     import shlex
 
     words = ["nasplatform", "run", str(file)]
@@ -92,4 +122,6 @@ def _resume_command(file: Path, settings: list[str] | None, out: Path | None) ->
         words += ["--set", text]
     if out is not None:
         words += ["--out", str(out)]
+    if publish is not None:
+        words += ["--publish", publish]
     return shlex.join([*words, "--resume"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -87,7 +88,7 @@ def _add_key(path: Path | None, identity: str, scopes: str) -> None:
 def _listen(store: PredictorStore, options: Settings, host: str, port: int, quiet: bool) -> None:
     import logging
 
-    from nasplatform.errors import BuildError, MissingExtraError
+    from nasplatform.errors import MissingExtraError
     from nasplatform.service import create_app
 
     try:
@@ -101,8 +102,6 @@ def _listen(store: PredictorStore, options: Settings, host: str, port: int, quie
     sys.setswitchinterval(0.001)
     config = uvicorn.Config(
         create_app(store, options),
-        host=host,
-        port=port,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -110,15 +109,30 @@ def _listen(store: PredictorStore, options: Settings, host: str, port: int, quie
         timeout_keep_alive=30,
         timeout_graceful_shutdown=10,
     )
-    server = uvicorn.Server(config)
-    try:
-        socket = config.bind_socket()
-    except SystemExit:
-        raise BuildError(
-            f"{host}:{port} cannot be listened on: is another service there?"
-        ) from None
-    socket.listen(2048)  # from here on a connection waits for the predictors to be loaded
-    bound = socket.getsockname()[1]
+    bound = _bound(host, port)
+    bound.listen(2048)  # from here on a connection waits for the predictors to be loaded
     shown = f"[{host}]" if ":" in host else host
-    say(f"serving {len(store.names())} predictors at http://{shown}:{bound}")
-    server.run(sockets=[socket])
+    say(f"serving {len(store.names())} predictors at http://{shown}:{bound.getsockname()[1]}")
+    uvicorn.Server(config).run(sockets=[bound])
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """Take the address before anything is loaded; raise ConfigError where that cannot be."""
+    from nasplatform.errors import ConfigError
+
+    made = None
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = found[0]
+        made = socket.socket(family, kind, protocol)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(address)
+    except OSError as error:
+        if made is not None:
+            made.close()
+        raise ConfigError(
+            f"--host {host} --port {port}: cannot be listened on ({error.strerror}); is another "
+            f"service there? --port 0 takes a free one"
+        ) from None
+    made.set_inheritable(True)
+    return made

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
 from nasplatform.deploy.network import Network
+from nasplatform.deploy.onnx import session_of
+from nasplatform.deploy.timing import timed
+from nasplatform.errors import BuildError, MissingExtraError
 from nasplatform.training.effort import count_macs, threads
 from nasplatform.training.loop import evaluate
 from nasplatform.training.task import Task
 
-WARM_UP_RUNS = 10
-TIMED_RUNS = 100
-TIMED_SECONDS = 2.0
+MANY = 64
+"""Images of the batch that is timed beside the single image."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,10 @@ class Measurements:
     parameters:     numbers on which the output depends; placeholders are not counted.
     macs:           multiply-adds of convolutions and matrix products for one image.
     bytes_on_disk:  of the saved folder.
-    latency_ms:     median time of one image on one thread of the CPU, in milliseconds.
+    latency_ms:     median time of one image on one thread of the CPU, in milliseconds; that of
+                    ONNX Runtime where the extra ``deploy`` is installed, else torch's.
     latency_iqr_ms: range between its quartiles.
+    latency_64_ms:  median time of a batch of 64 images, likewise.
     """
 
     accuracy: float
@@ -40,6 +43,7 @@ class Measurements:
     bytes_on_disk: int
     latency_ms: float
     latency_iqr_ms: float
+    latency_64_ms: float
 
 
 def measure(
@@ -53,7 +57,7 @@ def measure(
     accuracy = evaluate(network.module, task.test, device)
     network.module.to("cpu")
     shape = task.input_shape
-    median, spread = latency(network.module, shape)
+    (median, spread), (many, _) = latencies(network.module, shape, (1, MANY))
     return Measurements(
         accuracy=accuracy,
         parameters=count_parameters(network.module, shape),
@@ -61,6 +65,7 @@ def measure(
         bytes_on_disk=_bytes_of(network, folder),
         latency_ms=median,
         latency_iqr_ms=spread,
+        latency_64_ms=many,
     )
 
 
@@ -89,31 +94,26 @@ def count_parameters(module: nn.Module, input_shape: tuple[int, int, int]) -> in
 
 
 def latency(module: nn.Module, input_shape: tuple[int, int, int]) -> tuple[float, float]:
-    """Return median and interquartile range of the time for one image, in milliseconds.
+    """Return median and interquartile range of the time for one image, in milliseconds."""
+    return latencies(module, input_shape, (1,))[0]
 
-    One thread; after a warm-up at most 100 runs or two seconds, whichever is first.
+
+def latencies(
+    module: nn.Module, input_shape: tuple[int, int, int], batches: Sequence[int]
+) -> list[tuple[float, float]]:
+    """Return median and interquartile range of the time for a batch of each size, in milliseconds.
+
+    On one thread of the CPU, by ONNX Runtime; where it is not installed, or ONNX cannot express
+    the network, by torch.
     """
-    module.eval()
-    image = torch.zeros(1, *input_shape)
-    with threads(1), torch.inference_mode():
-        return timed(lambda: module(image))
-
-
-def timed(call: Callable[[], object]) -> tuple[float, float]:
-    """Return median and interquartile range of the time of a call, in milliseconds.
-
-    After a warm-up at most 100 runs or two seconds, whichever is first.
-    """
-    times: list[int] = []
-    for _ in range(WARM_UP_RUNS):
-        call()
-    end = time.perf_counter() + TIMED_SECONDS
-    while len(times) < TIMED_RUNS and (not times or time.perf_counter() < end):
-        start = time.perf_counter_ns()
-        call()
-        times.append(time.perf_counter_ns() - start)
-    low, median, high = np.percentile(np.array(times) / 1e6, [25, 50, 75])
-    return float(median), float(high - low)
+    images = [torch.zeros(batch, *input_shape) for batch in batches]
+    try:
+        session = session_of(module.eval(), images[0][:1])
+    except (MissingExtraError, BuildError):
+        with threads(1), torch.inference_mode():
+            return [timed(partial(module.eval(), batch)) for batch in images]
+    arrays = [{"images": batch.numpy()} for batch in images]
+    return [timed(partial(session.run, ["logits"], array)) for array in arrays]
 
 
 def _bytes_of(network: Network, folder: Path | None) -> int:

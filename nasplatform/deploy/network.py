@@ -1,8 +1,8 @@
 """A network together with the description from which it can be built again.
 
 On disk a network is a folder of two files: ``structure.json`` says which architecture of which
-space it is and what stages have done to its layers; ``weights.safetensors`` holds every parameter
-and buffer. Nothing is pickled.
+space, or which registered network it is, and what stages have done to its layers;
+``weights.safetensors`` holds every parameter and buffer. Nothing is pickled.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from torch import nn
 from nasplatform import plugins
 from nasplatform.errors import RunError
 from nasplatform.files import replace_folder
+from nasplatform.networks.base import build_network, describe_network
 from nasplatform.spaces import Space, get_space
 from nasplatform.training.checkpoint import detached_state
 from nasplatform.training.loop import seeded
@@ -42,30 +43,32 @@ _DAMAGE = (
 class Structure:
     """How to build a network, as values that JSON can hold.
 
-    space:        what ``Space.describe`` returns: the name and the options.
-    architecture: its text form.
-    edits:        what stages did to the layers, in order; each a mapping with the key ``stage``,
-                  the name of the stage whose ``replay`` does it again.
+    base:  ``space`` (what ``Space.describe`` returns) and ``architecture`` (its text form), or
+           ``network``, what ``describe_network`` returns for one that is registered by name.
+    edits: what stages did to the layers, in order; each a mapping with the key ``stage``, the
+           name of the stage whose ``replay`` does it again.
     """
 
-    space: Mapping[str, Any]
-    architecture: str
+    base: Mapping[str, Any]
     edits: tuple[Mapping[str, Any], ...] = ()
 
     def build(self, seed: int = 0) -> nn.Module:
         """Make the module with fresh weights that follow from the seed."""
-        space = get_space(**self.space)
         with seeded(seed):
-            module = space.build(space.parse(self.architecture))
+            if "network" in self.base:
+                module = build_network(self.base["network"])
+            else:
+                space = get_space(**self.base["space"])
+                module = space.build(space.parse(self.base["architecture"]))
             for edit in self.edits:
                 module = plugins.get("stages", edit["stage"]).replay(module, edit)
         return module
 
     def to_json(self) -> str:
         """Return the text of ``structure.json``."""
-        base = {"space": dict(self.space), "architecture": self.architecture}
         edits = [dict(edit) for edit in self.edits]
-        return json.dumps({"format": FORMAT, "base": base, "edits": edits}, indent=2) + "\n"
+        found = {"format": FORMAT, "base": dict(self.base), "edits": edits}
+        return json.dumps(found, indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -73,8 +76,7 @@ class Structure:
         found = json.loads(text)
         if found["format"] != FORMAT:
             raise ValueError(f"format {found['format']!r}, this version reads {FORMAT}")
-        base = found["base"]
-        return cls(base["space"], base["architecture"], tuple(found["edits"]))
+        return cls(found["base"], tuple(found["edits"]))
 
 
 @dataclass(frozen=True)
@@ -87,9 +89,16 @@ class Network:
     @classmethod
     def of(cls, space: Space[Any], architecture: Any, seed: int = 0) -> Self:
         """Build an architecture of a space with fresh weights that follow from the seed."""
-        return cls.from_structure(
-            Structure(space.describe(), space.format(architecture)), seed=seed
-        )
+        base = {"space": space.describe(), "architecture": space.format(architecture)}
+        return cls.from_structure(Structure(base), seed)
+
+    @classmethod
+    def named(cls, name: str, seed: int = 0, **options: Any) -> Self:
+        """Build a registered network, e.g. ``resnet``, with fresh weights from the seed.
+
+        Raises PluginError for an unknown name, ConfigError for bad options.
+        """
+        return cls.from_structure(Structure({"network": describe_network(name, options)}), seed)
 
     @classmethod
     def from_structure(cls, structure: Structure, seed: int = 0) -> Self:

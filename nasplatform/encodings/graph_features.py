@@ -7,7 +7,7 @@ of kind ``zero``, or attributes): there the operation of each slot is a feature 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,9 +18,8 @@ from nasplatform.encodings.path_statistics import (
     extreme_path_features,
     path_features,
     subset_features,
-    tallies,
 )
-from nasplatform.encodings.signal import signal_features
+from nasplatform.encodings.signal import depth_features, gradient_features
 from nasplatform.encodings.walks import edge_flows, walk_features
 from nasplatform.spaces.graph import GraphBatch
 
@@ -33,8 +32,10 @@ def graph_features(graphs: GraphBatch) -> Floats:
     return np.concatenate(list(feature_groups(graphs).values()), axis=1)
 
 
-def feature_groups(graphs: GraphBatch) -> dict[str, Floats]:
+def feature_groups(graphs: GraphBatch, without: Collection[str] = ()) -> dict[str, Floats]:
     """Return the features by group, each (B, F_g) float32; each row depends on its graph alone.
+
+    without:  names of groups that are not wanted, and not computed.
 
     count:    live nodes, edges, nodes of each operation.
     edges:    edges by operation of source and target.
@@ -49,7 +50,9 @@ def feature_groups(graphs: GraphBatch) -> dict[str, Floats]:
     numbers:  attributes, only where the space has them.
     """
     starts = range(0, max(len(graphs), 1), CHUNK)
-    parts = [_groups_of_chunk(graphs[start : start + CHUNK]) for start in starts]
+    parts = [_groups_of_chunk(graphs[start : start + CHUNK], without) for start in starts]
+    if len(parts) == 1:
+        return parts[0]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -59,24 +62,18 @@ def has_slots(graphs: GraphBatch) -> bool:
     return zero or graphs.attributes is not None
 
 
-def _groups_of_chunk(graphs: GraphBatch) -> dict[str, Floats]:
+def _groups_of_chunk(graphs: GraphBatch, without: Collection[str]) -> dict[str, Floats]:
     live = live_graphs(graphs)
-    walks, flows = walk_features(live)
-    groups: dict[str, Floats] = {
-        "count": _counts(live),
-        "edges": edge_flows(live, {pair: live.edges[pair] for pair in live.pairs}),
-        "cost": _costs(live, graphs),
-        "width": _widths(live),
-        "paths": path_features(live),
-        "subsets": subset_features(live),
-        "extremes": extreme_path_features(live),
-        "walks": walks,
-        "flows": flows,
-        "depth": _depths(live),
-    }
-    groups |= signal_features(live, graphs.stages)
+    groups: dict[str, Floats] = {}
+    for names, make in _MAKERS:
+        if not all(name in without for name in names):
+            groups |= zip(names, make(live, graphs), strict=True)
     groups |= _slots(live, graphs)
-    return {name: np.ascontiguousarray(rows.T, dtype=np.float32) for name, rows in groups.items()}
+    return {
+        name: np.ascontiguousarray(rows.T, dtype=np.float32)
+        for name, rows in groups.items()
+        if name not in without
+    }
 
 
 def _counts(live: LiveGraphs) -> Floats:
@@ -117,7 +114,7 @@ def _widths(live: LiveGraphs) -> Floats:
 
 def _depths(live: LiveGraphs) -> Floats:
     """Return (2 T, B): extreme counts on the way to each node, mean over what feeds the output."""
-    found = tallies(live)
+    found = live.tallies
     n = len(live.edges)
     arriving = live.edges[:, -1] * live.shares
     weight = arriving / np.maximum(arriving.sum(0), np.float32(1e-6))
@@ -140,10 +137,26 @@ def _slots(live: LiveGraphs, graphs: GraphBatch) -> Mapping[str, Floats]:
     groups: dict[str, Floats] = {}
     if has_slots(graphs):
         inner = live.has[:, 1:-1]
-        groups["slots"] = inner.reshape(-1, inner.shape[2])
+        groups["slots"] = np.concatenate(inner)
     if graphs.attributes is not None:
         values = np.where(live.live[:, :, None], graphs.attributes.transpose(1, 0, 2), 0)
-        flat = values.transpose(0, 2, 1).reshape(-1, len(graphs))
+        flat = np.concatenate(values.transpose(0, 2, 1))
         means = values.sum(0).T / np.maximum(live.live.sum(0), 1)
         groups["numbers"] = np.concatenate([flat, means, values.max(0).T, values.sum(0).T])
     return groups
+
+
+_Maker = Callable[[LiveGraphs, GraphBatch], tuple[Floats, ...]]
+_MAKERS: tuple[tuple[tuple[str, ...], _Maker], ...] = (
+    (("count",), lambda live, graphs: (_counts(live),)),
+    (("edges",), lambda live, graphs: (edge_flows(live, live.edges),)),
+    (("cost",), lambda live, graphs: (_costs(live, graphs),)),
+    (("width",), lambda live, graphs: (_widths(live),)),
+    (("paths",), lambda live, graphs: (path_features(live),)),
+    (("subsets",), lambda live, graphs: (subset_features(live),)),
+    (("extremes",), lambda live, graphs: (extreme_path_features(live),)),
+    (("walks", "flows"), lambda live, graphs: walk_features(live)),
+    (("depth",), lambda live, graphs: (_depths(live),)),
+    (("differences", "modes"), lambda live, graphs: depth_features(live, graphs.stages)),
+    (("gradients",), lambda live, graphs: (gradient_features(live),)),
+)

@@ -50,6 +50,12 @@ class LiveGraphs:
         """For each node, those from which any of the graphs has an edge to it."""
         return [[i for i, j in self.pairs if j == node] for node in range(len(self.edges))]
 
+    @cached_property
+    def tallies(self) -> Floats:
+        """(T, N, B): 1 where a node's operation is in each set of ``operation_sets``."""
+        sets = operation_sets(self.vocabulary, self.classes)
+        return np.stack([self.has[list(chosen)].sum(0) for chosen in sets])
+
     def where(self, **traits: object) -> Floats:
         """Return (N, B) float32: 1 where a live interior node's operation has all these traits."""
         chosen = [
@@ -64,6 +70,21 @@ class LiveGraphs:
 def interior_classes(vocabulary: tuple[Operation, ...]) -> tuple[int, ...]:
     """Return the op ids that an interior node which computes something can have."""
     return tuple(i for i, op in enumerate(vocabulary) if op.kind not in _NOT_INTERIOR)
+
+
+def operation_sets(
+    vocabulary: tuple[Operation, ...], classes: tuple[int, ...]
+) -> list[tuple[int, ...]]:
+    """Return the sets of operations worth counting together, as indices into ``classes``.
+
+    Each operation alone, those that mix channels, those with a window wider than one pixel, and
+    all; sets that are empty or the same are left out.
+    """
+    singles = [(k,) for k in range(len(classes))]
+    mixing = tuple(k for k, op in enumerate(classes) if vocabulary[op].mixes_channels)
+    spatial = tuple(k for k, op in enumerate(classes) if vocabulary[op].kernel > 1)
+    every = tuple(range(len(classes)))
+    return [s for s in dict.fromkeys([*singles, mixing, spatial, every]) if s]
 
 
 def live_graphs(graphs: GraphBatch) -> LiveGraphs:

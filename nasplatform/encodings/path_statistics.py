@@ -14,31 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasplatform.encodings.live import LiveGraphs
-from nasplatform.spaces.graph import Operation
 
 Floats = NDArray[np.floating[Any]]
 _FAR = np.float32(1e6)  # stands for minus or plus infinity in sweeps of maxima and minima
-
-
-def operation_sets(
-    vocabulary: tuple[Operation, ...], classes: tuple[int, ...]
-) -> list[tuple[int, ...]]:
-    """Return the sets of operations worth counting together, as indices into ``classes``.
-
-    Each operation alone, those that mix channels, those with a window wider than one pixel, and
-    all; sets that are empty or the same are left out.
-    """
-    singles = [(k,) for k in range(len(classes))]
-    mixing = tuple(k for k, op in enumerate(classes) if vocabulary[op].mixes_channels)
-    spatial = tuple(k for k, op in enumerate(classes) if vocabulary[op].kernel > 1)
-    every = tuple(range(len(classes)))
-    return [s for s in dict.fromkeys([*singles, mixing, spatial, every]) if s]
-
-
-def tallies(graphs: LiveGraphs) -> Floats:
-    """Return (T, N, B): 1 where a node's operation is in each set of ``operation_sets``."""
-    sets = operation_sets(graphs.vocabulary, graphs.classes)
-    return np.stack([graphs.has[list(chosen)].sum(0) for chosen in sets])
 
 
 def path_features(graphs: LiveGraphs) -> Floats:
@@ -47,7 +25,7 @@ def path_features(graphs: LiveGraphs) -> Floats:
     Rows: number, log1p number; for each set of operations the largest, smallest and mean count
     on a path; for each the number of paths without it; whether input and output are joined.
     """
-    found = tallies(graphs)
+    found = graphs.tallies
     n = found.shape[1]
     count = _sweep_sums(graphs, np.ones_like(found[:1]))
     total = _sweep_means(graphs, found, count)
@@ -95,7 +73,7 @@ def subset_features(graphs: LiveGraphs) -> Floats:
 
 def extreme_path_features(graphs: LiveGraphs) -> Floats:
     """Return (2 T + 2, B): mean counts on the longest and on the shortest paths, both lengths."""
-    found = tallies(graphs)
+    found = graphs.tallies
     rows = []
     for sign in (1, -1):
         length, counts = _longest(graphs, found, sign)

@@ -22,7 +22,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasplatform.encodings.live import LiveGraphs
-from nasplatform.encodings.path_statistics import tallies
 
 Floats = NDArray[np.floating[Any]]
 STARTS = (1.0, 0.5, 0.1)  # difference of two images: unrelated, related, alike
@@ -37,13 +36,17 @@ def relu_difference(d: Floats) -> tuple[Floats, Floats]:
     d: any shape, 1 - correlation, in [0, 2]. The outputs of ReLU are centred, as batch
     normalisation does: h(0) = 0, h(1) = 1.
     """
-    d = np.clip(d, np.float32(1e-7), 2)
+    d = np.minimum(np.maximum(d, np.float32(1e-7)), np.float32(2))
     sine = np.sqrt(d * (2 - d))
     angle = np.arccos(1 - d)
+    gap = angle - sine
     # For small angles arccos of a number near one is coarse, and angle - sine is its cube / 6.
     small = d < np.float32(1e-2)
-    angle = np.where(small, np.sqrt(2 * d) * (1 + d / 12 + d * d * np.float32(3 / 160)), angle)
-    gap = np.where(small, angle**3 / 6 * (1 - angle * angle / 20), angle - sine)
+    if small.any():
+        few = d[small]
+        fine = np.sqrt(2 * few) * (1 + few / 12 + few * few * np.float32(3 / 160))
+        angle[small] = fine
+        gap[small] = fine**3 / 6 * (1 - fine * fine / 20)
     slope = (np.float32(np.pi) - angle) / np.float32(np.pi - 1)
     return slope * d + gap / np.float32(np.pi - 1), slope
 
@@ -78,82 +81,137 @@ class _Rules:
 
 
 def signal_features(graphs: LiveGraphs, stages: tuple[int, ...]) -> dict[str, Floats]:
-    """Return three groups of features, each (F, B).
+    """Return the three groups of features by name, each (F, B)."""
+    differences, modes = depth_features(graphs, stages)
+    return {"differences": differences, "modes": modes, "gradients": gradient_features(graphs)}
 
-    differences: log differences and variances after the first cell and the last of each stage.
-    modes:       log modes there, relative to the difference.
-    gradients:   variances that arrive at the nodes of a cell, and gradients that come back.
-    stages:      resolution stage of each cell of the skeleton.
+
+@dataclass(frozen=True)
+class _Step:
+    """What happens at a node; None stands for a factor that is one, or none, everywhere.
+
+    sources: nodes that feed it, each with the factors (B,) of what it hands over.
+    spatial: (B,) 1 where it looks through a window.
+    mixes:   (B,) whether it normalises and applies a non-linearity; or for all alike.
+    """
+
+    sources: list[tuple[int, Floats | None]]
+    spatial: Floats | None
+    mixes: NDArray[np.bool_] | bool
+
+    @classmethod
+    def at(cls, node: int, graphs: LiveGraphs, rules: _Rules) -> _Step:
+        output = node == len(graphs.edges) - 1
+        sources: list[tuple[int, Floats | None]] = []
+        for i in graphs.sources[node]:
+            factor = graphs.edges[i, node]
+            if output and i:
+                factor = factor * rules.weight[i]
+            sources.append((i, None if (factor == 1).all() else factor))
+        spatial, mixes = rules.spatial[node], rules.mixes[node] > 0
+        if output or not mixes.any():
+            mixed: NDArray[np.bool_] | bool = False
+        else:
+            mixed = True if mixes.all() else mixes
+        return cls(sources, None if output or not spatial.any() else spatial, mixed)
+
+
+def depth_features(graphs: LiveGraphs, stages: tuple[int, ...]) -> tuple[Floats, Floats]:
+    """Send differences and modes through the whole skeleton; two arrays (F, B).
+
+    stages: resolution stage of each cell of the skeleton.
+    Returns log differences and variances after the first cell and the last of each stage, and
+    log modes there, relative to the difference.
     """
     rules = _Rules.of(graphs)
-    differences, modes = _depth_features(graphs, rules, stages)
-    gradients = _gradient_features(graphs, rules)
-    return {"differences": differences, "modes": modes, "gradients": gradients}
-
-
-def _depth_features(
-    graphs: LiveGraphs, rules: _Rules, stages: tuple[int, ...]
-) -> tuple[Floats, Floats]:
-    """Send differences and modes through the whole skeleton; two arrays (F, B)."""
-    b = graphs.edges.shape[2]
-    s, w = len(STARTS), len(FREQUENCIES)
-    e: Floats = np.repeat(np.array(STARTS, np.float32)[:, None], b, axis=1)
-    modes: Floats = np.ones((s, w, b), np.float32)
-    q: Floats = np.ones(b, np.float32)
+    steps = [_Step.at(node, graphs, rules) for node in range(1, len(graphs.edges))]
+    signal = _Signal.start(graphs.edges.shape[2])
     omega: Floats = np.array(FREQUENCIES, np.float32)
     differences, relatives = [], []
     for cell, stage in enumerate(stages):
         if cell and stage != stages[cell - 1]:
-            some = np.maximum(q, _TINY)
-            modes = modes / some * np.cos(omega / 2)[:, None]
-            e, q, omega = e / some, np.ones_like(q), 2 * omega
-        window = (1 + 2 * np.cos(omega)) / 3
-        q, e, modes = _cell(graphs, rules, q, e, modes, window.astype(np.float32))
+            signal = signal.halved(np.cos(omega / 2))
+            omega = 2 * omega
+        window = ((1 + 2 * np.cos(omega)) / 3).astype(np.float32)
+        signal = _cell(steps, rules.projects, signal, window)
         last = cell + 1 == len(stages) or stages[cell + 1] != stage
         if cell == 0 or last:
+            q, e, modes = signal.parts()
             d = e / np.maximum(q, _TINY)
             relative = np.abs(modes) / np.maximum(e, _TINY)[:, None]
             differences += [_log(d, 1e-6), _log(q, 1e-3)[None]]
-            relatives.append(_log(relative, 1e-6).reshape(s * w, b))
+            relatives.append(np.concatenate(_log(relative, 1e-6)))
     return np.concatenate(differences), np.concatenate(relatives)
 
 
-def _cell(
-    graphs: LiveGraphs, rules: _Rules, q0: Floats, e0: Floats, modes0: Floats, window: Floats
-) -> tuple[Floats, Floats, Floats]:
-    """Send variance (B,), energies (S, B) and modes (S, W, B) through one cell."""
-    n = len(graphs.edges)
-    nodes = {0: (q0, e0, modes0)}
-    if rules.projects:
-        nodes[0] = _convolved(q0, e0, modes0)
-    for j in range(1, n):
-        q, e, modes = np.zeros_like(q0), np.zeros_like(e0), np.zeros_like(modes0)
-        for i in graphs.sources[j]:
-            edge = graphs.edges[i, j]
-            if j == n - 1:
-                edge = edge * (rules.weight[i] if i else 1)
-            before = nodes[i]
-            q += edge * before[0]
-            e += edge * before[1]
-            modes += edge * before[2]
-        if j < n - 1:
-            modes *= 1 + rules.spatial[j] * (window[:, None] - 1)
-            cq, ce, cm = _convolved(q, e, modes)
-            mix = rules.mixes[j] > 0
-            q, e, modes = np.where(mix, cq, q), np.where(mix, ce, e), np.where(mix, cm, modes)
-        nodes[j] = (q, e, modes)
-    return nodes[n - 1]
+@dataclass(frozen=True)
+class _Signal:
+    """Variance, S energies and S x W modes as rows of one array: they are added together.
+
+    rows: (1 + S + S W, B) float32.
+    """
+
+    rows: Floats
+
+    @classmethod
+    def start(cls, count: int) -> _Signal:
+        rows = np.ones((1 + len(STARTS) + len(STARTS) * len(FREQUENCIES), count), np.float32)
+        rows[1 : 1 + len(STARTS)] = np.array(STARTS, np.float32)[:, None]
+        return cls(rows)
+
+    def parts(self) -> tuple[Floats, Floats, Floats]:
+        """Return views: variance (B,), energies (S, B), modes (S, W, B)."""
+        s, w = len(STARTS), len(FREQUENCIES)
+        return (
+            self.rows[0],
+            self.rows[1 : 1 + s],
+            self.rows[1 + s :].reshape(s, w, self.rows.shape[1]),
+        )
+
+    def halved(self, means: Floats) -> _Signal:
+        """Normalise, and take the means of pairs of pixels, which damps the modes by (W,)."""
+        made = _Signal(np.empty_like(self.rows))
+        (q, e, modes), (q_new, e_new, modes_new) = self.parts(), made.parts()
+        some = np.maximum(q, _TINY)
+        q_new[:] = 1
+        np.divide(e, some, out=e_new)
+        np.divide(modes, some, out=modes_new)
+        modes_new *= means[:, None]
+        return made
+
+    def convolved(self) -> _Signal:
+        """Normalise, apply ReLU and a random convolution."""
+        made = _Signal(np.empty_like(self.rows))
+        (q, e, modes), (q_new, e_new, modes_new) = self.parts(), made.parts()
+        some = np.maximum(q, _TINY)
+        q_new[:] = 1
+        e_new[:], slope = relu_difference(e / some)
+        np.multiply(slope[:, None], modes, out=modes_new)
+        modes_new /= some
+        return made
 
 
-def _convolved(q: Floats, e: Floats, modes: Floats) -> tuple[Floats, Floats, Floats]:
-    """Normalise, apply ReLU and a random convolution."""
-    some = np.maximum(q, _TINY)
-    difference, slope = relu_difference(e / some)
-    return np.ones_like(q), difference, slope[:, None] * modes / some
+def _cell(steps: list[_Step], projects: bool, signal: _Signal, window: Floats) -> _Signal:
+    """Send a signal through one cell; window: (W,) what is left of a mode behind a window."""
+    nodes = [signal.convolved() if projects else signal]
+    for step in steps:
+        rows = np.zeros_like(signal.rows)
+        for i, factor in step.sources:
+            rows += nodes[i].rows if factor is None else factor * nodes[i].rows
+        node = _Signal(rows)
+        if step.spatial is not None:
+            modes = node.parts()[2]
+            modes *= 1 + step.spatial * (window[:, None] - 1)
+        if step.mixes is not False:
+            mixed = node.convolved()
+            node = mixed if step.mixes is True else _Signal(np.where(step.mixes, mixed.rows, rows))
+        nodes.append(node)
+    return nodes[-1]
 
 
-def _gradient_features(graphs: LiveGraphs, rules: _Rules) -> Floats:
+def gradient_features(graphs: LiveGraphs) -> Floats:
     """Return (F, B): variances that arrive at the nodes and gradients that come back to them."""
+    rules = _Rules.of(graphs)
     n, _, b = graphs.edges.shape
     arriving, leaving = _variances(graphs, rules)
     gain = np.where(rules.mixes > 0, CHI / np.maximum(arriving, _TINY), 1) * graphs.live
@@ -169,7 +227,7 @@ def _gradient_features(graphs: LiveGraphs, rules: _Rules) -> Floats:
     inner = np.where(mixes, logs, np.float32(np.nan))
     thin = np.where(mixes, 1 / np.maximum(graphs.shares, np.float32(1e-3)), 0)
     amount = _log(arriving, 1e-6)
-    sets = tallies(graphs) * mixes
+    sets = graphs.tallies * mixes
     rows = [
         _log(gradient[0], 1e-6),
         _finite(np.fmin.reduce(inner, axis=0)),

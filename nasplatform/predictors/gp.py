@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -13,7 +14,14 @@ from scipy.linalg import solve_triangular
 from scipy.stats import norm
 
 from nasplatform.predictors.base import Prediction, Predictor, Progress
-from nasplatform.predictors.kernels import Kernel, Posterior, Prior, fit_kernel
+from nasplatform.predictors.kernels import (
+    AnyFloats,
+    Kernel,
+    Posterior,
+    Prior,
+    fit_kernel,
+    squared_distances,
+)
 from nasplatform.predictors.ranks import Floats, RankMap, log_gaps, normal_scores
 from nasplatform.predictors.standard import Standard, standard_of
 from nasplatform.spaces.graph import GraphBatch
@@ -71,19 +79,25 @@ class Process:
 
     def predict(self, x: NDArray[np.float32]) -> tuple[Floats, Floats]:
         """Return mean and standard deviation (B,) of a new label at x (B, F)."""
-        kernel = self.posterior.kernel
-        known = self.posterior.x.astype(np.float32)
-        alpha = self.posterior.alpha
+        kernel, alpha = self.posterior.kernel, self.posterior.alpha
+        known, squares = self._known
         m = len(self.inverse)
         means, variances = [], []
         for start in range(0, len(x), _CHUNK):
-            k = kernel(x[start : start + _CHUNK], known)
+            scaled = kernel.scaled(x[start : start + _CHUNK])
+            k = kernel.of_distances(squared_distances(scaled, known, squares))
             means.append(k @ alpha)
             explained = k[:, :m] @ self.inverse.T
             variances.append(kernel.signal - np.einsum("bm,bm->b", explained, explained))
         variance = np.maximum(np.concatenate(variances).astype(np.float64), 0) + kernel.noise
         mean: Floats = np.concatenate(means) * self.scale + self.centre
         return mean, np.sqrt(variance) * self.scale * self.stretch
+
+    @cached_property
+    def _known(self) -> tuple[AnyFloats, AnyFloats]:
+        """Scaled features (n, F) of the labelled in single precision, their squares (n,)."""
+        known = self.posterior.kernel.scaled(self.posterior.x.astype(np.float32))
+        return known, (known**2).sum(1)
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return the process as arrays."""

@@ -53,10 +53,17 @@ class Kernel:
     noise: float
     shape: float
 
-    def __call__(self, left: AnyFloats, right: AnyFloats) -> Any:
+    def __call__(self, left: AnyFloats, right: AnyFloats) -> AnyFloats:
         """Return covariances (L, R) of the noiseless function between rows of (L, F), (R, F)."""
-        scale = np.sqrt(self.weights).astype(left.dtype)
-        distance = squared_distances(left * scale, right * scale)
+        return self.of_distances(squared_distances(self.scaled(left), self.scaled(right)))
+
+    def scaled(self, x: AnyFloats) -> AnyFloats:
+        """Return rows of x (B, F) so scaled that plain distances are the weighted ones."""
+        scaled: AnyFloats = x * np.sqrt(self.weights).astype(x.dtype)
+        return scaled
+
+    def of_distances(self, distance: AnyFloats) -> AnyFloats:
+        """Return covariances of weighted squared distances, in their place."""
         distance *= 1 / (2 * self.shape)
         distance += 1
         np.log(distance, out=distance)
@@ -76,12 +83,17 @@ class Kernel:
         return cls(state["kernel_weights"], *(float(v) for v in state["kernel_numbers"]))
 
 
-def squared_distances(left: AnyFloats, right: AnyFloats) -> Any:
-    """Return (L, R) squared Euclidean distances of the rows of (L, F) and (R, F)."""
+def squared_distances(
+    left: AnyFloats, right: AnyFloats, right_squares: AnyFloats | None = None
+) -> Any:
+    """Return (L, R) squared Euclidean distances of the rows of (L, F) and (R, F).
+
+    right_squares: (R,) squared lengths of the rows of ``right``, where they are known.
+    """
     found = left @ right.T
     found *= -2
     found += (left**2).sum(1)[:, None]
-    found += (right**2).sum(1)
+    found += (right**2).sum(1) if right_squares is None else right_squares
     return np.maximum(found, 0, out=found)
 
 

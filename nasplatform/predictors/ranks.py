@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr
 from scipy.stats import norm, rankdata
 
 from nasplatform.predictors.base import Prediction
@@ -56,7 +57,7 @@ class RankMap:
         spread of those labels adds to the standard deviation.
         """
         half_width = (self.label(mean + std) - self.label(mean - std)) / 2
-        bottom = norm.cdf((self.knots[0] - mean) / std)
+        bottom = ndtr((self.knots[0] - mean) / std)
         return Prediction(self.label(mean), np.sqrt(half_width**2 + bottom * self.lowest**2))
 
     def state(self) -> dict[str, Floats]:

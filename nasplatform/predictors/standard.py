@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nasplatform.encodings.cache import Features, features_of
+from nasplatform.encodings.cache import Features, columns_of, features_of
 from nasplatform.errors import PredictorError
 from nasplatform.spaces.graph import GraphBatch
 
@@ -49,7 +49,7 @@ class Standard:
 
     def __call__(self, graphs: GraphBatch) -> NDArray[np.float32]:
         """Return (B, F) float32 standardised features."""
-        values = features_of(graphs).values[:, self.columns]
+        values = columns_of(graphs, self.columns)
         values -= self.centre
         values /= self.scale
         return np.clip(values, -_FAR, _FAR, out=values)

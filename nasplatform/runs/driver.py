@@ -21,7 +21,7 @@ from nasplatform.runs.plan import Plan, make_plan
 from nasplatform.runs.report import write_report
 from nasplatform.runs.saved import save_predictor
 from nasplatform.search.loop import Step, search
-from nasplatform.search.storage import open_study
+from nasplatform.search.storage import open_study, require_study
 from nasplatform.search.store import EvaluationStore
 from nasplatform.stages.pipeline import run_pipeline, stages_frame
 
@@ -132,6 +132,8 @@ def _search(plan: Plan, folder: RunFolder, watch: Watch) -> pd.DataFrame:
     """Spend the budget; return the evaluations."""
     if not folder.evaluations.is_file():
         frames.write_frame(_spend_budget(plan, folder, watch), folder.evaluations)
+    elif plan.config.storage is None:
+        require_study(folder.study, plan.config.name, plan.goals.directions)
     return frames.evaluations(folder)
 
 
@@ -177,15 +179,14 @@ def _keep_predictor(plan: Plan, folder: RunFolder, found: pd.DataFrame, watch: W
         return
     measured = found[found["stopped"].isna()]  # the score of a training given up is no label
     labels = measured.dropna(subset=["score"]).drop_duplicates("hash")
-    words = f"fitting {plan.predictor.name} to all {len(labels)} labels"
-    watch(Event("predictor", 0, 1, words))
+    watch(Event("predictor", 0, 1, f"fitting {plan.predictor.name} to all {len(labels)} labels"))
     if len(labels) < plan.predictor.min_labels or labels["score"].nunique() < 2:
         watch(Event("predictor", 1, 1, "too few different labels to keep a predictor"))
         return
     graphs = plan.space.graphs([plan.space.parse(text) for text in labels["architecture"]])
     plan.predictor.fit(graphs, labels["score"].to_numpy())
     save_predictor(plan.predictor, plan.space, folder.predictor)
-    watch(Event("predictor", 1, 1, words))
+    watch(Event("predictor", 1, 1, f"kept in {folder.predictor}"))
 
 
 def _walk_stages(plan: Plan, folder: RunFolder, found: pd.DataFrame, watch: Watch) -> None:

@@ -8,6 +8,7 @@ predictor/            the predictor, fitted to all labels of the run
 models/               one folder per stage, the last one's ``network`` is the result
 stages.parquet        one row per stage
 report.html           written last: the run is finished
+.lock                 held by the process that works on the run
 """
 
 from __future__ import annotations
@@ -78,6 +79,11 @@ class RunFolder:
         return self.path / "report.html"
 
     @property
+    def lock(self) -> Path:
+        """What a process holds while it works here."""
+        return self.path / ".lock"
+
+    @property
     def exists(self) -> bool:
         """Whether a run stands here."""
         return self.search.is_file()
@@ -108,25 +114,36 @@ class RunFolder:
         if self.path.exists() and not self.path.is_dir():
             raise RunError(f"{self.path}: is a file, expected the folder of a run")
         self._check(resolved, resume, force)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path.parent / f".{self.path.name}.lock")
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.lock)
         try:
             lock.acquire(blocking=False)
         except Timeout:
             raise RunError(f"{self.path}: another process works on this run") from None
         try:
-            if force and self.exists:
-                shutil.rmtree(self.path)
+            self._check(resolved, resume, force)  # another process may have been here meanwhile
+            if force:
+                self._remove()
             if not self.exists:
-                self.path.mkdir(exist_ok=True)
                 write_text(self.search, yaml.safe_dump(resolved, sort_keys=False))
             yield
         finally:
             lock.release()
 
+    def _remove(self) -> None:
+        """Remove the run, but not the lock that we hold."""
+        for path in self._contents():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+    def _contents(self) -> list[Path]:
+        return [path for path in self.path.iterdir() if path != self.lock]
+
     def _check(self, resolved: dict[str, Any], resume: bool, force: bool) -> None:
         if not self.exists:
-            if self.path.is_dir() and any(self.path.iterdir()):
+            if self.path.is_dir() and self._contents():
                 raise RunError(f"{self.path}: a folder with other files; give another --out")
             return
         if force:
@@ -139,17 +156,30 @@ class RunFolder:
         differing = sorted(_differences(self.read_search(), resolved))
         if differing:
             raise RunError(
-                f"{self.path}: belongs to another search, {differing[0]} differ; "
+                f"{self.path}: belongs to another search: {differing[0]}; "
                 f"give another --out or the settings it was started with"
             )
 
 
 def _differences(known: Any, given: Any, path: str = "") -> Iterator[str]:
-    """Yield what differs, as ``key (value there, value given)``; versions may differ."""
+    """Yield what differs, as ``key is VALUE there, VALUE given``; versions may differ."""
     if isinstance(known, dict) and isinstance(given, dict):
         for key in known.keys() | given.keys():
             dotted = f"{path}.{key}" if path else str(key)
             if dotted != "provenance.versions":
                 yield from _differences(known.get(key), given.get(key), dotted)
+    elif isinstance(known, list) and isinstance(given, list) and len(known) == len(given):
+        for index, (left, right) in enumerate(zip(known, given, strict=True)):
+            yield from _differences(left, right, f"{path}.{index}")
     elif known != given:
-        yield f"the values of {path} (there {known!r}, given {given!r})"
+        yield f"{path} is {_short(known)} there, {_short(given)} given"
+
+
+def _short(value: Any) -> str:
+    """Say a value in a few words."""
+    if isinstance(value, list):
+        names = [one["name"] for one in value if isinstance(one, dict) and "name" in one]
+        return f"[{', '.join(names)}]" if len(names) == len(value) else f"a list of {len(value)}"
+    if isinstance(value, dict):
+        return str(value.get("name", f"a section of {len(value)} keys"))
+    return "not set" if value is None else repr(value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, Generic
 
 import numpy as np
@@ -18,6 +18,7 @@ from nasplatform.evaluators.base import Evaluation, Evaluator
 from nasplatform.search.base import ArchitectureSampler
 from nasplatform.search.facts import ATTRIBUTE, Facts, Ledger, Step
 from nasplatform.search.goals import Goals
+from nasplatform.search.others import Others
 from nasplatform.search.store import EvaluationStore
 from nasplatform.spaces.base import A
 
@@ -50,11 +51,13 @@ def search(
     max_seconds: of trials, those before a break included, after which no new one begins.
     target:      a score that ends the search as soon as it is reached.
     exclusive:   whether this process alone drives the study; several processes may share one
-                 with False, and then leave alone the trials that are running.
+                 with False, and then leave alone the trials that are running. Where two chose
+                 the same architecture, the earlier trial has it and the later one chooses anew;
+                 what another process has measured is taken from its trial.
     Raises RunError where the sampler knows no new architecture, or nothing can be measured.
     """
     wanted = goals or Goals({}, (), evaluator.attributes, frozenset())
-    driver = _Driver(study, evaluator, store, seed, wanted)
+    driver = _Driver(study, evaluator, store, seed, wanted, exclusive)
     stale = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)) if exclusive else []
     begun = time.monotonic()
     driver.catch_up()
@@ -66,6 +69,8 @@ def search(
         facts = driver.step(stale.pop(0) if stale else None)
         if not exclusive:
             driver.catch_up()
+        if facts is None:
+            continue
         ledger = driver.ledger
         progress(Step(len(ledger.first), budget, ledger.best, facts))
 
@@ -93,6 +98,7 @@ class _Driver(Generic[A]):
         store: EvaluationStore,
         seed: int,
         goals: Goals[A],
+        exclusive: bool,
     ) -> None:
         self.study = study
         self.evaluator = evaluator
@@ -102,6 +108,7 @@ class _Driver(Generic[A]):
         self.ledger = Ledger()
         self.seconds = 0.0
         self._distributions = evaluator.space.distributions()
+        self._others = None if exclusive else Others(study, evaluator.space)
         self._prunes = evaluator.stops_early and not isinstance(study.pruner, NopPruner)
 
     def catch_up(self) -> None:
@@ -112,10 +119,19 @@ class _Driver(Generic[A]):
                 taken = trial.duration
                 self.seconds += taken.total_seconds() if taken is not None else 0.0
 
-    def step(self, stale: FrozenTrial | None) -> Facts:
-        """Run one trial, a new one or one that a killed process left."""
+    def step(self, stale: FrozenTrial | None) -> Facts | None:
+        """Run one trial, a new one or one that a killed process left.
+
+        Returns None where another process is measuring what this trial chose: the trial is given
+        up, and the next one knows better.
+        """
         trial = self._adopt(stale) if stale else self.study.ask(self._distributions)
-        facts = self._measure(trial)
+        earlier = self._others.same_before(trial) if self._others else None
+        if earlier is not None and not earlier.state.is_finished():
+            self.study.tell(trial, state=TrialState.FAIL)
+            self.ledger.repeats += 1
+            return None
+        facts = self._repeated(trial, earlier) or self._measure(trial)
         trial.set_user_attr(ATTRIBUTE, asdict(facts))
         if facts.score is None or not all(map(math.isfinite, facts.values)):
             self.study.tell(trial, state=TrialState.FAIL)
@@ -166,6 +182,15 @@ class _Driver(Generic[A]):
             error=_error(evaluation),
             stopped=evaluation.stopped,
         )
+
+    def _repeated(self, trial: Trial, earlier: FrozenTrial | None) -> Facts | None:
+        """Return the facts of an architecture that an earlier trial paid for, None for no such."""
+        paid = None if earlier is None else Facts.of(earlier)
+        if earlier is None or paid is None:
+            return None
+        proposal = _proposal(trial)
+        source = proposal.source if proposal else "sampled"
+        return replace(paid, source=source, mean=None, std=None, repeats=earlier.number)
 
     def _attributes(self, architecture: A) -> dict[str, float]:
         one = self.evaluator.space.population([architecture])

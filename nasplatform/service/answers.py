@@ -34,6 +34,18 @@ def predict_body(model: Model, answers: Answers, include: Sequence[str], layout:
     return to_json(body, inf_nan_mode="null")
 
 
+def binary_body(answers: Answers, include: Sequence[str]) -> bytes:
+    """Return the mean and what is included, one after the other, each N little-endian float64.
+
+    Errors are NaN; so is a rank that is not known yet.
+    """
+    nothing = np.full(len(answers.mean), np.nan)
+    columns = [answers.mean, *(getattr(answers, name) for name in include)]
+    table = np.array([nothing if column is None else column for column in columns], "<f8")
+    table[:, list(answers.errors)] = np.nan
+    return table.tobytes()
+
+
 def _plain(values: NDArray[Any], errors: dict[int, str]) -> list[Any]:
     plain: list[Any] = values.tolist()
     for index in errors:

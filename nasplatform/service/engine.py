@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from nasplatform.service.models import Answers, Model, log
+from nasplatform.service.models import Answers, Asked, Model, log
 from nasplatform.service.settings import Settings
 
 
@@ -47,13 +47,18 @@ class BatchFacts(NamedTuple):
 @dataclass(eq=False)
 class _Job:
     model: Model
-    texts: list[str]
+    texts: Asked
     hashes: bool
     ranks: bool
     deadline: float
     future: asyncio.Future[Answers]
     taken: int = 0
     parts: list[Answers] = field(default_factory=list)
+
+    @property
+    def kind(self) -> tuple[int, bool, bool, bool]:
+        """Jobs of one kind are answered together."""
+        return id(self.model), self.hashes, self.ranks, isinstance(self.texts, list)
 
 
 _Part = tuple[_Job, int, int]
@@ -98,9 +103,9 @@ class Engine:
         self._thread.join(timeout=60)
 
     def submit(
-        self, model: Model, texts: list[str], hashes: bool = True, ranks: bool = True
+        self, model: Model, texts: Asked, hashes: bool = True, ranks: bool = True
     ) -> asyncio.Future[Answers]:
-        """Queue texts for a model; to be called, and awaited, in an event loop.
+        """Queue texts, or codes, for a model; to be called, and awaited, in an event loop.
 
         Raises QueueFullError at once where too many wait; the future raises TimeoutError where
         the answer would have come too late.
@@ -165,10 +170,7 @@ class Engine:
                 if job.future.cancelled() or now > job.deadline:
                     self._waiting -= len(job.texts) - job.taken
                     _tell(job, TimeoutError())
-                elif parts and (
-                    job.model is not parts[0][0].model
-                    or (job.hashes, job.ranks) != (parts[0][0].hashes, parts[0][0].ranks)
-                ):
+                elif parts and job.kind != parts[0][0].kind:
                     later.append(job)
                 else:
                     start, stop = job.taken, min(job.taken + room, len(job.texts))
@@ -182,7 +184,7 @@ class Engine:
 
     def _answer(self, parts: list[_Part]) -> None:
         first = parts[0][0]
-        texts = [text for job, start, stop in parts for text in job.texts[start:stop]]
+        texts = _together([job.texts[start:stop] for job, start, stop in parts])
         before = time.perf_counter()
         try:
             answers, cached = first.model.answer(texts, first.hashes, first.ranks)
@@ -217,6 +219,14 @@ class Engine:
     def _waiting_less(self, count: int) -> None:
         with self._wake:
             self._waiting -= count
+
+
+def _together(parts: list[Asked]) -> Asked:
+    if len(parts) == 1:
+        return parts[0]
+    if isinstance(parts[0], np.ndarray):
+        return np.concatenate(parts)
+    return [text for part in parts for text in part]
 
 
 def _slice(answers: Answers, start: int, stop: int) -> Answers:

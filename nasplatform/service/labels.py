@@ -65,9 +65,15 @@ def write_labels(labels: Labels, path: Path) -> None:
 
 
 def read_labels(path: Path) -> Labels:
-    """Read the columns ``architecture`` and ``score``; failed evaluations are left out."""
+    """Read the columns ``architecture`` and ``score``, also of the evaluations of a run.
+
+    Evaluations that failed, and trainings that were given up, are left out: they are no labels.
+    """
     try:
-        frame = pd.read_parquet(path, columns=_COLUMNS).dropna()
+        frame = pd.read_parquet(path)
+        if "stopped" in frame:
+            frame = frame[frame["stopped"].isna()]
+        frame = frame[_COLUMNS].dropna()
     except (OSError, ValueError, KeyError) as error:
         raise PredictorError(f"{path}: holds no labels ({error})") from None
     scores = frame["score"].to_numpy(np.float64)

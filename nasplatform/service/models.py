@@ -20,10 +20,11 @@ from nasplatform.spaces.base import Population, Space
 
 log = logging.getLogger("nasplatform.service")
 _HASHES = 200_000  # hashes remembered per version
+Asked = list[str] | NDArray[np.uint64]  # text forms, or codes as the space packs them
 
 
 class Answers(NamedTuple):
-    """What is said of N texts; entries of a text in ``errors`` mean nothing."""
+    """What is said of N texts or codes; entries of those in ``errors`` mean nothing."""
 
     mean: NDArray[np.float64]
     std: NDArray[np.float64]
@@ -46,10 +47,9 @@ class Model:
         self._cache = PredictionCache(settings.cache, 4)
         self._hashes: dict[int, str] = {}
 
-    def answer(self, texts: list[str], hashes: bool, ranks: bool) -> tuple[Answers, int]:
-        """Read and score texts (N); return the answers and how many came from the cache."""
-        population, failed = self.space.parse_many(texts)
-        errors = {index: str(error) for index, error in failed.items()}
+    def answer(self, texts: Asked, hashes: bool, ranks: bool) -> tuple[Answers, int]:
+        """Read and score texts or codes (N); return answers and how many came from the cache."""
+        population, errors = self._read(texts)
         values, known = self._values(population)
         good = np.ones(len(texts), bool)
         good[list(errors)] = False
@@ -64,6 +64,17 @@ class Model:
         counts = rows[:, 2:].astype(np.int64)
         answers = Answers(mean, rows[:, 1], counts[:, 0], counts[:, 1], rank, names, errors)
         return answers, known
+
+    def _read(self, asked: Asked) -> tuple[Population[Any], dict[int, str]]:
+        if isinstance(asked, list):
+            population, failed = self.space.parse_many(asked)
+            return population, {index: str(error) for index, error in failed.items()}
+        held = self.space.holds(asked)
+        errors = {
+            index: f"code {asked[index]} is no architecture of {self.space.name}"
+            for index in np.flatnonzero(~held).tolist()
+        }
+        return self.space.from_codes(asked[held]), errors
 
     def _values(self, population: Population[Any]) -> tuple[NDArray[np.float64], int]:
         """Return (B, 4) mean, std, params and flops (float64 is exact up to 2^53).

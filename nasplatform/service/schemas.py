@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    WithJsonSchema,
+    model_validator,
+)
 
 Column = Literal["std", "rank", "params", "flops", "hash"]
 ALL_COLUMNS: tuple[Column, ...] = ("std", "rank", "params", "flops", "hash")
@@ -33,9 +40,17 @@ class PredictRequest(_Request):
     include: tuple[Column, ...] = Field(
         ALL_COLUMNS, description="what to tell beside the mean; a hash costs 0.1 ms of CPU"
     )
-    layout: Literal["rows", "columns"] = Field(
-        "rows", description="an object for each architecture, or an array for each quantity"
+    layout: Literal["rows", "columns", "binary"] = Field(
+        "rows",
+        description="an object for each architecture, an array for each quantity, or the same "
+        "arrays as little-endian float64 one after the other, NaN for an error",
     )
+
+    @model_validator(mode="after")
+    def _hashes_are_text(self) -> Self:
+        if self.layout == "binary" and "hash" in self.include:
+            raise ValueError("layout binary holds numbers only: leave 'hash' out of 'include'")
+        return self
 
 
 class ItemError(BaseModel):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from nasplatform.service.engine import Engine, QueueFullError
 from nasplatform.service.labels import ReportedResults
 from nasplatform.service.metrics import Metrics
-from nasplatform.service.models import Answers, Model, Models, log
+from nasplatform.service.models import Answers, Asked, Model, Models, log
 from nasplatform.service.problems import Problem, overloaded
 from nasplatform.service.refit import Refitter
 from nasplatform.service.settings import Settings
@@ -60,9 +60,9 @@ class Service:
         return await asyncio.to_thread(self.models.get, name, version or LATEST)
 
     async def answer(
-        self, model: Model, texts: list[str], hashes: bool = True, ranks: bool = True
+        self, model: Model, texts: Asked, hashes: bool = True, ranks: bool = True
     ) -> Answers:
-        """Score texts; raise Problem where too many are given or wait already."""
+        """Score texts or codes; raise Problem where too many are given or wait already."""
         if len(texts) > self.settings.max_items:
             raise Problem(
                 413,

@@ -35,7 +35,7 @@ from nasplatform.service.labels import LABELS, Labels, read_labels, write_labels
 from nasplatform.spaces.base import Space
 
 LATEST = "latest"
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _VERSION_FILE = "version.json"
 _FILES = ("card.json", "state.safetensors", SPACE)
 
@@ -69,7 +69,7 @@ class PredictorStore:
 
     def names(self) -> list[str]:
         """Return the names that have at least one version, sorted."""
-        found = [p.name for p in self.folder.iterdir() if p.is_dir() and _NAME.fullmatch(p.name)]
+        found = [p.name for p in self.folder.iterdir() if p.is_dir() and NAME.fullmatch(p.name)]
         return sorted(name for name in found if self._numbers(name))
 
     def versions(self, name: str) -> list[int]:
@@ -147,7 +147,7 @@ class PredictorStore:
 
     def point(self, name: str, alias: str, number: int) -> None:
         """Let an alias, e.g. ``latest`` for a step back, mean a version."""
-        if number not in self.versions(name) or not _NAME.fullmatch(alias) or alias.isdigit():
+        if number not in self.versions(name) or not NAME.fullmatch(alias) or alias.isdigit():
             raise PredictorError(f"alias {alias!r} cannot mean version {number} of {name!r}")
         with self._locked(name):
             self._write_aliases(name, {**self._aliases(name), alias: number})
@@ -198,7 +198,7 @@ class PredictorStore:
     @contextmanager
     def _writing(self, name: str) -> Iterator[Path]:
         """Yield a hidden folder of the name, to be renamed; removed at the end in any case."""
-        if not _NAME.fullmatch(name):
+        if not NAME.fullmatch(name):
             raise PredictorError(
                 f"{name!r:.80} is no name for a predictor: letters, digits, '_' and '-', at most 64"
             )
@@ -230,7 +230,7 @@ class PredictorStore:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _require(self, name: str) -> None:
-        if not _NAME.fullmatch(name) or not self._numbers(name):
+        if not NAME.fullmatch(name) or not self._numbers(name):
             hint = did_you_mean(name[:80], self.names())
             raise PredictorError(f"unknown predictor {name[:80]!r}{hint}")
 

@@ -132,6 +132,25 @@ class Space(ABC, Generic[A]):
     def graphs(self, architectures: Sequence[A]) -> GraphBatch:
         """Turn architectures into arrays, without a Python loop over a population."""
 
+    def from_graphs(self, graphs: GraphBatch) -> Population[A]:
+        """Return the architectures of which ``graphs`` made these arrays.
+
+        Raises ArchitectureError for graphs of another space, or where a space knows no way back.
+        """
+        raise ArchitectureError(f"space {self.name!r} cannot turn graphs back into architectures")
+
+    def holds(self, codes: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """Return (B,): which codes, of whatever origin, are packed architectures of the space."""
+        return np.array([self._holds(code) for code in codes], bool)
+
+    def _holds(self, code: np.uint64) -> bool:
+        try:
+            alone = self.from_codes(np.array([code], np.uint64))
+            again = self.population([self.parse(self.format(alone[0]))])
+        except (ArchitectureError, ValueError, IndexError, KeyError, OverflowError):
+            return False
+        return bool(again.codes[0] == code)
+
     @abstractmethod
     def build(self, architecture: A) -> nn.Module:
         """Make the trainable network: (batch, channels, height, width) -> (batch, classes)."""

@@ -180,6 +180,24 @@ class SpaceContract:
         assert (graphs.total_flops >= graphs.flops.sum((1, 2))).all()
         assert (graphs.total_params >= graphs.params.sum((1, 2))).all()
 
+    def test_graphs_lead_back(self) -> None:
+        """``from_graphs`` undoes ``graphs``, where a space knows a way back."""
+        if type(self.space).from_graphs is Space.from_graphs:
+            return
+        for some in (self.some(), self.some(0), self.space.neighbours(self.some(3))):
+            back = self.space.from_graphs(self.space.graphs(some))
+            np.testing.assert_array_equal(back.codes, some.codes)
+
+    def test_codes_of_strangers_are_told_apart(self) -> None:
+        """``holds`` takes what is an architecture, and nothing from which another one is made."""
+        codes = self.some(_FEW).codes
+        assert self.space.holds(codes).all()
+        noise = np.random.default_rng(0).integers(0, 1 << 63, 100).astype(np.uint64)
+        shifts = np.arange(100, dtype=np.uint64) % 48
+        strangers = np.concatenate([noise >> shifts, codes ^ np.uint64(1), codes + np.uint64(1)])
+        for code, held in zip(strangers, self.space.holds(strangers).tolist(), strict=True):
+            assert held == Space._holds(self.space, code), code
+
     def test_neighbours_are_others_and_each_once(self) -> None:
         """The neighbours of one and of many: no duplicate, none of those given, all found."""
         few = self.some(_FEW)

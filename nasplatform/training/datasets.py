@@ -55,13 +55,13 @@ def load_task(name: str, options: dict[str, Any], where: str) -> Task:
 
 
 def options_model(dataset: Callable[..., Task]) -> type[BaseModel]:
-    """Return the pydantic model that a data set takes, read from its annotation."""
+    """Return the pydantic model that a data set or network takes, read from its annotation."""
     hints = get_type_hints(dataset)
     hints.pop("return", None)
     models = [hint for hint in hints.values() if isinstance(hint, type)]
     if len(models) != 1 or not issubclass(models[0], BaseModel):
         raise PluginError(
-            f"data set {dataset!r} must be a function of one argument that is annotated with a "
+            f"plug-in {dataset!r} must be a function of one argument that is annotated with a "
             f"pydantic model"
         )
     return models[0]
@@ -214,14 +214,13 @@ def npz(options: NpzOptions) -> Task:
     """
     where = str(options.path)
     arrays = read_npz(options.path)
-    found = {
-        part: (
-            _npz_images(arrays, f"x_{part}", options),
-            _npz_labels(arrays, f"y_{part}", len(arrays[f"x_{part}"]), where),
-        )
-        for part in ("train", "valid", "test")
-        if part == "train" or f"x_{part}" in arrays or f"y_{part}" in arrays
-    }
+    plain = "x_train" not in arrays and ("x" in arrays or "y" in arrays)
+    found = {}
+    for part in ("train", "valid", "test"):
+        x, y = ("x", "y") if plain and part == "train" else (f"x_{part}", f"y_{part}")
+        if part == "train" or x in arrays or y in arrays:
+            images = _npz_images(arrays, x, options)
+            found[part] = images, _npz_labels(arrays, y, len(images), where)
     more = _npz_images(arrays, "x_unlabelled", options) if "x_unlabelled" in arrays else None
     shapes = {x.shape[1:] for x, _ in found.values()}
     shapes |= set() if more is None else {more.shape[1:]}
@@ -241,11 +240,10 @@ def read_npz(path: Path) -> dict[str, Raw]:
         raise DataError(f"{path} does not exist") from None
     except Exception as error:  # zipfile, zlib and numpy raise many kinds for a damaged file
         raise DataError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
-    if "x_train" not in arrays:
-        arrays = {f"{key}_train" if key in ("x", "y") else key: a for key, a in arrays.items()}
-    strange = sorted(arrays.keys() - NPZ_ARRAYS)
+    known_arrays = NPZ_ARRAYS if "x_train" in arrays else NPZ_ARRAYS | {"x", "y"}
+    strange = sorted(arrays.keys() - known_arrays)
     if strange:
-        known = ", ".join(sorted(NPZ_ARRAYS))
+        known = ", ".join(sorted(known_arrays))
         raise DataError(f"{path}: unknown array {strange[0]!r}; known are {known}")
     return arrays
 

@@ -61,6 +61,17 @@ def test_set_and_json(search: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["run", "toy.yaml", "--set", "search.budget=x"], "search.budget"),
         (["run", "toy.yaml", "--set", "search.budget"], "KEY=VALUE"),
         (["run", "toy.yaml", "--set", "evaluator.name=tabel"], "did you mean 'table'"),
+        (["run", "toy.yaml", "--set", "evaluator.name=tabel"], "error: --set evaluator.name=tabel"),
+        (["run", "toy.yaml", "--set", "space.n=1"], " with --set space.n=1: space: "),
+        (["run", "toy.yaml", "--set", "search.budget=3"], ":8 with --set search.budget=3: search.i"),
+        (
+            ["run", "toy.yaml", "--set", "search={sampler: tpe, budget: 3}"],
+            "budget of 3 pays for, got 10 (the default)",
+        ),
+        (
+            ["run", "toy.yaml", "--set", "search.objectives={flop: minimize}"],
+            "with --set search.objectives={'flop': 'minimize'}: search: objectives: ",
+        ),
         (["run", "toy.yaml", "--resume", "--force"], "exclude each other"),
         (["run"], "Missing argument"),
         (["rum"], "No such command"),

@@ -7,12 +7,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from nasplatform.encodings.cache import features_of
+from nasplatform.encodings.cache import columns_of, features_of
 from nasplatform.encodings.graph_features import feature_groups, graph_features, has_slots
-from nasplatform.encodings.live import LiveGraphs, live_graphs
+from nasplatform.encodings.live import LiveGraphs, live_graphs, operation_sets
 from nasplatform.encodings.path_statistics import (
     extreme_path_features,
-    operation_sets,
     path_features,
     subset_features,
 )
@@ -181,6 +180,31 @@ def test_features_are_remembered_while_the_batch_lives(some_graphs: GraphBatch) 
     assert features_of(batch) is first
     assert features_of(some_graphs[:5]) is not first
     np.testing.assert_array_equal(first.values, graph_features(batch))
+
+
+def test_some_columns_are_those_of_all_and_cost_only_their_groups(
+    some_graphs: GraphBatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = features_of(some_graphs)
+    made: list[set[str]] = []
+
+    def watched(graphs: GraphBatch, without: set[str] = frozenset()) -> dict[str, np.ndarray]:
+        groups = feature_groups(graphs, without)
+        made.append(set(groups))
+        return groups
+
+    monkeypatch.setattr("nasplatform.encodings.cache.feature_groups", watched)
+    for wanted in (["count"], ["walks", "count"], [whole.names[-1]], list(whole.names)):
+        batch = some_graphs[:]
+        inside = np.isin(whole.group, [whole.names.index(name) for name in wanted])
+        columns = np.flatnonzero(inside)[::2]
+        for _ in range(2):
+            found = columns_of(batch, columns)
+            np.testing.assert_array_equal(found, whole.values[:, columns])
+        found += 1  # belongs to the caller
+        np.testing.assert_array_equal(columns_of(batch, columns), whole.values[:, columns])
+        assert made == [{whole.names[group] for group in whole.group[columns]}]
+        made.clear()
 
 
 def _features_of_one(cell: Slow) -> list[float]:

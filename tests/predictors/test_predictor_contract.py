@@ -35,5 +35,11 @@ class TestAssessor(PredictorContract):
     options = {"epochs": 60, "width": 64, "anchors": 100}  # noqa: RUF012
 
 
+class KeptElsewhere:
+    """Its tests stand beside the service that it asks."""
+
+    predictor_name = "remote"
+
+
 def test_all_are_here() -> None:
     check_every_registered_predictor(globals())

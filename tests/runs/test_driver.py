@@ -17,6 +17,7 @@ from nasplatform.errors import ConfigError, RunError
 from nasplatform.runs import frames
 from nasplatform.runs.driver import Run, run
 from nasplatform.runs.events import Event
+from nasplatform.runs.folder import RunFolder
 from nasplatform.runs.report import best_so_far
 
 pytestmark = pytest.mark.usefixtures("toy")
@@ -51,6 +52,9 @@ def test_run_leaves_what_the_design_names(tmp_path: Path) -> None:
     assert done.best["score"] == done.evaluations["score"].max()
     assert [e.done for e in events if e.phase == "search"] == list(range(21))
     assert {e.phase for e in events} == {"setup", "search", "predictor", "report"}
+    fitted = [e.words for e in events if e.phase == "predictor"]
+    assert fitted == ["fitting ridge to all 20 labels", f"kept in {tmp_path / 'run' / 'predictor'}"]
+    assert {path.name for path in tmp_path.iterdir()} == {"search.yaml", "run"}  # no lock beside it
     assert list(done.evaluations["source"][:5]) == ["initial"] * 5
     assert (done.evaluations["source"][5:] == "predicted").all()
 
@@ -107,7 +111,7 @@ def test_folder_in_the_way(tmp_path: Path) -> None:
     before = (tmp_path / "run" / "report.html").read_bytes()
     with pytest.raises(RunError, match="--resume"):
         run(file, tmp_path / "run")
-    with pytest.raises(RunError, match=r"seed .*there 3, given 4"):
+    with pytest.raises(RunError, match=r"another search: seed is 3 there, 4 given; "):
         run(file, tmp_path / "run", {"seed": 4}, resume=True)
     assert (tmp_path / "run" / "report.html").read_bytes() == before
     assert run(file, tmp_path / "run", {"seed": 4}, force=True).search["seed"] == 4
@@ -190,6 +194,50 @@ def test_another_process_holds_the_run(tmp_path: Path) -> None:
 
     (tmp_path / "run" / "report.html").unlink()
     run(file, tmp_path / "run", resume=True, watch=lambda e: second(e) if e.done else None)
+
+
+STAGES = [{"name": "train", "recipe": {"epochs": epochs}} for epochs in (1, 2)]
+
+
+@pytest.mark.parametrize(
+    ("known", "given", "words"),
+    [
+        ({"stages": STAGES}, {"stages": [STAGES[0], {**STAGES[1], "recipe": {"epochs": 9}}]},
+         "stages.1.recipe.epochs is 2 there, 9 given"),
+        ({"stages": STAGES}, {"stages": STAGES[:1]}, "stages is [train, train] there, [train]"),
+        ({"stages": STAGES}, {}, "stages is [train, train] there, not set given"),
+        ({"predictor": {"name": "gp", "steps": 60}}, {}, "predictor is gp there, not set given"),
+    ],
+)  # fmt: skip
+def test_another_search_is_told_by_one_key(
+    tmp_path: Path, known: dict[str, object], given: dict[str, object], words: str
+) -> None:
+    folder = RunFolder(tmp_path / "run")
+    with folder.claimed(known):
+        pass
+    with pytest.raises(RunError) as caught, folder.claimed(given, resume=True):
+        pass
+    assert words in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+    assert len(str(caught.value)) < 250 + len(str(tmp_path))
+
+
+def test_a_folder_that_was_only_claimed_is_nobodys(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / ".lock").touch()  # killed before the search was written
+    assert len(run(write(tmp_path), tmp_path / "run").evaluations) == 20
+
+
+@pytest.mark.parametrize("content", [b"garbage" * 1000, b"", None])
+def test_a_damaged_study_of_a_finished_run_is_noticed(
+    tmp_path: Path, content: bytes | None
+) -> None:
+    file = write(tmp_path)
+    run(file, tmp_path / "run")
+    study = tmp_path / "run" / "study.db"
+    study.unlink() if content is None else study.write_bytes(content)
+    with pytest.raises(RunError, match=r"study\.db: (not a study|holds no trial|is missing)"):
+        run(file, tmp_path / "run", resume=True)
 
 
 def test_open_run_says_what_is_missing(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ class Slow:
         assert self.gate.wait(20)
         if "bad" in texts:
             raise ValueError("bad")
-        mean = np.array([len(text) for text in texts], float)
+        mean = np.array([len(str(text)) for text in texts], float)
         zero = np.zeros(len(texts), np.int64)
         errors = {i: "empty" for i, text in enumerate(texts) if not text}
         return Answers(mean, mean, zero, zero, None, None, errors), 0
@@ -99,6 +99,23 @@ def test_models_are_not_mixed():
     assert with_engine(body) == [[k] for k in range(1, 7)]
     assert models[0].batches == [["first"], ["xx", "xxxx", "xxxxxx"]]
     assert models[1].batches == [["x", "xxx", "xxxxx"]]
+
+
+def test_texts_and_codes_are_not_mixed():
+    model = Slow(open_at_first=False)
+
+    async def body(engine):
+        first = engine.submit(model, ["a"])
+        await begun(model)
+        codes = [np.full(k, k, np.uint64) for k in range(1, 4)]
+        waiting = [engine.submit(model, asked) for k in codes for asked in (k, ["x"] * len(k))]
+        model.gate.set()
+        await first
+        return [len((await future).mean) for future in waiting]
+
+    assert with_engine(body) == [1, 1, 2, 2, 3, 3]
+    kinds = [{type(item) for item in batch} for batch in model.batches]
+    assert kinds == [{str}, {np.uint64}, {str}]
 
 
 def test_a_full_queue_says_when_to_come_back():

@@ -10,11 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from nasplatform.errors import PredictorError
 from nasplatform.runs.saved import save_predictor
-from nasplatform.service.labels import Labels, ReportedResults
+from nasplatform.service.labels import Labels, ReportedResults, read_labels
 from nasplatform.service.refit import refit
 from nasplatform.service.store import PredictorStore
 
@@ -135,6 +136,20 @@ def test_a_run_is_published_with_its_labels(tmp_path, store, fitted):
     version = store.publish_folder("found", run)
     assert len(store.labels(version)) == 59  # a failed evaluation is no label
     assert version.facts["origin"] == {"folder": "run"}
+
+
+def test_failed_and_given_up_trainings_are_no_labels(tmp_path):
+    frame = pd.DataFrame(
+        {
+            "architecture": ["[]1", "[3]11/1", "[1]11/1", "[M]11/1"],
+            "score": [0.5, None, 0.6, 0.7],
+            "stopped": pd.array([None, None, 2, None], "Int64"),
+        }
+    )
+    frame.to_parquet(tmp_path / "evaluations.parquet")
+    labels = read_labels(tmp_path / "evaluations.parquet")
+    assert labels.texts == ["[]1", "[M]11/1"]
+    assert labels.scores.tolist() == [0.5, 0.7]
 
 
 def test_what_cannot_be_loaded_is_not_published(tmp_path, store):

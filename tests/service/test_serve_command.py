@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 
@@ -79,3 +80,40 @@ def test_a_missing_file_of_keys_is_told_before_anything_listens(tmp_path, capsys
     assert main([*arguments, "--host", "0.0.0.0"]) == 2
     assert f"{missing}: no such file" in capsys.readouterr().err
     assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_a_port_that_is_taken_is_told_in_one_line(tmp_path, capfd, host):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+        arguments = ["serve", "--predictors", str(tmp_path / "store"), "--host", host]
+        assert main([*arguments, "--port", port]) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith(f"error: --host {host} --port {port}: cannot be listened on (")
+    assert "--port 0 takes a free one" in line
+
+
+@pytest.mark.slow
+def test_a_damaged_predictor_is_told_once_and_the_others_are_served(store, fitted):
+    store.publish("whole", fitted.predictor, fitted.space)
+    (store.find("demo").folder / "card.json").write_text("{")
+    process, url = serve("--predictors", store.folder, "--set", "reference=500", "--quiet")
+    try:
+        with httpx.Client(base_url=url, timeout=60) as http:
+            listed = http.get("/v1/predictors").json()
+            assert [card["name"] for card in listed["predictors"]] == ["whole"]
+            asked = http.post("/v1/predictors/demo/predict", json={"architectures": []})
+            assert asked.status_code == 404
+        process.send_signal(signal.SIGTERM)
+        lines = process.stderr.read().splitlines()
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+    (told,) = [json.loads(line) for line in lines]
+    assert (told["event"], told["predictor"]) == ("skipped", "demo")
+    assert "card.json" in told["error"]
+    assert listed["broken"]["demo"] == told["error"]
+    assert told["error"] in asked.json()["detail"]

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from served import serving, until
 
 PREDICT = "/v1/predictors/demo/predict"
+BINARY = "application/octet-stream"
 quick = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -88,6 +89,56 @@ def test_plain_text_is_a_line_for_each(service):
     assert "byte 1" in problem(
         service.http.post(PREDICT, content=b"a\xff", headers=headers), 422, "bad-body"
     )
+
+
+@quick
+@given(st.lists(st.integers(0, 423_623), max_size=40), st.sampled_from(["", "std", "flops,std"]))
+def test_codes_are_answered_in_binary(service, fitted, indices, include):
+    cells = fitted.space.enumerate()[np.array(indices, int)]
+    codes, headers = cells.codes.astype("<u8").tobytes(), {"content-type": BINARY}
+    answer = service.http.post(PREDICT, content=codes, headers=headers, params={"include": include})
+    assert answer.headers["content-type"] == BINARY
+    names = ["mean", *(name for name in include.split(",") if name)]
+    assert answer.headers["x-columns"].split(",") == names
+    assert answer.headers["x-version"] == "demo@1"
+    table = np.frombuffer(answer.content, "<f8").reshape(len(names), len(cells))
+    graphs = fitted.space.graphs(cells)
+    local = fitted.predictor.predict(graphs)
+    expected = {"mean": local.mean, "std": local.std, "flops": graphs.total_flops}
+    for name, column in zip(names, table, strict=True):
+        np.testing.assert_allclose(column, expected[name], rtol=1e-3 if name == "std" else 1e-5)
+
+
+def test_codes_that_are_no_cells_have_errors_of_their_own(service, fitted):
+    good = fitted.space.parse("[3M]101/10/1").code
+    unpruned = fitted.space.parse("[]1").code | 1 << 21  # an operation without edges
+    body = np.array([good, 1 << 63, 0, unpruned, good], "<u8").tobytes()
+    headers = {"content-type": BINARY}
+    table = np.frombuffer(service.http.post(PREDICT, content=body, headers=headers).content, "<f8")
+    names = ["mean", "std", "rank", "params", "flops"]
+    assert table.size == len(names) * 5
+    assert np.isnan(table.reshape(-1, 5)[0]).tolist() == [False, True, True, True, False]
+    options = {"layout": "rows", "include": "hash"}
+    rows = service.http.post(PREDICT, content=body, headers=headers, params=options).json()
+    assert rows["results"][0]["hash"] == fitted.space.parse("[3M]101/10/1").hash
+    assert "code 0 is no architecture of nasbench101" in rows["results"][2]["error"]
+
+
+def test_binary_bodies_are_told_what_is_wrong(service):
+    headers = {"content-type": BINARY}
+    for body, options, words in [
+        (b"1234567", {}, "has 7 bytes"),
+        (bytes(8), {"include": "hash"}, "leave 'hash' out"),
+        (bytes(8), {"layout": "x"}, "layout"),
+        (bytes(8), {"include": "mean"}, "include"),
+    ]:
+        answer = service.http.post(PREDICT, content=body, headers=headers, params=options)
+        assert words in problem(answer, 422, "bad-body")
+    as_json = {"architectures": [], "layout": "binary"}
+    assert "leave 'hash' out" in problem(service.http.post(PREDICT, json=as_json), 422, "bad-body")
+    many = np.zeros(50_001, "<u8").tobytes()
+    answer = service.http.post(PREDICT, content=many, headers=headers)
+    assert "50,001 architectures given" in problem(answer, 413, "too-many-items")
 
 
 def test_nothing_is_asked_nothing_is_said(service):

@@ -16,6 +16,7 @@ from nasplatform.service.client import (
     ServiceUnavailableError,
 )
 from nasplatform.service.security import add_key
+from nasplatform.spaces import get_space
 
 
 class Sync:
@@ -186,3 +187,27 @@ def test_keys_suggestions_and_reports(store, tmp_path):
             assert client.refit_state()["state"] == "none"
             with pytest.raises(ServiceRefusedError, match="lacks the scope 'write'"):
                 client.report(["[]1"], [0.5])
+
+
+@both
+def test_a_population_travels_as_codes(kind, service, fitted):
+    cells = fitted.space.sample(23, np.random.default_rng(9))
+    local = fitted.predictor.predict(fitted.space.graphs(cells))
+    client = kind(service.url, "demo", batch_size=10)
+    said = client.predict(cells)
+    np.testing.assert_allclose(said.mean, local.mean, rtol=1e-5)
+    np.testing.assert_allclose(said.std, local.std, rtol=1e-3)
+    np.testing.assert_allclose(client.predict(list(cells)).mean, local.mean, rtol=1e-5)
+    assert len(client.predict(cells[:0])) == 0
+    strangers = get_space("nasbench201").sample(3, np.random.default_rng(0))
+    with pytest.raises(ArchitectureError, match="of another one"):
+        client.predict(strangers)
+    broken = fitted.space.from_codes(np.array([cells.codes[0], 0], np.uint64))
+    with pytest.raises(ArchitectureError, match="architecture 1"):
+        client.predict(broken)
+
+
+def test_an_empty_key_is_none_and_no_other(service, monkeypatch):
+    monkeypatch.setenv("NASPLATFORM_API_KEY", "secret")
+    assert "authorization" not in PredictorClient(service.url, "demo", key="")._http.headers
+    assert PredictorClient(service.url, "demo")._http.headers["authorization"] == "Bearer secret"

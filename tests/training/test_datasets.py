@@ -211,6 +211,21 @@ class TestNpz:
         assert path in str(caught.value)
         assert "\n" not in str(caught.value)
 
+    @pytest.mark.parametrize(
+        ("changes", "words"),
+        [
+            ({"x": None}, "array 'x' is missing"),
+            ({"y": None}, "array 'y' is missing"),
+            ({"x": np.zeros((20, 9))}, r"array 'x' has shape \(20, 9\)"),
+            ({"y": np.arange(20) / 2}, "array 'y' has type float64"),
+            ({"z": np.zeros(1)}, r"unknown array 'z'; known are x, "),
+        ],
+    )
+    def test_short_names_are_called_as_they_were_written(self, tmp_path, changes, words):
+        short = {key.removesuffix("_train"): value for key, value in good().items()} | changes
+        with pytest.raises(DataError, match=words):
+            load("npz", path=written(tmp_path, {k: v for k, v in short.items() if v is not None}))
+
     def test_files_that_are_no_npz_are_refused(self, tmp_path):
         path = tmp_path / "data.npz"
         with pytest.raises(DataError, match="does not exist"):

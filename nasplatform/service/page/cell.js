@@ -25,7 +25,15 @@ export function pretty(name) {
   return name.replace(/-bn-relu$/, "").replace(/^nor_/, "").replaceAll("_", " ").replace(/(\D)(\d)x(\d)/, "$1 $2×$3").replace(/ +/g, " ");
 }
 
-export function draw(holder, cell) {
+// A node without edges carries nothing, e.g. an edge of the cell whose operation is none.
+function connected({ nodes, edges }) {
+  const used = nodes.map((_, i) => i === 0 || i === nodes.length - 1 || edges.some((edge) => edge.includes(i)));
+  const at = nodes.map((_, i) => used.slice(0, i).filter(Boolean).length);
+  return { nodes: nodes.filter((_, i) => used[i]), edges: edges.map(([from, to]) => [at[from], at[to]]) };
+}
+
+export function draw(holder, whole) {
+  const cell = connected(whole);
   const edges = [...cell.edges].sort((a, b) => a[0] - b[0]);
   const layer = layersOf(cell.nodes.length, edges), rows = columnsOf(layer, edges);
   const slot = (key) => (key[0] === "n" ? WIDE : 22);

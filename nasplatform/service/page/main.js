@@ -5,7 +5,7 @@ import { draw, pretty } from "./cell.js";
 import { histogram, progress, scatter, score, short } from "./charts.js";
 
 const $ = (id) => document.getElementById(id);
-const state = { name: null, decisions: [], params: {}, row: null, picture: null, turn: 0, runs: [] };
+const state = { name: null, decisions: [], params: {}, row: null, of: null, shown: null, picture: null, turn: 0, runs: [] };
 
 function complain(error) {
   if (!(error instanceof Trouble)) throw error;
@@ -40,7 +40,7 @@ async function start() {
 
 async function choose(predictors, text) {
   const card = predictors.find((p) => p.name === $("predictor").value);
-  Object.assign(state, { name: card.name, picture: null, row: null });
+  Object.assign(state, { name: card.name, picture: null, row: null, of: null, shown: null });
   $("about").textContent = `${card.method} on ${card.space.name}, fitted to ${card.n_labels} measured architectures`;
   state.decisions = (await ask(path("/decisions"))).decisions;
   buildForm();
@@ -66,7 +66,7 @@ function choiceOf(decision) {
   select.name = decision.name;
   select.append(...decision.choices.map((choice, i) => new Option(pretty(String(choice)), i)));
   select.onchange = () => change(decision.name, decision.choices[select.value]);
-  label.append(pretty(decision.name).replace(/^op (\d)/, "Vertex $1"), select);
+  label.append(pretty(decision.name).replace(/^op (\d)/, "Vertex $1").replace(/^edge (\d) (\d)$/, "Edge $1 → $2"), select);
   return label;
 }
 
@@ -140,15 +140,23 @@ async function explain({ architecture, params, keep = true }) {
   $("repaired").hidden = same || cell.edges.length === Object.entries(state.params).filter(([k, v]) => k.startsWith("edge_") && v).length;
   if (document.activeElement !== $("text")) $("text").value = cell.architecture;
   draw($("drawing"), cell);
+  state.shown = cell.architecture;
   showRow(said.results[0], said.ranked_of);
   const known = new URLSearchParams({ predictor: state.name, architecture: cell.architecture });
   history.replaceState(null, "", `#${known}`);
 }
 
+// The space was ranked further: ask for the rank of what is shown.
+async function rankAgain() {
+  const turn = state.turn;
+  const said = await ask(path("/predict"), { architectures: [state.shown] });
+  if (turn === state.turn) showRow(said.results[0], said.ranked_of);
+}
+
 // --- what is said of it
 
 function showRow(row, of) {
-  state.row = row;
+  Object.assign(state, { row, of });
   $("mean").textContent = score(row.mean);
   $("std").textContent = score(row.std);
   const rank = row.rank === null ? "being counted" : `${row.rank.toLocaleString("en")} of ${of.toLocaleString("en")}`;
@@ -179,7 +187,7 @@ async function watchSpace(name) {
       $("space-note").textContent = `${picture.size.toLocaleString("en")} architectures, ${part}; ${picture.points.mean.length.toLocaleString("en")} of them drawn.`;
       if (grown) {
         drawCharts();
-        if (state.turn > 0 && state.row && state.row.rank === null) guarded(() => explain({ architecture: $("text").value }));
+        if (state.shown && state.of !== picture.size) guarded(rankAgain);
       }
       if (picture.complete) return;
     } catch (error) {

@@ -10,6 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from nasplatform.spaces.nasbench101.cells import CONV1X1, CONV3X3, MAXPOOL3X3
 
+_TAPS = np.zeros(256, np.int64)  # of the window of an operation; padding is the last, -1
+_TAPS[[CONV3X3, CONV1X1]] = 9, 1
+
 
 class Skeleton(BaseModel):
     """The network around the cell; the defaults are the benchmark's own."""
@@ -57,65 +60,71 @@ def count(adjacency: NDArray[np.uint8], ops: NDArray[np.int8], skeleton: Skeleto
     nine; batch normalisation and ReLU none. Parameters count batch normalisation's two vectors.
     Channels are those of ``compute_vertex_channels`` of google-research/nasbench.
     """
-    n_cells = len(skeleton.stages)
-    shape = (len(ops), n_cells, ops.shape[1])
-    channels, flops = np.zeros(shape, np.int32), np.zeros(shape, np.int64)
-    params = np.zeros(shape, np.int64)
     width, (colours, height, side) = skeleton.stem_channels, skeleton.input_shape
-    total_flops = np.full(len(ops), 2 * 9 * colours * width * height * side, np.int64)
-    total_params = np.full(len(ops), 9 * colours * width + 2 * width, np.int64)
-    incoming = skeleton.stem_channels
-    for cell, stage in enumerate(skeleton.stages):
-        outgoing = skeleton.stem_channels << stage
-        area = (height >> stage) * (side >> stage)
-        same = cell and outgoing == incoming and skeleton.stages[cell - 1] == stage
-        if same and cell > 1 and skeleton.stages[cell - 2] == stage:  # a copy of the one before
-            for array in (channels, flops, params):
-                array[:, cell] = array[:, cell - 1]
-        else:
-            channels[:, cell] = vertex_channels(adjacency, ops, incoming, outgoing)
-            per_vertex = _vertex_costs(adjacency, ops, channels[:, cell], area)
-            flops[:, cell], params[:, cell] = per_vertex
-        incoming = outgoing
-    total_flops += flops.sum((1, 2)) + 2 * incoming * skeleton.classes
-    total_params += params.sum((1, 2)) + (incoming + 1) * skeleton.classes
+    kinds = list(dict.fromkeys(_kinds_of_cells(skeleton)))
+    which = [kinds.index(kind) for kind in _kinds_of_cells(skeleton)]
+    incoming, outgoing, areas = (np.array(column) for column in zip(*kinds, strict=True))
+    different = vertex_channels(adjacency, ops, incoming, outgoing)
+    per_kind = _vertex_costs(adjacency, ops, different, areas)
+    channels, (flops, params) = different[:, which], (costs[:, which] for costs in per_kind)
+    last = int(outgoing[-1])
+    stem = 9 * colours * width
+    total_flops = flops.sum((1, 2)) + 2 * stem * height * side + 2 * last * skeleton.classes
+    total_params = params.sum((1, 2)) + stem + 2 * width + (last + 1) * skeleton.classes
     return Costs(channels, flops, params, total_flops, total_params)
 
 
+def _kinds_of_cells(skeleton: Skeleton) -> list[tuple[int, int, int]]:
+    """Return channels in, channels out and pixels of each cell: most are copies of another."""
+    _, height, side = skeleton.input_shape
+    stages = skeleton.stages
+    outgoing = [skeleton.stem_channels << stage for stage in stages]
+    incoming = [skeleton.stem_channels, *outgoing[:-1]]
+    areas = [(height >> stage) * (side >> stage) for stage in stages]
+    return list(zip(incoming, outgoing, areas, strict=True))
+
+
 def vertex_channels(
-    adjacency: NDArray[np.uint8], ops: NDArray[np.int8], incoming: int, outgoing: int
+    adjacency: NDArray[np.uint8],
+    ops: NDArray[np.int8],
+    incoming: NDArray[np.int_],
+    outgoing: NDArray[np.int_],
 ) -> NDArray[np.int32]:
-    """Return (B, 7) channels that leave each vertex of a cell.
+    """Return (B, K, 7) channels that leave each vertex of cells of K widths, in and out (K,).
 
     The output's channels are split over the interior vertices that feed it, the remainder going
     to the first ones; every other vertex is as wide as the widest that it feeds.
     """
     n = ops.shape[1]
-    channels = np.zeros(ops.shape, np.int32)
-    feeds_output = adjacency[:, 1:-1, -1].astype(np.int32)
-    feeders = np.maximum(feeds_output.sum(1, keepdims=True), 1)
-    extra = np.cumsum(feeds_output, axis=1) <= outgoing % feeders
-    channels[:, 1:-1] = feeds_output * (outgoing // feeders + extra)
+    wide = outgoing[:, None]
+    channels = np.zeros((len(ops), len(outgoing), n), np.int32)
+    feeds_output = adjacency[:, None, 1:-1, -1].astype(np.int32)
+    feeders = np.maximum(feeds_output.sum(2, keepdims=True), 1)
+    extra = np.cumsum(feeds_output, axis=2) <= wide % feeders
+    channels[:, :, 1:-1] = feeds_output * (wide // feeders + extra)
     for vertex in range(n - 3, 0, -1):
-        widest = (adjacency[:, vertex, 1:-1] * channels[:, 1:-1]).max(1)
-        channels[:, vertex] = np.where(adjacency[:, vertex, -1], channels[:, vertex], widest)
-    channels[:, 0], channels[:, -1] = incoming, outgoing
+        widest = (adjacency[:, None, vertex, 1:-1] * channels[:, :, 1:-1]).max(2)
+        given = feeds_output[:, :, vertex - 1] > 0
+        channels[:, :, vertex] = np.where(given, channels[:, :, vertex], widest)
+    channels[:, :, 0], channels[:, :, -1] = incoming, outgoing
     return channels
 
 
 def _vertex_costs(
-    adjacency: NDArray[np.uint8], ops: NDArray[np.int8], channels: NDArray[np.int32], area: int
+    adjacency: NDArray[np.uint8],
+    ops: NDArray[np.int8],
+    channels: NDArray[np.int32],
+    areas: NDArray[np.int_],
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return FLOPs and parameters (B, 7) of one cell on maps of ``area`` pixels."""
-    width = channels.astype(np.int64)
-    incoming = width[:, :1]
+    """Return FLOPs and parameters (B, K, 7) of cells of channels (B, K, 7) and pixels (K,)."""
+    width, area = channels.astype(np.int64), areas[:, None]
+    incoming = width[:, :, :1]
     projected = adjacency[:, 0].astype(np.int64)
-    taps = np.select([ops == CONV3X3, ops == CONV1X1], [9, 1], 0)
-    weights = projected * incoming * width + taps * width**2
-    norms = 2 * width * (projected + (taps > 0))
+    taps, pooling = _TAPS[ops], np.where(ops == MAXPOOL3X3, 9, 0)
     meeting = np.maximum(adjacency.sum(1, dtype=np.int64) - 1, 0)
     # What flows into the output from the interior is concatenated: it adds at most the projection.
     meeting[:, -1] = projected[:, -1] * (adjacency[:, 1:-1, -1].any(1))
-    pooling = np.where(ops == MAXPOOL3X3, 9, 0)
-    flops = 2 * weights * area + (meeting + pooling) * width * area
+    weights = (projected[:, None] * incoming + taps[:, None] * width) * width
+    norms = 2 * width * (projected + (taps > 0))[:, None]
+    flops = (2 * weights + (meeting + pooling)[:, None] * width) * area
     return flops, weights + norms

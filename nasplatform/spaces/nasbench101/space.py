@@ -115,6 +115,24 @@ class NASBench101(Space[Cell]):
             **costs._asdict(),
         )
 
+    def from_graphs(self, graphs: GraphBatch) -> Cells:
+        """Return the cells of which ``graphs`` made these arrays."""
+        if graphs.vocabulary != VOCABULARY:
+            raise ArchitectureError(f"graphs of space {graphs.space!r}, expected {self.name!r}")
+        return Cells(pack(graphs.adjacency, graphs.ops))
+
+    def holds(self, codes: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """Return (B,): which codes are pruned cells of at most nine edges."""
+        adjacency, ops = unpack(codes)
+        absent = ops < 0
+        adjacency[absent] = 0
+        adjacency.transpose(0, 2, 1)[absent] = 0
+        small, labels, connected = prune(adjacency, ops)
+        held: NDArray[np.bool_] = (
+            connected & (small.sum((1, 2)) <= MAX_EDGES) & (pack(small, labels) == codes)
+        )
+        return held
+
     def build(self, architecture: Cell) -> nn.Module:
         """Make the network with nasbench-pytorch, freshly initialised from torch's generator."""
         from nasbench_pytorch.model import Network

@@ -74,6 +74,12 @@ def graph_tables() -> tuple[NDArray[np.uint8], NDArray[np.int8]]:
     return adjacency, ops
 
 
+def codes_of(ops: NDArray[np.int8]) -> NDArray[np.uint64]:
+    """Return the codes (B,) of cells whose nodes have these ops (B, 8), as in ``graph_tables``."""
+    found: NDArray[np.int64] = (ops[:, 1:-1].astype(np.int64) - _FIRST_OP) @ PLACES
+    return found.astype(np.uint64)
+
+
 @dataclass(frozen=True, eq=False)
 class Cell:
     """One cell as labelled. Equal to every cell with the same canonical string."""

@@ -21,6 +21,7 @@ from nasplatform.spaces.nasbench201.cells import (
     VOCABULARY,
     Cell,
     Cells,
+    codes_of,
     digits,
     graph_tables,
 )
@@ -114,6 +115,17 @@ class NASBench201(Space[Cell]):
             ops=ops,
             **count(ops, self.options)._asdict(),
         )
+
+    def from_graphs(self, graphs: GraphBatch) -> Cells:
+        """Return the cells of which ``graphs`` made these arrays."""
+        if graphs.vocabulary != VOCABULARY:
+            raise ArchitectureError(f"graphs of space {graphs.space!r}, expected {self.name!r}")
+        return Cells(codes_of(graphs.ops))
+
+    def holds(self, codes: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """Return (B,): which codes are cells."""
+        held: NDArray[np.bool_] = codes < N_CELLS
+        return held
 
     def build(self, architecture: Cell) -> nn.Module:
         """Make the network, freshly initialised from torch's generator."""

@@ -2,7 +2,7 @@
 
 A knockoff X~ of X is made without looking at the label, and exchanging any block of pixels of X
 with the same block of X~ does not change the joint distribution of the two (the *swap condition*;
-SCOP exchanges several pixels as one unit). Three kinds, from faithful to free:
+SCOP exchanges several pixels as one unit). Three kinds:
 
 ``generator``  a small convolutional generator of (image, noise), trained on the user's images
                against a discriminator that tells which blocks were exchanged, as in KnockoffGAN,
@@ -58,7 +58,7 @@ class KnockoffOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["generator", "gaussian", "shuffled"] = "generator"
+    kind: Literal["generator", "gaussian", "shuffled"] = "gaussian"
     """``generator`` (SCOP), ``gaussian`` (second order) or ``shuffled`` (free)."""
     block: int = Field(default=4, ge=1)
     """Side of the blocks of pixels that are exchanged as one; clipped to the image."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -35,6 +36,13 @@ class Cost(NamedTuple):
     parameters: int
 
 
+class Step(NamedTuple):
+    """Groups of one kind that go together."""
+
+    kind: int
+    groups: Groups
+
+
 def cost(graph: ChannelGraph, removed: Groups) -> Cost:
     """Count what is left of the traced layers when groups are removed."""
     macs = parameters = 0
@@ -51,62 +59,100 @@ def cost(graph: ChannelGraph, removed: Groups) -> Cost:
     return Cost(macs, parameters)
 
 
-def by_rate(graph: ChannelGraph, scores: Scores, rate: float) -> Groups:
+def widths(count: int, multiple: int) -> list[int]:
+    """Return the numbers of channels to which ``count`` may be cut, descending.
+
+    They are multiples of ``multiple`` and, below it, multiples of an eighth of it up to a half:
+    what is computed in blocks gains nothing from a block that is filled in part, while maps of
+    less than a block are read channel by channel. 16 gives 48, 32, 16, 8, 6, 4, 2, 0 for 64.
+    """
+    fine = max(1, multiple // 8)
+    coarse = (width for width in range(count - 1, -1, -1) if not width % multiple and width)
+    below = range(min(multiple // 2, count - 1) // fine * fine, -1, -fine)
+    return [*coarse, *below] if multiple > 1 else list(range(count - 1, -1, -1))
+
+
+def by_rate(graph: ChannelGraph, scores: Scores, rate: float, multiple: int = 1) -> Groups:
     """Return the ``int(rate x n)`` lowest of the n groups of every kind (the paper's rule).
 
-    scores: of the removable groups, (G,). Raises StageError where that is none at all.
+    scores:   of the removable groups, (G,).
+    multiple: what is left is rounded to the nearest of ``widths``, the wider of two.
+    Raises StageError where that is none at all, or where a layer would be left empty.
     """
     chosen = []
     for kind in np.unique(graph.kinds):
         members = np.flatnonzero(graph.kinds == kind)
         order = members[np.argsort(scores[members], kind="stable")]
-        chosen.append(order[: int(rate * len(members) + 1e-9)])
+        left = len(members) - int(rate * len(members) + 1e-9)
+        allowed = [width for width in (len(members), *widths(len(members), multiple)) if width]
+        nearest = min(allowed, key=lambda width: abs(width - left)) if left else 0
+        chosen.append(order[: len(members) - nearest])
     found = graph.removable[np.concatenate(chosen)]
     if not len(found):
         raise StageError(f"rate {rate} of the channels is less than one channel in every layer")
     return found
 
 
-def ranked(graph: ChannelGraph, scores: Scores, allocation: Allocation) -> Groups:
-    """Return the removable groups, the most dispensable first.
+def ranked(
+    graph: ChannelGraph, scores: Scores, allocation: Allocation, multiple: int = 1
+) -> list[Step]:
+    """Return the removable groups in the steps in which they go, the most dispensable first.
 
-    uniform: by the rank within their kind, so that every prefix takes about the same share of
-             each; the scores of different layers are never compared.
-    global:  by the score, divided by the mean magnitude of the scores of its kind.
+    A step takes the lowest groups of one kind, down to the next of its ``widths``.
+
+    uniform: by the rank within their kind, so that the first steps take about the same share of
+             each; the scores of different layers are never compared. Of equal shares those of
+             wide kinds go first, and those inside of a block before those of sums.
+    global:  by the mean score of the step, divided by the mean magnitude of those of its kind.
     Groups without which a layer would be empty, given those before them, are left out.
     """
-    key = np.empty(len(scores))
+    steps: list[tuple[tuple[float, int, int], Step]] = []
     for kind in np.unique(graph.kinds):
-        members = graph.kinds == kind
-        if allocation == "uniform":
-            ranks = np.argsort(np.argsort(scores[members], kind="stable"), kind="stable")
-            key[members] = (ranks + 0.5) / len(ranks)
-        else:
-            key[members] = scores[members] / max(float(np.abs(scores[members]).mean()), 1e-12)
-    return _without_emptying(graph, graph.removable[np.argsort(key, kind="stable")])
+        members = np.flatnonzero(graph.kinds == kind)
+        order = members[np.argsort(scores[members], kind="stable")]
+        makers = sum(np.isin(graph.removable[order[0]], layer.outputs) for layer in graph.makers)
+        scale = max(float(np.abs(scores[members]).mean()), 1e-12)
+        ends = [len(order) - width for width in widths(len(order), multiple)]
+        for low, high in pairwise([0, *ends]):
+            share = (low + high) / 2 / len(order)
+            key = share if allocation == "uniform" else scores[order[low:high]].mean() / scale
+            place = (float(key), -len(order), int(makers))
+            steps.append((place, Step(int(kind), graph.removable[order[low:high]])))
+    steps.sort(key=lambda step: step[0])
+    return _without_emptying(graph, [step for _, step in steps])
 
 
-def shortest(order: Groups, fits: Callable[[Groups], bool], words: str) -> Groups:
-    """Return the shortest prefix of ``order`` that fits, which is found by bisection.
+def enough(steps: Sequence[Step], excess: Callable[[Groups], float], words: str) -> Groups:
+    """Return the groups of the fewest first steps that meet a budget, found by bisection.
 
-    fits:  whether removing these groups meets the budget; more groups never fit worse.
-    words: what the budget is, for the message.
-    Raises StageError where even all of them do not fit.
+    The last of them gives way to the next step of another kind where that meets it more closely.
+
+    excess: by how much the budget is exceeded when these groups are removed, at most 0 where it
+            is met; more groups never exceed it more.
+    words:  what the budget is, for the message.
+    Raises StageError where even all steps do not meet it.
     """
-    if not len(order) or not fits(order):
+
+    def first(count: int) -> Groups:
+        return np.concatenate([np.zeros(0, np.int64), *(step.groups for step in steps[:count])])
+
+    if not len(steps) or excess(first(len(steps))) > 0:
         raise StageError(
-            f"{words} cannot be reached: removing all {len(order)} groups of channels that may "
-            f"go does not suffice"
+            f"{words} cannot be reached: removing all {len(first(len(steps)))} groups of channels "
+            f"that may go does not suffice"
         )
-    low, high = 0, len(order)  # order[:low] does not fit, order[:high] does
+    low, high = 0, len(steps)  # the first low do not suffice, the first high do
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if fits(order[:middle]) else (middle, high)
-    return order[:high]
+        low, high = (middle, high) if excess(first(middle)) > 0 else (low, middle)
+    nexts = {step.kind: step.groups for step in reversed(steps[low:])}
+    choices = [np.concatenate([first(low), groups]) for groups in nexts.values()]
+    met = [(value, i) for i, value in enumerate(map(excess, choices)) if value <= 0]
+    return choices[max(met)[1]]
 
 
-def _without_emptying(graph: ChannelGraph, order: Groups) -> Groups:
-    """Drop from an order the groups that would take the last channel of a layer or map."""
+def _without_emptying(graph: ChannelGraph, steps: Sequence[Step]) -> list[Step]:
+    """Drop from steps the groups that would take the last channel of a layer or map."""
     members: dict[int, list[tuple[int, int]]] = {}
     left: list[int] = []
     for channels in _channel_sets(graph):
@@ -114,13 +160,17 @@ def _without_emptying(graph: ChannelGraph, order: Groups) -> Groups:
         for group, count in zip(groups.tolist(), counts.tolist(), strict=True):
             members.setdefault(group, []).append((len(left), count))
         left.append(len(channels))
-    kept = []
-    for group in order.tolist():
-        if all(left[index] > count for index, count in members[group]):
-            for index, count in members[group]:
-                left[index] -= count
-            kept.append(group)
-    return np.array(kept, np.int64)
+    found = []
+    for step in steps:
+        kept = []
+        for group in step.groups.tolist():
+            if all(left[index] > count for index, count in members[group]):
+                for index, count in members[group]:
+                    left[index] -= count
+                kept.append(group)
+        if kept:
+            found.append(Step(step.kind, np.array(kept, np.int64)))
+    return found
 
 
 def _channel_sets(graph: ChannelGraph) -> list[NDArray[np.int64]]:

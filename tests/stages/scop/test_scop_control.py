@@ -54,7 +54,7 @@ class TestMix:
 
 class TestTrainScales:
     def run(self, module, names, seed=0, **options):
-        values = {"epochs": 3, "batch_size": 16, "learning_rate": 0.05} | options
+        values = {"epochs": 3, "batch_size": 16, "learning_rate": 0.05, "stop_at": 1.0} | options
         task = tiny_task()
         return train_scales(module, names, task, shuffled, ControlOptions(**values), seed)
 
@@ -90,6 +90,18 @@ class TestTrainScales:
         other = self.run(module, names, seed=1)
         assert all(torch.equal(first[name], second[name]) for name in names)
         assert any(not torch.equal(first[name], other[name]) for name in names)
+
+    def test_ends_where_the_mean_says_so(self):
+        module, said = tiny_network().module, []
+        names, task = self.names(module), tiny_task()
+        options = ControlOptions(epochs=50, batch_size=16, learning_rate=0.02, stop_at=0.55)
+        scales = train_scales(
+            module, names, task, shuffled, options, 0, progress=lambda *step: said.append(step)
+        )
+        mean = float(torch.cat(list(scales.values())).mean())
+        assert 0.55 <= mean < 0.55 + 0.02
+        assert 3 <= len(said) < 50 * 3
+        assert said[-1][0] == said[-1][1] == 150
 
     def test_divergence_is_an_error(self):
         module = tiny_network().module
@@ -160,7 +172,7 @@ def test_planted_irrelevant_channels_rank_below_relevant_ones(planted):
     graph = channel_graph(module, task.input_shape)
     relevant = np.isin(graph.removable, graph.layers["conv"].outputs[:8])
     assert relevant.sum() == 8
-    options = ControlOptions(epochs=10, batch_size=64, learning_rate=0.02)
+    options = ControlOptions(epochs=10)
     scales = train_scales(module, ["conv"], task, shuffled, options, 0)
     found = group_scores(graph, scop(module, graph, scales))
     assert auc(found, relevant) >= 0.95

@@ -124,7 +124,7 @@ def images(shape=SHAPE) -> Tensor:
 def some(graph: ChannelGraph, share: float, seed: int):
     """A random choice of groups that leaves no layer empty."""
     scores = np.random.Generator(np.random.PCG64(seed)).random(len(graph.removable))
-    order = ranked(graph, scores, "global")
+    order = np.concatenate([step.groups for step in ranked(graph, scores, "global")])
     return order[: max(1, int(share * len(order)))]
 
 

@@ -8,7 +8,15 @@ from pydantic import ValidationError
 
 from nasplatform.errors import StageError
 from nasplatform.stages.scop.channels import ChannelGraph
-from nasplatform.stages.scop.selection import Budget, by_rate, cost, ranked, shortest
+from nasplatform.stages.scop.selection import (
+    Budget,
+    Step,
+    by_rate,
+    cost,
+    enough,
+    ranked,
+    widths,
+)
 from nasplatform.stages.scop.stage import ScopOptions
 from nasplatform.stages.scop.tracer import Layer
 
@@ -24,6 +32,11 @@ def chain(widths=(3, 8, 6, 2)) -> ChannelGraph:
     removable = np.concatenate(groups[1:-1])
     kinds = np.repeat(np.arange(len(widths) - 2), widths[1:-1])
     return ChannelGraph(layers, {}, {}, removable, kinds)
+
+
+def order(graph, values, allocation, multiple=1):
+    steps = ranked(graph, values, allocation, multiple)
+    return np.concatenate([step.groups for step in steps])
 
 
 def scores(graph, seed=0):
@@ -56,34 +69,33 @@ def test_rate_that_takes_nothing_is_refused():
 @given(st.integers(0, 99), st.sampled_from(["uniform", "global"]))
 def test_ranking_never_empties_a_layer(seed, allocation):
     graph = chain()
-    order = ranked(graph, scores(graph, seed), allocation)
-    assert len(order) == 8 + 6 - 2
-    assert len(np.unique(order)) == len(order)
+    found = order(graph, scores(graph, seed), allocation)
+    assert len(found) == 8 + 6 - 2
+    assert len(np.unique(found)) == len(found)
     for layer in graph.layers.values():
-        assert (~np.isin(layer.outputs, order)).sum() >= 1
+        assert (~np.isin(layer.outputs, found)).sum() >= 1
 
 
 def test_uniform_ranking_takes_the_same_share_of_layers_of_any_scale():
     graph = chain((3, 8, 4, 2))
     values = scores(graph)
     values[graph.kinds == 1] = values[graph.kinds == 1] * 1e6 + 1e9
-    half = ranked(graph, values, "uniform")[:6]
+    half = order(graph, values, "uniform")[:6]
     assert [int((half < 11).sum()), int((half >= 11).sum())] == [4, 2]
 
 
 def test_global_ranking_compares_scores_in_units_of_their_layer():
     graph = chain((3, 4, 4, 2))
     values = np.array([0.1, 1.0, 1.0, 1.9, 10.0, 100.0, 100.0, 190.0])
-    order = ranked(graph, values, "global")
-    assert order[:2].tolist() == [3, 7]
-    assert set(order[:6].tolist()) == {3, 7, 4, 5, 8, 9}
+    found = order(graph, values, "global")
+    assert sorted(found[:2].tolist()) == [3, 7]
+    assert set(found[:6].tolist()) == {3, 7, 4, 5, 8, 9}
 
 
 def test_maps_of_poolings_are_not_emptied_either():
     graph = chain((3, 4, 2, 2))
     graph.maps["pool"] = np.array([3, 4])
-    order = ranked(graph, np.arange(6.0), "global")
-    assert not np.isin([3, 4], order).all()
+    assert not np.isin([3, 4], order(graph, np.arange(6.0), "global")).all()
 
 
 def test_cost_by_hand():
@@ -99,15 +111,65 @@ def test_cost_by_hand():
 
 
 @given(st.integers(1, 12), st.integers(0, 99))
-def test_shortest_prefix_is_found(length, seed):
-    order = ranked(chain(), scores(chain(), seed), "global")
-    found = shortest(order, lambda removed: len(removed) >= length, "x")
-    assert found.tolist() == order[:length].tolist()
+def test_fewest_steps_are_found(length, seed):
+    steps = ranked(chain(), scores(chain(), seed), "global")
+    found = enough(steps, lambda removed: length - len(removed), "x")
+    expected = np.concatenate([step.groups for step in steps[:length]])
+    assert found[:-1].tolist() == expected[:-1].tolist()
+    assert len(found) == length
+
+
+def test_last_step_is_the_one_that_meets_the_budget_most_closely():
+    steps = [Step(0, np.array([0, 1])), Step(0, np.array([2, 3])), Step(1, np.array([9]))]
+    assert enough(steps, lambda removed: 3 - len(removed), "x").tolist() == [0, 1, 9]
+    assert enough(steps, lambda removed: 4 - len(removed), "x").tolist() == [0, 1, 2, 3]
+    assert enough(steps, lambda removed: 5 - len(removed), "x").tolist() == [0, 1, 2, 3, 9]
 
 
 def test_budget_out_of_reach_is_refused():
+    steps = [Step(0, np.arange(3)), Step(1, np.arange(3, 5))]
     with pytest.raises(StageError, match="a budget of 1 % cannot be reached: removing all 5"):
-        shortest(np.arange(5), lambda removed: False, "a budget of 1 %")
+        enough(steps, lambda removed: 1.0, "a budget of 1 %")
+
+
+class TestWidths:
+    @pytest.mark.parametrize(
+        ("count", "multiple", "expected"),
+        [
+            (64, 16, [48, 32, 16, 8, 6, 4, 2, 0]),
+            (50, 16, [48, 32, 16, 8, 6, 4, 2, 0]),
+            (8, 16, [6, 4, 2, 0]),
+            (7, 16, [6, 4, 2, 0]),
+            (1, 16, [0]),
+            (12, 4, [8, 4, 2, 1, 0]),
+            (4, 1, [3, 2, 1, 0]),
+        ],
+    )
+    def test_values(self, count, multiple, expected):
+        assert widths(count, multiple) == expected
+
+    @given(st.integers(1, 99), st.integers(1, 32))
+    def test_they_descend_from_below_the_count_to_nothing(self, count, multiple):
+        found = widths(count, multiple)
+        assert found == sorted(set(found), reverse=True)
+        assert found[0] < count
+        assert found[-1] == 0
+
+    def test_steps_end_at_them_and_wide_kinds_go_first(self):
+        graph = chain((3, 32, 16, 2))
+        steps = ranked(graph, scores(graph), "uniform", 16)
+        assert [len(step.groups) for step in steps[:3]] == [16, 8, 2]
+        assert [step.kind for step in steps[:3]] == [0, 1, 1]
+        fine = ranked(graph, scores(graph), "uniform")
+        assert all(len(step.groups) == 1 for step in fine)
+
+    def test_rate_is_rounded_to_the_nearest(self):
+        graph = chain((3, 32, 16, 2))
+        removed = by_rate(graph, scores(graph), 0.3, 16)
+        assert len(removed) == 16  # 32 to 16 rather than 23; 16 stays rather than 12
+        assert (removed < 3 + 32).all()
+        with pytest.raises(StageError, match="less than one channel in every layer"):
+            by_rate(graph, scores(graph), 0.2, 16)
 
 
 @pytest.mark.parametrize("values", [{}, {"keep": 0}, {"keep": 1}, {"keep": 0.5, "metric": "flop"}])

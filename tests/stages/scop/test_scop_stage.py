@@ -54,7 +54,7 @@ def test_budget_is_met_but_not_by_much(tmp_path, metric, allocation):
 
 
 def test_latency_budget_makes_it_faster(tmp_path, monkeypatch):
-    monkeypatch.setattr("nasplatform.deploy.measure.TIMED_RUNS", 25)
+    monkeypatch.setattr("nasplatform.deploy.timing.TIMED_RUNS", 25)
     space = get_space("nasbench101", stem_channels=32, modules_per_stack=1, input_shape=SHAPE)
     network = Network.of(space, space.parse("[333]1000/100/10/1"), 0)
     options = QUICK | {"criterion": "l1", "budget": {"metric": "latency", "keep": 0.7}}

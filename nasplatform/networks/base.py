@@ -1,0 +1,34 @@
+"""How a named network is made, and written down so that it can be made again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import BaseModel
+from torch import nn
+
+from nasplatform import plugins
+from nasplatform.training.datasets import options_model
+
+Builder = Callable[[BaseModel], nn.Module]
+
+
+def describe_network(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the name and all options of a registered network as values that JSON can hold.
+
+    Raises PluginError for an unknown name, ConfigError for bad options.
+    """
+    return {"name": name, **_options(name, options).model_dump(mode="json")}
+
+
+def build_network(described: Mapping[str, Any]) -> nn.Module:
+    """Make what ``describe_network`` described, with weights from torch's generator."""
+    options = {key: value for key, value in described.items() if key != "name"}
+    builder: Builder = plugins.get("networks", described["name"])
+    return builder(_options(described["name"], options))
+
+
+def _options(name: str, options: Mapping[str, Any]) -> BaseModel:
+    model = options_model(plugins.get("networks", name))
+    return plugins.make_options(model, dict(options), f"network {name!r}")

@@ -2,6 +2,7 @@
 
     python analysis/protocols.py results/ --predictors renas,simple,default --draws 10
 
+A predictor may carry one option, as in ``assessor:graph=false``: what an ablation leaves out.
 Every (protocol, predictor, labels, draw) is measured once and kept in ``draws.parquet``; a run that
 was broken off goes on where it stood. ``protocols.md`` has the mean over the draws.
 """
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 
 from nasplatform.errors import InputError
 from nasplatform.files import replace_file, write_text
@@ -30,6 +32,12 @@ from nasplatform.predictors.evaluation import (
 )
 
 KEYS = ["protocol", "predictor", "labels", "draw"]
+
+
+def options_of(text: str) -> dict[str, Any]:
+    """Return the option that is written as ``name=value``, none for an empty text."""
+    name, _, value = text.partition("=")
+    return {name: yaml.safe_load(value)} if name else {}
 
 
 def finished(path: Path) -> pd.DataFrame:
@@ -61,7 +69,8 @@ def fill(
         rows: list[dict[str, Any]] = []
         for name in left:
             place = {"protocol": protocol.name, "predictor": name, "labels": n, "draw": seed}
-            rows.append(place | measure(name, drawn, seed))
+            method, _, option = name.partition(":")
+            rows.append(place | measure(method, drawn, seed, options_of(option)))
             tau = rows[-1]["kendall"]
             sys.stderr.write(f"{protocol.name} {n} labels, draw {seed}: {name} {tau:.4f}\n")
         new = pd.DataFrame(rows)

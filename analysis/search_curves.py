@@ -5,7 +5,9 @@
 
 Writes ``searches-TABLE-METRIC.parquet`` (a row per evaluation; what is there is not run again),
 ``.md`` (a table) and ``.svg`` (mean and quartiles of the regret) into the folder of ``--out``.
-Random search is computed in closed form beside its simulated runs, as a check of the loop.
+A search ends where the best of the table was found. Random search is computed in closed form
+beside its simulated runs, as a check of the loop; what others published on NAS-Bench-201 is
+drawn as points.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from typing import Any
 import numpy as np
 import optuna
 import pandas as pd
+from published import SOURCE, regrets_of_others
 
 from nasplatform import plugins
 from nasplatform.evaluators.table import TableEvaluator, TableOptions
@@ -41,6 +44,7 @@ class Job:
     options: tuple[tuple[str, Any], ...]
     seed: int
     budget: int
+    target: float | None = None
 
     @property
     def method(self) -> str:
@@ -63,7 +67,7 @@ def run(job: Job) -> pd.DataFrame:
     study = optuna.create_study(direction="maximize", sampler=sampler)
     begun = time.perf_counter()
     with EvaluationStore(":memory:") as store:
-        search(study, evaluator, store, job.budget, job.seed)
+        search(study, evaluator, store, job.budget, job.seed, target=job.target)
     seconds = time.perf_counter() - begun
     facts = [found for trial in study.get_trials() if (found := Facts.of(trial)) is not None]
     scores = [one.score for one in facts if one.repeats is None]
@@ -102,7 +106,9 @@ def regrets(found: pd.DataFrame, best: float) -> dict[str, np.ndarray[Any, np.dt
     curves = {}
     for method, rows in found.groupby("method", sort=False):
         wide = rows.pivot_table(index="seed", columns="evaluation", values="score")
-        curves[str(method)] = best - np.maximum.accumulate(wide.to_numpy(), axis=1)
+        whole = wide.reindex(columns=range(1, int(rows["budget"].max()) + 1))
+        filled = whole.ffill(axis=1).to_numpy()  # a search ends where the best was found
+        curves[str(method)] = best - np.maximum.accumulate(filled, axis=1)
     return curves
 
 
@@ -138,8 +144,15 @@ def table(found: pd.DataFrame, scores: np.ndarray[Any, Any], budget: int) -> str
     return "\n".join(f"| {line} |" for line in lines) + "\n"
 
 
-def draw(found: pd.DataFrame, scores: np.ndarray[Any, Any], budget: int, file: Path) -> None:
-    """Draw mean and quartiles of the regret of each method."""
+def draw(
+    found: pd.DataFrame,
+    scores: np.ndarray[Any, Any],
+    budget: int,
+    file: Path,
+    others: list[tuple[str, int, float]],
+) -> None:
+    """Draw mean and quartiles of the regret of each method, and what others published."""
+    import matplotlib as mpl
     from matplotlib.figure import Figure
 
     best = float(scores.max())
@@ -152,10 +165,19 @@ def draw(found: pd.DataFrame, scores: np.ndarray[Any, Any], budget: int, file: P
         axes.fill_between(steps, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
     expected = best - random_search_curve(scores, budget).mean
     axes.plot(steps, expected, "k:", label="random, closed form")
-    axes.set(xlabel="networks trained", ylabel="regret", yscale="log", xlim=(1, budget))
+    end = max([budget, *(n for _, n, _ in others)])
+    axes.set(xlabel="networks trained", ylabel="regret", xlim=(1, 1.1 * end if others else budget))
+    if others:  # many of them have no regret, after more networks than ours
+        axes.set_xscale("log")
+        axes.plot(*zip(*(point[1:] for point in others), strict=True), "k+", label=SOURCE)
+        for place in dict.fromkeys(point[1:] for point in others):
+            names = ", ".join(point[0] for point in others if point[1:] == place)
+            axes.annotate(names, place, fontsize=5, rotation=60)
+    axes.set_yscale("symlog", linthresh=1e-4)
+    axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
-    with replace_file(file) as temporary:
+    with replace_file(file) as temporary, mpl.rc_context({"svg.fonttype": "none"}):
         figure.savefig(temporary, format="svg")
 
 
@@ -175,21 +197,36 @@ def main() -> None:
     import yaml
 
     options = tuple((k, yaml.safe_load(v)) for k, v in (o.split("=", 1) for o in given.options))
+    evaluator = TableEvaluator(
+        chosen := TableOptions(table=given.table, metric=given.metric), TableEvaluator.home(chosen)
+    )
+    scores = evaluator.known_scores()
     jobs = [
-        Job(given.table, given.metric, s, given.predictor, options, seed, given.budget)
+        Job(
+            given.table,
+            given.metric,
+            s,
+            given.predictor,
+            options,
+            seed,
+            given.budget,
+            float(scores.max()),
+        )
         for s in given.samplers
         for seed in range(given.seeds)
     ]
     stem = given.out / f"searches-{Path(given.table).stem}-{given.metric}"
     given.out.mkdir(parents=True, exist_ok=True)
     found = gather(jobs, stem.with_suffix(".parquet"), given.workers)
-    evaluator = TableEvaluator(
-        chosen := TableOptions(table=given.table, metric=given.metric), TableEvaluator.home(chosen)
-    )
-    scores = evaluator.known_scores()
     text = table(found, scores, given.budget)
     write_text(stem.with_suffix(".md"), text)
-    draw(found, scores, given.budget, stem.with_suffix(".svg"))
+    draw(
+        found,
+        scores,
+        given.budget,
+        stem.with_suffix(".svg"),
+        regrets_of_others(given.table, given.metric),
+    )
     print(text)
 
 

@@ -71,6 +71,7 @@ def fit(
     from nasplatform import plugins
     from nasplatform.config import parse_overrides
     from nasplatform.errors import PredictorError
+    from nasplatform.predictors.standard import unlabelled_of
     from nasplatform.runs.events import Event
     from nasplatform.runs.saved import save_predictor
 
@@ -83,7 +84,12 @@ def fit(
     words = f"fitting {predictor} to {len(scores)} labels of {table}"
     with Display() as display:
         display(Event("fit", 0, 0, words))
-        made.fit(graphs, scores, progress=lambda d, t: display(Event("fit", d, t, words)))
+        made.fit(
+            graphs,
+            scores,
+            unlabelled_of(space, seed),
+            lambda d, t: display(Event("fit", d, t, words)),
+        )
     save_predictor(made, space, out)
     if as_json:
         emit({"folder": out, **made.card()})

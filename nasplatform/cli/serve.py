@@ -97,6 +97,7 @@ def _listen(store: PredictorStore, options: Settings, host: str, port: int, quie
         raise MissingExtraError("serve needs uvicorn: pip install 'nasplatform[service]'") from None
     from nasplatform.service.guard import log_to_stderr
 
+    bound = _bound(host, port)
     log_to_stderr(logging.WARNING if quiet else logging.INFO)
     # A short interval lets the event loop answer while the inference thread runs Python.
     sys.setswitchinterval(0.001)
@@ -109,7 +110,6 @@ def _listen(store: PredictorStore, options: Settings, host: str, port: int, quie
         timeout_keep_alive=30,
         timeout_graceful_shutdown=10,
     )
-    bound = _bound(host, port)
     bound.listen(2048)  # from here on a connection waits for the predictors to be loaded
     shown = f"[{host}]" if ":" in host else host
     say(f"serving {len(store.names())} predictors at http://{shown}:{bound.getsockname()[1]}")

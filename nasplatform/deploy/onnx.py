@@ -120,6 +120,8 @@ def _drop_zero_terms(graph: Any) -> None:
 def _is_zeros_like(name: str, other: str, made: Mapping[str, Any]) -> bool:
     """Say whether a value is ``ConstantOfShape(Shape(other))`` filled with 0."""
     zeros = made.get(name)
+    while zeros is not None and zeros.op_type == "Cast":
+        zeros = made.get(zeros.input[0])
     if zeros is None or zeros.op_type != "ConstantOfShape":
         return False
     shape = made.get(zeros.input[0])

@@ -91,6 +91,11 @@ def columns_of(graphs: GraphBatch, columns: NDArray[np.intp]) -> NDArray[np.floa
     return values
 
 
+def width_of(graphs: GraphBatch) -> int:
+    """Return the number of columns of ``features_of(graphs).values`` without computing any."""
+    return int(_layout_of(graphs).starts[-1])
+
+
 def _of_batch(graphs: GraphBatch) -> _Known:
     key = id(graphs)
     with _lock:

@@ -27,17 +27,15 @@ def path_features(graphs: LiveGraphs) -> Floats:
     """
     found = graphs.tallies
     n = found.shape[1]
-    count = _sweep_sums(graphs, np.ones_like(found[:1]))
-    total = _sweep_means(graphs, found, count)
-    most = _sweep_extremes(graphs, found, np.maximum, -_FAR)
-    least = _sweep_extremes(graphs, found, np.minimum, _FAR)
-    without = _sweep_sums(graphs, 1 - found)
-    paths = count[n - 1]
+    ways = _sweep_sums(graphs, np.concatenate([np.ones_like(found[:1]), 1 - found]))
+    paths, without = ways[n - 1][:1], ways[n - 1][1:]
+    total = _sweep_means(graphs, found, ways)
+    most, least = _sweep_extremes(graphs, found, found)
     direct = graphs.edges[0, -1][None]
     mean = total / np.maximum(paths, 1)
     some = paths > 0
     most, least = most * some, least * some
-    return np.concatenate([paths, np.log1p(paths), most, least, mean, without[n - 1], direct])
+    return np.concatenate([paths, np.log1p(paths), most, least, mean, without, direct])
 
 
 def subset_features(graphs: LiveGraphs) -> Floats:
@@ -53,8 +51,7 @@ def subset_features(graphs: LiveGraphs) -> Floats:
     count = _sweep_sums(graphs, inside)[inside.shape[1] - 1]
     # Outside its set a node is infinitely far: no longest or shortest path runs through it.
     apart = (1 - inside) * _FAR
-    longest = _sweep_extremes(graphs, inside - apart, np.maximum, -_FAR)
-    shortest = _sweep_extremes(graphs, inside + apart, np.minimum, _FAR)
+    longest, shortest = _sweep_extremes(graphs, inside - apart, inside + apart)
     longest = np.maximum(longest, -1)
     shortest = np.minimum(shortest, inside.shape[1])
     leaving, entering = graphs.edges.sum(1), graphs.edges.sum(0)
@@ -73,12 +70,8 @@ def subset_features(graphs: LiveGraphs) -> Floats:
 
 def extreme_path_features(graphs: LiveGraphs) -> Floats:
     """Return (2 T + 2, B): mean counts on the longest and on the shortest paths, both lengths."""
-    found = graphs.tallies
-    rows = []
-    for sign in (1, -1):
-        length, counts = _longest(graphs, found, sign)
-        rows += [counts, length[None]]
-    return np.concatenate(rows)
+    lengths, counts = _longest(graphs, graphs.tallies)
+    return np.concatenate([counts[0], lengths[:1], counts[1], lengths[1:]])
 
 
 def _sweep_sums(graphs: LiveGraphs, through: Floats) -> dict[int, Floats]:
@@ -94,49 +87,50 @@ def _sweep_sums(graphs: LiveGraphs, through: Floats) -> dict[int, Floats]:
     return reached
 
 
-def _sweep_means(graphs: LiveGraphs, found: Floats, count: dict[int, Floats]) -> Floats:
-    """Return (R, B): sums over all paths of what they hold."""
+def _sweep_means(graphs: LiveGraphs, found: Floats, ways: dict[int, Floats]) -> Floats:
+    """Return (R, B): sums over all paths of what they hold; ways[j][0]: paths to node j."""
     n = len(graphs.edges)
     total = {0: np.zeros_like(found[:, 0])}
     for j in range(1, n):
-        total[j] = found[:, j] * count[j]
+        total[j] = found[:, j] * ways[j][0]
         for i in graphs.sources[j]:
             total[j] += graphs.edges[i, j] * total[i]
     return total[n - 1]
 
 
-def _sweep_extremes(
-    graphs: LiveGraphs, found: Floats, extreme: np.ufunc, worst: np.float32
-) -> Floats:
-    """Return (R, B): the largest or smallest sum of ``found`` on a path."""
+def _sweep_extremes(graphs: LiveGraphs, most: Floats, least: Floats) -> tuple[Floats, Floats]:
+    """Return two (R, B): the largest sum of ``most`` and the smallest of ``least`` on a path."""
     n = len(graphs.edges)
+    found = np.concatenate([most, -least])  # the smallest sum is the largest of the negatives
     best = {0: np.zeros_like(found[:, 0])}
     for j in range(1, n):
-        best[j] = np.full_like(best[0], worst)
+        best[j] = np.full_like(best[0], -_FAR)
         for i in graphs.sources[j]:
-            best[j] = extreme(best[j], best[i] + (1 - graphs.edges[i, j]) * worst)
+            np.maximum(best[j], best[i] - (1 - graphs.edges[i, j]) * _FAR, out=best[j])
         if j < n - 1:
-            best[j] = best[j] + found[:, j]
-    return best[n - 1]
+            best[j] += found[:, j]
+    return best[n - 1][: len(most)], -best[n - 1][len(most) :]
 
 
-def _longest(graphs: LiveGraphs, found: Floats, sign: int) -> tuple[Floats, Floats]:
-    """Return length (B,) of the longest (sign 1) or shortest (-1) paths, mean counts on them."""
-    n = len(graphs.edges)
-    b = graphs.edges.shape[2]
-    length = {0: np.zeros(b, np.float32)}
-    ways = {0: np.ones(b, np.float32)}
-    counts = {0: np.zeros_like(found[:, 0])}
+def _longest(graphs: LiveGraphs, found: Floats) -> tuple[Floats, Floats]:
+    """Return lengths (2, B) of the longest and of the shortest paths, mean counts (2, T, B)."""
+    n, (t, _, b) = len(graphs.edges), found.shape
+    sign = np.array([[1], [-1]], np.float32)
+    length = {0: np.zeros((2, b), np.float32)}
+    ways = {0: np.ones((2, b), np.float32)}
+    counts = {0: np.zeros((2, t, b), np.float32)}
     for j in range(1, n):
         before = graphs.sources[j]
         options = [np.where(graphs.edges[i, j] > 0, length[i] + sign, -_FAR) for i in before]
-        length[j] = np.maximum.reduce([np.full(b, -_FAR), *options])
-        ways[j], counts[j] = np.zeros(b, np.float32), np.zeros_like(counts[0])
+        length[j] = np.full((2, b), -_FAR)
+        for option in options:
+            np.maximum(length[j], option, out=length[j])
+        ways[j], counts[j] = np.zeros_like(ways[0]), np.zeros_like(counts[0])
         for i, option in zip(before, options, strict=True):
             chosen = (option == length[j]) * graphs.edges[i, j]
             ways[j] += chosen * ways[i]
-            counts[j] += chosen * counts[i]
-        counts[j] += found[:, j] * ways[j]
+            counts[j] += chosen[:, None] * counts[i]
+        counts[j] += found[:, j] * ways[j][:, None]
     some = ways[n - 1] > 0
     steps = np.where(some, sign * length[n - 1] - 1, -1).astype(np.float32)
-    return steps, counts[n - 1] / np.maximum(ways[n - 1], 1)
+    return steps, counts[n - 1] / np.maximum(ways[n - 1], 1)[:, None]

@@ -83,6 +83,10 @@ class Predictor(ABC):
         self.n_labels = len(labels)
         return self
 
+    def quick(self) -> Predictor:
+        """Return an unfitted predictor of this kind for a search, which fits it again and again."""
+        return self
+
     def predict(self, graphs: GraphBatch) -> Prediction:
         """Score B architectures. Raises PredictorError before ``fit`` or for another space."""
         if self._like is None:

@@ -2,15 +2,17 @@
 
 What tells good networks from bad ones with few labels is how signals and gradients travel through
 them. That can be computed without training (``encodings.signal``); a Gaussian process learns from
-the labels which part of it matters. Several views are averaged: labels as log distances to the
-best and as ranks, all features and only the most telling ones, and boosted trees.
+the labels which part of it matters, and starts from what another data set taught where that is
+known (``transfer``). Two processes, on labels as log distances to the best and as ranks, are
+averaged with boosted trees; from a hundred labels and more on, graph networks that imitate this
+mean on unlabelled architectures before they see the labels (``students``) join in.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,32 +22,16 @@ from nasplatform.predictors.base import Prediction, Predictor, Progress
 from nasplatform.predictors.gp import Process, portions
 from nasplatform.predictors.kernels import Prior
 from nasplatform.predictors.ranks import Floats, RankMap, log_gaps, normal_scores
-from nasplatform.predictors.standard import Standard, seen_features
+from nasplatform.predictors.standard import Standard, standard_of
+from nasplatform.predictors.students import EPOCHS_LABELS, EPOCHS_TEACHER, Student, teach
+from nasplatform.predictors.transfer import Transfer, transfer_for
 from nasplatform.predictors.trees import Forest, TreesOptions
 from nasplatform.spaces.graph import GraphBatch
 
-_SECONDARY = ("count", "width", "paths", "subsets", "extremes", "walks", "depth")
-
-
-@dataclass(frozen=True)
-class _View:
-    """One way to look at the architectures and at the labels.
-
-    without: groups of features that are left out.
-    labels:  the scale on which labels are learnt.
-    prior:   of the kernel.
-    """
-
-    without: tuple[str, ...]
-    labels: Literal["gaps", "ranks"]
-    prior: Prior
-
-
-VIEWS = (
-    _View((), "gaps", Prior()),
-    _View((), "ranks", Prior()),
-    _View(_SECONDARY, "gaps", Prior(group=2.5, feature=0.5)),
-)
+_SCALES = 2  # of labels: log distances to the best, and ranks
+_TAUGHT = 100  # labels from which students are worth their time
+_EPOCHS = EPOCHS_TEACHER + EPOCHS_LABELS
+_POOL = 6000  # unlabelled architectures on which a student imitates its teacher, and two a label
 
 
 class FlagshipOptions(BaseModel):
@@ -53,36 +39,103 @@ class FlagshipOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    views: int = Field(len(VIEWS), ge=1, le=len(VIEWS), description="Gaussian processes averaged")
     steps: int = Field(60, ge=1, description="of Adam on the parameters of each kernel")
     trees: int = Field(200, ge=0, description="boosted trees; 0 for none")
-    tree_weight: float = Field(0.15, ge=0, le=1, description="share of the trees in the mean")
+    tree_weight: float = Field(0.2, ge=0, le=1, description="share of the trees in the mean")
+    students: int = Field(2, ge=0, description="graph networks; they need unlabelled graphs")
+    pretrained: bool = Field(True, description="start from the lessons of the embedded digits")
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """What the processes and the trees see of an architecture."""
+
+    standard: Standard
+    transfer: Transfer | None
+
+    @classmethod
+    def of(cls, graphs: GraphBatch, unlabelled: GraphBatch | None, pretrained: bool) -> _Reader:
+        """Read with the lessons for these graphs, else on the scale of what is at hand."""
+        transfer = transfer_for(graphs) if pretrained else None
+        standard = transfer.standard if transfer else standard_of(graphs, unlabelled)
+        return cls(standard, transfer)
+
+    def __call__(self, graphs: GraphBatch) -> NDArray[np.float32]:
+        """Return (B, F + T) float32 features and how well the architectures did elsewhere."""
+        x = self.standard(graphs)
+        return x if self.transfer is None else np.concatenate([x, self.transfer(x)], axis=1)
+
+    @property
+    def groups(self) -> NDArray[np.intp]:
+        """The group of each column, (F + T,)."""
+        groups = self.standard.group
+        if self.transfer is None:
+            return groups
+        return np.concatenate([groups, np.full(self.transfer.lessons, groups.max() + 1)])
+
+    @property
+    def prior(self) -> Prior:
+        """What is believed of the kernel before any label."""
+        if self.transfer is None:
+            return Prior()
+        weights = self.transfer.weights.astype(np.float64)
+        lessons = self.transfer.lessons
+        # All lessons together may weigh a third of what the features weigh.
+        learnt = np.log(np.exp(weights).sum() / (3 * lessons))
+        return Prior(weights=np.concatenate([weights, np.full(lessons, learnt)]))
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return the reader as arrays."""
+        if self.transfer is None:
+            return self.standard.state()
+        return _prefixed("transfer.", self.transfer.state())
+
+    @classmethod
+    def restore(cls, state: Mapping[str, NDArray[Any]]) -> _Reader:
+        """Take back what ``state`` returned."""
+        lessons = _within(state, "transfer.")
+        if not lessons:
+            return cls(Standard.restore(state), None)
+        transfer = Transfer.restore(lessons)
+        return cls(transfer.standard, transfer)
 
 
 @dataclass(frozen=True)
 class _Member:
-    """A fitted view: its features, its process, and its labels on the common scale."""
+    """A process on one scale of labels, and the way from there to the common scale."""
 
-    standard: Standard
     process: Process
     common: RankMap
 
     def predict(self, x: NDArray[np.float32]) -> tuple[Floats, Floats]:
         """Return mean and standard deviation (B,) on the common scale."""
-        mean, std = self.process.predict(x)
-        found = self.common.prediction(mean, std)
+        found = self.common.prediction(*self.process.predict(x))
         return found.mean, found.std
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Return the view as arrays."""
-        common = _prefixed("common.", self.common.state())
-        return self.standard.state() | self.process.state() | common
+        """Return the member as arrays."""
+        return self.process.state() | _prefixed("common.", self.common.state())
 
     @classmethod
     def restore(cls, state: Mapping[str, NDArray[Any]]) -> _Member:
         """Take back what ``state`` returned."""
-        common = RankMap.restore(_within(state, "common."))
-        return cls(Standard.restore(state), Process.restore(state), common)
+        return cls(Process.restore(state), RankMap.restore(_within(state, "common.")))
+
+
+class _Steps:
+    """Counts the steps of several parts as steps of the whole."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self._progress, self._total, self._done = progress, total, 0
+
+    def __call__(self) -> None:
+        """One step further."""
+        self._done += 1
+        self._progress(self._done, self._total)
+
+    def inner(self, done: int, total: int) -> None:
+        """Progress of a part that counts for itself."""
+        self()
 
 
 class Flagship(Predictor):
@@ -92,6 +145,10 @@ class Flagship(Predictor):
     Options: ClassVar[type[FlagshipOptions]] = FlagshipOptions
     options: FlagshipOptions
     min_labels: ClassVar[int] = 4
+
+    def quick(self) -> Flagship:
+        """Return one without students, who take most of the time."""
+        return Flagship(self.options.model_copy(update={"students": 0}), self.seed)
 
     def _fit(
         self,
@@ -103,31 +160,45 @@ class Flagship(Predictor):
         common, ranks = log_gaps(scores), normal_scores(scores)
         self._labels = RankMap.through(common, scores)
         self._ranks = RankMap.through(ranks, common)
+        self._reader = _Reader.of(graphs, unlabelled, self.options.pretrained)
         order = np.random.default_rng(self.seed).permutation(len(scores))
-        views = VIEWS[: self.options.views]
-        steps = self.options.steps * len(views) + 1
-        seen = seen_features(graphs, unlabelled)
+        taught = self.options.students if self._teachable(scores, unlabelled) else 0
+        tell = _Steps(progress, self.options.steps * _SCALES + 1 + taught * _EPOCHS)
+        x = self._reader(graphs)
         self._members = []
-        for place, view in enumerate(views):
-            standard = Standard.of(seen, view.without)
-            targets = common if view.labels == "gaps" else ranks
+        for targets in (common, ranks):
             process = Process.fit(
-                standard(graphs)[order],
+                x[order],
                 targets[order],
-                standard.group,
-                view.prior,
+                self._reader.groups,
+                self._reader.prior,
                 self.options.steps,
-                _shifted(progress, place * self.options.steps, steps),
+                tell.inner,
             )
-            self._members.append(_Member(standard, process, RankMap.through(targets, common)))
-        self._forest = self._grown(graphs, scores)
-        progress(steps, steps)
+            self._members.append(_Member(process, RankMap.through(targets, common)))
+        self._forest = self._grown(x, ranks)
+        tell()
+        self._students = []
+        if taught and unlabelled is not None:
+            self._students = self._teach(taught, graphs, common, unlabelled, tell)
 
-    def _grown(self, graphs: GraphBatch, scores: Floats) -> Forest | None:
+    def _teachable(self, scores: Floats, unlabelled: GraphBatch | None) -> bool:
+        return len(scores) >= _TAUGHT and unlabelled is not None and len(unlabelled) >= _TAUGHT
+
+    def _teach(
+        self, count: int, graphs: GraphBatch, labels: Floats, unlabelled: GraphBatch, tell: _Steps
+    ) -> list[Student]:
+        rng = np.random.default_rng([self.seed, 1])
+        size = min(len(unlabelled), _POOL + 2 * len(labels))
+        pool = unlabelled[rng.choice(len(unlabelled), size, replace=False)]
+        answers, _ = self._taught(self._reader(pool))
+        seeds = [int(seed) for seed in rng.integers(2**31, size=count)]
+        return [teach((graphs, labels), (pool, answers), seed, tell) for seed in seeds]
+
+    def _grown(self, x: NDArray[np.float32], ranks: Floats) -> Forest | None:
         if not self.options.trees or not self.options.tree_weight:
             return None
-        x, options = self._members[0].standard(graphs), TreesOptions(trees=self.options.trees)
-        return Forest.grow(x, normal_scores(scores), options, self.seed)
+        return Forest.grow(x, ranks, TreesOptions(trees=self.options.trees), self.seed)
 
     def _predict(self, graphs: GraphBatch) -> Prediction:
         means, spreads = zip(*(self._scored(part) for part in portions(graphs)), strict=True)
@@ -135,34 +206,43 @@ class Flagship(Predictor):
 
     def _scored(self, graphs: GraphBatch) -> tuple[Floats, Floats]:
         """Return mean and standard deviation (B,) on the common scale."""
-        found = [member.predict(member.standard(graphs)) for member in self._members]
+        mean, spread = self._taught(self._reader(graphs))
+        if self._students:
+            # Students gain more from labels than their teacher does.
+            share = 0.5 * self.n_labels / (self.n_labels + 200)
+            said = np.mean([student.score(graphs) for student in self._students], axis=0)
+            mean = mean + share * (said - mean)
+        return mean, spread
+
+    def _taught(self, x: NDArray[np.float32]) -> tuple[Floats, Floats]:
+        """Return what processes and trees say of features x (B, F + T), as ``_scored``."""
+        found = [member.predict(x) for member in self._members]
         mean = np.mean([one for one, _ in found], axis=0)
         spread = np.sqrt(np.mean([std**2 for _, std in found], axis=0))
         if self._forest is not None:
-            ranked = self._ranks.label(self._forest(self._members[0].standard(graphs)))
-            mean = mean + self.options.tree_weight * (ranked - mean)
+            mean = mean + self.options.tree_weight * (self._ranks.label(self._forest(x)) - mean)
         return mean, spread
 
     def _state(self) -> Mapping[str, NDArray[Any]]:
-        arrays: dict[str, NDArray[Any]] = {}
+        arrays = self._reader.state()
         for place, member in enumerate(self._members):
-            arrays |= _prefixed(f"view{place}.", member.state())
+            arrays |= _prefixed(f"scale{place}.", member.state())
+        for place, student in enumerate(self._students):
+            arrays |= _prefixed(f"student{place}.", student.state())
         if self._forest is not None:
             arrays |= self._forest.state()
         arrays |= _prefixed("ranks.", self._ranks.state())
         return arrays | self._labels.state()
 
     def _restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        views = range(self.options.views)
-        self._members = [_Member.restore(_within(state, f"view{place}.")) for place in views]
+        self._reader = _Reader.restore(state)
+        scales = range(_SCALES)
+        self._members = [_Member.restore(_within(state, f"scale{place}.")) for place in scales]
+        taught = [_within(state, f"student{place}.") for place in range(self.options.students)]
+        self._students = [Student.restore(one) for one in taught if one]
         self._forest = Forest.restore(state) if "tree_value" in state else None
         self._ranks = RankMap.restore(_within(state, "ranks."))
         self._labels = RankMap.restore(state)
-
-
-def _shifted(progress: Progress, past: int, steps: int) -> Progress:
-    """Tell the steps of one part as steps of the whole."""
-    return lambda done, total: progress(past + done, steps)
 
 
 def _prefixed(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -34,6 +34,7 @@ class Prior:
     signal, noise:  deviation of the signal's and the noise's variance.
     start_noise:    centre of the noise's variance, for labels of unit variance.
     shape:          centre of the kernel's exponent a.
+    weights:        (F,) centres of log w; None for groups, and features in a group, alike.
     """
 
     group: float = 1.5
@@ -42,6 +43,7 @@ class Prior:
     noise: float = 1.0
     start_noise: float = 0.2
     shape: float = 1.6
+    weights: Floats | None = None
 
 
 @dataclass(frozen=True)
@@ -201,9 +203,14 @@ def _kernel(place: Floats, groups: NDArray[np.intp]) -> Kernel:
 
 def _start(groups: NDArray[np.intp], prior: Prior) -> Floats:
     sizes = np.bincount(groups)
-    shares = -np.log(len(sizes)) - np.log(np.maximum(sizes, 1))
+    if prior.weights is None:
+        shared = -np.log(len(sizes)) - np.log(np.maximum(sizes, 1))
+        deviations = np.zeros(len(groups))
+    else:
+        shared = np.bincount(groups, prior.weights) / np.maximum(sizes, 1)
+        deviations = prior.weights - shared[groups]
     numbers = np.array([0.0, np.log(prior.start_noise), np.log(prior.shape)])
-    return np.concatenate([shares, np.zeros(len(groups)), numbers])
+    return np.concatenate([shared, deviations, numbers])
 
 
 def _widths(groups: NDArray[np.intp], prior: Prior) -> Floats:

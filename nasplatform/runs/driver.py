@@ -14,6 +14,7 @@ from nasplatform.config import load_config
 from nasplatform.deploy.network import Network
 from nasplatform.errors import RunError
 from nasplatform.evaluators.base import Bench
+from nasplatform.predictors.standard import unlabelled_of
 from nasplatform.runs import frames
 from nasplatform.runs.events import Event, Watch, nobody
 from nasplatform.runs.folder import RunFolder
@@ -184,7 +185,8 @@ def _keep_predictor(plan: Plan, folder: RunFolder, found: pd.DataFrame, watch: W
         watch(Event("predictor", 1, 1, "too few different labels to keep a predictor"))
         return
     graphs = plan.space.graphs([plan.space.parse(text) for text in labels["architecture"]])
-    plan.predictor.fit(graphs, labels["score"].to_numpy())
+    others = unlabelled_of(plan.space, plan.predictor.seed)
+    plan.predictor.fit(graphs, labels["score"].to_numpy(), others)
     save_predictor(plan.predictor, plan.space, folder.predictor)
     watch(Event("predictor", 1, 1, f"kept in {folder.predictor}"))
 

@@ -23,7 +23,7 @@ _FACTS = (
 )  # fmt: skip
 
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-_SIZES = ("accuracy", "parameters", "macs", "bytes_on_disk", "latency_ms")
+_SIZES = ("accuracy", "parameters", "macs", "bytes_on_disk", "latency_ms", "latency_64_ms")
 
 
 def read_runs(path: Path | str = "runs") -> pd.DataFrame:
@@ -91,13 +91,15 @@ def stage_walk(frame: pd.DataFrame) -> pd.DataFrame:
     """Return one row for the network that the first stage was given and one after each stage.
 
     frame: of one run. Columns: network (``start`` or the stage), accuracy (test split), parameters,
-    macs, bytes_on_disk, latency_ms, seconds (of the stage).
+    macs, bytes_on_disk, latency_ms and latency_64_ms (of one image and of 64), seconds (of the
+    stage). A run of an older version lacks the latency of 64.
     """
     if frame.empty:
         return pd.DataFrame(columns=["network", *_SIZES, "seconds"])
-    start = {"network": "start", **{name: frame[f"before_{name}"].iloc[0] for name in _SIZES}}
-    after = frame[["stage", *(f"after_{name}" for name in _SIZES), "seconds"]]
-    after = after.set_axis(["network", *_SIZES, "seconds"], axis=1)
+    sizes = [name for name in _SIZES if f"after_{name}" in frame]
+    start = {"network": "start", **{name: frame[f"before_{name}"].iloc[0] for name in sizes}}
+    after = frame[["stage", *(f"after_{name}" for name in sizes), "seconds"]]
+    after = after.set_axis(["network", *sizes, "seconds"], axis=1)
     return pd.concat([pd.DataFrame([start]), after], ignore_index=True)
 
 

@@ -29,6 +29,7 @@ _STAGE_FORMATS = {
     "macs": "{:,.0f}",
     "bytes_on_disk": "{:,.0f}",
     "latency_ms": "{:.3f}",
+    "latency_64_ms": "{:.3f}",
     "seconds": "{:.1f}",
 }
 
@@ -205,7 +206,7 @@ def _stage_table(stages: pd.DataFrame) -> TextTable:
     walk = frames.stage_walk(stages).to_dict("records") if len(stages) else []
     rows = [
         [
-            "" if pd.isna(row[name]) else form.format(row[name])
+            "" if pd.isna(row.get(name)) else form.format(row[name])
             for name, form in _STAGE_FORMATS.items()
         ]
         for row in walk

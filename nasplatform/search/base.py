@@ -118,9 +118,23 @@ class ArchitectureSampler(BaseSampler, ABC, Generic[A]):
         self._lock = threading.Lock()
 
     @classmethod
-    @abstractmethod
     def from_options(cls, options: Any, setting: Setting[A]) -> Self:
-        """Make the sampler that a search file describes; ``options`` are its ``Options``."""
+        """Make the sampler that a search file describes; ``options`` are its ``Options``.
+
+        The constructor is given what the setting explains and the options that are not every
+        sampler's; a subclass whose constructor takes anything else overrides this.
+        """
+        every = set(SearchOptions.model_fields)
+        own = {n for n in type(options).model_fields if n not in every}
+        if isinstance(options, InitialOptions):
+            own.add("initial")
+        return cls(
+            setting.space,
+            seed=setting.seed,
+            candidates=setting.candidates,
+            goals=setting.goals,
+            **options.model_dump(include=own),
+        )
 
     @abstractmethod
     def propose(self, number: int, history: History[A]) -> Proposal[A]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import ClassVar
 
 import numpy as np
 from pydantic import Field
 
 from nasplatform.config import SearchOptions
-from nasplatform.search.base import ArchitectureSampler, InitialOptions, Proposal, Setting
+from nasplatform.search.base import ArchitectureSampler, InitialOptions, Proposal
 from nasplatform.search.goals import Goals
 from nasplatform.search.history import History
 from nasplatform.spaces.base import A, Population, Space
@@ -51,17 +51,6 @@ class RegularizedEvolution(ArchitectureSampler[A]):
         self.initial = initial
         self.population = population
         self.tournament = tournament
-
-    @classmethod
-    def from_options(cls, options: Any, setting: Setting[A]) -> Self:
-        """Make the sampler that a search file describes."""
-        return cls(
-            setting.space,
-            seed=setting.seed,
-            candidates=setting.candidates,
-            goals=setting.goals,
-            **options.model_dump(include={"initial", "population", "tournament"}),
-        )
 
     def propose(self, number: int, history: History[A]) -> Proposal[A]:
         """Choose the architecture of trial ``number``."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr
 
 from nasplatform.predictors.base import Prediction
 from nasplatform.predictors.ranks import RankMap
@@ -19,14 +20,18 @@ def levels(scale: RankMap, mean: Array, std: Array) -> tuple[Array, Array]:
     """Turn predictions (B,) in the unit of the labels into normal scores: mean and std (B,).
 
     The inverse of ``RankMap.prediction``: the std is that whose ends, mapped to labels, lie twice
-    the given one apart. Labels crowd near the best, so one width there spans more of the ranks.
+    the given one apart; what labels that share the lowest score add to it is taken off again.
+    Labels crowd near the best, so one width there spans more of the ranks.
     """
     back = RankMap.through(scale.labels, scale.knots)
     level = back.label(mean)
     low, high = np.zeros_like(level), np.full_like(level, _WIDEST)
     for _ in range(_HALVINGS):
         middle = (low + high) / 2
-        wide = scale.label(level + middle) - scale.label(level - middle) > 2 * std
+        half = (scale.label(level + middle) - scale.label(level - middle)) / 2
+        if scale.lowest:
+            half = np.hypot(half, np.sqrt(ndtr((scale.knots[0] - level) / middle)) * scale.lowest)
+        wide = half > std
         low, high = np.where(wide, low, middle), np.where(wide, middle, high)
     return level, np.where(std > 0, (low + high) / 2, 0.0)
 

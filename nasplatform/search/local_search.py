@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import ClassVar
 
 from pydantic import Field
 
 from nasplatform.config import SearchOptions
-from nasplatform.search.base import ArchitectureSampler, InitialOptions, Proposal, Setting
+from nasplatform.search.base import ArchitectureSampler, InitialOptions, Proposal
 from nasplatform.search.evolution import best_first
 from nasplatform.search.goals import Goals
 from nasplatform.search.history import History
@@ -42,17 +42,6 @@ class LocalSearch(ArchitectureSampler[A]):
         """Take the space, what a ``Setting`` explains, and the number of random labels."""
         super().__init__(space, seed=seed, candidates=candidates, goals=goals)
         self.initial = initial
-
-    @classmethod
-    def from_options(cls, options: Any, setting: Setting[A]) -> Self:
-        """Make the sampler that a search file describes."""
-        return cls(
-            setting.space,
-            seed=setting.seed,
-            candidates=setting.candidates,
-            goals=setting.goals,
-            initial=options.initial,
-        )
 
     def propose(self, number: int, history: History[A]) -> Proposal[A]:
         """Choose the architecture of trial ``number``."""

@@ -19,6 +19,7 @@ from nasplatform.search.candidates import Field, Pool, spread_out
 from nasplatform.search.goals import Goals
 from nasplatform.search.history import History
 from nasplatform.search.promise import Judge, Judgement
+from nasplatform.search.views import Scale
 from nasplatform.spaces.base import A, Population, Space
 
 _DESIGN, _FIELD, _JUDGE, _EXPLORE = 1, 2, 3, 4  # what a random generator is for
@@ -27,7 +28,7 @@ _DESIGN, _FIELD, _JUDGE, _EXPLORE = 1, 2, 3, 4  # what a random generator is for
 class PredictorOptions(InitialOptions):
     """Options of ``sampler: predictor``."""
 
-    initial: int = Option(default=4, ge=1, validate_default=True)
+    initial: int = Option(default=3, ge=1, validate_default=True)
     design: Literal["spread", "random"] = Option(
         "spread", description="initial architectures: as unlike each other as can be, or random"
     )
@@ -35,11 +36,16 @@ class PredictorOptions(InitialOptions):
         default=None, ge=1, description="evaluations between two fits; null: a 20th of the labels"
     )
     acquisition: tuple[Acquisition, ...] = Option(
-        ("greedy", "expected_improvement"),
+        ("expected_improvement",),
         description="what makes a candidate promising; several take turns, trial by trial",
     )
     beta: float = Option(
         1.0, ge=0, description="weight of the std in upper_confidence_bound, in std of the labels"
+    )
+    scales: tuple[Scale, ...] = Option(
+        ("ranks", "gaps"),
+        min_length=1,
+        description="of the labels, on the mean of which a single objective is weighed",
     )
     exploration: float = Option(
         0.0, ge=0, le=1, description="share of the trials that are drawn at random"
@@ -73,7 +79,8 @@ class _Judged(Generic[A]):
 class PredictorSampler(ArchitectureSampler[A]):
     """Fits a predictor to the labels so far and proposes the most promising unseen candidate.
 
-    The first ``initial`` trials are a design that depends on the seed alone. After that the
+    The first ``initial`` trials, as many as the predictor needs at least, are a design that
+    depends on the seed alone. After that the
     predictor is fitted anew every ``batch`` trials to all labels that an unbroken sequential study
     has by then; the trials of a batch take the best unseen candidates of that fit, each by the
     acquisition whose turn it is. What other workers measure at that time counts as if it had
@@ -100,13 +107,14 @@ class PredictorSampler(ArchitectureSampler[A]):
         goals: Goals[A] | None = None,
         **options: Any,
     ) -> None:
-        """Take the space, a predictor (refitted in place) and fields of ``PredictorOptions``.
+        """Take the space, a predictor (its quick kind is used) and fields of ``PredictorOptions``.
 
         candidates: the only architectures that may be proposed, or None for the whole space.
         """
         super().__init__(space, seed=seed, candidates=candidates, goals=goals)
-        self.predictor = predictor
+        self.predictor = predictor.quick()
         self.options = PredictorOptions.model_validate({"budget": 10**9, **options})
+        self.initial = max(self.options.initial, predictor.min_labels)
         self._field: Field[A] | None = None
         self._design: list[int] = []
         self._latest: tuple[tuple[int, bytes], _Judged[A]] | None = None
@@ -127,7 +135,7 @@ class PredictorSampler(ArchitectureSampler[A]):
 
     def propose(self, number: int, history: History[A]) -> Proposal[A]:
         """Choose the architecture of trial ``number``."""
-        if number < self.options.initial:
+        if number < self.initial:
             return self._initial(number, history)
         first = self._first_of_batch(number)
         labels = history.before(first)
@@ -145,7 +153,7 @@ class PredictorSampler(ArchitectureSampler[A]):
 
     def _first_of_batch(self, number: int) -> int:
         """Return the trial before which the predictor was fitted last."""
-        first = self.options.initial
+        first = self.initial
         if self.options.batch is not None:
             return number - (number - first) % self.options.batch
         while first + max(1, first // 20) <= number:
@@ -172,7 +180,7 @@ class PredictorSampler(ArchitectureSampler[A]):
         if not self._design:
             values = features_of(pool.graphs).values
             rng = np.random.default_rng([self.seed, _DESIGN])
-            self._design = spread_out(values, self.options.initial, rng)
+            self._design = spread_out(values, self.initial, rng)
         if number < len(self._design):
             chosen = pool.population[self._design[number] : self._design[number] + 1]
             if not np.isin(chosen.keys, history.seen)[0]:
@@ -201,6 +209,7 @@ class PredictorSampler(ArchitectureSampler[A]):
                 self.goals,
                 self.options.acquisition,
                 self.options.beta,
+                self.options.scales,
             )
             rng = self.rng(first, _JUDGE)
             order = np.argsort(-labels.scores, kind="stable")

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from nasplatform.predictors.base import Predictor
-from nasplatform.predictors.ranks import normal_scores
 from nasplatform.search.acquisition import (
     Acquisition,
     acquire,
@@ -23,6 +22,7 @@ from nasplatform.search.candidates import Pool
 from nasplatform.search.expectation import Expectation
 from nasplatform.search.goals import Goals
 from nasplatform.search.history import History
+from nasplatform.search.views import Scale, View, variants, weigh
 from nasplatform.spaces.base import A, Space
 from nasplatform.spaces.graph import GraphBatch, concatenate
 
@@ -65,6 +65,7 @@ class Judge(Generic[A]):
 
     labels:    what was measured.
     predictor: of the score.
+    views:     the scales on which the score is weighed where it is the only objective.
     further:   one predictor per further objective; None for what is known of every candidate.
     names:     of the further objectives.
     limit:     a predictor per limit that only measuring tells and that not all keep.
@@ -72,6 +73,7 @@ class Judge(Generic[A]):
 
     labels: History[A]
     predictor: Predictor
+    views: tuple[View, ...]
     further: tuple[Predictor | None, ...]
     names: tuple[str, ...]
     limit: tuple[Predictor, ...]
@@ -89,11 +91,17 @@ class Judge(Generic[A]):
         goals: Goals[A] | None,
         acquisitions: tuple[Acquisition, ...],
         beta: float,
+        scales: tuple[Scale, ...] = ("ranks",),
     ) -> Judge[A]:
-        """Fit the predictor, and copies of it for further objectives and limits."""
+        """Fit the predictor, and copies of it for further scales, objectives and limits."""
         graphs = space.graphs(labels.architectures)
         pending = space.graphs(labels.pending) if len(labels.pending) else None
-        _fit(predictor, graphs, labels.scores, unlabelled, pending)
+        single = labels.values.shape[1] == 1
+        seen = variants(predictor, scales) if single else []
+        for one in (predictor, *(one for one, _ in seen if one is not predictor)):
+            _fit(one, graphs, labels.scores, unlabelled, pending)
+        kept = labels.excess <= 0
+        views = tuple(View.of(one, scale, labels.scores, kept) for one, scale in seen)
         known = goals.names if goals is not None else frozenset[str]()
         names = tuple(goals.objectives) if goals is not None else ()
         further: list[Predictor | None] = []
@@ -109,6 +117,7 @@ class Judge(Generic[A]):
         return cls(
             labels,
             predictor,
+            views,
             tuple(further),
             names,
             tuple(one for one in limit if one is not None),
@@ -120,20 +129,18 @@ class Judge(Generic[A]):
     def judge(self, pool: Pool[A], rng: np.random.Generator) -> Judgement:
         """Judge the candidates of a pool."""
         found = self.predictor.predict(pool.graphs)
-        score = Expectation.of(found, self.labels.scores)
         keeps = self._keeps_limits(pool)
-        if self.labels.values.shape[1] == 1:
-            values = [self._single(kind, score, rng) for kind in self.acquisitions]
+        if self.views:
+            every = [
+                found if view.predictor is self.predictor else view.predictor.predict(pool.graphs)
+                for view in self.views
+            ]
+            mean, std, best = weigh(self.views, every)
+            values = [acquire(kind, mean, std, best, self.beta, rng) for kind in self.acquisitions]
         else:
-            expected = [score, *self._further(pool)]
+            expected = [Expectation.of(found, self.labels.scores), *self._further(pool)]
             values = [self._several(kind, expected, rng) for kind in self.acquisitions]
         return Judgement(found.mean, found.std, tuple(_weighted(v, keeps) for v in values))
-
-    def _single(self, kind: Acquisition, score: Expectation, rng: np.random.Generator) -> Array:
-        targets = normal_scores(self.labels.scores)
-        kept = self.labels.excess <= 0
-        best = float(targets[kept].max()) if kept.any() else float(targets.min())
-        return acquire(kind, score.level, score.spread, best, self.beta, rng)
 
     def _several(
         self, kind: Acquisition, expected: list[Expectation], rng: np.random.Generator

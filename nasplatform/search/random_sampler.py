@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Self
+from typing import ClassVar
 
 from nasplatform.config import SearchOptions
-from nasplatform.search.base import ArchitectureSampler, Proposal, Setting
+from nasplatform.search.base import ArchitectureSampler, Proposal
 from nasplatform.search.goals import Goals
 from nasplatform.search.history import History
 from nasplatform.spaces.base import A, Population, Space
@@ -28,13 +28,6 @@ class RandomSampler(ArchitectureSampler[A]):
     ) -> None:
         """Take the space, a seed, the only architectures that may be proposed, and limits."""
         super().__init__(space, seed=seed, candidates=candidates, goals=goals)
-
-    @classmethod
-    def from_options(cls, options: Any, setting: Setting[A]) -> Self:
-        """Make the sampler that a search file describes."""
-        return cls(
-            setting.space, seed=setting.seed, candidates=setting.candidates, goals=setting.goals
-        )
 
     def propose(self, number: int, history: History[A]) -> Proposal[A]:
         """Draw the architecture of trial ``number``."""

@@ -41,6 +41,7 @@ __all__ = [
     "ServiceUnavailableError",
 ]
 T = TypeVar("T")
+_sleep, _sleep_in_loop = time.sleep, asyncio.sleep
 
 
 class PredictorClient(Core):
@@ -121,7 +122,7 @@ class PredictorClient(Core):
                 error = raised
             if attempt >= self.retries or not self._may_retry(call, answer):
                 return self._read(call, answer, error)
-            time.sleep(self._wait(attempt, answer))
+            _sleep(self._wait(attempt, answer))
             attempt += 1
 
 
@@ -210,5 +211,5 @@ class AsyncPredictorClient(Core):
                 error = raised
             if attempt >= self.retries or not self._may_retry(call, answer):
                 return self._read(call, answer, error)
-            await asyncio.sleep(self._wait(attempt, answer))
+            await _sleep_in_loop(self._wait(attempt, answer))
             attempt += 1

@@ -56,6 +56,11 @@ class _Job:
     parts: list[Answers] = field(default_factory=list)
 
     @property
+    def left(self) -> int:
+        """How much of it still waits."""
+        return len(self.texts) - self.taken
+
+    @property
     def kind(self) -> tuple[int, bool, bool, bool]:
         """Jobs of one kind are answered together."""
         return id(self.model), self.hashes, self.ranks, isinstance(self.texts, list)
@@ -160,7 +165,12 @@ class Engine:
                     self._chores.append(chore)
 
     def _take(self) -> list[_Part]:
-        """Take parts of requests for one model, at most ``max_batch`` architectures together."""
+        """Take requests for one model, at most ``max_batch`` architectures together.
+
+        Only a request larger than a batch is cut, and only where it is the first: the rest of it
+        goes behind the others. Whatever does not fit waits in its place, so that it comes first
+        one day; a rest that always filled up the batch of another would wait for ever.
+        """
         parts: list[_Part] = []
         later: list[_Job] = []
         room, now = self._settings.max_batch, time.monotonic()
@@ -168,10 +178,10 @@ class Engine:
             while self._queue and room:
                 job = self._queue.popleft()
                 if job.future.cancelled() or now > job.deadline:
-                    self._waiting -= len(job.texts) - job.taken
+                    self._waiting -= job.left
                     _tell(job, TimeoutError())
-                elif parts and job.kind != parts[0][0].kind:
-                    later.append(job)
+                elif parts and (job.kind != parts[0][0].kind or job.left > room):
+                    later.append(job)  # in its place: the next batch begins with it
                 else:
                     start, stop = job.taken, min(job.taken + room, len(job.texts))
                     parts.append((job, start, stop))
@@ -214,7 +224,7 @@ class Engine:
             self._waiting -= stop - start
             if job in self._queue:
                 self._queue.remove(job)
-                self._waiting -= len(job.texts) - job.taken
+                self._waiting -= job.left
 
     def _waiting_less(self, count: int) -> None:
         with self._wake:

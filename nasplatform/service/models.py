@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from nasplatform.errors import NasplatformError, PredictorError
 from nasplatform.predictors.base import Predictor
+from nasplatform.service import kept
 from nasplatform.service.cache import PredictionCache
 from nasplatform.service.settings import Settings
 from nasplatform.service.store import LATEST, PredictorStore, Version
@@ -165,7 +166,25 @@ class Models:
             reference = Reference.of(model.space, self.settings.reference)
             _ = reference.keys  # here, where nobody waits for it
             self._references[described] = reference
-        return ViewBuilder(model.predictor, model.space, self._references[described])
+        reference = self._references[described]
+        if self.settings.keep_rankings:
+            home = self.store.home(model.version.name)
+            view = kept.recall(home, model.version, model.space, reference)
+            if view is not None:
+                view.prepare()
+                return ViewBuilder.finished(model.predictor, model.space, view)
+        return ViewBuilder(model.predictor, model.space, reference)
+
+    def keep_view(self, model: Model) -> None:
+        """Write the complete view of a model beside its version, for the next start."""
+        if model.view is None or not self.settings.keep_rankings:
+            return
+        try:
+            home = self.store.home(model.version.name)
+            kept.keep(home, model.version, model.space, model.view)
+        except (OSError, NasplatformError) as error:  # read-only, full, or gone: not needed
+            facts = {"model": model.version.label, "error": str(error)}
+            log.warning("ranking not kept", extra={"facts": facts})
 
     def _load(self, version: Version) -> Model:
         with self._lock:

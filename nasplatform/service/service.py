@@ -19,6 +19,7 @@ from nasplatform.service.problems import Problem, overloaded
 from nasplatform.service.refit import Refitter
 from nasplatform.service.settings import Settings
 from nasplatform.service.store import LATEST, PredictorStore
+from nasplatform.service.view import SpaceView, ViewBuilder
 
 
 class Service:
@@ -100,16 +101,33 @@ class Service:
         except Exception:  # a space that fails to enumerate still predicts
             log.exception("no view", extra={"facts": {"model": model.version.label}})
             return
-        model.builder = builder
+        model.builder, model.view = builder, builder.view
+        if builder.done == builder.total:
+            log.info("ranking recalled", extra={"facts": {"model": model.version.label}})
+            return
+        await self._ranked(model, builder)
+        log.info("ranked", extra={"facts": {"model": model.version.label}})
+        await asyncio.to_thread(self.models.keep_view, model)
+
+    async def _ranked(self, model: Model, builder: ViewBuilder) -> None:
+        """Let the engine score the space while nobody waits; return when it has."""
+        loop = asyncio.get_running_loop()
+        seen: asyncio.Queue[SpaceView] = asyncio.Queue()
+        latest: SpaceView | None = None
 
         def step() -> bool:
+            nonlocal latest
             more = builder.step()
-            model.view = builder.view
-            if not more:
-                log.info("ranked", extra={"facts": {"model": model.version.label}})
+            if builder.view is not None and builder.view is not latest:
+                latest = builder.view
+                loop.call_soon_threadsafe(seen.put_nowait, latest)
             return more
 
         self.engine.when_idle(step)
+        while model.view is None or len(model.view.mean) < builder.total:
+            view = await seen.get()
+            await asyncio.to_thread(view.prepare)
+            model.view = view
 
     async def _follow(self) -> None:
         while True:

@@ -19,7 +19,7 @@ class Settings(BaseModel):
     max_batch: int = Field(1024, ge=1, description="architectures scored at once")
     max_wait: float = Field(0.0, ge=0, description="seconds that a batch waits for company")
     max_queue: int = Field(100_000, ge=1, description="architectures that may wait")
-    max_requests: int = Field(256, ge=1, description="requests that may be in progress")
+    max_requests: int = Field(512, ge=1, description="requests that may be in progress")
     timeout: float = Field(20.0, gt=0, description="seconds that a request may wait for answers")
     read_timeout: float = Field(10.0, gt=0, description="seconds in which a body must arrive")
     rate: float = Field(100.0, gt=0, description="requests a second of a key without its own rate")
@@ -28,3 +28,4 @@ class Settings(BaseModel):
     reload: float = Field(2.0, gt=0, description="seconds between two looks at the store")
     loaded: int = Field(8, ge=1, description="versions beside the latest ones kept in memory")
     reference: int = Field(500_000, ge=1, description="architectures of a space that are ranked")
+    keep_rankings: bool = Field(True, description="keep finished rankings for the next start")

@@ -4,6 +4,7 @@
                              labels are known, and ``version.json`` with a digest of every file
     STORE/NAME/aliases.json  alias -> version, where set by hand; ``latest`` is else the newest
     STORE/NAME/reported.jsonl  results that clients reported
+    STORE/NAME/.views/       rankings of the space that a service keeps for its next start
     STORE/NAME/card.json     a folder that ``save_predictor`` wrote right here is version 1, too
 
 A version appears by one rename and is never changed. Whoever writes holds ``NAME/.lock``, which

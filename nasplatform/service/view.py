@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,6 +70,10 @@ class SpaceView:
     @cached_property
     def _ascending(self) -> NDArray[np.float64]:
         return np.sort(self.mean)
+
+    def prepare(self) -> None:
+        """Sort now, where nobody waits for it."""
+        _ = self._ascending, self._by_code
 
     def ranks(self, means: NDArray[np.float64]) -> NDArray[np.int64]:
         """Return (N,) ranks of predicted means: 1 + how many of the reference are better."""
@@ -191,6 +195,13 @@ class ViewBuilder:
             self._next = self.done * _GROWTH
             self.view = self._seen()
         return self.done < self.total
+
+    @classmethod
+    def finished(cls, predictor: Predictor, space: Space[Any], view: SpaceView) -> Self:
+        """Return a builder that has nothing to do, since the view is there."""
+        made = cls(predictor, space, view.reference)
+        made.done, made.view = made.total, view
+        return made
 
     def _seen(self) -> SpaceView:
         arrays = [a[: self.done] for a in (self._mean, self._std, self._params, self._flops)]

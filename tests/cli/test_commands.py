@@ -66,7 +66,7 @@ def test_set_and_json(search: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["run", "toy.yaml", "--set", "search.budget=3"], ":8 with --set search.budget=3: search.i"),
         (
             ["run", "toy.yaml", "--set", "search={sampler: tpe, budget: 3}"],
-            "budget of 3 pays for, got 10 (the default)",
+            "error: --set search={'sampler': 'tpe', 'budget': 3}: search.initial: ",
         ),
         (
             ["run", "toy.yaml", "--set", "search.objectives={flop: minimize}"],

@@ -2,8 +2,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from nasplatform.deploy.measure import count_parameters, latency, measure
+from nasplatform.deploy import measure as measuring
+from nasplatform.deploy.measure import count_parameters, latencies, latency, measure
 from nasplatform.deploy.network import Network
+from nasplatform.deploy.timing import timed
+from nasplatform.errors import MissingExtraError
 from nasplatform.spaces import get_space
 from nasplatform.testing.tiny import tiny_network, tiny_task
 from nasplatform.training.effort import count_macs
@@ -65,6 +68,36 @@ def test_latency_is_positive_and_leaves_the_threads_alone():
     assert torch.get_num_threads() == threads
 
 
+def test_latency_without_onnxruntime_is_that_of_torch(monkeypatch):
+    def missing(*_):
+        raise MissingExtraError("needs onnx")
+
+    monkeypatch.setattr(measuring, "session_of", missing)
+    seen = []
+
+    class Spied(nn.Module):
+        def forward(self, x):
+            seen.append(len(x))
+            return x.mean((2, 3))
+
+    one, many = latencies(Spied(), SHAPE, (1, 64))
+    assert min(one[0], many[0]) > 0
+    assert set(seen) == {1, 64}
+
+
+def test_quietest_block_counts(monkeypatch):
+    times = iter([*[9e6] * 10, *[5e6, 6e6, 7e6] * 2, *[1e6, 2e6, 3e6], *[8e6] * 6])
+    clock = [0]
+
+    def call():
+        clock[0] += int(next(times))
+
+    monkeypatch.setattr("nasplatform.deploy.timing.TIMED_RUNS", 3)
+    monkeypatch.setattr("nasplatform.deploy.timing.time.perf_counter_ns", lambda: clock[0])
+    monkeypatch.setattr("nasplatform.deploy.timing.time.perf_counter", lambda: 0.0)
+    assert timed(call) == (2.0, 1.0)
+
+
 def test_measure_is_made_of_its_parts(tmp_path):
     network, task = tiny_network(), tiny_task()
     network.save(tmp_path / "n")
@@ -73,5 +106,5 @@ def test_measure_is_made_of_its_parts(tmp_path):
     assert found.parameters == count_parameters(network.module, task.input_shape)
     assert found.macs == count_macs(network.module, task.input_shape)
     assert found.bytes_on_disk == sum(path.stat().st_size for path in (tmp_path / "n").iterdir())
-    assert found.latency_ms > 0
+    assert 0 < found.latency_ms < found.latency_64_ms
     assert measure(network, task).bytes_on_disk == found.bytes_on_disk

@@ -82,6 +82,26 @@ def test_network_is_left_as_it_was(network, tmp_path):
     )
 
 
+def test_sums_that_begin_with_zeros_lose_them(network, tmp_path):
+    export_onnx(network, tiny_task(), tmp_path / "n.onnx")
+    nodes = pytest.importorskip("onnx").load(tmp_path / "n.onnx").graph.node
+    assert "ConstantOfShape" not in {node.op_type for node in nodes}
+
+
+def test_zeros_that_are_needed_stay(network, tmp_path):
+    class Zeros(nn.Module):
+        """Adds zeros of a wider map, ones of its own shape, and returns a sum with zeros."""
+
+        def forward(self, x: Tensor) -> Tensor:
+            wide = torch.zeros_like(x) + x[:, :, :1]
+            wide = wide + torch.ones_like(wide)
+            flat = wide.mean((2, 3))
+            return flat + torch.zeros_like(flat)
+
+    task = tiny_task()
+    assert export_onnx(Network(Zeros(), network.structure), task, tmp_path / "n.onnx") < 1e-6
+
+
 def test_latency_grows_with_the_batch(network, tmp_path):
     export_onnx(network, tiny_task(), tmp_path / "n.onnx")
     one, spread = onnx_latency(tmp_path / "n.onnx")

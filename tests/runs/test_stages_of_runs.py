@@ -31,7 +31,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
 def test_network_on_disk_is_the_one_that_was_measured(finished: Run) -> None:
     task = load_task("digits", {}, "test")
     network = finished.network()
-    assert network.structure.architecture == finished.best["architecture"]
+    assert network.structure.base["architecture"] == finished.best["architecture"]
     accuracy = evaluate(network.module, task.test)
     assert accuracy == pytest.approx(finished.stages["after_accuracy"].iloc[-1])
     assert accuracy > 0.2  # twice what guessing gives
@@ -46,6 +46,7 @@ def test_stages_are_measured_before_and_after(finished: Run) -> None:
     assert (stages["after_parameters"] == finished.best["params"]).all()
     assert (2 * stages["after_macs"] <= finished.best["flops"]).all()
     assert (stages["after_latency_ms"] > 0).all()
+    assert (stages["after_latency_64_ms"] > stages["after_latency_ms"]).all()
 
 
 def test_report_stands_alone(finished: Run) -> None:

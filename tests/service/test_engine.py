@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ class Slow:
         self.gate = threading.Event()
         self.begun = threading.Event()
         self.batches: list[list[str]] = []
+        self.pause = 0.0
         if open_at_first:
             self.gate.set()
 
@@ -25,6 +27,7 @@ class Slow:
         self.batches.append(list(texts))
         self.begun.set()
         assert self.gate.wait(20)
+        time.sleep(self.pause)
         if "bad" in texts:
             raise ValueError("bad")
         mean = np.array([len(str(text)) for text in texts], float)
@@ -83,6 +86,27 @@ def test_a_large_request_is_served_in_parts_between_others():
     assert sorted(answers.errors) == [k for k in range(25) if k % 7 == 0]
     assert max(map(len, model.batches)) == 4
     assert "small" in model.batches[1] or "small" in model.batches[2]
+
+
+@pytest.mark.parametrize("sizes", [[100, 100, 100, 100], [100, 300, 100, 100], [1, 100, 300, 3]])
+def test_nobody_is_overtaken_again_and_again(sizes):
+    model, answered, overtaken = Slow(), [], []
+    model.pause = 0.003  # so that the others are there again when a batch is taken
+
+    async def client(engine, size):
+        for _ in range(30):
+            before = len(answered)
+            await engine.submit(model, ["x"] * size)
+            overtaken.append((len(answered) - before) / len(sizes))
+            answered.append(size)
+
+    async def body(engine):
+        await asyncio.gather(*(client(engine, size) for size in sizes))
+
+    with_engine(body, max_batch=102)
+    assert len(answered) == 30 * len(sizes)
+    # A request of several batches lets each of the others pass once for each of them.
+    assert max(overtaken) <= 4
 
 
 def test_models_are_not_mixed():

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from served import serving
+from served import serving, until
 
 from nasplatform.cli import main
 from nasplatform.errors import ConfigError, PredictorError
@@ -40,6 +40,9 @@ def remote_service(local, tmp_path_factory):
     space = get_space("nasbench101", stem_channels=8, stacks=1, modules_per_stack=1)
     store.publish("demo", local, space)
     with serving(store) as running:
+        # From then on an answer is looked up where it was given before: to the last digit the same.
+        card = "/v1/predictors/demo"
+        until(lambda: running.http.get(card).json()["view"]["done"] == 2000)
         yield running
 
 
@@ -102,7 +105,7 @@ def test_what_is_wrong_is_told(remote_service, tmp_path, monkeypatch):
     strangers = other.graphs(other.sample(5, np.random.default_rng(0)))
     with pytest.raises(PredictorError, match="'nasbench101', these are of 'nasbench201'"):
         get_predictor("remote", **options).fit(strangers, np.arange(5.0))
-    monkeypatch.setattr("nasplatform.service.client.time.sleep", lambda seconds: None)
+    monkeypatch.setattr("nasplatform.service.client._sleep", lambda seconds: None)
     with pytest.raises(ServiceUnavailableError, match=r"127\.0\.0\.1:1"):
         get_predictor("remote", url="http://127.0.0.1:1", model="demo").fit(graphs, scores)
 

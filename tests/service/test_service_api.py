@@ -438,6 +438,32 @@ def test_limits_are_told_with_the_way_out(store):
         assert running.http.get("/v2/health/live").status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("body", "kind", "words"),
+    [
+        (b"[" + b" " * 10_000_000 + b"]", "application/json", "4,194,304 bytes"),
+        (b"\0" * 8_000_000, BINARY, "4,194,304 bytes"),  # 1e6 architectures as codes
+        (b"[]1\n" * 1_000_000, "text/plain", "1,000,000 architectures given"),
+        (b'{"architectures": [' + b"0," * 999_999 + b"0]}", "application/json", "1,000,000 arch"),
+    ],
+)
+def test_too_much_is_refused_with_the_limit(service, body, kind, words):
+    answer = service.http.post(PREDICT, content=body, headers={"content-type": kind})
+    kinds = "body-too-large" if "bytes" in words else "too-many-items"
+    assert words in problem(answer, 413, kinds)
+    assert service.http.get("/v2/health/ready").status_code == 200
+
+
+@quick
+@given(st.binary(max_size=100), st.sampled_from(["text/plain", BINARY]), st.text(max_size=12))
+def test_no_compact_body_breaks_the_service(service, body, kind, option):
+    for options in ({}, {"include": option}, {"layout": option}):
+        answer = service.http.post(
+            PREDICT, content=body, headers={"content-type": kind}, params=options
+        )
+        assert answer.status_code in (200, 422), answer.text
+
+
 def test_a_body_that_does_not_come_is_not_waited_for(store):
     import socket
 

@@ -50,12 +50,12 @@ both = pytest.mark.parametrize("kind", [Sync, Async])
 @pytest.fixture
 def no_waiting(monkeypatch):
     waits = []
-    monkeypatch.setattr("nasplatform.service.client.time.sleep", waits.append)
+    monkeypatch.setattr("nasplatform.service.client._sleep", waits.append)
 
     async def sleep(seconds):
         waits.append(seconds)
 
-    monkeypatch.setattr("nasplatform.service.client.asyncio.sleep", sleep)
+    monkeypatch.setattr("nasplatform.service.client._sleep_in_loop", sleep)
     return waits
 
 

@@ -6,8 +6,8 @@ one; concatenations, slices, poolings, activations, normalisations and flattenin
 So residual sums, concatenated branches and cells that drop a channel of a wider tensor come out
 exact to the single channel. What cannot be followed pins the groups that it touches: they stay.
 
-(torch-pruning's dependency graph maps whole layers by offsets, which goes wrong where a searched
-cell concatenates tensors of which some are also summed or cut; hence this finer account.)
+(torch-pruning's dependency graph gives the same on ResNets, but maps whole layers by offsets: of
+searched cells that concatenate, sum and cut it leaves networks that do not run; hence this.)
 """
 
 from __future__ import annotations
@@ -73,7 +73,9 @@ def trace_channels(
         raise
     except Exception as error:  # whatever the network of a third party raises
         words = " ".join(str(error).split())[:200]
-        raise StageError(f"the channels of the network cannot be traced: {words}") from None
+        raise StageError(
+            f"the channels of the network cannot be traced: {tracer.place} raises {words!r}"
+        ) from None
     finally:
         module.train(was_training)
     return _graph(tracer)
@@ -83,24 +85,28 @@ def trace_channels(
 def _watched(
     module: nn.Module, tracer: Tracer, flexible: tuple[type[nn.Module], ...]
 ) -> Iterator[None]:
-    """Tell the tracer what leaves each leaf module, and when it is inside a flexible one."""
+    """Tell the tracer which module it is in, and what leaves each leaf module."""
 
-    def note(name: str) -> Callable[..., None]:
-        return lambda child, given, made: tracer.note(name, made)
+    def enter(name: str) -> Callable[..., None]:
+        def hook(child: nn.Module, given: Any) -> None:
+            tracer.inside.append(name)
+            tracer.flexible += isinstance(child, flexible)
 
-    def enter(child: nn.Module, given: Any) -> None:
-        tracer.flexible += 1
+        return hook
 
-    def leave(child: nn.Module, given: Any, made: Any) -> None:
-        tracer.flexible -= 1
+    def leave(name: str) -> Callable[..., None]:
+        def hook(child: nn.Module, given: Any, made: Any) -> None:
+            tracer.inside.pop()
+            tracer.flexible -= isinstance(child, flexible)
+            if not any(child.children()):
+                tracer.note(name, made)
+
+        return hook
 
     handles: list[Any] = []
     for name, child in module.named_modules():
-        if not any(child.children()):
-            handles.append(child.register_forward_hook(note(name)))
-        if isinstance(child, flexible):
-            handles.append(child.register_forward_pre_hook(enter))
-            handles.append(child.register_forward_hook(leave))
+        handles.append(child.register_forward_pre_hook(enter(name)))
+        handles.append(child.register_forward_hook(leave(name)))
     try:
         yield
     finally:
@@ -117,7 +123,8 @@ def _graph(tracer: Tracer) -> ChannelGraph:
                 makers.setdefault(int(group), []).append(layer.name)
     removable = sorted(makers.keys() - pinned)
     if not removable:
-        raise StageError("the network has no channel that can be removed")
+        why = f": {tracer.unfollowed[0]} cannot be followed" if tracer.unfollowed else ""
+        raise StageError(f"the network has no channel that can be removed{why}")
     kinds: dict[tuple[str, ...], int] = {}
     numbers = [kinds.setdefault(tuple(makers[group]), len(kinds)) for group in removable]
     return ChannelGraph(

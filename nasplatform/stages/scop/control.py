@@ -111,7 +111,7 @@ def train_scales(
     with mixed(frozen, scales):
         for step, (indices, rng) in enumerate(_batches(len(task.train), batches, seed), start=1):
             _step(frozen, scales, optimizer, task, knockoffs, indices, rng, device)
-            mean = float(torch.cat(list(scales.values())).mean())
+            mean = float(torch.cat([scale.detach() for scale in scales.values()]).mean())
             ended = step == steps or mean >= options.stop_at or not math.isfinite(mean)
             if progress:
                 progress(steps if ended else step, steps, f"scales, mean {mean:.2f}")

@@ -95,13 +95,9 @@ def check_equal(module: nn.Module, expected: nn.Module, images: Tensor) -> float
     Raises StageError where the networks cannot be run or the difference exceeds 1e-5, which means
     that the network does with its channels what tracing did not see.
     """
-    try:
-        with torch.inference_mode():
-            logits = expected.eval()(images)
-            difference = float((module.eval()(images) - logits).abs().max())
-    except Exception as error:  # whatever the network of a third party raises
-        words = " ".join(str(error).split())[:200]
-        raise StageError(f"the network does not work with fewer channels: {words}") from None
+    with torch.inference_mode():
+        logits = expected.eval()(images)
+        difference = float((_logits(module.eval(), images) - logits).abs().max())
     share = difference / max(float(logits.abs().max()), 1.0)
     if not share <= TOLERANCE:
         raise StageError(
@@ -109,6 +105,34 @@ def check_equal(module: nn.Module, expected: nn.Module, images: Tensor) -> float
             f"the network uses its channels in a way that cannot be traced"
         )
     return share
+
+
+def _logits(module: nn.Module, images: Tensor) -> Tensor:
+    """Compute; raise StageError that names the layer where the network does not work any more."""
+    inside: list[str] = []
+
+    def enter(name: str) -> Callable[..., None]:
+        return lambda child, given: inside.append(name)
+
+    def leave(child: nn.Module, given: Any, made: Any) -> None:
+        inside.pop()
+
+    hooks: list[Any] = []
+    for name, child in module.named_modules():
+        hooks.append(child.register_forward_pre_hook(enter(name)))
+        hooks.append(child.register_forward_hook(leave))
+    try:
+        logits: Tensor = module(images)
+    except Exception as error:  # whatever the network of a third party raises
+        words = " ".join(str(error).split())[:200]
+        place = f"layer {inside[-1]!r}" if inside and inside[-1] else "the network itself"
+        raise StageError(
+            f"the network does not work with fewer channels: {place} raises {words!r}"
+        ) from None
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return logits
 
 
 def _kept(channels: Groups, removed: Groups) -> NDArray[np.int64]:

@@ -73,6 +73,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def __init__(self, module: nn.Module) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.flexible = 0
+        self.inside: list[str] = []
+        self.unfollowed: list[str] = []
         self._parents: list[int] = []
         self._pinned: set[int] = set()
         self._groups: dict[int, Groups] = {}
@@ -110,6 +112,12 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._maps[name] = self._groups[id(made)]
 
     @property
+    def place(self) -> str:
+        """The module that is being computed, in words."""
+        names = [name for name in self.inside if name]
+        return f"layer {names[-1]!r}" if names else "the network itself"
+
+    @property
     def layers(self) -> dict[str, Layer]:
         """Every layer with weights, in the order of computation; each group as its root."""
         return {
@@ -140,6 +148,7 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
         follow = getattr(self, f"_{rule}")
         groups = follow(args, kwargs, first)
         if groups is None:  # what cannot be followed stays as it is
+            self.unfollowed.append(f"operation {name!r} in {self.place}")
             for tensor in given:
                 self._pin(self._groups[id(tensor)])
         else:

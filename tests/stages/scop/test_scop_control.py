@@ -242,15 +242,25 @@ class TestCriteria:
             )
             assert float(distances[i]) == pytest.approx(slow, rel=1e-3)
 
-    def test_taylor_is_weight_times_gradient_of_the_mean_loss(self, monkeypatch):
+    @pytest.mark.parametrize("normalised", [True, False])
+    def test_taylor_is_the_mean_square_of_the_slope_of_a_gate(self, monkeypatch, normalised):
         module, task = chain(), tiny_task()
-        graph = channel_graph(module, task.input_shape)
-        monkeypatch.setattr("nasplatform.stages.scop.criteria.TAYLOR_BATCH", 7)
-        found = taylor(module, graph, task)
-        loss = Task.loss(module(task.train.inputs), task.train.labels)
-        (slope,) = torch.autograd.grad(loss, module[3].weight)
-        expected = (module[3].weight * slope).abs().flatten(1).sum(1)
-        torch.testing.assert_close(found["3"], expected.detach(), rtol=1e-4, atol=1e-6)
+        if not normalised:
+            module[4] = nn.Identity()
+        monkeypatch.setattr("nasplatform.stages.scop.criteria.TAYLOR_BATCH", 16)
+        found = taylor(module, channel_graph(module, task.input_shape), task)["3"]
+
+        def loss(gate: Tensor, part: slice) -> Tensor:
+            maps = module[:5](task.train.inputs[part]) * gate[:, None, None]
+            return Task.loss(module[5:](maps), task.train.labels[part])
+
+        squares = [
+            torch.autograd.functional.jacobian(
+                lambda gate, part=slice(start, start + 16): loss(gate, part), torch.ones(5)
+            ).square()
+            for start in range(0, 48, 16)
+        ]
+        torch.testing.assert_close(found, torch.stack(squares).mean(0), rtol=1e-4, atol=1e-9)
 
     def test_scop_score(self):
         module = chain()

@@ -1,0 +1,98 @@
+"""What one data set taught about the cells of a space, for learning another with fewer labels.
+
+Two things carry over. Which features matter: centres for the weights of a Gaussian process's
+kernel, in place of weights that are all alike. And how well a cell learnt there: a small network
+tells it from the features, as further features. The file beside this module was learnt from the
+embedded table ``cells-digits`` alone (``analysis/transfer.py``); no label of another data set had
+a part in it. It serves NAS-Bench-101 cells in a skeleton of nine cells; the embedded tables stack
+three, so that no predictor meets there the very labels that taught it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import safe_open
+
+from nasplatform.encodings.cache import width_of
+from nasplatform.predictors.standard import Standard
+from nasplatform.spaces.graph import GraphBatch
+
+FILE = "transfer.safetensors"
+LAYERS = 3  # of the network
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Lessons of a data set about F features.
+
+    standard: the features, and the scale on which the lessons hold.
+    weights:  (F,) logarithms of the weights of the kernel.
+    layers:   weight (I, O) and bias (O,) of each layer; SiLU stands between two. The network
+        maps standardised features to T measurements, standardised.
+    """
+
+    standard: Standard
+    weights: NDArray[np.float32]
+    layers: tuple[tuple[NDArray[np.float32], NDArray[np.float32]], ...]
+
+    def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return (B, T) how well architectures with features x (B, F) did there."""
+        for weight, bias in self.layers[:-1]:
+            x = x @ weight
+            x += bias
+            x /= 1 + np.exp(-x)
+        weight, bias = self.layers[-1]
+        found: NDArray[np.float32] = x @ weight + bias
+        return found
+
+    @property
+    def lessons(self) -> int:
+        """Number of columns T."""
+        return len(self.layers[-1][1])
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return the lessons as arrays."""
+        arrays: dict[str, NDArray[Any]] = {**self.standard.state(), "weights": self.weights}
+        for place, (weight, bias) in enumerate(self.layers):
+            arrays |= {f"layer{place}.weight": weight, f"layer{place}.bias": bias}
+        return arrays
+
+    @classmethod
+    def restore(cls, state: Mapping[str, NDArray[Any]]) -> Transfer:
+        """Take back what ``state`` returned."""
+        layers = tuple(
+            (state[f"layer{place}.weight"], state[f"layer{place}.bias"]) for place in range(LAYERS)
+        )
+        return cls(Standard.restore(state), state["weights"], layers)
+
+
+def kind_of(graphs: GraphBatch) -> dict[str, Any]:
+    """Return what must agree for lessons about some graphs to hold for others, as JSON."""
+    return {
+        "vocabulary": [operation.name for operation in graphs.vocabulary],
+        "stages": list(graphs.stages),
+        "features": width_of(graphs),
+    }
+
+
+def transfer_for(graphs: GraphBatch) -> Transfer | None:
+    """Return the lessons that hold for these graphs, or None."""
+    kind, transfer = _shipped()
+    return transfer if kind_of(graphs) == kind else None
+
+
+@cache
+def _shipped() -> tuple[dict[str, Any], Transfer]:
+    path = files("nasplatform.predictors").joinpath(FILE)
+    with safe_open(str(path), framework="numpy") as stored:
+        arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118
+        kind: dict[str, Any] = json.loads(stored.metadata()["kind"])
+    return kind, Transfer.restore(arrays)

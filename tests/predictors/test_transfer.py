@@ -1,0 +1,69 @@
+"""What the embedded digits taught still fits the features, and helps."""
+
+import numpy as np
+import pytest
+from scipy.stats import kendalltau
+
+import nasplatform
+from nasplatform.benchmarks.library import load_table
+from nasplatform.predictors.kernels import Prior, fit_kernel
+from nasplatform.predictors.transfer import Transfer, transfer_for
+from nasplatform.spaces.graph import GraphBatch
+
+
+@pytest.fixture(scope="module")
+def digits() -> tuple[GraphBatch, np.ndarray]:
+    """Measured cells as graphs of the official skeleton, and their accuracies."""
+    table = load_table("cells-digits")
+    rows = np.random.default_rng(5).choice(len(table.architectures), 500, replace=False)
+    space = nasplatform.get_space("nasbench101")
+    return space.graphs(table.architectures[rows]), table.values("valid_accuracy", 10, None)[rows]
+
+
+def lessons_for(graphs: GraphBatch) -> Transfer:
+    found = transfer_for(graphs)
+    assert found is not None, "the features have changed: run analysis/transfer.py"
+    return found
+
+
+def test_lessons_repeat_what_the_table_taught(digits: tuple[GraphBatch, np.ndarray]) -> None:
+    graphs, accuracy = digits
+    transfer = lessons_for(graphs)
+    told = transfer(transfer.standard(graphs))
+    assert told.shape == (len(graphs), transfer.lessons)
+    tau = kendalltau(told[:, 0], accuracy)[0]
+    assert tau > 0.65, f"{tau:.3f}: the features have changed: run analysis/transfer.py"
+
+
+def test_features_are_on_the_scale_of_the_lessons(
+    digits: tuple[GraphBatch, np.ndarray],
+) -> None:
+    graphs, _ = digits
+    x = lessons_for(graphs).standard(graphs)
+    assert abs(float(np.median(x))) < 0.5
+    assert 0.5 < float(x.std()) < 2
+
+
+def test_nothing_is_told_about_other_skeletons_and_spaces() -> None:
+    small = nasplatform.get_space(
+        "nasbench101", stem_channels=8, modules_per_stack=1, input_shape=(1, 8, 8)
+    )
+    assert transfer_for(small.graphs(small.enumerate()[:3])) is None
+    other = nasplatform.get_space("nasbench201")
+    assert transfer_for(other.graphs(other.enumerate()[:3])) is None
+
+
+def test_restored_lessons_are_the_same(digits: tuple[GraphBatch, np.ndarray]) -> None:
+    graphs, _ = digits
+    transfer = lessons_for(graphs)
+    x = transfer.standard(graphs)
+    assert np.array_equal(Transfer.restore(transfer.state())(x), transfer(x))
+
+
+def test_kernel_starts_where_the_prior_says() -> None:
+    rng = np.random.default_rng(0)
+    x, groups = rng.normal(size=(12, 6)), np.array([0, 0, 0, 1, 1, 1])
+    centres = rng.normal(size=6)
+    pinned = Prior(group=1e-9, feature=1e-9, weights=centres)
+    kernel = fit_kernel(x, rng.normal(size=12), groups, pinned, steps=3, rate=1e-9)
+    assert np.allclose(np.log(kernel.weights), centres, atol=1e-6)

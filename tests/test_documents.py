@@ -46,3 +46,13 @@ def test_python_of_the_readme_runs_as_typed(
     exec(blocks("README.md", "python")[0], shown)
     assert len(shown["frame"]) == 20  # type: ignore[arg-type]
     assert len(shown["prediction"]) == 1000  # type: ignore[arg-type]
+
+
+def test_pruning_of_the_readme_runs_as_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shown: dict[str, object] = {}
+    exec(next(text for text in blocks("README.md", "python") if "Network.named" in text), shown)
+    last = shown["records"][-1]  # type: ignore[index]
+    assert last["after"]["macs"] <= 0.45 * last["before"]["macs"]

@@ -79,13 +79,13 @@ class _Judged(Generic[A]):
 class PredictorSampler(ArchitectureSampler[A]):
     """Fits a predictor to the labels so far and proposes the most promising unseen candidate.
 
-    The first ``initial`` trials, as many as the predictor needs at least, are a design that
-    depends on the seed alone. After that the
-    predictor is fitted anew every ``batch`` trials to all labels that an unbroken sequential study
-    has by then; the trials of a batch take the best unseen candidates of that fit, each by the
-    acquisition whose turn it is. What other workers measure at that time counts as if it had
-    turned out as predicted. Where the labels cannot be learnt from yet (too few, all equal) a
-    trial is random.
+    The first ``initial`` trials (at least as many as the predictor needs) are a design that depends
+    on the seed alone. After that the predictor is fitted anew every ``batch`` trials to all labels
+    that an unbroken sequential study has by then; the trials of a batch take the best unseen
+    candidates of that fit, each by the acquisition whose turn it is. A single objective is weighed
+    on the mean of several scales of the labels (see ``views``). What other workers measure at that
+    time counts as if it had turned out as predicted. Where the labels cannot be learnt from yet
+    (too few, all equal) a trial is random.
 
     With a second objective the acquisition is the expected improvement of the hypervolume, with
     more of them that of a random scalarisation; objectives that are known of every candidate, such

@@ -61,9 +61,12 @@ def test_set_and_json(search: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["run", "toy.yaml", "--set", "search.budget=x"], "search.budget"),
         (["run", "toy.yaml", "--set", "search.budget"], "KEY=VALUE"),
         (["run", "toy.yaml", "--set", "evaluator.name=tabel"], "did you mean 'table'"),
-        (["run", "toy.yaml", "--set", "evaluator.name=tabel"], "error: --set evaluator.name=tabel"),
+        (["run", "toy.yaml", "--set", "evaluator.name=tabel"], ": --set evaluator.name=tabel: "),
         (["run", "toy.yaml", "--set", "space.n=1"], " with --set space.n=1: space: "),
-        (["run", "toy.yaml", "--set", "search.budget=3"], ":8 with --set search.budget=3: search.i"),
+        (
+            ["run", "toy.yaml", "--set", "search.budget=3"],
+            ":8 with --set search.budget=3: search.i",
+        ),
         (
             ["run", "toy.yaml", "--set", "search={sampler: tpe, budget: 3}"],
             "error: --set search={'sampler': 'tpe', 'budget': 3}: search.initial: ",

@@ -45,7 +45,7 @@ def test_a_view_takes_predictions_back_to_targets_of_unit_variance(scale: str) -
 
 
 def test_views_are_averaged_and_the_best_keeps_the_limits() -> None:
-    kept = LABELS < np.median(LABELS)
+    kept = np.median(LABELS) > LABELS
     views = [View.of(Ridge(), scale, LABELS, kept) for scale in ("ranks", "gaps")]
     told = Prediction(np.array([0.5, 0.9]), np.array([0.1, 0.02]))
     alone = [weigh([view], [told]) for view in views]

@@ -139,7 +139,9 @@ class TestCheck:
 
 
 class TestGenerator:
-    OPTIONS = KnockoffOptions(block=2, steps=150, batch_size=64, width=8, diagnostic_steps=150)
+    OPTIONS = KnockoffOptions(
+        kind="generator", block=2, steps=150, batch_size=64, width=8, diagnostic_steps=150
+    )
 
     def test_training_makes_knockoffs_of_the_right_moments_that_are_hard_to_tell(self):
         images = correlated(1000)
@@ -183,7 +185,9 @@ class TestGenerator:
 
     def test_images_that_blocks_do_not_divide(self):
         images = correlated(50, (3, 7, 5))
-        options = KnockoffOptions(block=4, steps=2, batch_size=8, width=4, diagnostic_steps=2)
+        options = KnockoffOptions(
+            kind="generator", block=4, steps=2, batch_size=8, width=4, diagnostic_steps=2
+        )
         sample = make_knockoffs(images, options, 0)
         assert sample(images, rng()).shape == images.shape
         assert 0 <= check_swaps(images, sample, options, 0).accuracy <= 1

@@ -4,7 +4,8 @@
 
 Labels are those of 424 cells of the embedded table. Each predictor works in a process of its own,
 with all cores; scoring starts from the enumerated cells, encoding included. Beside ``renas`` stands
-the straightforward way: one tensor made per cell, the same network in PyTorch as it was trained.
+the straightforward way: costs and tensor of one cell after the other, and the network in PyTorch as
+it was trained.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from time import perf_counter, process_time
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +27,7 @@ from nasplatform.encodings.renas import renas_tensor
 from nasplatform.predictors import get_predictor
 from nasplatform.predictors.renas import ReNASNetwork
 from nasplatform.predictors.standard import unlabelled_of
-from nasplatform.spaces.graph import GraphBatch
+from nasplatform.spaces.base import Population, Space
 
 LABELS = 424
 METHODS = ("simple", "default", "renas", "renas cell by cell")
@@ -57,8 +59,7 @@ def measured(method: str) -> dict[str, object]:
     every = space.enumerate()
     assert every is not None  # this space is finite
     if method == METHODS[-1]:
-        some = space.graphs(every[:CELL_BY_CELL])
-        wall, cpu = _timed(lambda: _cell_by_cell(some))
+        wall, cpu = _timed(lambda: _cell_by_cell(space, every[:CELL_BY_CELL]))
         times = {"fit": (0.0, 0.0), "score": _scaled((wall, cpu), len(every) / CELL_BY_CELL)}
     else:
         predictor, unlabelled = get_predictor(method), unlabelled_of(space, 0)
@@ -70,10 +71,10 @@ def measured(method: str) -> dict[str, object]:
     return {**times, "memory": peak}
 
 
-def _cell_by_cell(graphs: GraphBatch) -> None:
-    network = ReNASNetwork(1 + 2 * graphs.n_cells, graphs.n_nodes).eval()
+def _cell_by_cell(space: Space[Any], cells: Population[Any]) -> None:
+    tensors = [torch.from_numpy(renas_tensor(space.graphs([cell]))) for cell in cells]
+    network = ReNASNetwork(*tensors[0].shape[1:3]).eval()
     with torch.no_grad():
-        tensors = [torch.from_numpy(renas_tensor(graphs[i : i + 1])) for i in range(len(graphs))]
         for start in range(0, len(tensors), 256):
             network(torch.cat(tensors[start : start + 256]))
 

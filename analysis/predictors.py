@@ -26,10 +26,13 @@ from matplotlib import pyplot as plt
 from nasplatform.files import replace_file, write_text
 from nasplatform.predictors.evaluation import summarise
 
+mpl.rcParams["svg.fonttype"] = "none"  # text stays text: small files, sharp letters
+
 # protocol -> method -> labels -> Kendall's tau, from the papers' tables
 PUBLISHED: Mapping[str, Mapping[str, Mapping[int, float]]] = {
     "tnasp": {
         "ReNAS": {424: 0.657, 4236: 0.816},
+        "semi-supervised assessor": {1000: 0.654, 10000: 0.781},
         "TNASP (ranking loss)": {100: 0.676, 172: 0.691, 424: 0.747, 4236: 0.824},
         "PINAT (ranking loss)": {100: 0.717, 172: 0.764, 424: 0.812, 4236: 0.854},
         "NN-Former (easier labels)": {100: 0.709, 172: 0.765, 424: 0.809, 4236: 0.877},
@@ -71,13 +74,19 @@ def _cell(row: Mapping[Any, Any], column: str) -> str:
 def figure(summary: pd.DataFrame, path: Path) -> None:
     """Draw tau against labels of one protocol."""
     protocol = str(summary["protocol"].iloc[0])
-    drawing, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
-    shown = summary[~summary["predictor"].isin(["random"])]
+    drawing, axes = plt.subplots(figsize=(8.5, 4.2), layout="constrained")
+    ablation = summary["predictor"].str.contains(":")
+    shown = summary[~ablation & (summary["predictor"] != "random")]
     for name, rows in shown.groupby("predictor", sort=False):
         ordered = rows.sort_values("labels")
         spread = ordered["kendall_std"].fillna(0)
         axes.errorbar(
-            ordered["labels"], ordered["kendall_mean"], yerr=spread, label=name, capsize=3
+            ordered["labels"],
+            ordered["kendall_mean"],
+            yerr=spread,
+            label=name,
+            marker=".",
+            capsize=3,
         )
     markers = "osD^v*"
     for place, (method, points) in enumerate(PUBLISHED.get(protocol, {}).items()):
@@ -91,7 +100,7 @@ def figure(summary: pd.DataFrame, path: Path) -> None:
     axes.minorticks_off()
     axes.set(xlabel="labels", ylabel="Kendall's tau", title=f"Protocol {protocol}")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     with replace_file(path) as temporary:
         drawing.savefig(temporary, format="svg")
     plt.close(drawing)

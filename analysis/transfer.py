@@ -104,7 +104,7 @@ def _distil(asked: Array, told: Array) -> tuple[tuple[Array, Array], ...]:
         rows = torch.randint(len(inputs), (BATCH,))
         loss = torch.nn.functional.mse_loss(network(inputs[rows]), targets[rows])
         optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss)
         optimiser.step()
         schedule.step()
     return tuple(

@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from nasplatform.encodings.adjacency import adjacency_one_hot
 from nasplatform.encodings.relabel import relabelled
+from nasplatform.predictors.states import load_network, network_state
 from nasplatform.spaces.graph import GraphBatch, concatenate
 
 if TYPE_CHECKING:
@@ -117,21 +118,14 @@ class Assessment:
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return weights and anchors as arrays."""
-        weights = {f"network.{k}": v.numpy() for k, v in self.network.state_dict().items()}
-        return weights | {"anchors": self.anchors.numpy().astype(np.uint8)}
+        return network_state(self.network) | {"anchors": self.anchors.numpy().astype(np.uint8)}
 
     @classmethod
     def restore(cls, state: Mapping[str, NDArray[Any]], options: AssessorOptions) -> Assessment:
         """Take back what ``state`` returned."""
         anchors = torch.from_numpy(state["anchors"].astype(np.float32))
         network = _network(anchors.shape[1], options)
-        prefix = "network."
-        weights = {
-            name.removeprefix(prefix): torch.from_numpy(array)
-            for name, array in state.items()
-            if name.startswith(prefix)
-        }
-        network.load_state_dict(weights)
+        load_network(network, state)
         return cls(network, anchors, options)
 
 
@@ -184,7 +178,7 @@ def _descend(
             inputs = shown[rows] if others is None else torch.cat([shown[rows], others[rows]])
             optimiser.zero_grad()
             loss = _loss(network, inputs, wanted[order[rows]], options)
-            loss.backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(loss)
             optimiser.step()
             schedule.step()
         progress(epoch + 1)

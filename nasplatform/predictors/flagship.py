@@ -23,6 +23,7 @@ from nasplatform.predictors.gp import Process, portions
 from nasplatform.predictors.kernels import Prior
 from nasplatform.predictors.ranks import Floats, RankMap, log_gaps, normal_scores
 from nasplatform.predictors.standard import Standard, standard_of
+from nasplatform.predictors.states import prefixed, within
 from nasplatform.predictors.students import EPOCHS_LABELS, EPOCHS_TEACHER, Student, teach
 from nasplatform.predictors.transfer import Transfer, transfer_for
 from nasplatform.predictors.trees import Forest, TreesOptions
@@ -88,12 +89,12 @@ class _Reader:
         """Return the reader as arrays."""
         if self.transfer is None:
             return self.standard.state()
-        return _prefixed("transfer.", self.transfer.state())
+        return prefixed("transfer.", self.transfer.state())
 
     @classmethod
     def restore(cls, state: Mapping[str, NDArray[Any]]) -> _Reader:
         """Take back what ``state`` returned."""
-        lessons = _within(state, "transfer.")
+        lessons = within(state, "transfer.")
         if not lessons:
             return cls(Standard.restore(state), None)
         transfer = Transfer.restore(lessons)
@@ -114,12 +115,12 @@ class _Member:
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return the member as arrays."""
-        return self.process.state() | _prefixed("common.", self.common.state())
+        return self.process.state() | prefixed("common.", self.common.state())
 
     @classmethod
     def restore(cls, state: Mapping[str, NDArray[Any]]) -> _Member:
         """Take back what ``state`` returned."""
-        return cls(Process.restore(state), RankMap.restore(_within(state, "common.")))
+        return cls(Process.restore(state), RankMap.restore(within(state, "common.")))
 
 
 class _Steps:
@@ -226,28 +227,20 @@ class Flagship(Predictor):
     def _state(self) -> Mapping[str, NDArray[Any]]:
         arrays = self._reader.state()
         for place, member in enumerate(self._members):
-            arrays |= _prefixed(f"scale{place}.", member.state())
+            arrays |= prefixed(f"scale{place}.", member.state())
         for place, student in enumerate(self._students):
-            arrays |= _prefixed(f"student{place}.", student.state())
+            arrays |= prefixed(f"student{place}.", student.state())
         if self._forest is not None:
             arrays |= self._forest.state()
-        arrays |= _prefixed("ranks.", self._ranks.state())
+        arrays |= prefixed("ranks.", self._ranks.state())
         return arrays | self._labels.state()
 
     def _restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         self._reader = _Reader.restore(state)
         scales = range(_SCALES)
-        self._members = [_Member.restore(_within(state, f"scale{place}.")) for place in scales]
-        taught = [_within(state, f"student{place}.") for place in range(self.options.students)]
+        self._members = [_Member.restore(within(state, f"scale{place}.")) for place in scales]
+        taught = [within(state, f"student{place}.") for place in range(self.options.students)]
         self._students = [Student.restore(one) for one in taught if one]
         self._forest = Forest.restore(state) if "tree_value" in state else None
-        self._ranks = RankMap.restore(_within(state, "ranks."))
+        self._ranks = RankMap.restore(within(state, "ranks."))
         self._labels = RankMap.restore(state)
-
-
-def _prefixed(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    return {prefix + name: array for name, array in arrays.items()}
-
-
-def _within(arrays: Mapping[str, NDArray[Any]], prefix: str) -> dict[str, NDArray[Any]]:
-    return {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix)}

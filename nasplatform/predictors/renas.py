@@ -18,6 +18,7 @@ from nasplatform.predictors.base import Prediction, Predictor, Progress
 from nasplatform.predictors.calibration import Rows, cross_fitted, slope_and_spread
 from nasplatform.predictors.losses import PairLoss, pairwise_ranking_loss, refinement_loss
 from nasplatform.predictors.ranks import Floats, RankMap, normal_scores
+from nasplatform.predictors.states import load_network, network_state
 from nasplatform.spaces.graph import GraphBatch
 
 _VIEWS = 8  # orders of the nodes from which the scale of the tensors is learnt
@@ -175,19 +176,12 @@ class _Ranker:
         return scores
 
     def state(self) -> dict[str, NDArray[Any]]:
-        weights = {f"network.{k}": v.numpy() for k, v in self.network.state_dict().items()}
-        return weights | self.arrays
+        return network_state(self.network) | self.arrays
 
     @classmethod
     def restore(cls, state: Mapping[str, NDArray[Any]]) -> _Ranker:
         network = ReNASNetwork(*state["centre"].shape[:2])
-        prefix = "network."
-        weights = {
-            name.removeprefix(prefix): torch.from_numpy(array)
-            for name, array in state.items()
-            if name.startswith(prefix)
-        }
-        network.load_state_dict(weights)
+        load_network(network, state)
         return cls(network, {name: state[name] for name in ("centre", "scale", "output")})
 
 
@@ -199,6 +193,7 @@ def _folded(network: ReNASNetwork) -> nn.Module:
     assert isinstance(norm, nn.BatchNorm2d)
     assert isinstance(other, nn.BatchNorm2d)
     folded = fuse_conv_bn_eval(first, norm), relu, fuse_conv_bn_eval(second, other), *rest
+    # the types of ``to`` know nothing of a memory format alone
     return nn.Sequential(*folded).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
@@ -227,7 +222,7 @@ def _descend(
             loss = pairwise_ranking_loss(scores, targets[batch], options.loss)
             if options.refinement:
                 loss = loss + options.refinement * refinement_loss(hidden, targets[batch])
-            loss.backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(loss)
             optimiser.step()
         progress(at[0] + epoch + 1, at[1])
 

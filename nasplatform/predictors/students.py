@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nasplatform.encodings.live import LiveGraphs, live_graphs
+from nasplatform.predictors.states import load_network, network_state
 from nasplatform.spaces.graph import GraphBatch
 
 Floats = NDArray[np.float64]
@@ -145,20 +146,13 @@ class Student:
     def state(self) -> dict[str, NDArray[Any]]:
         """Return the student as arrays."""
         sizes = np.array([self._network.enter.in_features, self._network.kinds])
-        weights = {f"network.{k}": v.numpy() for k, v in self._network.state_dict().items()}
-        return weights | {"sizes": sizes, "scale": self._scale}
+        return network_state(self._network) | {"sizes": sizes, "scale": self._scale}
 
     @classmethod
     def restore(cls, state: Mapping[str, NDArray[Any]]) -> Student:
         """Take back what ``state`` returned."""
         network = FlowNetwork(*(int(size) for size in state["sizes"]))
-        prefix = "network."
-        weights = {
-            name.removeprefix(prefix): torch.from_numpy(array)
-            for name, array in state.items()
-            if name.startswith(prefix)
-        }
-        network.load_state_dict(weights)
+        load_network(network, state)
         return cls(network, state["scale"])
 
 
@@ -225,7 +219,7 @@ def _descend(
             if how.values:
                 loss = loss + how.values * functional.mse_loss(scores, targets[rows])
             optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(loss)
             optimiser.step()
             schedule.step()
         progress()

@@ -204,5 +204,7 @@ class ViewBuilder:
         return made
 
     def _seen(self) -> SpaceView:
-        arrays = [a[: self.done] for a in (self._mean, self._std, self._params, self._flops)]
-        return SpaceView(self._reference, *arrays)  # type: ignore[arg-type]
+        n = self.done
+        return SpaceView(
+            self._reference, self._mean[:n], self._std[:n], self._params[:n], self._flops[:n]
+        )

@@ -191,7 +191,7 @@ class _Steps:
             inputs = flip_crop(inputs, rng)
         self.optimizer.zero_grad()
         value = self.loss(self.module, inputs, labels)
-        value.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(value)
         self.optimizer.step()
         return value.detach()
 

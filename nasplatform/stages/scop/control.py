@@ -145,7 +145,7 @@ def _step(
     logits = module(torch.cat([inputs, knockoffs(inputs, rng)]))
     loss = Task.loss(logits[: len(indices)], task.train.labels[indices].to(device))
     optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
+    torch.autograd.backward(loss)
     optimizer.step()
     with torch.no_grad():
         for scale in scales.values():
@@ -153,5 +153,4 @@ def _step(
 
 
 def _width(layer: nn.Module) -> int:
-    weight: Tensor = layer.weight  # type: ignore[assignment]
-    return int(weight.shape[0])
+    return int(layer.get_parameter("weight").shape[0])

@@ -89,7 +89,7 @@ def taylor(
         labels = task.train.labels[part].to(device)
         copied.zero_grad()
         loss = Task.loss(copied(task.train.inputs[part].to(device)), labels)
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss)
         for name, gated in gates.items():
             terms = [
                 (weight.detach() * weight.grad).flatten(1 if weight.dim() > 1 else 0)

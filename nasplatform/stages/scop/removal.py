@@ -150,7 +150,7 @@ def _below(name: str, kept: Kept) -> dict[str, Mapping[str, Any]]:
 
 
 def _silence(layer: nn.Module, described: Layer, gone: NDArray[np.bool_]) -> None:
-    weight: Tensor = layer.weight  # type: ignore[assignment]
+    weight = layer.get_parameter("weight")
     if described.groups == 1:
         weight[:, torch.from_numpy(gone)] = 0
         return

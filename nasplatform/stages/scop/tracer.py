@@ -67,11 +67,11 @@ _OPERATIONS = {
 _RULES = {name: rule for rule, names in _OPERATIONS.items() for name in names}
 
 
-class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types there
     """Hands groups on from tensor to tensor while a network runs."""
 
     def __init__(self, module: nn.Module) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()  # type: ignore[no-untyped-call]  # likewise
         self.flexible = 0
         self.inside: list[str] = []
         self.unfollowed: list[str] = []

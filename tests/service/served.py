@@ -16,6 +16,9 @@ from nasplatform.service import PredictorStore, Settings, create_app
 from nasplatform.service.labels import Labels
 from nasplatform.spaces import Space
 
+PREDICT = "/v1/predictors/demo/predict"
+BINARY = "application/octet-stream"
+
 
 class Fitted(NamedTuple):
     predictor: Predictor
@@ -56,3 +59,13 @@ def until(condition: Callable[[], bool], seconds: float = 60) -> None:
     while not condition():
         assert time.monotonic() < end, "waited in vain"
         time.sleep(0.05)
+
+
+def problem(answer, status, kind):
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    body = answer.json()
+    assert body["status"] == status
+    assert body["type"] == f"urn:nasplatform:problem:{kind}"
+    assert body["instance"].endswith(answer.headers["x-request-id"])
+    return body["detail"]

@@ -1,16 +1,13 @@
 from __future__ import annotations
 
 import json
-import math
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from served import serving, until
+from served import BINARY, PREDICT, problem, until
 
-PREDICT = "/v1/predictors/demo/predict"
-BINARY = "application/octet-stream"
 quick = settings(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
@@ -19,16 +16,6 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner),
     max_leaves=15,
 )
-
-
-def problem(answer, status, kind):
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    body = answer.json()
-    assert body["status"] == status
-    assert body["type"] == f"urn:nasplatform:problem:{kind}"
-    assert body["instance"].endswith(answer.headers["x-request-id"])
-    return body["detail"]
 
 
 @quick
@@ -364,96 +351,6 @@ def test_pages_come_from_here_alone(service):
         assert "https://" not in answer.text
 
 
-@pytest.mark.slow
-def test_results_are_reported_and_refitted_while_others_ask(store, fitted):
-    path = "/v1/predictors/demo/evaluations"
-    with serving(store) as running:
-        body = [{"architecture": "[]1", "score": 0.5}, {"architecture": "nix", "score": 0.5}]
-        answer = running.http.post(path, json={"evaluations": body}).json()
-        assert (answer["accepted"], answer["reported"]) == (1, 1)
-        assert [error["index"] for error in answer["errors"]] == [1]
-        assert answer["refit"]["state"] == "none"
-        for score in ("NaN", "1e999", '"x"', "null"):
-            text = f'{{"evaluations": [{{"architecture": "[]1", "score": {score}}}]}}'
-            bad = running.http.post(
-                path, content=text, headers={"content-type": "application/json"}
-            )
-            assert "evaluations.0.score" in problem(bad, 422, "bad-body")
-        problem(running.http.post(path, json={"evaluations": []}), 422, "bad-body")
-        problem(running.http.post(path.replace("demo", "demo@1"), json={}), 409, "conflict")
-
-        begun = running.http.post(
-            path, json={"evaluations": [{"architecture": "[3]11/1", "score": 0.7}], "refit": True}
-        )
-        assert begun.json()["refit"]["state"] == "running"
-        versions = []
-
-        def refitted():
-            versions.append(
-                running.http.post(PREDICT, json={"architectures": ["[]1"]}).json()["version"]
-            )
-            return running.http.get("/v1/predictors/demo/refit").json()["state"] != "running"
-
-        until(refitted)
-        state = running.http.get("/v1/predictors/demo/refit").json()
-        assert (state["state"], state["version"]) == ("done", 2)
-        assert running.http.get("/v1/predictors/demo").json()["version"] == 2
-        assert versions == sorted(versions)
-        old = running.http.post("/v1/predictors/demo@1/predict", json={"architectures": ["[]1"]})
-        assert old.json()["version"] == 1
-        assert math.isfinite(old.json()["results"][0]["mean"])
-    assert store.find("demo").facts["n_labels"] == 62
-
-
-def test_the_store_is_followed_without_a_restart(store, fitted):
-    with serving(store) as running:
-        store.publish("fresh", fitted.predictor, fitted.space)
-        until(lambda: running.http.get("/v1/predictors/fresh").status_code == 200)
-        no_labels = {"evaluations": [{"architecture": "[]1", "score": 0.5}], "refit": True}
-        answer = running.http.post("/v1/predictors/fresh/evaluations", json=no_labels)
-        assert "publish it with labels" in problem(answer, 409, "conflict")
-        (store.publish("demo", fitted.predictor, fitted.space).folder / "card.json").write_text(
-            "{}"
-        )
-        until(lambda: "demo" in running.http.get("/v1/predictors").json()["broken"])
-        body = running.http.post(PREDICT, json={"architectures": ["[]1"]}).json()
-        assert body["version"] == 1  # the one before goes on
-
-
-def test_limits_are_told_with_the_way_out(store):
-    with serving(store, max_items=10, max_body=20_000) as running:
-        many = running.http.post(PREDICT, json={"architectures": ["[]1"] * 11})
-        assert "may have 10: send several requests" in problem(many, 413, "too-many-items")
-        large = running.http.post(PREDICT, json={"architectures": ["[]1"] * 1_000_000})
-        assert "20,000 bytes" in problem(large, 413, "body-too-large")
-
-        def chunks():
-            for _ in range(100):
-                yield b" " * 1000
-
-        streamed = running.http.post(
-            PREDICT, content=chunks(), headers={"content-type": "application/json"}
-        )
-        problem(streamed, 413, "body-too-large")
-        assert running.http.get("/v2/health/live").status_code == 200
-
-
-@pytest.mark.parametrize(
-    ("body", "kind", "words"),
-    [
-        (b"[" + b" " * 10_000_000 + b"]", "application/json", "4,194,304 bytes"),
-        (b"\0" * 8_000_000, BINARY, "4,194,304 bytes"),  # 1e6 architectures as codes
-        (b"[]1\n" * 1_000_000, "text/plain", "1,000,000 architectures given"),
-        (b'{"architectures": [' + b"0," * 999_999 + b"0]}", "application/json", "1,000,000 arch"),
-    ],
-)
-def test_too_much_is_refused_with_the_limit(service, body, kind, words):
-    answer = service.http.post(PREDICT, content=body, headers={"content-type": kind})
-    kinds = "body-too-large" if "bytes" in words else "too-many-items"
-    assert words in problem(answer, 413, kinds)
-    assert service.http.get("/v2/health/ready").status_code == 200
-
-
 @quick
 @given(st.binary(max_size=100), st.sampled_from(["text/plain", BINARY]), st.text(max_size=12))
 def test_no_compact_body_breaks_the_service(service, body, kind, option):
@@ -462,14 +359,3 @@ def test_no_compact_body_breaks_the_service(service, body, kind, option):
             PREDICT, content=body, headers={"content-type": kind}, params=options
         )
         assert answer.status_code in (200, 422), answer.text
-
-
-def test_a_body_that_does_not_come_is_not_waited_for(store):
-    import socket
-
-    with serving(store, read_timeout=0.3) as running:
-        port = int(running.url.rsplit(":", 1)[1])
-        with socket.create_connection(("127.0.0.1", port), 10) as slow:
-            head = f"POST {PREDICT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n"
-            slow.sendall((head + "Content-Type: application/json\r\n\r\n{").encode())
-            assert b" 408 " in slow.recv(4096)

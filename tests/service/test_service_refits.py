@@ -1,0 +1,64 @@
+"""New versions while a service runs: by refits, and by others who publish."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from served import PREDICT, problem, serving, until
+
+
+@pytest.mark.slow
+def test_results_are_reported_and_refitted_while_others_ask(store, fitted):
+    path = "/v1/predictors/demo/evaluations"
+    with serving(store) as running:
+        body = [{"architecture": "[]1", "score": 0.5}, {"architecture": "nix", "score": 0.5}]
+        answer = running.http.post(path, json={"evaluations": body}).json()
+        assert (answer["accepted"], answer["reported"]) == (1, 1)
+        assert [error["index"] for error in answer["errors"]] == [1]
+        assert answer["refit"]["state"] == "none"
+        for score in ("NaN", "1e999", '"x"', "null"):
+            text = f'{{"evaluations": [{{"architecture": "[]1", "score": {score}}}]}}'
+            bad = running.http.post(
+                path, content=text, headers={"content-type": "application/json"}
+            )
+            assert "evaluations.0.score" in problem(bad, 422, "bad-body")
+        problem(running.http.post(path, json={"evaluations": []}), 422, "bad-body")
+        problem(running.http.post(path.replace("demo", "demo@1"), json={}), 409, "conflict")
+
+        begun = running.http.post(
+            path, json={"evaluations": [{"architecture": "[3]11/1", "score": 0.7}], "refit": True}
+        )
+        assert begun.json()["refit"]["state"] == "running"
+        versions = []
+
+        def refitted():
+            versions.append(
+                running.http.post(PREDICT, json={"architectures": ["[]1"]}).json()["version"]
+            )
+            return running.http.get("/v1/predictors/demo/refit").json()["state"] != "running"
+
+        until(refitted)
+        state = running.http.get("/v1/predictors/demo/refit").json()
+        assert (state["state"], state["version"]) == ("done", 2)
+        assert running.http.get("/v1/predictors/demo").json()["version"] == 2
+        assert versions == sorted(versions)
+        old = running.http.post("/v1/predictors/demo@1/predict", json={"architectures": ["[]1"]})
+        assert old.json()["version"] == 1
+        assert math.isfinite(old.json()["results"][0]["mean"])
+    assert store.find("demo").facts["n_labels"] == 62
+
+
+def test_the_store_is_followed_without_a_restart(store, fitted):
+    with serving(store) as running:
+        store.publish("fresh", fitted.predictor, fitted.space)
+        until(lambda: running.http.get("/v1/predictors/fresh").status_code == 200)
+        no_labels = {"evaluations": [{"architecture": "[]1", "score": 0.5}], "refit": True}
+        answer = running.http.post("/v1/predictors/fresh/evaluations", json=no_labels)
+        assert "publish it with labels" in problem(answer, 409, "conflict")
+        (store.publish("demo", fitted.predictor, fitted.space).folder / "card.json").write_text(
+            "{}"
+        )
+        until(lambda: "demo" in running.http.get("/v1/predictors").json()["broken"])
+        body = running.http.post(PREDICT, json={"architectures": ["[]1"]}).json()
+        assert body["version"] == 1  # the one before goes on

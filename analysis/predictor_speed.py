@@ -19,9 +19,9 @@ from time import perf_counter, process_time
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 import nasplatform
+from nasplatform.benchmarks.cellnet import vertex_channels
 from nasplatform.benchmarks.library import load_table
 from nasplatform.encodings.renas import FLOPS_SCALE, PARAMS_SCALE, renas_tensor
 from nasplatform.predictors import get_predictor
@@ -92,7 +92,7 @@ def plain_tensor(cell: Cell) -> torch.Tensor:
     for cell_index in range(9):
         width, area = 128 << cell_index // 3, (32 >> cell_index // 3) ** 2
         incoming = 128 if cell_index == 0 else 128 << (cell_index - 1) // 3
-        channels = _channels(matrix, width)
+        channels = vertex_channels(matrix, incoming, width)
         for v in range(n):
             taps = {CONV3X3: 9, CONV1X1: 1}.get(int(ops[v]), 0) if 0 < v < n - 1 else 0
             projected = int(matrix[0, v])
@@ -110,19 +110,6 @@ def plain_tensor(cell: Cell) -> torch.Tensor:
                     tensor[1 + 2 * cell_index][at] = flops / FLOPS_SCALE
                     tensor[2 + 2 * cell_index][at] = params / PARAMS_SCALE
     return tensor
-
-
-def _channels(matrix: NDArray[np.uint8], width: int) -> list[int]:
-    n = len(matrix)
-    channels = [0] * n
-    channels[-1] = width
-    feeders = [v for v in range(1, n - 1) if matrix[v, -1]]
-    for rank, v in enumerate(feeders):
-        channels[v] = width // len(feeders) + (rank < width % len(feeders))
-    for v in range(n - 3, 0, -1):
-        if not matrix[v, -1]:
-            channels[v] = max(channels[w] for w in range(v + 1, n - 1) if matrix[v, w])
-    return channels
 
 
 def _compare(space: Space[Cell], cells: Population[Cell]) -> None:

@@ -3,7 +3,8 @@
 What tells good networks from bad ones with few labels is how signals and gradients travel through
 them. That can be computed without training (``encodings.signal``); a Gaussian process learns from
 the labels which part of it matters, and starts from what another data set taught where that is
-known (``transfer``). Two processes, on labels as log distances to the best and as ranks, are
+known (``transfer``). The labels are learnt on a common scale, the mean of their log distances to
+the best and the normal scores of their ranks, both standardised. A process on each of the two is
 averaged with boosted trees; from a hundred labels and more on, graph networks that imitate this
 mean on unlabelled architectures before they see the labels (``students``) join in.
 """
@@ -29,7 +30,7 @@ from nasplatform.predictors.transfer import Transfer, transfer_for
 from nasplatform.predictors.trees import Forest, TreesOptions
 from nasplatform.spaces.graph import GraphBatch
 
-_SCALES = 2  # of labels: log distances to the best, and ranks
+_SCALES = 2  # of labels, a process each: log distances to the best, and ranks
 _TAUGHT = 100  # labels from which students are worth their time
 _EPOCHS = EPOCHS_TEACHER + EPOCHS_LABELS
 _POOL = 6000  # unlabelled architectures on which a student imitates its teacher, and two a label
@@ -101,28 +102,6 @@ class _Reader:
         return cls(transfer.standard, transfer)
 
 
-@dataclass(frozen=True)
-class _Member:
-    """A process on one scale of labels, and the way from there to the common scale."""
-
-    process: Process
-    common: RankMap
-
-    def predict(self, x: NDArray[np.float32]) -> tuple[Floats, Floats]:
-        """Return mean and standard deviation (B,) on the common scale."""
-        found = self.common.prediction(*self.process.predict(x))
-        return found.mean, found.std
-
-    def state(self) -> dict[str, NDArray[Any]]:
-        """Return the member as arrays."""
-        return self.process.state() | prefixed("common.", self.common.state())
-
-    @classmethod
-    def restore(cls, state: Mapping[str, NDArray[Any]]) -> _Member:
-        """Take back what ``state`` returned."""
-        return cls(Process.restore(state), RankMap.restore(within(state, "common.")))
-
-
 class _Steps:
     """Counts the steps of several parts as steps of the whole."""
 
@@ -158,17 +137,16 @@ class Flagship(Predictor):
         unlabelled: GraphBatch | None,
         progress: Progress,
     ) -> None:
-        common, ranks = log_gaps(scores), normal_scores(scores)
+        gaps, ranks = _standardised(log_gaps(scores)), _standardised(normal_scores(scores))
+        common = (gaps + ranks) / 2
         self._labels = RankMap.through(common, scores)
-        self._ranks = RankMap.through(ranks, common)
         self._reader = _Reader.of(graphs, unlabelled, self.options.pretrained)
         order = np.random.default_rng(self.seed).permutation(len(scores))
         taught = self.options.students if self._teachable(scores, unlabelled) else 0
         tell = _Steps(progress, self.options.steps * _SCALES + 1 + taught * _EPOCHS)
         x = self._reader(graphs)
-        self._members = []
-        for targets in (common, ranks):
-            process = Process.fit(
+        self._processes = [
+            Process.fit(
                 x[order],
                 targets[order],
                 self._reader.groups,
@@ -176,7 +154,8 @@ class Flagship(Predictor):
                 self.options.steps,
                 tell.inner,
             )
-            self._members.append(_Member(process, RankMap.through(targets, common)))
+            for targets in (gaps, ranks)
+        ]
         self._forest = self._grown(x, ranks)
         tell()
         self._students = []
@@ -217,30 +196,32 @@ class Flagship(Predictor):
 
     def _taught(self, x: NDArray[np.float32]) -> tuple[Floats, Floats]:
         """Return what processes and trees say of features x (B, F + T), as ``_scored``."""
-        found = [member.predict(x) for member in self._members]
+        found = [process.predict(x) for process in self._processes]
         mean = np.mean([one for one, _ in found], axis=0)
         spread = np.sqrt(np.mean([std**2 for _, std in found], axis=0))
         if self._forest is not None:
-            mean = mean + self.options.tree_weight * (self._ranks.label(self._forest(x)) - mean)
+            mean = mean + self.options.tree_weight * (self._forest(x) - mean)
         return mean, spread
 
     def _state(self) -> Mapping[str, NDArray[Any]]:
         arrays = self._reader.state()
-        for place, member in enumerate(self._members):
-            arrays |= prefixed(f"scale{place}.", member.state())
+        for place, process in enumerate(self._processes):
+            arrays |= prefixed(f"process{place}.", process.state())
         for place, student in enumerate(self._students):
             arrays |= prefixed(f"student{place}.", student.state())
         if self._forest is not None:
             arrays |= self._forest.state()
-        arrays |= prefixed("ranks.", self._ranks.state())
         return arrays | self._labels.state()
 
     def _restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         self._reader = _Reader.restore(state)
-        scales = range(_SCALES)
-        self._members = [_Member.restore(within(state, f"scale{place}.")) for place in scales]
+        parts = [within(state, f"process{place}.") for place in range(_SCALES)]
+        self._processes = [Process.restore(part) for part in parts]
         taught = [within(state, f"student{place}.") for place in range(self.options.students)]
         self._students = [Student.restore(one) for one in taught if one]
         self._forest = Forest.restore(state) if "tree_value" in state else None
-        self._ranks = RankMap.restore(within(state, "ranks."))
         self._labels = RankMap.restore(state)
+
+
+def _standardised(values: Floats) -> Floats:
+    return (values - values.mean()) / values.std()

@@ -4,26 +4,48 @@
  * Output channels are handled in blocks of at most 3: 3 x 4 vector accumulators. */
 ALWAYS int block(int n, int most) { return n <= most ? n : n == most + 1 ? (most + 2) / 2 : most; }
 
+typedef struct {            /* one of the input's pixels that an output pixel takes from */
+    idx at;                 /* of the pixel in its plane */
+    int weight;             /* which of the k x k */
+} Tap;
+
+ALWAYS int taps_of(const int K, const int up, const Map *m, int y, int x, Tap *tap)
+{
+    if (K == 1) {
+        *tap = (Tap){(idx)(y * m->W + x) * B, 0};
+        return 1;
+    }
+    int n = 0;
+    for (int ky = 0; ky < 3; ky++) {
+        const int row = y * m->down + ky - 1;
+        if (row < 0 || row % up || row / up >= m->H) continue;
+        for (int kx = 0; kx < 3; kx++) {
+            const int col = x * m->down + kx - 1;
+            if (col < 0 || col % up || col / up >= m->W) continue;
+            tap[n++] = (Tap){(idx)(row / up * m->W + col / up) * B, ky * 3 + kx};
+        }
+    }
+    return n;
+}
+
 ALWAYS void pixel(const int N, const float *x, idx xs, int cin, const float *w, float *out, idx os,
-                  int width, int ky0, int ky1, int kx0, int kx1, const int K,
-                  const float *scale, const float *shift, float floor)
+                  const Tap *tap, int taps, const float *scale, const float *shift, float floor)
 {
     v8 acc[3][4];
     UNROLL for (int j = 0; j < N; j++)
         UNROLL for (int v = 0; v < 4; v++) acc[j][v] = ZERO;
-    for (int ky = ky0; ky < ky1; ky++)
-        for (int kx = kx0; kx < kx1; kx++) {
-            const float *xp = K == 3 ? x + ((ky - 1) * width + kx - 1) * B : x;
-            const float *wp = w + (idx)(ky * K + kx) * cin * N;
-            for (int ci = 0; ci < cin; ci++, xp += xs, wp += N) {
-                v8 c[3];
-                UNROLL for (int j = 0; j < N; j++) c[j] = BC(wp + j);
-                UNROLL for (int v = 0; v < 4; v++) {
-                    const v8 t = LD(xp + 8 * v);
-                    UNROLL for (int j = 0; j < N; j++) acc[j][v] = FMA(t, c[j], acc[j][v]);
-                }
+    for (int t = 0; t < taps; t++) {
+        const float *xp = x + tap[t].at;
+        const float *wp = w + (idx)tap[t].weight * cin * N;
+        for (int ci = 0; ci < cin; ci++, xp += xs, wp += N) {
+            v8 c[3];
+            UNROLL for (int j = 0; j < N; j++) c[j] = BC(wp + j);
+            UNROLL for (int v = 0; v < 4; v++) {
+                const v8 t = LD(xp + 8 * v);
+                UNROLL for (int j = 0; j < N; j++) acc[j][v] = FMA(t, c[j], acc[j][v]);
             }
         }
+    }
     UNROLL for (int j = 0; j < N; j++)
         UNROLL for (int v = 0; v < 4; v++) {
             v8 r = acc[j][v];
@@ -32,23 +54,22 @@ ALWAYS void pixel(const int N, const float *x, idx xs, int cin, const float *w, 
         }
 }
 
-ALWAYS void convolve(const int K, int stride, const float *x, idx xs, int cin, const float *w,
-                     float *out, idx os, int cout, int H, int W, const float *scale,
+ALWAYS void convolve(const int K, const int up, const Map *m, const float *x, idx xs, int cin,
+                     const float *w, float *out, idx os, int cout, const float *scale,
                      const float *shift, float floor)
 {
-    for (int half = 0; half < 2; half++) {
-        idx to = half * 32;
-        for (int y = 0; y < H; y += stride)
-            for (int xx = 0; xx < W; xx += stride, to += B) {
-                const int ky0 = K == 3 && y == 0, ky1 = K == 3 ? (y == H - 1 ? 2 : 3) : 1;
-                const int kx0 = K == 3 && xx == 0, kx1 = K == 3 ? (xx == W - 1 ? 2 : 3) : 1;
-                const idx at = (idx)(y * W + xx) * B + half * 32;
+    Tap tap[9];
+    for (int half = 0; half < 64; half += 32) {
+        float *to = out + half;
+        for (int y = 0; y < m->oH; y++)
+            for (int xx = 0; xx < m->oW; xx++, to += B) {
+                const int taps = taps_of(K, up, m, y, xx, tap);
                 const float *wp = w;
                 for (int co = 0; co < cout;) {
                     const int n = block(cout - co, 3);
                     const float *sc = scale ? scale + co : 0, *sh = shift ? shift + co : 0;
-                    float *o = out + co * os + to;
-#define PIXEL(N) pixel(N, x + at, xs, cin, wp, o, os, W, ky0, ky1, kx0, kx1, K, sc, sh, floor)
+                    float *o = to + co * os;
+#define PIXEL(N) pixel(N, x + half, xs, cin, wp, o, os, tap, taps, sc, sh, floor)
                     if (n == 3) PIXEL(3);
                     else if (n == 2) PIXEL(2);
                     else PIXEL(1);
@@ -59,17 +80,16 @@ ALWAYS void convolve(const int K, int stride, const float *x, idx xs, int cin, c
     }
 }
 
-/* scale != NULL: out = max(scale * conv + shift, floor), else out = conv. H, W: of the input;
- * the output has every stride-th row and column. */
-void conv(int K, int stride, const float *x, idx xs, int cin, const float *w, float *out, idx os,
-          int cout, int H, int W, const float *scale, const float *shift, float floor)
+/* scale != NULL: out = max(scale * conv + shift, floor), else out = conv */
+void conv(const Map *m, const float *x, idx xs, int cin, const float *w, float *out, idx os,
+          int cout, const float *scale, const float *shift, float floor)
 {
-#define CONVOLVE(K, sc, sh) \
-    convolve(K, stride, x, xs, cin, w, out, os, cout, H, W, sc, sh, floor)
-    if (K == 3 && scale) CONVOLVE(3, scale, shift);
-    else if (K == 3) CONVOLVE(3, 0, 0);
-    else if (scale) CONVOLVE(1, scale, shift);
-    else CONVOLVE(1, 0, 0);
+#define CONVOLVE(K, up, sc, sh) convolve(K, up, m, x, xs, cin, w, out, os, cout, sc, sh, floor)
+    if (m->up == 2) CONVOLVE(3, 2, 0, 0);
+    else if (m->k == 3 && scale) CONVOLVE(3, 1, scale, shift);
+    else if (m->k == 3) CONVOLVE(3, 1, 0, 0);
+    else if (scale) CONVOLVE(1, 1, scale, shift);
+    else CONVOLVE(1, 1, 0, 0);
 }
 
 /* weights (cout, cin, K, K) -> blocks of [tap][cin][block]; backward: transposed and flipped */

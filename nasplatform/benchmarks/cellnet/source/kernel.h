@@ -55,8 +55,12 @@ ALWAYS double lanes(v8 v)
 }
 
 /* ---------------------------------------------------------------- convolution.c */
-void conv(int K, int stride, const float *x, idx xs, int cin, const float *w, float *out, idx os,
-          int cout, int H, int W, const float *scale, const float *shift, float floor);
+typedef struct {            /* output pixel y takes from the input's pixels (y down + ky - 1) / up */
+    int k, down, up, H, W, oH, oW; /* k, down, up: 1, 1, 1 or 3, any, 1 or 3, 1, 2; input, output */
+} Map;
+
+void conv(const Map *m, const float *x, idx xs, int cin, const float *w, float *out, idx os,
+          int cout, const float *scale, const float *shift, float floor);
 void pack(const float *w, float *p, int cout, int cin, int K, int backward);
 void conv_weight(int K, int stride, const float *x, idx xs, int cin, const float *d, idx ds,
                  int cout, int H, int W, float *grad);
@@ -65,7 +69,7 @@ void conv_weight(int K, int stride, const float *x, idx xs, int cin, const float
 typedef struct Layer Layer;
 struct Layer {              /* convolution, batch-norm, ReLU, of which parts may lack */
     int cin, cout, xH, xW;  /* height and width of the input */
-    int k, stride;          /* k 0: no convolution, z is given; stride 0 is 1 */
+    int k, stride;          /* k 0: no convolution, z is given; stride 0 is 1, with k 3 also 2 */
     int bare;               /* no batch-norm, no ReLU */
     float floor;            /* what the output is cut at: 0, or -INFINITY for no ReLU */
     int H, W;               /* from here on filled in by layer_init: size of the output */

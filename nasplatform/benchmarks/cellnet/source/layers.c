@@ -103,8 +103,9 @@ void layer_conv(Net *n, Layer *l, const float *x, idx xs, float *out, int train)
         pack(n->params + l->w, l->pf, l->cout, l->cin, l->k, 0);
         if (norm) fixed_statistics(n, l);
     }
-    conv(l->k, l->stride, x, xs, l->cin, l->pf, train && !l->bare ? l->z : out, l->ps, l->cout,
-         l->xH, l->xW, norm ? l->scale : 0, norm ? l->shift : 0, l->floor);
+    const Map map = {l->k, l->stride, 1, l->xH, l->xW, l->H, l->W};
+    conv(&map, x, xs, l->cin, l->pf, train && !l->bare ? l->z : out, l->ps, l->cout,
+         norm ? l->scale : 0, norm ? l->shift : 0, l->floor);
     if (train && !l->bare)
         for (int c = 0; c < l->cout; c++) statistics(n, l, c);
 }
@@ -159,26 +160,13 @@ void norm_back(Net *n, Layer *l, int c, const float *const *src, int nsrc, float
         ST(dz + i, FMA(LD(dz + i), a, FMA(SUB(LD(z + i), m), p, q)));
 }
 
-/* planes (H, W) -> planes (xH, xW) with zeros in between */
-static void dilate(const Layer *l, const float *d, float *out)
-{
-    const idx ps = plane(l->xH, l->xW);
-    memset(out, 0, sizeof(float) * l->cout * ps);
-    for (int c = 0; c < l->cout; c++)
-        for (int y = 0; y < l->H; y++)
-            for (int x = 0; x < l->W; x++)
-                memcpy(out + c * ps + (y * l->xW + x) * l->stride * B,
-                       d + c * l->ps + (y * l->W + x) * B, sizeof(float) * B);
-}
-
 /* gradient dz of the convolution's output -> gradient of the weights and, unless dx is NULL, of
- * the input; xs: plane stride of x and dx, which with a stride of the layer is the usual one */
+ * the input; xs: plane stride of x and dx */
 void layer_back(Net *n, Layer *l, const float *x, idx xs, const float *dz, float *dx)
 {
     conv_weight(l->k, l->stride, x, xs, l->cin, dz, l->ps, l->cout, l->xH, l->xW, n->grads + l->w);
     if (!dx) return;
+    const Map map = {l->k, 1, l->stride, l->H, l->W, l->xH, l->xW};
     pack(n->params + l->w, l->pb, l->cout, l->cin, l->k, 1);
-    idx ps = l->ps;
-    if (l->stride > 1) dilate(l, dz, n->spare), dz = n->spare, ps = plane(l->xH, l->xW);
-    conv(l->k, 1, dz, ps, l->cout, l->pb, dx, xs, l->cin, l->xH, l->xW, 0, 0, 0);
+    conv(&map, dz, l->ps, l->cout, l->pb, dx, xs, l->cin, 0, 0, 0);
 }

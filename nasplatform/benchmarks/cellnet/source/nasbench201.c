@@ -240,9 +240,9 @@ static const float *reduction_back(Net *n, Reduction *r, const float *d)
 {
     const idx ps = plane(r->H, r->W), ps_out = r->first.ps;
     through(n, &r->second, r->mid, ps_out, d, r->dmid);
-    through(n, &r->first, r->relu, ps, r->dmid, n->scratch); /* its stride: dz is done with */
+    through(n, &r->first, r->relu, ps, r->dmid, n->spare);
     memset(r->dx, 0, sizeof(float) * r->c * ps);
-    rectify_back(n->scratch, r->relu, r->dx, r->c * ps);
+    rectify_back(n->spare, r->relu, r->dx, r->c * ps);
     layer_back(n, &r->shortcut, r->pooled, ps_out, d, r->dpooled);
     for (int c = 0; c < r->c; c++) mean2_back(r->dpooled + c * ps_out, r->dx + c * ps, r->H, r->W);
     return r->dx;

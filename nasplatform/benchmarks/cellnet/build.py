@@ -38,13 +38,17 @@ def _check_machine() -> None:
         raise KernelError("building a benchmark needs a processor with AVX2 and FMA")
 
 
-def compile_kernel() -> Path:
-    """Path of the compiled kernel, compiled now unless the cache folder holds it."""
+def _digest() -> str:
+    """Return what names a compiled kernel: of the flags and of all sources, headers too."""
     digest = hashlib.sha256("\0".join(FLAGS).encode())
     for source in SOURCES:
         digest.update(b"\0" + source.name.encode() + b"\0" + source.read_bytes())
-    name = digest.hexdigest()
-    target = cache_folder() / f"cellnet-{name}.so"
+    return digest.hexdigest()
+
+
+def compile_kernel() -> Path:
+    """Path of the compiled kernel, compiled now unless the cache folder holds it."""
+    target = cache_folder() / f"cellnet-{_digest()}.so"
     if target.exists():
         return target
     code = [source for source in SOURCES if source.suffix == ".c"]

@@ -294,6 +294,18 @@ def test_no_compiler_is_one_clear_line(monkeypatch, tmp_path):
         build.compile_kernel()
 
 
+def test_a_changed_header_is_compiled_anew(monkeypatch, tmp_path):
+    before = build._digest()
+    copies = [tmp_path / source.name for source in build.SOURCES]
+    for copy, source in zip(copies, build.SOURCES, strict=True):
+        copy.write_bytes(source.read_bytes())
+    monkeypatch.setattr(build, "SOURCES", tuple(copies))
+    assert build._digest() == before
+    header = tmp_path / "kernel.h"
+    header.write_text(header.read_text() + "\n")
+    assert build._digest() != before
+
+
 def test_compiled_kernel_is_cached(monkeypatch, tmp_path):
     monkeypatch.setenv("NASPLATFORM_CACHE", str(tmp_path / "new"))
     path = build.compile_kernel()

@@ -1,19 +1,27 @@
-"""Fast CPU training of NAS-Bench-101 cell networks on tiny images (AVX2 kernel in C)."""
+"""Fast CPU training of cell networks on tiny images (AVX2 kernel in C).
+
+``train_cell`` trains NAS-Bench-101 cells, ``train_cell201`` those of NAS-Bench-201.
+"""
 
 from nasplatform.benchmarks.cellnet.build import KernelError
-from nasplatform.benchmarks.cellnet.recipe import BATCH, Recipe, learning_rates
-from nasplatform.benchmarks.cellnet.train import (
+from nasplatform.benchmarks.cellnet.nasbench101 import (
     CellNetwork,
-    Curve,
-    Images,
-    initial_parameters,
     parameter_layout,
     train_cell,
     vertex_channels,
 )
+from nasplatform.benchmarks.cellnet.nasbench201 import (
+    Cell201Network,
+    live_edges,
+    parameter_layout201,
+    train_cell201,
+)
+from nasplatform.benchmarks.cellnet.network import Curve, Images, initial_parameters
+from nasplatform.benchmarks.cellnet.recipe import BATCH, Recipe, learning_rates
 
 __all__ = [
     "BATCH",
+    "Cell201Network",
     "CellNetwork",
     "Curve",
     "Images",
@@ -21,7 +29,10 @@ __all__ = [
     "Recipe",
     "initial_parameters",
     "learning_rates",
+    "live_edges",
     "parameter_layout",
+    "parameter_layout201",
     "train_cell",
+    "train_cell201",
     "vertex_channels",
 ]

@@ -1,4 +1,4 @@
-"""Compiles the C kernel on first use and loads it."""
+"""Compiles the C kernels on first use and loads them."""
 
 import ctypes
 import functools
@@ -10,8 +10,11 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-SOURCE = Path(__file__).with_name("cellnet.c")
-FLAGS = ("-std=gnu11", "-O3", "-mavx2", "-mfma", "-ffp-contract=off", "-fPIC", "-shared")
+SOURCES = tuple(sorted(Path(__file__).with_name("source").glob("*.[ch]")))
+FLAGS = (
+    *("-std=gnu11", "-O3", "-mavx2", "-mfma", "-ffp-contract=off"),
+    *("-fPIC", "-fvisibility=hidden", "-shared"),
+)
 
 
 class KernelError(RuntimeError):
@@ -35,13 +38,20 @@ def _check_machine() -> None:
         raise KernelError("building a benchmark needs a processor with AVX2 and FMA")
 
 
+def _digest() -> str:
+    """Return what names a compiled kernel: of the flags and of all sources, headers too."""
+    digest = hashlib.sha256("\0".join(FLAGS).encode())
+    for source in SOURCES:
+        digest.update(b"\0" + source.name.encode() + b"\0" + source.read_bytes())
+    return digest.hexdigest()
+
+
 def compile_kernel() -> Path:
     """Path of the compiled kernel, compiled now unless the cache folder holds it."""
-    source = SOURCE.read_bytes()
-    name = hashlib.sha256(source + "\0".join(FLAGS).encode()).hexdigest()
-    target = cache_folder() / f"cellnet-{name}.so"
+    target = cache_folder() / f"cellnet-{_digest()}.so"
     if target.exists():
         return target
+    code = [source for source in SOURCES if source.suffix == ".c"]
     compiler = shutil.which("cc")
     if compiler is None:
         raise KernelError("building a benchmark needs a C compiler (cc); the ready tables do not")
@@ -50,7 +60,7 @@ def compile_kernel() -> Path:
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
             built = Path(folder) / "cellnet.so"
             done = subprocess.run(
-                [compiler, *FLAGS, "-o", str(built), str(SOURCE)],
+                [compiler, *FLAGS, "-o", str(built), *map(str, code)],
                 capture_output=True,
                 text=True,
                 check=False,
@@ -77,7 +87,8 @@ def kernel() -> ctypes.CDLL:
     pointer, integer, long = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
     real, double = ctypes.c_float, ctypes.c_double
     signatures: dict[str, tuple[type | None, list[type]]] = {
-        "cellnet_new": (pointer, [integer, pointer, pointer, *[integer] * 7]),
+        "cellnet_new101": (pointer, [integer, pointer, pointer, *[integer] * 7]),
+        "cellnet_new201": (pointer, [pointer, *[integer] * 7]),
         "cellnet_free": (None, [pointer]),
         "cellnet_nparams": (long, [pointer]),
         "cellnet_nstats": (long, [pointer]),

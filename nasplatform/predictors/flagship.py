@@ -76,12 +76,21 @@ class _Reader:
         return np.concatenate([groups, np.full(self.transfer.lessons, groups.max() + 1)])
 
     @property
-    def prior(self) -> Prior:
-        """What is believed of the kernel before any label."""
+    def widths(self) -> tuple[int, int]:
+        """How many columns, from the left, the process on either scale of labels sees.
+
+        That on ranks sees the first trainings' lessons only: the two then err in other places.
+        """
+        if self.transfer is None:
+            return (len(self.groups),) * 2
+        return len(self.groups), len(self.groups) - int((self.transfer.source > 0).sum())
+
+    def prior(self, width: int) -> Prior:
+        """What is believed before any label of a kernel that sees so many columns."""
         if self.transfer is None:
             return Prior()
         weights = self.transfer.weights.astype(np.float64)
-        lessons = self.transfer.lessons
+        lessons = width - len(weights)
         # All lessons together may weigh a third of what the features weigh.
         learnt = np.log(np.exp(weights).sum() / (3 * lessons))
         return Prior(weights=np.concatenate([weights, np.full(lessons, learnt)]))
@@ -147,14 +156,14 @@ class Flagship(Predictor):
         x = self._reader(graphs)
         self._processes = [
             Process.fit(
-                x[order],
+                x[order, :width],
                 targets[order],
-                self._reader.groups,
-                self._reader.prior,
+                self._reader.groups[:width],
+                self._reader.prior(width),
                 self.options.steps,
                 tell.inner,
             )
-            for targets in (gaps, ranks)
+            for targets, width in zip((gaps, ranks), self._reader.widths, strict=True)
         ]
         self._forest = self._grown(x, ranks)
         tell()
@@ -196,7 +205,11 @@ class Flagship(Predictor):
 
     def _taught(self, x: NDArray[np.float32]) -> tuple[Floats, Floats]:
         """Return what processes and trees say of features x (B, F + T), as ``_scored``."""
-        found = [process.predict(x) for process in self._processes]
+        widths = self._reader.widths
+        found = [
+            process.predict(x[:, :width])
+            for process, width in zip(self._processes, widths, strict=True)
+        ]
         mean = np.mean([one for one, _ in found], axis=0)
         spread = np.sqrt(np.mean([std**2 for _, std in found], axis=0))
         if self._forest is not None:
@@ -224,4 +237,5 @@ class Flagship(Predictor):
 
 
 def _standardised(values: Floats) -> Floats:
-    return (values - values.mean()) / values.std()
+    standardised: Floats = (values - values.mean()) / values.std()
+    return standardised

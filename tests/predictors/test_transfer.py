@@ -35,22 +35,34 @@ def test_lessons_repeat_what_the_table_taught(digits: tuple[GraphBatch, np.ndarr
     assert tau > 0.65, f"{tau:.3f}: the features have changed: run analysis/transfer.py"
 
 
-def test_features_are_on_the_scale_of_the_lessons(
-    digits: tuple[GraphBatch, np.ndarray],
-) -> None:
-    graphs, _ = digits
+@pytest.mark.parametrize("name", ["nasbench101", "nasbench201"])
+def test_features_are_on_the_scale_of_the_lessons(name: str) -> None:
+    space = nasplatform.get_space(name)
+    graphs = space.graphs(space.sample(500, np.random.default_rng(5)))
     x = lessons_for(graphs).standard(graphs)
     assert abs(float(np.median(x))) < 0.5
     assert 0.5 < float(x.std()) < 2
 
 
-def test_nothing_is_told_about_other_skeletons_and_spaces() -> None:
-    small = nasplatform.get_space(
-        "nasbench101", stem_channels=8, modules_per_stack=1, input_shape=(1, 8, 8)
-    )
-    assert transfer_for(small.graphs(small.enumerate()[:3])) is None
-    other = nasplatform.get_space("nasbench201")
-    assert transfer_for(other.graphs(other.enumerate()[:3])) is None
+def test_lessons_of_nasbench201_know_good_cells_from_bad_ones() -> None:
+    """Without a convolution a network can hardly learn; all lessons must say so."""
+    space = nasplatform.get_space("nasbench201")
+    texts = ["333333", "313333", "331333"], ["444444", "144414", "044404"]
+    told = [
+        transfer(transfer.standard(graphs))
+        for graphs in (space.graphs([space.parse(text) for text in part]) for part in texts)
+        for transfer in [lessons_for(graphs)]
+    ]
+    assert (told[0].min(0) > told[1].max(0)).all()
+
+
+def test_nothing_is_told_about_other_skeletons() -> None:
+    for name, options in (
+        ("nasbench101", {"stem_channels": 8, "modules_per_stack": 1, "input_shape": (1, 8, 8)}),
+        ("nasbench201", {"stem_channels": 8, "cells_per_stage": 1, "input_shape": (1, 8, 8)}),
+    ):
+        small = nasplatform.get_space(name, **options)
+        assert transfer_for(small.graphs(small.enumerate()[:3])) is None
 
 
 def test_restored_lessons_are_the_same(digits: tuple[GraphBatch, np.ndarray]) -> None:

@@ -198,7 +198,7 @@ class Flagship(Predictor):
         mean, spread = self._taught(self._reader(graphs))
         if self._students:
             # Students gain more from labels than their teacher does.
-            share = 0.5 * self.n_labels / (self.n_labels + 200)
+            share = 0.5 * self.n_labels / (self.n_labels + 100)
             said = np.mean([student.score(graphs) for student in self._students], axis=0)
             mean = mean + share * (said - mean)
         return mean, spread

@@ -29,7 +29,7 @@ from nasplatform.files import write_text
 from nasplatform.stages.base import Stage, StageContext, StageResult
 from nasplatform.stages.scop import criteria
 from nasplatform.stages.scop.channels import ChannelGraph
-from nasplatform.stages.scop.control import ControlOptions, train_scales
+from nasplatform.stages.scop.control import ControlOptions, refreshed, train_scales
 from nasplatform.stages.scop.criteria import Criterion, Scores, group_scores
 from nasplatform.stages.scop.knockoffs import KnockoffOptions, check_swaps, make_knockoffs
 from nasplatform.stages.scop.removal import (
@@ -214,7 +214,9 @@ class _Round:
         small = remove(copy.deepcopy(self.network.module), kept)
         expected = masked(self.network.module, graph, removed)
         metrics["masked_difference"] = check_equal(small, expected, images)
-        metrics["valid_accuracy_cut"] = evaluate(small, self.task.valid, self.context.device)
+        device = self.context.device
+        judged = refreshed(small, self.task.train.inputs, device)
+        metrics["valid_accuracy_cut"] = evaluate(judged, self.task.valid, device)
         numbers = {"groups": len(graph.removable), "groups_removed": len(removed)}
         found = {"kept": kept, "metrics": metrics, **numbers}
         write_text(path, json.dumps(found))

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nasplatform.errors import StageError
-from nasplatform.stages.scop.control import ControlOptions, mix, mixed, train_scales
+from nasplatform.stages.scop.control import ControlOptions, mix, mixed, refreshed, train_scales
 from nasplatform.stages.scop.criteria import bn_scale, fpgm, group_scores, l1, scop, taylor
 from nasplatform.stages.scop.knockoffs import shuffled
 from nasplatform.stages.scop.removal import channel_graph
@@ -109,6 +109,25 @@ class TestTrainScales:
         module.classifier.weight.data.fill_(float("nan"))
         with pytest.raises(StageError, match="scales diverged"):
             self.run(module, self.names(module))
+
+
+def test_refreshed_statistics_are_those_of_the_images(monkeypatch):
+    monkeypatch.setattr("nasplatform.stages.scop.control.EVALUATION_BATCH", 16)
+    module, task = tiny_network().module, tiny_task()
+    before = state_digest(module)
+    found = refreshed(module, task.train.inputs)
+    assert state_digest(module) == before
+    assert not found.training
+    name = next(name for name, child in module.named_modules() if isinstance(child, nn.BatchNorm2d))
+    made = []
+    first = next(child for child in module.modules() if isinstance(child, nn.Conv2d))
+    hook = first.register_forward_hook(lambda layer, given, output: made.append(output))
+    module(task.train.inputs)
+    hook.remove()
+    norm = found.get_submodule(name)
+    torch.testing.assert_close(norm.running_mean, made[0].mean((0, 2, 3)), rtol=1e-4, atol=1e-5)
+    batches = [part.var((0, 2, 3)) for part in made[0].split(16)]
+    torch.testing.assert_close(norm.running_var, torch.stack(batches).mean(0))
 
 
 def planted_task(n: int = 600) -> Task:

@@ -188,9 +188,10 @@ def _measurements(values: Mapping[str, Any], path: Path) -> Measurements:
     """Read measurements; raise RunError where they lack what older versions did not measure."""
     names, given = {field.name for field in fields(Measurements)}, set(values)
     if given and given < names:
+        lacking = ", ".join(sorted(names - given))
         raise RunError(
-            f"{path} is of an older version, which did not measure {', '.join(sorted(names - given))}; go on "
-            f"with that version, or delete the folder of {path.name} to run anew"
+            f"{path} is of an older version, which did not measure {lacking}; go on with that "
+            f"version, or delete the folder of {path.name} to run anew"
         )
     return Measurements(**values)
 

@@ -3,6 +3,7 @@
     python analysis/stages_pruning.py --seeds 5
     python analysis/stages_pruning.py --seeds 5 --tune 3 --methods scop taylor l1 random
     python analysis/stages_pruning.py --networks resnet20 --seeds 1 --methods scop taylor
+    python analysis/stages_pruning.py --knockoffs --seeds 2 --pool 4 --block 2
 
 For every seed a network is trained; each criterion then prunes that same network to the same
 share of its multiply-adds and fine-tunes it with the same recipe on the same batches, so that
@@ -11,15 +12,17 @@ seeds are compared in pairs: ``scop ahead`` is the mean of the differences and i
 others have had in all. Latency is that of ONNX Runtime on one thread, of the network before and
 after in turn, on images of ``--timed-side``. Everything that is finished is kept in ``--out`` and
 not computed again. Writes ``pruning.parquet`` (a row per network, seed, epochs of fine-tuning and
-criterion) and ``pruning.md``.
+criterion) and ``pruning.md``. ``--knockoffs`` says instead how well the swap condition holds for
+each kind of knockoff, to a judge of ``--judged`` steps.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 import torch
@@ -29,6 +32,7 @@ from nasplatform.deploy.network import Network
 from nasplatform.files import replace_file, write_text
 from nasplatform.spaces import get_space
 from nasplatform.stages.pipeline import run_pipeline
+from nasplatform.stages.scop.knockoffs import KnockoffOptions, check_swaps, make_knockoffs
 from nasplatform.training.datasets import load_task
 from nasplatform.training.task import Task
 
@@ -61,6 +65,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--test-size", type=int, default=10_000)
     parser.add_argument("--epochs", type=int, default=10, help="of the first training")
     parser.add_argument("--tune", type=int, default=1, help="epochs of fine-tuning")
+    parser.add_argument("--knockoffs", action="store_true", help="judge the knockoffs instead")
+    parser.add_argument("--block", type=int, default=4, help="side of what is exchanged")
+    parser.add_argument("--judged", type=int, default=800, help="steps of the judge")
     return parser.parse_args()
 
 
@@ -170,11 +177,29 @@ def lead(frame: pd.DataFrame, method: str) -> str:
     return f"{apart.mean():+.2f} ± {apart.sem():.2f}"
 
 
+def knockoffs_table(options: argparse.Namespace, task: Task) -> str:
+    """Return a markdown table: swap accuracy and correlation of each kind, mean over the seeds."""
+    images = task.train.inputs
+    lines = ["| knockoffs | swap accuracy | correlation |", "|---|---|---|"]
+    for kind in get_args(KnockoffOptions.model_fields["kind"].annotation):
+        chosen = KnockoffOptions(kind=kind, block=options.block, diagnostic_steps=options.judged)
+        checks = [
+            check_swaps(images, make_knockoffs(images, chosen, seed), chosen, seed + 1)
+            for seed in range(options.first_seed, options.first_seed + options.seeds)
+        ]
+        frame = pd.DataFrame([asdict(check) for check in checks])
+        lines.append(f"| {kind} | {frame.accuracy.mean():.3f} | {frame.correlation.mean():.3f} |")
+    return "\n".join([*lines, ""])
+
+
 def main() -> None:
     """Run what is missing and write the tables."""
     options = arguments()
     size = {"pool": options.pool, "train_size": options.train_size, "test_size": options.test_size}
     task = load_task("fashion-mnist", size | {"valid_size": 1000}, "command line")
+    if options.knockoffs:
+        print(knockoffs_table(options, task))
+        return
     path = options.out / "pruning.parquet"
     found = pd.read_parquet(path) if path.exists() else pd.DataFrame()
     for seed in range(options.first_seed, options.first_seed + options.seeds):

@@ -207,6 +207,7 @@ class _Round:
             known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             return known
         graph = channel_graph(self.network.module, self.task.input_shape)
+        self._check_goal(graph)
         scores, metrics = self._scores(graph)
         removed = self._removed(graph, scores)
         kept = kept_channels(graph, removed)
@@ -293,6 +294,16 @@ class _Round:
             "scale_mean": float(every.mean()),
             "scale_deviation": float(every.std()),
         }
+
+    def _check_goal(self, graph: ChannelGraph) -> None:
+        """Raise StageError, before anything is trained, where no scores could reach the goal.
+
+        Left out where that has to be measured, or depends on the scores.
+        """
+        budget = self.options.budget
+        counted = budget is None or budget.metric != "latency"
+        if counted and self.options.allocation == "uniform":
+            self._removed(graph, np.zeros(len(graph.removable)))
 
     def _removed(self, graph: ChannelGraph, scores: Scores) -> Groups:
         multiple = self.options.multiple

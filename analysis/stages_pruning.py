@@ -174,8 +174,8 @@ def lead(frame: pd.DataFrame, method: str) -> str:
     accuracy = frame.pivot_table(index="seed", columns="method", values="accuracy")
     if method == "scop" or "scop" not in accuracy:
         return ""
-    apart = 100 * (accuracy["scop"] - accuracy[method]).dropna()
-    return f"{apart.mean():+.2f} ± {apart.sem():.2f}"
+    mean, error = (100 * (accuracy["scop"] - accuracy[method])).agg(["mean", "sem"])
+    return f"{mean:+.2f} ± {error:.2f}"
 
 
 def knockoffs_table(options: argparse.Namespace, task: Task) -> str:

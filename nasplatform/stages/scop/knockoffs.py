@@ -8,7 +8,7 @@ SCOP exchanges several pixels as one unit). Three kinds:
                against a discriminator that tells which blocks were exchanged, as in KnockoffGAN,
                from which the swap discriminator with its hint is taken. In place of KnockoffGAN's
                critic and information terms, our own: match the mean and deviation of each pixel,
-               and keep the knockoff uncorrelated with the image. (SCOP's release has a pretrained
+               and keep the knockoff from being a copy of the image. (SCOP's release has a pretrained
                generator that sees noise only, and no code to train one.)
 ``gaussian``   exact for the first two moments: group knockoffs for a multivariate normal
                distribution whose groups are the blocks (Dai and Barber 2016).
@@ -50,6 +50,11 @@ HINT = 0.5
 
 KnockoffGAN tells 0.9 of them, and nothing while the generator learns; half of them teaches it
 five times as much in a step."""
+UNLIKENESS = 0.05
+"""Weight of the squared correlation of a pixel with its knockoff in the generator's loss.
+
+Where its neighbours tell much of a block, an exchangeable knockoff of it is correlated with it: at
+weight 1 the generator gave the swap condition up for that (``README.md``, Stages)."""
 NOISE_MAPS = 4
 
 
@@ -65,12 +70,12 @@ class KnockoffOptions(BaseModel):
     ``shuffled`` 53 %; after fine-tuning it is ahead by 0.17 points ± 0.18, the standard error."""
     block: int = Field(default=4, ge=1)
     """Side of the blocks of pixels that are exchanged as one; clipped to the image."""
-    steps: int = Field(default=500, ge=1)
-    """Steps in which the generator is trained (KnockoffGAN: 2000)."""
+    steps: int = Field(default=2000, ge=1)
+    """Steps in which the generator is trained (KnockoffGAN)."""
     batch_size: int = Field(default=128, ge=4)
     """Images in each of these steps (KnockoffGAN)."""
     learning_rate: float = Field(default=1e-3, gt=0)
-    """Of Adam, with betas (0.5, 0.999) (KnockoffGAN: 1e-4, for four times the steps)."""
+    """Of Adam, with betas (0.5, 0.999) (KnockoffGAN: 1e-4)."""
     width: int = Field(default=16, ge=1)
     """Channels inside the generator and the discriminator."""
     diagnostic_steps: int = Field(default=200, ge=1)
@@ -253,7 +258,7 @@ def _train_generator(
         loss = (
             judge.certainty(batch, made, rng)
             + _moments_apart(batch, made)
-            + _correlations(batch, made).square().mean()
+            + UNLIKENESS * _correlations(batch, made).square().mean()
         )
         _step(optimizers[0], loss)
         if progress:

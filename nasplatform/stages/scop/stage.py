@@ -75,7 +75,7 @@ class ScopOptions(BaseModel):
     allocation: Allocation = "uniform"
     """With a budget: ``uniform``, the same share of every layer, or ``global``, one ranking."""
     round_to: int | None = Field(default=None, ge=1)
-    """Keep widths at multiples of this, and below it at even parts of it (see ``widths``): 16 under
+    """Keep widths at multiples of this, and below it at its halves (see ``widths``): 16 under
     a budget, for that is what ONNX Runtime computes at a time with AVX-512, so that other widths
     cost as much as the next multiple (8 with AVX2); 1, any width, under a rate, as in the paper."""
     criterion: Criterion = "scop"

@@ -1,22 +1,28 @@
 """Pruning criteria compared at the same cut, on Fashion-MNIST, over several seeds.
 
     python analysis/stages_pruning.py --seeds 5
+    python analysis/stages_pruning.py --seeds 5 --tune 3 --methods scop taylor l1 random
     python analysis/stages_pruning.py --networks resnet20 --seeds 1 --methods scop taylor
+    python analysis/stages_pruning.py --knockoffs --seeds 2 --pool 4 --block 2
 
 For every seed a network is trained; each criterion then prunes that same network to the same
-share of its multiply-adds and fine-tunes it with the same recipe. ``scratch`` trains the structure
-that ``scop`` found from new weights, for as many epochs as the others have had in all. Latency is
-that of ONNX Runtime on one thread, of the network before and after in turn, on images of
-``--timed-side``. Everything that is finished is kept in ``--out`` and not computed again. Writes
-``pruning.parquet`` (a row per network, seed and criterion) and ``pruning.md``.
+share of its multiply-adds and fine-tunes it with the same recipe on the same batches, so that
+seeds are compared in pairs: ``scop ahead`` is the mean of the differences and its standard error.
+``scratch`` trains the structure that ``scop`` found from new weights, for as many epochs as the
+others have had in all. Latency is that of ONNX Runtime on one thread, of the network before and
+after in turn, on images of ``--timed-side``. Everything that is finished is kept in ``--out`` and
+not computed again. Writes ``pruning.parquet`` (a row per network, seed, epochs of fine-tuning and
+criterion) and ``pruning.md``. ``--knockoffs`` says instead how well the swap condition holds for
+each kind of knockoff, to a judge of ``--judged`` steps.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
 import torch
@@ -26,6 +32,7 @@ from nasplatform.deploy.network import Network
 from nasplatform.files import replace_file, write_text
 from nasplatform.spaces import get_space
 from nasplatform.stages.pipeline import run_pipeline
+from nasplatform.stages.scop.knockoffs import KnockoffOptions, check_swaps, make_knockoffs
 from nasplatform.training.datasets import load_task
 from nasplatform.training.task import Task
 
@@ -54,10 +61,13 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--stem", type=int, default=32, help="channels of the cell's stem")
     parser.add_argument("--pool", type=int, default=2, help="1 for 28 x 28, 2 for 14 x 14, ...")
     parser.add_argument("--timed-side", type=int, default=28, help="of the images of the latency")
-    parser.add_argument("--train-size", type=int, default=2000)
-    parser.add_argument("--test-size", type=int, default=5000)
-    parser.add_argument("--epochs", type=int, default=6, help="of the first training")
-    parser.add_argument("--tune", type=int, default=3, help="epochs of fine-tuning")
+    parser.add_argument("--train-size", type=int, default=3000)
+    parser.add_argument("--test-size", type=int, default=10_000)
+    parser.add_argument("--epochs", type=int, default=10, help="of the first training")
+    parser.add_argument("--tune", type=int, default=1, help="epochs of fine-tuning")
+    parser.add_argument("--knockoffs", action="store_true", help="judge the knockoffs instead")
+    parser.add_argument("--block", type=int, default=4, help="side of what is exchanged")
+    parser.add_argument("--judged", type=int, default=800, help="steps of the judge")
     return parser.parse_args()
 
 
@@ -86,12 +96,14 @@ def rows(
     for method in methods:
         if method == "scratch":
             stage = [("scop", cut | METHODS["scop"])]
-            given, _ = run_pipeline(base, task, stage, folder / "scop", seed)
+            given, _ = run_pipeline(base, task, stage, folder / f"scop-{options.tune}", seed)
             epochs = {"epochs": options.epochs + options.tune}
             given, stages = given.fresh(seed), [("train", {"recipe": epochs})]
         else:
             given, stages = base, [("scop", cut | METHODS[method])]
-        after, [record] = run_pipeline(given, task, stages, folder / method, seed)
+        after, [record] = run_pipeline(
+            given, task, stages, folder / f"{method}-{options.tune}", seed
+        )
         widths = str({key: tuple(x.shape) for key, x in after.module.state_dict().items()})
         if widths not in timed:  # criteria that leave the same widths leave the same speed
             side = options.timed_side
@@ -99,6 +111,7 @@ def rows(
         sizes = ("macs", "parameters", "bytes_on_disk")
         yield {
             "network": name,
+            "tune": options.tune,
             "method": method,
             "seed": seed,
             "seconds": record["seconds"],
@@ -123,26 +136,61 @@ def speeds(before: Network, after: Network, shape: tuple[int, int, int]) -> dict
 
 
 def table(frame: pd.DataFrame) -> str:
-    """Return a markdown table: mean over the seeds ± standard deviation."""
+    """Return a markdown table: mean over the seeds ± standard deviation; and the paired lead."""
     frame = frame.assign(
         change=100 * (frame.accuracy - frame.before_accuracy),
-        share_1=frame.after_ms_1 / frame.before_ms_1,
-        share_64=frame.after_ms_64 / frame.before_ms_64,
+        as_cut=100 * frame.get("metric_valid_accuracy_cut", float("nan")),
     )
     lines = [
-        "| network | criterion | seeds | test accuracy % | change | MACs | parameters | bytes | "
-        "latency, batch 1 | batch 64 |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        "| network | tuning | criterion | seeds | before % | as cut % | accuracy % | change | "
+        "scop ahead | MACs | parameters | bytes | latency, batch 1 | batch 64 |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for (network, method), part in frame.groupby(["network", "method"], sort=False):
+    for (network, tune, method), part in frame.groupby(["network", "tune", "method"], sort=False):
         mean, spread = part.mean(numeric_only=True), part.std(numeric_only=True, ddof=1)
+        fastest = part.min(numeric_only=True)
+        shares = [fastest[f"after_ms_{n}"] / fastest[f"before_ms_{n}"] for n in BATCHES]
+        rivals = frame[(frame.network == network) & (frame.tune == tune)]
+        cut = "" if pd.isna(mean.as_cut) else f"{mean.as_cut:.1f} ± {spread.as_cut:.1f}"
         lines.append(
-            f"| {network} | {method} | {len(part)} | {100 * mean.accuracy:.2f} ± "
-            f"{100 * spread.accuracy:.2f} | {mean.change:+.2f} ± {spread.change:.2f} | "
-            f"{mean.macs_kept:.3f} | {mean.parameters_kept:.3f} | {mean.bytes_on_disk_kept:.3f} | "
-            f"{mean.share_1:.2f} | {mean.share_64:.2f} |"
+            f"| {network} | {tune} | {method} | {len(part)} | {100 * mean.before_accuracy:.2f} | "
+            f"{cut} | {100 * mean.accuracy:.2f} ± {100 * spread.accuracy:.2f} | "
+            f"{mean.change:+.2f} ± {spread.change:.2f} | "
+            f"{lead(rivals, str(method))} | {mean.macs_kept:.3f} | "
+            f"{mean.parameters_kept:.3f} | {mean.bytes_on_disk_kept:.3f} | "
+            f"{shares[0]:.2f} | {shares[1]:.2f} |"
         )
-    return "\n".join([*lines, "", "Sizes and latencies as shares of those before.", ""])
+    words = (
+        "tuning: epochs. as cut: validation accuracy before fine-tuning, running statistics taken "
+        "anew. scop ahead: test accuracy of scop less that of the criterion, in points, mean over "
+        "the seeds of both ± its standard error. Sizes and latencies as shares of those before; "
+        "latencies are the lowest of all seeds, for other load only adds to them."
+    )
+    return "\n".join([*lines, "", words, ""])
+
+
+def lead(frame: pd.DataFrame, method: str) -> str:
+    """Return by how many points ``scop`` is ahead of a method on the seeds of both."""
+    accuracy = frame.pivot_table(index="seed", columns="method", values="accuracy")
+    if method == "scop" or "scop" not in accuracy:
+        return ""
+    mean, error = (100 * (accuracy["scop"] - accuracy[method])).agg(["mean", "sem"])
+    return f"{mean:+.2f} ± {error:.2f}"
+
+
+def knockoffs_table(options: argparse.Namespace, task: Task) -> str:
+    """Return a markdown table: swap accuracy and correlation of each kind, mean over the seeds."""
+    images = task.train.inputs
+    lines = ["| knockoffs | swap accuracy | correlation |", "|---|---|---|"]
+    for kind in get_args(KnockoffOptions.model_fields["kind"].annotation):
+        chosen = KnockoffOptions(kind=kind, block=options.block, diagnostic_steps=options.judged)
+        checks = [
+            check_swaps(images, make_knockoffs(images, chosen, seed), chosen, seed + 1)
+            for seed in range(options.first_seed, options.first_seed + options.seeds)
+        ]
+        frame = pd.DataFrame([asdict(check) for check in checks])
+        lines.append(f"| {kind} | {frame.accuracy.mean():.3f} | {frame.correlation.mean():.3f} |")
+    return "\n".join([*lines, ""])
 
 
 def main() -> None:
@@ -150,15 +198,19 @@ def main() -> None:
     options = arguments()
     size = {"pool": options.pool, "train_size": options.train_size, "test_size": options.test_size}
     task = load_task("fashion-mnist", size | {"valid_size": 1000}, "command line")
+    if options.knockoffs:
+        print(knockoffs_table(options, task))
+        return
     path = options.out / "pruning.parquet"
     found = pd.read_parquet(path) if path.exists() else pd.DataFrame()
     for seed in range(options.first_seed, options.first_seed + options.seeds):
         for name in options.networks:
-            known = (
-                set(found[(found.network == name) & (found.seed == seed)].method)
+            done = (
+                found.query("network == @name and seed == @seed and tune == @options.tune")
                 if len(found)
-                else set()
+                else found
             )
+            known = set(done.get("method", ()))
             wanted = [method for method in options.methods if method not in known]
             for row in rows(options, name, task, seed, wanted) if wanted else ():
                 found = pd.concat([found, pd.DataFrame([row])], ignore_index=True)

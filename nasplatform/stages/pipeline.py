@@ -18,7 +18,7 @@ import math
 import shutil
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +169,7 @@ def _measured_start(
         known = {"key": key, "measurements": asdict(measure(network, task, device=device))}
         _write(path, known)
     try:
-        return asdict(Measurements(**known["measurements"]))
+        return asdict(_measurements(known["measurements"], path))
     except (KeyError, TypeError) as error:
         raise _damaged(path, error) from None
 
@@ -178,10 +178,22 @@ def _check_record(record: Record, path: Path) -> None:
     """Raise RunError unless a record has what later stages and ``stages_frame`` read of it."""
     try:
         for name in ("before", "after"):
-            Measurements(**record[name])
+            _measurements(record[name], path)
         stages_frame([record])
     except (AttributeError, KeyError, TypeError) as error:
         raise _damaged(path, error) from None
+
+
+def _measurements(values: Mapping[str, Any], path: Path) -> Measurements:
+    """Read measurements; raise RunError where they lack what older versions did not measure."""
+    names, given = {field.name for field in fields(Measurements)}, set(values)
+    if given and given < names:
+        lacking = ", ".join(sorted(names - given))
+        raise RunError(
+            f"{path} is of an older version, which did not measure {lacking}; go on with that "
+            f"version, or delete the folder of {path.name} to run anew"
+        )
+    return Measurements(**values)
 
 
 def _tidy(context: StageContext) -> None:

@@ -246,6 +246,19 @@ def test_damaged_records_are_one_clear_line(tmp_path, file, change):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("file", "place"), [("start.json", "measurements"), ("0-train/record.json", "after")]
+)
+def test_records_of_an_older_version_are_named_as_such(tmp_path, file, place):
+    run(tmp_path, STAGES[:1])
+    values = json.loads((tmp_path / file).read_text())
+    del values[place]["latency_64_ms"]
+    (tmp_path / file).write_text(json.dumps(values))
+    words = r"json is of an older version, which did not measure latency_64_ms; go on with that"
+    with pytest.raises(RunError, match=words):
+        run(tmp_path, STAGES[:1])
+
+
 def test_lost_network_is_one_clear_line(tmp_path):
     run(tmp_path, STAGES[:1])
     (tmp_path / "0-train" / "network" / "weights.safetensors").unlink()

@@ -7,7 +7,8 @@ So residual sums, concatenated branches and cells that drop a channel of a wider
 exact to the single channel. What cannot be followed pins the groups that it touches: they stay.
 
 (torch-pruning's dependency graph gives the same on ResNets, but maps whole layers by offsets: of
-searched cells that concatenate, sum and cut it leaves networks that do not run; hence this.)
+searched cells that concatenate, sum and cut it leaves networks that do not run, 39 of 64 cuts in
+the NAS-Bench-101 networks of ``tests/stages/scop/test_scop_networks.py``; hence this.)
 """
 
 from __future__ import annotations

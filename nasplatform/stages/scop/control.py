@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from nasplatform.errors import StageError
 from nasplatform.stages.scop.knockoffs import Knockoffs
-from nasplatform.training.loop import Progress, derive_seed
+from nasplatform.training.loop import EVALUATION_BATCH, Progress, derive_seed
 from nasplatform.training.task import Task
 
 
@@ -91,11 +91,9 @@ def train_scales(
 
     Raises StageError where the loss stops being finite.
     """
-    frozen = copy.deepcopy(module).to(device).requires_grad_(False)
-    frozen.eval()
-    for child in frozen.modules():
-        if isinstance(child, nn.modules.batchnorm._BatchNorm):
-            child.train()
+    frozen = copy.deepcopy(module).to(device).requires_grad_(False).eval()
+    for norm in normalisations(frozen):
+        norm.train()
     scales = {
         name: torch.full(
             (_width(frozen.get_submodule(name)),),
@@ -121,6 +119,28 @@ def train_scales(
     if not all(torch.isfinite(scale).all() for scale in found.values()):
         raise StageError("the scales diverged; lower control.learning_rate")
     return found
+
+
+def refreshed(module: nn.Module, inputs: Tensor, device: str = "cpu") -> nn.Module:
+    """Return a copy whose running statistics are those of inputs (n, c, h, w); weights stay.
+
+    A network that lost channels is judged so before it is fine-tuned (release).
+    """
+    copied = copy.deepcopy(module).to(device).eval()
+    for norm in normalisations(copied):
+        norm.reset_running_stats()
+        norm.momentum = None  # the mean of all batches
+        norm.train()
+    with torch.no_grad():
+        for part in inputs.tensor_split(math.ceil(len(inputs) / EVALUATION_BATCH)):
+            copied(part.to(device))
+    return copied.eval()
+
+
+def normalisations(module: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    """Return the layers that keep running statistics."""
+    kind = nn.modules.batchnorm._BatchNorm
+    return [child for child in module.modules() if isinstance(child, kind)]
 
 
 def _batches(count: int, batches: int, seed: int) -> Iterator[tuple[Tensor, torch.Generator]]:

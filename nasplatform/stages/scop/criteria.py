@@ -2,6 +2,11 @@
 
 Every criterion gives one number per output channel, low for the dispensable; ``group_scores``
 averages them over the channels that can only be removed together.
+
+``random``, ``l1`` and ``bn_scale`` are torch-pruning's, value for value, written out here because
+its own take no groups but those of its dependency graph, which does not follow searched cells.
+``fpgm`` and ``taylor`` are as published: torch-pruning measures the distances between magnitudes of
+weights, and for Taylor sums |weight x gradient| of one batch over the weights of the filter.
 """
 
 from __future__ import annotations
@@ -75,8 +80,8 @@ def taylor(
 
     The gate multiplies what the normalisation after the layer makes (Taylor-FO-BN), or the filter
     where there is none; the square of its gradient is averaged over batches of the training
-    split, in evaluation mode. (torch-pruning takes |weight x gradient| of the whole split, which
-    ranks far worse on networks that are trained to the end.)
+    split, in evaluation mode. (The sum of |weight x gradient| of the whole split ranks far worse on
+    networks that are trained to the end.)
     """
     copied = copy.deepcopy(module).to(device).requires_grad_(True).eval()
     gates = {

@@ -8,8 +8,8 @@ SCOP exchanges several pixels as one unit). Three kinds:
                against a discriminator that tells which blocks were exchanged, as in KnockoffGAN,
                from which the swap discriminator with its hint is taken. In place of KnockoffGAN's
                critic and information terms, our own: match the mean and deviation of each pixel,
-               and keep the knockoff uncorrelated with the image. (SCOP's release has a pretrained
-               generator that sees noise only, and no code to train one.)
+               and keep the knockoff from being a copy of the image. (SCOP's release has a
+               pretrained generator that sees noise only, and no code to train one.)
 ``gaussian``   exact for the first two moments: group knockoffs for a multivariate normal
                distribution whose groups are the blocks (Dai and Barber 2016).
 ``shuffled``   other images of the batch, as in MindSpore Golden Stick. The swap condition holds
@@ -50,6 +50,12 @@ HINT = 0.5
 
 KnockoffGAN tells 0.9 of them, and nothing while the generator learns; half of them teaches it
 five times as much in a step."""
+UNLIKENESS = 0.05
+"""Weight of the squared correlation of a pixel with its knockoff in the generator's loss.
+
+Where its neighbours tell much of a block, an exchangeable knockoff of it is correlated with it. On
+Fashion-MNIST at 7 x 7, in blocks of 2 x 2, one seed, the judge of ``check_swaps`` (800 steps) is
+right in 0.69 of the cases at weight 1 and in 0.59 at 0.05; the correlation is 0.08 and 0.87."""
 NOISE_MAPS = 4
 
 
@@ -59,19 +65,23 @@ class KnockoffOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["generator", "gaussian", "shuffled"] = "gaussian"
-    """``generator`` (SCOP), ``gaussian`` (second order) or ``shuffled`` (free)."""
+    """``generator`` (SCOP), ``gaussian`` (second order) or ``shuffled`` (free). In ResNet-20 on
+    Fashion-MNIST, cut to 45 %, six seeds (``analysis/stages_pruning.py --first-seed 100 --seeds 6
+    --networks resnet20 --methods scop scop-shuffled``, then with other widths in two layers),
+    ``gaussian`` keeps 63 % as cut and ``shuffled`` 53 %; after fine-tuning it is ahead by 0.17
+    points ± 0.18, the standard error."""
     block: int = Field(default=4, ge=1)
     """Side of the blocks of pixels that are exchanged as one; clipped to the image."""
-    steps: int = Field(default=500, ge=1)
-    """Steps in which the generator is trained (KnockoffGAN: 2000)."""
+    steps: int = Field(default=2000, ge=1)
+    """Steps in which the generator is trained (KnockoffGAN)."""
     batch_size: int = Field(default=128, ge=4)
     """Images in each of these steps (KnockoffGAN)."""
     learning_rate: float = Field(default=1e-3, gt=0)
-    """Of Adam, with betas (0.5, 0.999) (KnockoffGAN: 1e-4, for four times the steps)."""
+    """Of Adam, with betas (0.5, 0.999) (KnockoffGAN: 1e-4)."""
     width: int = Field(default=16, ge=1)
     """Channels inside the generator and the discriminator."""
     diagnostic_steps: int = Field(default=200, ge=1)
-    """Steps in which the discriminator of ``check_swaps`` is trained."""
+    """Steps in which the discriminator of ``check_swaps`` is trained; more tell more (README)."""
 
 
 @dataclass(frozen=True)
@@ -250,7 +260,7 @@ def _train_generator(
         loss = (
             judge.certainty(batch, made, rng)
             + _moments_apart(batch, made)
-            + _correlations(batch, made).square().mean()
+            + UNLIKENESS * _correlations(batch, made).square().mean()
         )
         _step(optimizers[0], loss)
         if progress:

@@ -62,14 +62,15 @@ def cost(graph: ChannelGraph, removed: Groups) -> Cost:
 def widths(count: int, multiple: int) -> list[int]:
     """Return the numbers of channels to which ``count`` may be cut, descending.
 
-    They are multiples of ``multiple`` and, below it, multiples of an eighth of it up to a half:
-    what is computed in blocks gains nothing from a block that is filled in part, while maps of
-    less than a block are read channel by channel. 16 gives 48, 32, 16, 8, 6, 4, 2, 0 for 64.
+    They are multiples of ``multiple`` and, below it, its half, quarter and eighth: what is computed
+    in blocks gains nothing from a block that is filled in part, and the half of a block of 16 is a
+    whole one where blocks are of 8. 16 gives 48, 32, 16, 8, 4, 2, 0 for 64; 1 gives every number.
     """
-    fine = max(1, multiple // 8)
-    coarse = (width for width in range(count - 1, -1, -1) if not width % multiple and width)
-    below = range(min(multiple // 2, count - 1) // fine * fine, -1, -fine)
-    return [*coarse, *below] if multiple > 1 else list(range(count - 1, -1, -1))
+    if multiple == 1:
+        return list(range(count - 1, -1, -1))
+    whole = (width for width in range(count - 1, 0, -1) if not width % multiple)
+    parts = (multiple // part for part in (2, 4, 8))
+    return [*whole, *(width for width in parts if 0 < width < count), 0]
 
 
 def by_rate(graph: ChannelGraph, scores: Scores, rate: float, multiple: int = 1) -> Groups:

@@ -29,7 +29,7 @@ from nasplatform.files import write_text
 from nasplatform.stages.base import Stage, StageContext, StageResult
 from nasplatform.stages.scop import criteria
 from nasplatform.stages.scop.channels import ChannelGraph
-from nasplatform.stages.scop.control import ControlOptions, train_scales
+from nasplatform.stages.scop.control import ControlOptions, refreshed, train_scales
 from nasplatform.stages.scop.criteria import Criterion, Scores, group_scores
 from nasplatform.stages.scop.knockoffs import KnockoffOptions, check_swaps, make_knockoffs
 from nasplatform.stages.scop.removal import (
@@ -75,7 +75,7 @@ class ScopOptions(BaseModel):
     allocation: Allocation = "uniform"
     """With a budget: ``uniform``, the same share of every layer, or ``global``, one ranking."""
     round_to: int | None = Field(default=None, ge=1)
-    """Keep widths at multiples of this, and below it at even parts of it (see ``widths``): 16 under
+    """Keep widths at multiples of this, and below it at its halves (see ``widths``): 16 under
     a budget, for that is what ONNX Runtime computes at a time with AVX-512, so that other widths
     cost as much as the next multiple (8 with AVX2); 1, any width, under a rate, as in the paper."""
     criterion: Criterion = "scop"
@@ -207,6 +207,7 @@ class _Round:
             known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             return known
         graph = channel_graph(self.network.module, self.task.input_shape)
+        self._check_goal(graph)
         scores, metrics = self._scores(graph)
         removed = self._removed(graph, scores)
         kept = kept_channels(graph, removed)
@@ -214,7 +215,9 @@ class _Round:
         small = remove(copy.deepcopy(self.network.module), kept)
         expected = masked(self.network.module, graph, removed)
         metrics["masked_difference"] = check_equal(small, expected, images)
-        metrics["valid_accuracy_cut"] = evaluate(small, self.task.valid, self.context.device)
+        device = self.context.device
+        judged = refreshed(small, self.task.train.inputs, device)
+        metrics["valid_accuracy_cut"] = evaluate(judged, self.task.valid, device)
         numbers = {"groups": len(graph.removable), "groups_removed": len(removed)}
         found = {"kept": kept, "metrics": metrics, **numbers}
         write_text(path, json.dumps(found))
@@ -291,6 +294,16 @@ class _Round:
             "scale_mean": float(every.mean()),
             "scale_deviation": float(every.std()),
         }
+
+    def _check_goal(self, graph: ChannelGraph) -> None:
+        """Raise StageError, before anything is trained, where no scores could reach the goal.
+
+        Left out where that has to be measured, or depends on the scores.
+        """
+        budget = self.options.budget
+        counted = budget is None or budget.metric != "latency"
+        if counted and self.options.allocation == "uniform":
+            self._removed(graph, np.zeros(len(graph.removable)))
 
     def _removed(self, graph: ChannelGraph, scores: Scores) -> Groups:
         multiple = self.options.multiple

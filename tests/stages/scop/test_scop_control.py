@@ -1,4 +1,5 @@
 import copy
+import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from nasplatform.errors import StageError
-from nasplatform.stages.scop.control import ControlOptions, mix, mixed, train_scales
+from nasplatform.stages.scop.control import ControlOptions, mix, mixed, refreshed, train_scales
 from nasplatform.stages.scop.criteria import bn_scale, fpgm, group_scores, l1, scop, taylor
 from nasplatform.stages.scop.knockoffs import shuffled
 from nasplatform.stages.scop.removal import channel_graph
@@ -108,6 +109,25 @@ class TestTrainScales:
         module.classifier.weight.data.fill_(float("nan"))
         with pytest.raises(StageError, match="scales diverged"):
             self.run(module, self.names(module))
+
+
+def test_refreshed_statistics_are_those_of_the_images(monkeypatch):
+    monkeypatch.setattr("nasplatform.stages.scop.control.EVALUATION_BATCH", 16)
+    module, task = tiny_network().module, tiny_task()
+    before = state_digest(module)
+    found = refreshed(module, task.train.inputs)
+    assert state_digest(module) == before
+    assert not found.training
+    name = next(name for name, child in module.named_modules() if isinstance(child, nn.BatchNorm2d))
+    made = []
+    first = next(child for child in module.modules() if isinstance(child, nn.Conv2d))
+    hook = first.register_forward_hook(lambda layer, given, output: made.append(output))
+    module(task.train.inputs)
+    hook.remove()
+    norm = found.get_submodule(name)
+    torch.testing.assert_close(norm.running_mean, made[0].mean((0, 2, 3)), rtol=1e-4, atol=1e-5)
+    batches = [part.var((0, 2, 3)) for part in made[0].split(16)]
+    torch.testing.assert_close(norm.running_var, torch.stack(batches).mean(0))
 
 
 def planted_task(n: int = 600) -> Task:
@@ -213,34 +233,33 @@ class TestCriteria:
             found[name] = importance(group).tolist()
         return found
 
-    def options(self):
-        import torch_pruning as tp
-
-        return {"group_reduction": "first", "normalizer": None, "target_types": [nn.Conv2d]}, tp
-
     @pytest.mark.parametrize("seed", range(2))
-    def test_values(self, seed):
+    @pytest.mark.parametrize("name", ["l1", "bn_scale", "fpgm"])
+    def test_values(self, name, seed):
+        from torch_pruning import importance
+
+        module, first = chain(), {"group_reduction": "first", "normalizer": None}
+        for child in module:
+            if isinstance(child, nn.BatchNorm2d):
+                child.weight.data = torch.rand(child.weight.shape, generator=rng(seed)) - 0.5
+            if isinstance(child, nn.Conv2d) and name == "fpgm":
+                child.weight.data.abs_()  # distances of magnitudes there, of weights here
+        ours, theirs = {
+            "l1": (l1, importance.GroupMagnitudeImportance(p=1, **first)),
+            "bn_scale": (bn_scale, importance.BNScaleImportance(**first)),
+            "fpgm": (fpgm, importance.FPGMImportance(p=1, **first)),
+        }[name]
+        found = ours(module, channel_graph(module, (1, 8, 8)))
+        expected = self.torch_pruning(theirs, copy.deepcopy(module))
+        for layer in ("0", "3"):
+            assert found[layer].tolist() == pytest.approx(expected[layer], rel=1e-3)
+
+    def test_fpgm_is_the_sum_of_distances(self):
         module = chain()
-        for norm in (module[1], module[4]):
-            norm.weight.data = torch.rand(norm.weight.shape, generator=rng(seed)) - 0.5
-        graph = channel_graph(module, (1, 8, 8))
-        values, tp = self.options()
-        first = tp.importance.GroupMagnitudeImportance(p=1, **values)
-        expected = self.torch_pruning(first, copy.deepcopy(module))
-        found = l1(module, graph)
-        assert {name: found[name].tolist() for name in ("0", "3")} == {
-            name: pytest.approx(row) for name, row in expected.items()
-        }
-        gammas = bn_scale(module, graph)
-        assert torch.equal(gammas["0"], module[1].weight.abs())
-        assert torch.equal(gammas["3"], module[4].weight.abs())
-        distances = fpgm(module, graph)["0"]
+        found = fpgm(module, channel_graph(module, (1, 8, 8)))["0"].tolist()
         rows = module[0].weight.detach().flatten(1).tolist()
-        for i, row in enumerate(rows):
-            slow = sum(
-                sum((a - b) ** 2 for a, b in zip(row, other, strict=True)) ** 0.5 for other in rows
-            )
-            assert float(distances[i]) == pytest.approx(slow, rel=1e-3)
+        slow = [sum(math.dist(row, other) for other in rows) for row in rows]
+        assert found == pytest.approx(slow, rel=1e-3)
 
     @pytest.mark.parametrize("normalised", [True, False])
     def test_taylor_is_the_mean_square_of_the_slope_of_a_gate(self, monkeypatch, normalised):

@@ -124,7 +124,12 @@ def by_torch_pruning(module: nn.Module, layer: str, channel: int) -> nn.Module |
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", NETWORKS)
 def test_removal_is_that_of_torch_pruning_wherever_that_works(name):
-    """The same weights stay in every dependent layer; ResNets it can cut everywhere."""
+    """The same weights stay in every dependent layer.
+
+    torch-pruning cuts ResNets and these NAS-Bench-201 cells everywhere, but of the 64 layers of
+    these four NAS-Bench-101 networks 39 only to networks that do not run: the reason for a tracer
+    of our own. Should that change, this test says so.
+    """
     module = stirred(NETWORKS[name]).module
     graph = channel_graph(module, SHAPE)
     compared = 0
@@ -132,10 +137,10 @@ def test_removal_is_that_of_torch_pruning_wherever_that_works(name):
     for layer in makers:
         other = by_torch_pruning(module, layer.name, 0)
         if other is None:
-            assert name not in plugins.names("networks")
             continue
         ours = remove(copy.deepcopy(module), kept_channels(graph, layer.outputs[:1]))
         expected = other.state_dict()
         assert all(torch.equal(value, expected[key]) for key, value in ours.state_dict().items())
         compared += 1
     assert compared >= len(makers) / 4
+    assert (compared < len(makers)) == name.startswith("nasbench101")

@@ -136,10 +136,10 @@ class TestWidths:
     @pytest.mark.parametrize(
         ("count", "multiple", "expected"),
         [
-            (64, 16, [48, 32, 16, 8, 6, 4, 2, 0]),
-            (50, 16, [48, 32, 16, 8, 6, 4, 2, 0]),
-            (8, 16, [6, 4, 2, 0]),
-            (7, 16, [6, 4, 2, 0]),
+            (64, 16, [48, 32, 16, 8, 4, 2, 0]),
+            (50, 16, [48, 32, 16, 8, 4, 2, 0]),
+            (8, 16, [4, 2, 0]),
+            (7, 16, [4, 2, 0]),
             (1, 16, [0]),
             (12, 4, [8, 4, 2, 1, 0]),
             (4, 1, [3, 2, 1, 0]),
@@ -158,8 +158,8 @@ class TestWidths:
     def test_steps_end_at_them_and_wide_kinds_go_first(self):
         graph = chain((3, 32, 16, 2))
         steps = ranked(graph, scores(graph), "uniform", 16)
-        assert [len(step.groups) for step in steps[:3]] == [16, 8, 2]
-        assert [step.kind for step in steps[:3]] == [0, 1, 1]
+        assert [len(step.groups) for step in steps[:3]] == [16, 8, 8]
+        assert [step.kind for step in steps[:3]] == [0, 1, 0]
         fine = ranked(graph, scores(graph), "uniform")
         assert all(len(step.groups) == 1 for step in fine)
 

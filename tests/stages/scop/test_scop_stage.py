@@ -1,3 +1,8 @@
+import json
+import signal
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -134,11 +139,14 @@ def test_teacher_changes_the_result(tmp_path):
         ({"budget": {"keep": 0.0001}}, "a budget of 0.0001 of the macs cannot be reached"),
     ],
 )
-def test_what_cannot_be_done_leaves_the_network_untouched(tmp_path, options, words):
+def test_what_cannot_be_done_leaves_the_network_untouched(tmp_path, monkeypatch, options, words):
     network = wide()
     before = state_digest(network.module)
+    monkeypatch.setattr(
+        "nasplatform.stages.scop.stage.train_scales", None
+    )  # it is refused before that
     with pytest.raises(StageError, match=words):
-        apply(tmp_path, network=network, criterion="l1", **options)
+        apply(tmp_path, network=network, **options)
     assert state_digest(network.module) == before
     assert network.structure.edits == ()
 
@@ -187,6 +195,38 @@ def test_interrupted_stage_goes_on_to_the_same_network(tmp_path, words, done):
     assert state_digest(resumed.module) == state_digest(unbroken.module)
     names = sorted(path.name for path in (tmp_path / "p" / "0-scop").iterdir())
     assert names == ["network", "record.json", "stage.json"]
+
+
+KILLED = """
+import json, os, signal, sys
+from pathlib import Path
+from nasplatform.stages.pipeline import run_pipeline
+from nasplatform.testing.tiny import tiny_network, tiny_task
+
+def progress(done, total, words):
+    if words.startswith("scop: epoch 2"):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+stages = [("scop", json.loads(sys.argv[2]))]
+run_pipeline(tiny_network(), tiny_task(), stages, Path(sys.argv[1]), 1, progress=progress)
+"""
+
+
+def test_killed_stage_goes_on_to_the_same_network(tmp_path):
+    """SIGKILL in the second epoch of fine-tuning, in the first of two rounds."""
+    options = QUICK | {"recipe": {"epochs": 2, "batch_size": 16}, "rate": 0.6, "rounds": 2}
+    arguments = [sys.executable, "-c", KILLED, tmp_path / "p", json.dumps(options)]
+    assert subprocess.run(arguments, check=False).returncode == -signal.SIGKILL
+    left = list((tmp_path / "p" / "0-scop" / "scratch").rglob("checkpoint.safetensors"))
+    assert len(left) == 1
+
+    def run(folder):
+        return run_pipeline(tiny_network(), tiny_task(), [("scop", options)], folder, 1)[0]
+
+    resumed, unbroken = run(tmp_path / "p"), run(tmp_path / "other")
+    assert resumed.structure == unbroken.structure
+    assert len(resumed.structure.edits) == 2
+    assert state_digest(resumed.module) == state_digest(unbroken.module)
 
 
 @pytest.mark.parametrize("file", ["selection.json", "generator.safetensors"])

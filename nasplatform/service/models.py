@@ -80,7 +80,8 @@ class Model:
     def _values(self, population: Population[Any]) -> tuple[NDArray[np.float64], int]:
         """Return (B, 4) mean, std, params and flops (float64 is exact up to 2^53).
 
-        Looked up in the view of the space, then in the cache, and inferred only after that.
+        Looked up in the view of the space, then in the cache, and inferred only after that, each
+        architecture once: the last digits of an inference depend on the place in the batch.
         """
         codes, rows = population.codes, np.empty((len(population), 4))
         unknown = np.arange(len(population))
@@ -90,14 +91,15 @@ class Model:
                 rows[unknown[known]] = found[known]
                 unknown = unknown[~known]
         if len(unknown):
-            new = population[unknown]
+            _, first, place = np.unique(codes[unknown], return_index=True, return_inverse=True)
+            new = population[unknown[first]]
             assert isinstance(new, Population)
             graphs = self.space.graphs(new)
             said = self.predictor.predict(graphs)
             found = np.stack(
                 [said.mean, said.std, graphs.total_params, graphs.total_flops], axis=1
             ).astype(np.float64)
-            rows[unknown] = found
+            rows[unknown] = found[place]
             self._cache.put(new.codes, found)
         return rows, len(population) - len(unknown)
 

@@ -6,10 +6,10 @@ writes ``nasplatform/predictors/transfer-SPACE.safetensors`` anew: the weights o
 network that repeats what Gaussian processes on small trained networks say of the whole space.
 NAS-Bench-101 is taught by the embedded table ``cells-digits`` and by 5,000 cells trained here with
 five times its learning rate, NAS-Bench-201 by 1,500 cells trained here with twenty times its rate:
-close to where trainings fail, digits tell best which cells are easy to train (Kendall's tau of the
-training loss with CIFAR-10 accuracies, 250 NAS-Bench-101 cells: .50 at the rate of the table, .66
-here). Trained networks are kept in the folder, and a run that was broken off goes on. About half
-an hour on one core; to be run again when the features change (a test says so).
+close to where trainings fail, digits tell best which cells are easy to train
+(``analysis/transfer_rates.py`` measures it). Trained networks are kept in the folder, and a run
+that was broken off goes on. About half an hour on one core; to be run again when the features
+change (a test says so).
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -48,8 +47,6 @@ from nasplatform.training.datasets import load_task
 TABLE = "cells-digits"
 OF_TABLE = (("valid_accuracy", 10), ("valid_accuracy", 2), ("train_loss", 10))
 DIGITS = {"noise": 1.0, "seed": 0}  # as in the table
-TRAINED = 5000, 1500  # cells of NAS-Bench-101 and NAS-Bench-201
-RATES = 0.5, 2.0
 AT = (4, 7, 10)  # epochs after which a training is looked at; the last is its end
 LEARNT_FROM = 1200  # cells from which a kernel's weights are learnt
 ASKED = 40_000  # cells on which the network listens to the processes
@@ -59,6 +56,8 @@ KEPT = 100  # cells trained between two writes
 
 Array = NDArray[np.float32]
 Splits = tuple[Images, Images, Images]
+Trained = NDArray[np.float64]
+"""(2, E) training loss and number of images classified correctly after each of the E of AT."""
 
 
 @dataclass(frozen=True)
@@ -75,30 +74,50 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     folder: Path = parser.parse_args().folder
     folder.mkdir(parents=True, exist_ok=True)
-    task = load_task("digits", DIGITS, TABLE)
-    splits = (task.train, task.valid, task.test)
-    data: Any = tuple(Images(split.inputs.numpy(), split.labels.numpy()) for split in splits)
+    data = digits_data()
     for name, teachers in (("nasbench101", _nasbench101), ("nasbench201", _nasbench201)):
         _write(name, teachers(folder, data))
     return 0
 
 
+def digits_data() -> Splits:
+    """Return the splits of the embedded digits."""
+    task = load_task("digits", DIGITS, TABLE)
+    train, valid, test = (
+        Images(split.inputs.numpy(), split.labels.numpy())
+        for split in (task.train, task.valid, task.test)
+    )
+    return train, valid, test
+
+
+def train_nasbench101(code: int, data: Splits, rate: float) -> Trained:
+    """Train the small network of a NAS-Bench-101 cell."""
+    matrix, ops = Cell(code).arrays
+    kinds = (ops - CONV3X3).astype(np.int8)
+    recipe = Recipe(learning_rate=rate, evaluate_at=AT)
+    return _seen_after(train_cell(matrix, kinds, *data, recipe, 0))
+
+
+def train_nasbench201(code: int, data: Splits, rate: float) -> Trained:
+    """Train the small network of a NAS-Bench-201 cell."""
+    recipe = Recipe(learning_rate=rate, evaluate_at=AT)
+    return _seen_after(train_cell201(digits()[code], *data, recipe, 0))
+
+
+def _seen_after(curve: Curve) -> Trained:
+    return np.stack([curve.train_loss, curve.valid_correct + curve.test_correct])
+
+
 def _nasbench101(folder: Path, data: Splits) -> list[Teacher]:
     space, table = nasplatform.get_space("nasbench101"), load_table(TABLE)
-    cells = CellGroup((2, 7), seeds=1, sample=TRAINED[0]).cells()
-
-    def train(code: int) -> Curve:
-        matrix, ops = Cell(code).arrays
-        kinds = (ops - CONV3X3).astype(np.int8)
-        return train_cell(matrix, kinds, *data, Recipe(learning_rate=RATES[0], evaluate_at=AT), 0)
-
-    told = tuple(
-        log_gaps(-values if metric == "train_loss" else values)
-        for metric, epochs in OF_TABLE
-        for values in [table.values(metric, epochs, None)]
-    )
-    slow = Teacher(space.graphs(table.architectures), told)
-    fast = _trained(folder / "nasbench101.npz", cells.codes, train)
+    cells = CellGroup((2, 7), seeds=1, sample=5000).cells()
+    path = folder / "nasbench101.npz"
+    fast = _trained(path, cells.codes, lambda code: train_nasbench101(code, data, rate=0.5))
+    told = []
+    for metric, epochs in OF_TABLE:
+        values = table.values(metric, epochs, None)
+        told.append(log_gaps(-values if metric == "train_loss" else values))
+    slow = Teacher(space.graphs(table.architectures), tuple(told))
     return [slow, Teacher(space.graphs(cells), fast)]
 
 
@@ -106,17 +125,14 @@ def _nasbench201(folder: Path, data: Splits) -> list[Teacher]:
     space = nasplatform.get_space("nasbench201")
     every = space.enumerate()
     assert every is not None  # this space is finite
-    cells = every[np.random.default_rng(0).permutation(len(every))[: TRAINED[1]]]
-
-    def train(code: int) -> Curve:
-        recipe = Recipe(learning_rate=RATES[1], evaluate_at=AT)
-        return train_cell201(digits()[code], *data, recipe, 0)
-
-    return [Teacher(space.graphs(cells), _trained(folder / "nasbench201.npz", cells.codes, train))]
+    cells = every[np.random.default_rng(0).permutation(len(every))[:1500]]
+    path = folder / "nasbench201.npz"
+    told = _trained(path, cells.codes, lambda code: train_nasbench201(code, data, rate=2.0))
+    return [Teacher(space.graphs(cells), told)]
 
 
 def _trained(
-    path: Path, codes: NDArray[np.uint64], train: Callable[[int], Curve]
+    path: Path, codes: NDArray[np.uint64], train: Callable[[int], Trained]
 ) -> tuple[Floats, ...]:
     """Train every cell that the file does not hold yet.
 
@@ -128,8 +144,7 @@ def _trained(
             known = file["curves"] if np.array_equal(file["codes"], codes) else known
     curves = list(known)
     for code in track(codes[len(curves) :].tolist(), path.stem):
-        curve = train(code)
-        curves.append(np.stack([curve.train_loss, curve.valid_correct + curve.test_correct]))
+        curves.append(train(code))
         if len(curves) % KEPT == 0 or len(curves) == len(codes):
             with replace_file(path) as temporary, temporary.open("wb") as out:
                 np.savez(out, codes=codes, curves=np.array(curves))
@@ -151,11 +166,12 @@ def _write(name: str, teachers: list[Teacher]) -> None:
         x = standard(teacher.graphs)
         for scores in track(teacher.scores, f"{name}: processes"):
             one, answers = _learn(x, scores, standard, asked, rng)
-            weights += [one] if place == 0 else []
+            weights.append(one)
             told.append(answers)
             source.append(place)
     layers = _distil(asked, np.stack(told, 1))
-    mean = np.stack(weights).mean(0).astype(np.float32)
+    first = source.count(0)
+    mean = np.stack(weights[:first]).mean(0).astype(np.float32)
     lessons = Transfer(standard, mean, layers, np.array(source))
     path = Path(transfer.__file__).with_name(f"transfer-{name}.safetensors")
     with replace_file(path) as temporary:

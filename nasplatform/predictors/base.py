@@ -186,7 +186,8 @@ def read_card(folder: Path | str) -> dict[str, Any]:
         raise PredictorError(f"{folder}: no predictor stands here ({error})") from error
     if version != FORMAT:
         raise PredictorError(
-            f"{path}: format {version}, this version of nasplatform reads format {FORMAT}"
+            f"{path}: format {version}, this version of nasplatform reads format {FORMAT}; fit the "
+            f"predictor again, or read it with the version that wrote it"
         )
     assert isinstance(card, dict)
     return card

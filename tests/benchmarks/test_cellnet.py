@@ -7,11 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from kernel_checks import (
+    batch,
+    check_logits_and_gradients,
+    check_steps,
+    check_training,
+    perturbed,
+)
 
 from nasplatform.benchmarks.cellnet import (
-    BATCH,
     CellNetwork,
-    Curve,
     Images,
     KernelError,
     Recipe,
@@ -97,92 +102,28 @@ def reference(matrix, ops, shape, recipe, flat):
     return net, tensors
 
 
-def batch(shape, seed=0, count=BATCH):
-    """Images with exact ties, as quantised inputs have."""
-    r = np.random.default_rng(seed)
-    images = np.round(r.standard_normal((count, *shape)) * 2).astype(np.float32) / 2
-    return Images(images, r.integers(0, 10, count))
-
-
 def set_up(name, shape, modules=1):
     """Kernel network and reference with the same parameters, scales and shifts random too."""
     matrix, ops = CELLS[name]
     recipe = Recipe(modules_per_stack=modules)
     layout = parameter_layout(matrix, ops, shape[0], recipe)
     r = np.random.default_rng(3)
-    flat = initial_parameters(layout, r)
-    flat += 0.1 * r.standard_normal(len(flat)).astype(np.float32)
+    flat = perturbed(initial_parameters(layout, r), r)
     net = CellNetwork(matrix, ops, shape, recipe)
     net.set_parameters(flat)
     return net, *reference(matrix, ops, shape, recipe, flat)
 
 
-def flatten(tensors):
-    return torch.cat([t.flatten() for t in tensors]).detach().numpy()
-
-
-def relative(a, b):
-    return float(np.linalg.norm(a - b) / np.linalg.norm(b))
-
-
 @pytest.mark.parametrize("shape", SIZES)
 @pytest.mark.parametrize("name", CELLS)
 def test_logits_and_gradients_equal_pytorch(name, shape):
-    net, theirs, tensors = set_up(name, shape, modules=2 if name == "two vertices" else 1)
-    data = batch(shape)
-    x, y = torch.from_numpy(data.images), torch.from_numpy(data.labels)
-    # Gradients jump where a ReLU input or a pooling difference is within rounding of 0, so they
-    # are compared with the same network in float64 and with an allowance per tensor.
-    theirs = theirs.double().train()
-    expected = theirs(x.double())
-    loss = torch.nn.functional.cross_entropy(expected, y)
-    loss.backward()
-    logits, ours = net.loss_and_gradients(data)
-    np.testing.assert_allclose(logits, expected.detach().numpy(), atol=1e-4, rtol=1e-4)
-    assert ours == pytest.approx(loss.item(), abs=1e-5)
-    gradients, at = net.state()[1], 0
-    whole = float(np.linalg.norm(gradients))
-    for tensor in tensors:
-        grad = tensor.grad.flatten().numpy()
-        part = gradients[at : at + len(grad)]
-        assert np.linalg.norm(part - grad) <= 1e-3 * np.linalg.norm(grad) + 1e-5 * whole
-        at += len(grad)
-    # evaluation with running statistics of two batches
-    other = batch(shape, 1)
-    net.logits(other, training=True)
-    with torch.no_grad():
-        theirs(torch.from_numpy(other.images).double())
-        expected = theirs.eval()(x.double()).numpy()
-    np.testing.assert_allclose(net.logits(data, training=False), expected, atol=1e-4, rtol=1e-4)
-    # counting, with an incomplete last block
-    some = Images(data.images[:37], data.labels[:37])
-    assert net.correct(some) == (expected.argmax(1) == data.labels)[:37].sum()
+    modules = 2 if name == "two vertices" else 1
+    check_logits_and_gradients(set_up(name, shape, modules), shape)
 
 
 @pytest.mark.parametrize("name", ["three feed the output, truncation", "seven vertices"])
 def test_steps_equal_torch_sgd(name):
-    shape = (1, 8, 8)
-    net, theirs, tensors = set_up(name, shape)
-    data = batch(shape, 5, 4 * BATCH)
-    order = np.random.default_rng(0).permutation(len(data.images))
-    rates = learning_rates(Recipe(epochs=1, learning_rate=0.05), 4)
-    sgd = torch.optim.SGD(
-        tensors, lr=1.0, momentum=0.9, nesterov=True, weight_decay=5e-4, foreach=False
-    )
-    before = flatten(tensors)
-    losses = []
-    theirs.train()
-    for step, rate in enumerate(rates):
-        sgd.param_groups[0]["lr"] = float(rate)
-        some = order[step * BATCH : (step + 1) * BATCH]
-        out = theirs(torch.from_numpy(data.images[some]))
-        loss = torch.nn.functional.cross_entropy(out, torch.from_numpy(data.labels[some]))
-        sgd.zero_grad()
-        loss.backward()
-        sgd.step()
-        losses.append(loss.item())
-    assert net.train(data, order, rates) == pytest.approx(np.mean(losses), abs=1e-4)
-    assert relative(net.state()[0] - before, flatten(tensors) - before) < 2e-3
+    check_steps(set_up(name, (1, 8, 8)), (1, 8, 8))
 
 
 def test_running_statistics_equal_torch():
@@ -195,37 +136,9 @@ def test_running_statistics_equal_torch():
     np.testing.assert_allclose(net.state()[2], expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.fixture(scope="module")
-def digits():
-    data = pytest.importorskip("sklearn.datasets").load_digits()
-    images = (data.images / 4 - 2)[:, None].astype(np.float32)
-    labels = data.target.astype(np.int64)
-    order = np.random.default_rng(0).permutation(len(labels))
-    return [Images(images[i], labels[i]) for i in (order[:898], order[898:1347], order[1347:])]
-
-
-def fields(curve: Curve):
-    return [
-        curve.epochs.tolist(),
-        curve.train_loss.tolist(),
-        curve.valid_correct.tolist(),
-        curve.test_correct.tolist(),
-    ]
-
-
 def test_training_learns_and_is_reproducible(digits):
-    recipe = Recipe(evaluate_at=(1, 5, 10))
     matrix, ops = CELLS["seven vertices"]
-    first = train_cell(matrix, ops, *digits, recipe, seed=0)
-    again = train_cell(matrix, ops, *digits, recipe, seed=0)
-    other = train_cell(matrix, ops, *digits, recipe, seed=1)
-    assert fields(first) == fields(again)
-    assert first.train_loss.tolist() != other.train_loss.tolist()
-    assert first.epochs.tolist() == [1, 5, 10]
-    assert first.train_loss[-1] < first.train_loss[0]
-    assert first.valid_correct[-1] > 0.93 * 449
-    assert first.test_correct[-1] > 0.93 * 450
-    assert (np.diff(first.seconds) > 0).all()
+    check_training(lambda recipe, seed: train_cell(matrix, ops, *digits, recipe, seed))
 
 
 def test_training_is_identical_in_another_process(digits):

@@ -8,10 +8,14 @@ from numpy.typing import NDArray
 from nasplatform.benchmarks.cellnet.build import kernel
 from nasplatform.benchmarks.cellnet.network import Curve, Images, Layout, Network, train_network
 from nasplatform.benchmarks.cellnet.recipe import Recipe
-
-NONE, SKIP, CONV1X1, CONV3X3, AVGPOOL = range(5)
-_EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
-_OUTPUT = 3
+from nasplatform.spaces.nasbench201.cells import (
+    AVGPOOL,
+    CELL_OUTPUT,
+    CONV1X1,
+    CONV3X3,
+    EDGES,
+    NONE,
+)
 
 
 def live_edges(ops: Sequence[int] | NDArray[np.integer]) -> NDArray[np.int8]:
@@ -21,15 +25,15 @@ def live_edges(ops: Sequence[int] | NDArray[np.integer]) -> NDArray[np.int8]:
     2 nor_conv_1x1, 3 nor_conv_3x3, 4 avg_pool_3x3. Raises ValueError for anything else.
     """
     given = np.asarray(ops)
-    if given.shape != (len(_EDGES),) or not np.isin(given, range(AVGPOOL + 1)).all():
+    if given.shape != (len(EDGES),) or not np.isin(given, range(AVGPOOL + 1)).all():
         raise ValueError(f"operations are {given.tolist()}, not six numbers in 0..{AVGPOOL}")
-    reached, needed = {0}, {_OUTPUT}
-    present = [edge for edge, op in zip(_EDGES, given, strict=True) if op != NONE]
+    reached, needed = {0}, {CELL_OUTPUT}
+    present = [edge for edge, op in zip(EDGES, given, strict=True) if op != NONE]
     for source, target in present:
         reached |= {target} if source in reached else set()
     for source, target in reversed(present):
         needed |= {source} if target in needed else set()
-    live = [source in reached and target in needed for source, target in _EDGES]
+    live = [source in reached and target in needed for source, target in EDGES]
     return np.where(live, given, NONE).astype(np.int8)
 
 
@@ -58,7 +62,7 @@ def parameter_layout201(
             layout += normalised(f"{block}.second", 2 * width, 2 * width, 3, 3)
             layout += [(f"{block}.shortcut.weight", (2 * width, width, 1, 1))]
             width *= 2
-        for (source, target), op in zip(_EDGES, live, strict=True):
+        for (source, target), op in zip(EDGES, live, strict=True):
             if op in (CONV1X1, CONV3X3):
                 k = 3 if op == CONV3X3 else 1
                 layout += normalised(f"{block}.from_{source}_to_{target}", width, width, k, k)

@@ -8,6 +8,7 @@ from collections import OrderedDict
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from nasplatform.errors import NasplatformError, PredictorError
@@ -81,7 +82,8 @@ class Model:
         """Return (B, 4) mean, std, params and flops (float64 is exact up to 2^53).
 
         Looked up in the view of the space, then in the cache, and inferred only after that, each
-        architecture once: the last digits of an inference depend on the place in the batch.
+        architecture once and in the order asked: the last digits of an inference depend on the
+        place in the batch.
         """
         codes, rows = population.codes, np.empty((len(population), 4))
         unknown = np.arange(len(population))
@@ -91,9 +93,8 @@ class Model:
                 rows[unknown[known]] = found[known]
                 unknown = unknown[~known]
         if len(unknown):
-            _, first, place = np.unique(codes[unknown], return_index=True, return_inverse=True)
-            new = population[unknown[first]]
-            assert isinstance(new, Population)
+            place, different = pd.factorize(codes[unknown])
+            new = self.space.from_codes(different)
             graphs = self.space.graphs(new)
             said = self.predictor.predict(graphs)
             found = np.stack(

@@ -16,9 +16,18 @@ def relabelled(graphs: GraphBatch, rng: np.random.Generator) -> GraphBatch:
 
     Where nodes are named slots the order means something: the batch comes back as it is.
     """
+    return reordered(graphs, rng.random(graphs.ops.shape))
+
+
+def reordered(graphs: GraphBatch, urgencies: NDArray[np.float64]) -> GraphBatch:
+    """Return each graph in the topological order that takes the most urgent free node first.
+
+    urgencies: (B, N), or (N,) for all graphs alike, in [0, 1). Padding stays before the output,
+    and named slots where they are, as in ``relabelled``.
+    """
     if has_slots(graphs):
         return graphs
-    order = _random_orders(graphs.adjacency.astype(bool), graphs.ops >= 0, rng)
+    order = _orders(graphs.adjacency.astype(bool), graphs.ops >= 0, urgencies)
     moved = np.take_along_axis(graphs.adjacency, order[:, :, None], axis=1)
     cells = order[:, None, :]
     return replace(
@@ -31,8 +40,8 @@ def relabelled(graphs: GraphBatch, rng: np.random.Generator) -> GraphBatch:
     )
 
 
-def _random_orders(
-    edges: NDArray[np.bool_], real: NDArray[np.bool_], rng: np.random.Generator
+def _orders(
+    edges: NDArray[np.bool_], real: NDArray[np.bool_], urgencies: NDArray[np.float64]
 ) -> NDArray[np.intp]:
     """Return (B, N): which node comes to each place."""
     b, n = real.shape
@@ -43,8 +52,8 @@ def _random_orders(
     waiting[:, [0, -1]] = False
     for place in range(1, n - 1):
         blocked = (edges & waiting[:, :, None]).any(1)
-        # real nodes that wait for nobody first, at random; padding when they are all placed
-        urge = rng.random((b, n)) + 2.0 * real
+        # real nodes that wait for nobody first; padding when they are all placed
+        urge = urgencies + 2.0 * real
         urge[~waiting | (blocked & real)] = -1
         chosen = urge.argmax(1)
         order[:, place] = chosen

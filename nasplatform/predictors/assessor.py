@@ -14,6 +14,7 @@ from nasplatform.predictors.base import Prediction, Predictor, Progress
 from nasplatform.predictors.calibration import Rows, cross_fitted, slope_and_spread
 from nasplatform.predictors.gp import portions
 from nasplatform.predictors.ranks import Floats, RankMap, normal_scores
+from nasplatform.predictors.stopping import EARLY_STOPPING
 from nasplatform.spaces.graph import GraphBatch
 
 
@@ -37,6 +38,7 @@ class AssessorOptions(BaseModel):
     unlabelled: bool = Field(True, description="mix unlabelled architectures into each mini-batch")
     graph: bool = Field(True, description="pass messages between similar architectures")
     autoencoder: bool = Field(True, description="learn to reconstruct the architectures")
+    early_stopping: float = Field(0.0, ge=0, lt=1, description=EARLY_STOPPING)
     anchors: int = Field(2000, ge=8, description="architectures whose representations are kept")
 
 

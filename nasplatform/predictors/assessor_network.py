@@ -26,6 +26,7 @@ from torch.nn import functional
 from nasplatform.encodings.adjacency import adjacency_one_hot
 from nasplatform.encodings.relabel import relabelled
 from nasplatform.predictors.states import load_network, network_state
+from nasplatform.predictors.stopping import EarlyStopping, held_apart
 from nasplatform.spaces.graph import GraphBatch, concatenate
 
 if TYPE_CHECKING:
@@ -153,23 +154,39 @@ def train(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = _network(_inputs(graphs[:1]).shape[1], options)
-        _descend(network, graphs, targets, unlabelled, options, rng, progress)
-    anchors = graphs[rng.permutation(len(graphs))[: options.anchors]]
-    room = options.anchors - len(anchors)
+        anchors = _inputs(_anchors(graphs, unlabelled, options.anchors, rng))
+        learnt, held_out = held_apart(targets, options.early_stopping, rng)
+
+        def score() -> Floats:
+            return Assessment(network, anchors, options).score(graphs[held_out])
+
+        stopping = EarlyStopping(network, score, targets[held_out])
+        labels = graphs[learnt], targets[learnt]
+        _descend(network, labels, unlabelled, options, stopping, rng, progress)
+    return Assessment(network, anchors, options)
+
+
+def _anchors(
+    graphs: GraphBatch, unlabelled: GraphBatch | None, count: int, rng: np.random.Generator
+) -> GraphBatch:
+    """Return up to ``count`` architectures, labelled ones first."""
+    anchors = graphs[rng.permutation(len(graphs))[:count]]
+    room = count - len(anchors)
     if unlabelled is not None and room and len(unlabelled):
         anchors = concatenate([anchors, unlabelled[rng.permutation(len(unlabelled))[:room]]])
-    return Assessment(network, _inputs(anchors), options)
+    return anchors
 
 
 def _descend(
     network: AssessorNetwork,
-    graphs: GraphBatch,
-    targets: Floats,
+    labels: tuple[GraphBatch, Floats],
     unlabelled: GraphBatch | None,
     options: AssessorOptions,
+    stopping: EarlyStopping,
     rng: np.random.Generator,
     progress: Callable[[int], None],
 ) -> None:
+    graphs, targets = labels
     wanted = torch.from_numpy(targets).float()
     size = min(options.batch_size, len(targets))
     batches = len(targets) // size
@@ -193,6 +210,10 @@ def _descend(
             optimiser.step()
             schedule.step()
         progress(epoch + 1)
+        if stopping.enough():
+            progress(options.epochs)
+            break
+    stopping.restore()
 
 
 def _loss(

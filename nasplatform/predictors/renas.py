@@ -11,14 +11,17 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.optim.swa_utils import AveragedModel, update_bn
 
-from nasplatform.encodings.relabel import relabelled
+from nasplatform.encodings.graph_features import has_slots
+from nasplatform.encodings.relabel import relabelled, reordered
 from nasplatform.encodings.renas import renas_tensor
 from nasplatform.predictors.base import Prediction, Predictor, Progress
 from nasplatform.predictors.calibration import Rows, cross_fitted, slope_and_spread
 from nasplatform.predictors.losses import PairLoss, pairwise_ranking_loss, refinement_loss
 from nasplatform.predictors.ranks import Floats, RankMap, normal_scores
 from nasplatform.predictors.states import load_network, network_state
+from nasplatform.predictors.stopping import EARLY_STOPPING, EarlyStopping, held_apart
 from nasplatform.spaces.graph import GraphBatch
 
 _VIEWS = 8  # orders of the nodes from which the scale of the tensors is learnt
@@ -28,8 +31,10 @@ _CHUNK = 256  # architectures scored at once: what fits into the cache of a core
 class ReNASOptions(BaseModel):
     """Defaults are those of the authors' demo (renas.py of huawei-noah/Efficient-Computing).
 
-    All but ``relabel``: the tensor depends on the order of the nodes, which means nothing, and a
-    few hundred labels do not teach that (isomorphic augmentation, HAAP, ICCV 2021).
+    All but two. ``relabel``: the tensor depends on the order of the nodes, which means nothing,
+    and a few hundred labels do not teach that (isomorphic augmentation, HAAP, ICCV 2021).
+    ``averaged``: a constant rate leaves the last weights beside the minimum, their mean is in it
+    (stochastic weight averaging, Izmailov et al., UAI 2018).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,9 +47,16 @@ class ReNASOptions(BaseModel):
         0.0, ge=0, description="weight of the representation-refining term; the paper's is unknown"
     )
     relabel: bool = Field(
-        True, description="show each cell in another order of its nodes every epoch (not theirs)"
+        True,
+        description="show each cell in another order of its nodes every epoch, and score it in "
+        "two (not theirs)",
+    )
+    averaged: bool = Field(
+        True,
+        description="keep the mean of the weights after each epoch of the second half (not theirs)",
     )
     weight_decay: float = Field(0.0, ge=0, description="of AdamW; the demo has none")
+    early_stopping: float = Field(0.0, ge=0, lt=1, description=EARLY_STOPPING)
 
 
 class ReNASNetwork(nn.Sequential):
@@ -94,17 +106,21 @@ class ReNAS(Predictor):
         targets = normal_scores(scores)
         epochs = self.options.epochs
 
-        def score(learnt: Rows, asked: Rows, turn: int) -> Floats:
-            at = turn * epochs, 3 * epochs
-            ranker = _Ranker.train(
-                graphs[learnt], targets[learnt], self.options, self.seed, progress, at
+        def trained(rows: Rows, turn: int) -> _Ranker:
+            return _Ranker.train(
+                graphs[rows],
+                targets[rows],
+                self.options,
+                self.seed,
+                lambda epoch: progress(turn * epochs + epoch, 3 * epochs),
             )
-            return ranker.score(graphs[asked])
 
-        held_out = cross_fitted(score, targets, self.seed)
-        self._ranker = _Ranker.train(
-            graphs, targets, self.options, self.seed, progress, (2 * epochs, 3 * epochs)
+        held_out = cross_fitted(
+            lambda learnt, asked, turn: trained(learnt, turn).score(graphs[asked]),
+            targets,
+            self.seed,
         )
+        self._ranker = trained(np.arange(len(scores)), 2)
         self._slope, self._spread = slope_and_spread(held_out, targets)
         self._ranks = RankMap.of(scores)
 
@@ -137,8 +153,7 @@ class _Ranker:
         targets: Floats,
         options: ReNASOptions,
         seed: int,
-        progress: Progress,
-        at: tuple[int, int],
+        progress: Callable[[int], None],
     ) -> _Ranker:
         rng = np.random.default_rng(seed)
         views = _VIEWS if options.relabel else 0
@@ -147,16 +162,32 @@ class _Ranker:
         )
         centre, scale = tensors.mean(0), tensors.std(0)
         scale[scale == 0] = 1
+        learnt, held_out = held_apart(targets, options.early_stopping, rng)
+        taught = graphs[learnt]
+
+        def images(shown: GraphBatch) -> Tensor:
+            return _images((renas_tensor(shown) - centre) / scale)
 
         def inputs() -> Tensor:
-            shown = relabelled(graphs, rng) if options.relabel else graphs
-            return torch.from_numpy((renas_tensor(shown) - centre) / scale)
+            return images(relabelled(taught, rng) if options.relabel else taught)
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = ReNASNetwork(tensors.shape[1], tensors.shape[2])
-            _descend(network, inputs, torch.from_numpy(targets).float(), options, progress, at)
-        ranker = cls(network, {"centre": centre, "scale": scale, "output": np.array([0.0, 1.0])})
+            network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            judged = images(graphs[held_out])
+            stopping = EarlyStopping(
+                network, lambda: network(judged)[:, 0].numpy(), targets[held_out]
+            )
+            wanted = torch.from_numpy(targets[learnt]).float()
+            _descend(network, inputs, wanted, options, stopping, progress)
+        arrays = {
+            "centre": centre,
+            "scale": scale,
+            "orders": _orders(graphs, options.relabel),
+            "output": np.array([0.0, 1.0]),
+        }
+        ranker = cls(network, arrays)
         raw = ranker.score(graphs)
         ranker.arrays["output"] = np.array([raw.mean(), max(float(raw.std()), 1e-12)])
         return ranker
@@ -169,9 +200,13 @@ class _Ranker:
         return standardised
 
     def _raw(self, graphs: GraphBatch) -> NDArray[np.float32]:
-        inputs = (renas_tensor(graphs) - self.arrays["centre"]) / self.arrays["scale"]
+        orders = self.arrays["orders"]
+        raw: NDArray[np.float32] = np.mean([self._seen(reordered(graphs, o)) for o in orders], 0)
+        return raw
+
+    def _seen(self, graphs: GraphBatch) -> NDArray[np.float32]:
+        tensors = _images((renas_tensor(graphs) - self.arrays["centre"]) / self.arrays["scale"])
         with torch.inference_mode():
-            tensors = torch.from_numpy(inputs).contiguous(memory_format=torch.channels_last)
             scores: NDArray[np.float32] = self._fast(tensors).squeeze(1).numpy()
         return scores
 
@@ -182,7 +217,19 @@ class _Ranker:
     def restore(cls, state: Mapping[str, NDArray[Any]]) -> _Ranker:
         network = ReNASNetwork(*state["centre"].shape[:2])
         load_network(network, state)
-        return cls(network, {name: state[name] for name in ("centre", "scale", "output")})
+        names = ("centre", "scale", "orders", "output")
+        return cls(network, {name: state[name] for name in names})
+
+
+def _orders(graphs: GraphBatch, several: bool) -> NDArray[np.float64]:
+    """Return (1 or 2, N) urgencies of the nodes: the order as given, and one far from it."""
+    as_given = np.arange(graphs.n_nodes)[::-1] / graphs.n_nodes
+    return np.stack([as_given, as_given[::-1]] if several and not has_slots(graphs) else [as_given])
+
+
+def _images(tensors: NDArray[np.float32]) -> Tensor:
+    """Return (B, C, N, N) in the layout in which convolutions run fastest."""
+    return torch.from_numpy(tensors).contiguous(memory_format=torch.channels_last)
 
 
 def _folded(network: ReNASNetwork) -> nn.Module:
@@ -202,14 +249,15 @@ def _descend(
     inputs: Callable[[], Tensor],
     targets: Tensor,
     options: ReNASOptions,
-    progress: Progress,
-    at: tuple[int, int],
+    stopping: EarlyStopping,
+    progress: Callable[[int], None],
 ) -> None:
     """Train in place; ``inputs`` gives the tensors as an epoch shows them."""
     optimiser = torch.optim.AdamW(
         network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
     )
     network.train()
+    average = AveragedModel(network)
     body, head = nn.Sequential(*list(network)[:-1]), network[-1]
     shown = inputs()
     for epoch in range(options.epochs):
@@ -224,7 +272,18 @@ def _descend(
                 loss = loss + options.refinement * refinement_loss(hidden, targets[batch])
             torch.autograd.backward(loss)
             optimiser.step()
-        progress(at[0] + epoch + 1, at[1])
+        if epoch >= options.epochs // 2:
+            average.update_parameters(network)
+        progress(epoch + 1)
+        if stopping.enough():
+            progress(options.epochs)
+            break
+    if stopping.watches:
+        stopping.restore()
+    elif options.averaged:
+        parts = -(-len(targets) // options.batch_size)
+        update_bn((one for _ in range(_VIEWS) for one in torch.chunk(inputs(), parts)), average)
+        network.load_state_dict(average.module.state_dict())
 
 
 def _batches(targets: Tensor, size: int) -> Iterator[Tensor]:

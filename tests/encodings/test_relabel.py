@@ -1,6 +1,6 @@
 import numpy as np
 
-from nasplatform.encodings.relabel import relabelled
+from nasplatform.encodings.relabel import relabelled, reordered
 from nasplatform.spaces import GraphBatch
 from nasplatform.spaces.nasbench101.hashing import isomorphism_keys
 
@@ -18,3 +18,13 @@ def test_relabelled_graphs_are_isomorphic(some_graphs: GraphBatch) -> None:
     for name in ("params", "flops", "channels"):
         moved, given = getattr(other, name), getattr(some_graphs, name)
         np.testing.assert_array_equal(np.sort(moved, axis=2), np.sort(given, axis=2))
+
+
+def test_urgencies_choose_the_order(some_graphs: GraphBatch) -> None:
+    falling = np.arange(some_graphs.n_nodes)[::-1] / some_graphs.n_nodes
+    as_given, turned = reordered(some_graphs, falling), reordered(some_graphs, falling[::-1])
+    np.testing.assert_array_equal(as_given.adjacency, some_graphs.adjacency)
+    np.testing.assert_array_equal(as_given.ops, some_graphs.ops)
+    one_by_one = [reordered(some_graphs[i : i + 1], falling[::-1]) for i in range(5)]
+    for alone, among in zip(one_by_one, turned.adjacency, strict=False):
+        np.testing.assert_array_equal(alone.adjacency[0], among)

@@ -2,7 +2,7 @@
 
     python analysis/protocols.py results/ --predictors renas,simple,default --draws 10
 
-A predictor may carry one option, as in ``assessor:graph=false``: what an ablation leaves out.
+A predictor may carry options, as in ``renas:epochs=200:relabel=false``: what an ablation changes.
 Every (protocol, predictor, labels, draw) is measured once and kept in ``draws.parquet``; a run that
 was broken off goes on where it stood. ``protocols.md`` has the mean over the draws.
 """
@@ -34,10 +34,11 @@ from nasplatform.predictors.evaluation import (
 KEYS = ["protocol", "predictor", "labels", "draw"]
 
 
-def options_of(text: str) -> dict[str, Any]:
-    """Return the option that is written as ``name=value``, none for an empty text."""
-    name, _, value = text.partition("=")
-    return {name: yaml.safe_load(value)} if name else {}
+def parsed(name: str) -> tuple[str, dict[str, Any]]:
+    """Return the predictor and its options, each of which is written as ``:option=value``."""
+    method, *options = name.split(":")
+    pairs = (option.partition("=") for option in options)
+    return method, {option: yaml.safe_load(value) for option, _, value in pairs}
 
 
 def finished(path: Path) -> pd.DataFrame:
@@ -69,8 +70,8 @@ def fill(
         rows: list[dict[str, Any]] = []
         for name in left:
             place = {"protocol": protocol.name, "predictor": name, "labels": n, "draw": seed}
-            method, _, option = name.partition(":")
-            rows.append(place | measure(method, drawn, seed, options_of(option)))
+            method, options = parsed(name)
+            rows.append(place | measure(method, drawn, seed, options))
             tau = rows[-1]["kendall"]
             sys.stderr.write(f"{protocol.name} {n} labels, draw {seed}: {name} {tau:.4f}\n")
         new = pd.DataFrame(rows)

@@ -20,7 +20,7 @@ from nasplatform.errors import PredictorError
 from nasplatform.files import replace_folder
 from nasplatform.spaces.graph import GraphBatch, Operation
 
-FORMAT = 2
+FORMAT = 3
 Progress = Callable[[int, int], None]
 
 

@@ -29,33 +29,34 @@ _CHUNK = 256  # architectures scored at once: what fits into the cache of a core
 
 
 class ReNASOptions(BaseModel):
-    """Defaults are those of the authors' demo (renas.py of huawei-noah/Efficient-Computing).
+    """Network, loss, optimiser and rate are those of the authors' demo, the rest is ours.
 
-    All but two. ``relabel``: the tensor depends on the order of the nodes, which means nothing,
-    and a few hundred labels do not teach that (isomorphic augmentation, HAAP, ICCV 2021).
-    ``averaged``: a constant rate leaves the last weights beside the minimum, their mean is in it
-    (stochastic weight averaging, Izmailov et al., UAI 2018).
+    The demo (renas.py of huawei-noah/Efficient-Computing) trains for 200 epochs in batches of 1024
+    without weight decay and keeps the last weights: ``epochs=200, batch_size=1024,
+    weight_decay=0, averaged=False, relabel=False``. It is far from converged by then with few
+    labels, and overfits with many. ``relabel``: the tensor depends on the order of the nodes,
+    which means nothing, and a few hundred labels do not teach that (isomorphic augmentation, HAAP,
+    ICCV 2021). ``averaged``: a constant rate leaves the last weights beside the minimum, their
+    mean is in it (stochastic weight averaging, Izmailov et al., UAI 2018).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    epochs: int = Field(200, ge=1, description="passes over the labels")
-    learning_rate: float = Field(1e-3, gt=0, description="of Adam, without weight decay")
-    batch_size: int = Field(1024, ge=2, description="architectures whose pairs are compared")
+    epochs: int = Field(100, ge=1, description="passes over the labels")
+    learning_rate: float = Field(1e-3, gt=0, description="of AdamW")
+    batch_size: int = Field(128, ge=2, description="architectures whose pairs are compared")
     loss: PairLoss = Field("logistic", description="phi of the pairwise ranking loss")
     refinement: float = Field(
         0.0, ge=0, description="weight of the representation-refining term; the paper's is unknown"
     )
     relabel: bool = Field(
         True,
-        description="show each cell in another order of its nodes every epoch, and score it in "
-        "two (not theirs)",
+        description="show each cell in another order of its nodes every epoch, and score it in two",
     )
     averaged: bool = Field(
-        True,
-        description="keep the mean of the weights after each epoch of the second half (not theirs)",
+        True, description="keep the mean of the weights after each epoch of the second half"
     )
-    weight_decay: float = Field(0.0, ge=0, description="of AdamW; the demo has none")
+    weight_decay: float = Field(1.0, ge=0, description="of AdamW")
     early_stopping: float = Field(0.0, ge=0, lt=1, description=EARLY_STOPPING)
 
 

@@ -30,7 +30,7 @@ def list_(as_json: JsonFlag = False) -> None:
     for row in rows:
         show(f"{row['name']}: {row['summary']}")
         for key, value in row["options"].items():
-            show(f"    {key} = {value}")
+            show(f"    {key} = {value}  # {row['meanings'][key]}")
 
 
 @app.command("show")
@@ -191,9 +191,10 @@ def _described(name: str, kind: Any) -> dict[str, Any]:
     fields = kind.Options.model_fields.items()
     return {
         "name": name,
-        "summary": (kind.__doc__ or "").strip().split("\n")[0],
+        "summary": kind.about(),
         "min_labels": kind.min_labels,
         "options": {key: None if f.is_required() else f.get_default() for key, f in fields},
+        "meanings": {key: f.description for key, f in fields},
     }
 
 

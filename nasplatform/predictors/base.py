@@ -124,12 +124,18 @@ class Predictor(ABC):
             raise PredictorError(f"{folder}: damaged predictor: {error}") from error
         return predictor
 
+    @classmethod
+    def about(cls) -> str:
+        """Return what the predictor is, in a line."""
+        return (cls.__doc__ or "").strip().split("\n")[0]
+
     def card(self) -> dict[str, Any]:
-        """Return what stands on the card: method, options, seed, graphs it knows, versions."""
+        """Return what stands on the card: what it is, options, seed, graphs it knows, versions."""
         assert self._like is not None
         return {
             "format": FORMAT,
             "predictor": self.name,
+            "about": self.about(),
             "options": self.options.model_dump(mode="json"),
             "seed": self.seed,
             "n_labels": self.n_labels,

@@ -128,7 +128,7 @@ class _Steps:
 
 
 class Flagship(Predictor):
-    """Gaussian processes on closed-form signal propagation and graph features, with trees."""
+    """Gaussian processes on closed-form signal propagation, with trees and networks they teach."""
 
     name: ClassVar[str] = "default"
     Options: ClassVar[type[FlagshipOptions]] = FlagshipOptions

@@ -85,7 +85,7 @@ class ReNASNetwork(nn.Sequential):
 
 
 class ReNAS(Predictor):
-    """Ranks by a pairwise loss on standardised feature tensors.
+    """Small convolutional network that ranks feature tensors by a pairwise loss (ReNAS).
 
     Standardisation (per element, over the labelled architectures alone), network and training
     follow the authors' demo. The network's score has no unit; it is mapped to the labels through

@@ -14,8 +14,8 @@ from nasplatform.predictors.ranks import Floats
 
 Rows = NDArray[np.intp]
 EARLY_STOPPING = (
-    "share of the labels that is not learnt from: the weights that rank them best are kept, and "
-    "the training ends after 20 epochs without better ones; 0 for all epochs"
+    "share of the labels held out to keep the weights that rank them best; "
+    "20 epochs without better ones end the training"
 )
 _PATIENCE = 20
 _LEAST = 4  # labels whose order says something

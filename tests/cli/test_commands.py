@@ -43,7 +43,20 @@ def test_run_then_look_at_it(search: Path, capsys: pytest.CaptureFixture[str]) -
     first, second = json.loads(capsys.readouterr().out)
     assert first["mean"] > second["mean"]
     assert main(["predictors", "show", "runs/toy", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["n_labels"] == 12
+    card = json.loads(capsys.readouterr().out)
+    assert card["n_labels"] == 12
+    assert "about" in card
+
+
+def test_predictors_are_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predictors", "list", "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert {"default", "renas", "assessor", "simple"} <= set(rows)
+    for name in ("default", "renas", "assessor", "simple"):
+        assert rows[name]["summary"].endswith(".")
+        assert all(rows[name]["meanings"][option] for option in rows[name]["options"])
+    assert main(["predictors", "list"]) == 0
+    assert "batch_size = 128  # architectures whose pairs" in capsys.readouterr().out
 
 
 def test_set_and_json(search: Path, capsys: pytest.CaptureFixture[str]) -> None:

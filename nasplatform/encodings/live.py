@@ -67,6 +67,18 @@ class LiveGraphs:
         return total
 
 
+def crossed(graphs: GraphBatch) -> Bools:
+    """Return (B,): whether a signal gets from the input to the output.
+
+    Only where an operation gives nothing can there be architectures that none crosses; whatever
+    their input, such networks answer the same.
+    """
+    if all(operation.kind != "zero" for operation in graphs.vocabulary):
+        return np.ones(len(graphs), bool)
+    found: Bools = np.asarray(live_graphs(graphs).edges.any(axis=(0, 1)))
+    return found
+
+
 def interior_classes(vocabulary: tuple[Operation, ...]) -> tuple[int, ...]:
     """Return the op ids that an interior node which computes something can have."""
     return tuple(i for i, op in enumerate(vocabulary) if op.kind not in _NOT_INTERIOR)

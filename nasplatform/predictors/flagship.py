@@ -6,7 +6,8 @@ the labels which part of it matters, and starts from what another data set taugh
 known (``transfer``). The labels are learnt on a common scale, the mean of their log distances to
 the best and the normal scores of their ranks, both standardised. A process on each of the two is
 averaged with boosted trees; from a hundred labels and more on, graph networks that imitate this
-mean on unlabelled architectures before they see the labels (``students``) join in.
+mean on unlabelled architectures before they see the labels (``students``) join in. What no signal
+crosses needs no label to be known as bad as the worst.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from nasplatform.encodings.live import crossed
 from nasplatform.predictors.base import Prediction, Predictor, Progress
 from nasplatform.predictors.gp import Process, portions
 from nasplatform.predictors.kernels import Prior
@@ -149,6 +151,8 @@ class Flagship(Predictor):
         gaps, ranks = _standardised(log_gaps(scores)), _standardised(normal_scores(scores))
         common = (gaps + ranks) / 2
         self._labels = RankMap.through(common, scores)
+        # Labels of uncrossed architectures, where there are any, tell more.
+        self._uncrossed = float(common.min()) if crossed(graphs).all() else np.inf
         self._reader = _Reader.of(graphs, unlabelled, self.options.pretrained)
         order = np.random.default_rng(self.seed).permutation(len(scores))
         taught = self.options.students if self._teachable(scores, unlabelled) else 0
@@ -180,7 +184,7 @@ class Flagship(Predictor):
         rng = np.random.default_rng([self.seed, 1])
         size = min(len(unlabelled), _POOL + 2 * len(labels))
         pool = unlabelled[rng.choice(len(unlabelled), size, replace=False)]
-        answers, _ = self._taught(self._reader(pool))
+        answers, _ = self._taught(pool)
         seeds = [int(seed) for seed in rng.integers(2**31, size=count)]
         return [teach((graphs, labels), (pool, answers), seed, tell) for seed in seeds]
 
@@ -195,17 +199,17 @@ class Flagship(Predictor):
 
     def _scored(self, graphs: GraphBatch) -> tuple[Floats, Floats]:
         """Return mean and standard deviation (B,) on the common scale."""
-        mean, spread = self._taught(self._reader(graphs))
+        mean, spread = self._taught(graphs)
         if self._students:
             # Students gain more from labels than their teacher does.
             share = 0.5 * self.n_labels / (self.n_labels + 100)
             said = np.mean([student.score(graphs) for student in self._students], axis=0)
-            mean = mean + share * (said - mean)
+            mean = self._bounded(graphs, mean + share * (said - mean))
         return mean, spread
 
-    def _taught(self, x: NDArray[np.float32]) -> tuple[Floats, Floats]:
-        """Return what processes and trees say of features x (B, F + T), as ``_scored``."""
-        widths = self._reader.widths
+    def _taught(self, graphs: GraphBatch) -> tuple[Floats, Floats]:
+        """Return what processes and trees say, as ``_scored``."""
+        x, widths = self._reader(graphs), self._reader.widths
         found = [
             process.predict(x[:, :width])
             for process, width in zip(self._processes, widths, strict=True)
@@ -214,7 +218,11 @@ class Flagship(Predictor):
         spread = np.sqrt(np.mean([std**2 for _, std in found], axis=0))
         if self._forest is not None:
             mean = mean + self.options.tree_weight * (self._forest(x) - mean)
-        return mean, spread
+        return self._bounded(graphs, mean), spread
+
+    def _bounded(self, graphs: GraphBatch, mean: Floats) -> Floats:
+        """Return means (B,) of which those of uncrossed architectures are no better than known."""
+        return np.where(crossed(graphs), mean, np.minimum(mean, self._uncrossed))
 
     def _state(self) -> Mapping[str, NDArray[Any]]:
         arrays = self._reader.state()
@@ -224,7 +232,7 @@ class Flagship(Predictor):
             arrays |= prefixed(f"student{place}.", student.state())
         if self._forest is not None:
             arrays |= self._forest.state()
-        return arrays | self._labels.state()
+        return arrays | self._labels.state() | {"uncrossed": np.array([self._uncrossed])}
 
     def _restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         self._reader = _Reader.restore(state)
@@ -234,6 +242,7 @@ class Flagship(Predictor):
         self._students = [Student.restore(one) for one in taught if one]
         self._forest = Forest.restore(state) if "tree_value" in state else None
         self._labels = RankMap.restore(state)
+        self._uncrossed = float(state["uncrossed"][0])
 
 
 def _standardised(values: Floats) -> Floats:

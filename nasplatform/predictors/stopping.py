@@ -6,13 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy.stats import kendalltau
 from torch import Tensor, nn
 
+from nasplatform.predictors.calibration import Rows
 from nasplatform.predictors.ranks import Floats
 
-Rows = NDArray[np.intp]
 EARLY_STOPPING = (
     "share of the labels held out to keep the weights that rank them best; "
     "20 epochs without better ones end the training"

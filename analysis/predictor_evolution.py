@@ -39,24 +39,19 @@ class Scored:
     promise: NDArray[np.float64]
 
 
-def evolved(
-    space: Space[Cell], predictor: Predictor, generations: int, seed: int
-) -> tuple[int, Population[Cell]]:
-    """Return how many cells were scored, and the ten best of them."""
+def evolved(space: Space[Cell], predictor: Predictor, seed: int) -> list[tuple[Pool[Cell], Scored]]:
+    """Return the pools that were scored: the random population, then one for each generation."""
     rng = np.random.default_rng(seed)
     field = Field.of(space, None, _all, pool=0, samples=POPULATION, rng=rng)
 
     def judge(pool: Pool[Cell]) -> Scored:
         return Scored(predictor.predict(pool.graphs).mean)
 
-    first = judge(field.far).promise
-    start = field.far.population[np.argsort(-first, kind="stable")]
-    found = field.search(start, judge, generations - 1) if generations else []
-    codes = np.concatenate([start.codes, *(pool.population.codes for pool, _ in found[1:])])
-    promise = np.concatenate([np.sort(first)[::-1], *(one.promise for _, one in found[1:])])
-    cells = space.from_codes(codes[np.argsort(-promise, kind="stable")])
-    unique = np.sort(np.unique(cells.keys, return_index=True)[1])
-    return len(codes), cells[unique[:TOP]]
+    first = judge(field.far)
+    best = field.far.population[np.argsort(-first.promise, kind="stable")]
+    return field.search(
+        best, lambda pool: first if pool is field.far else judge(pool), GENERATIONS[-1] - 1
+    )
 
 
 def _all(cells: Population[Cell]) -> NDArray[np.bool_]:
@@ -70,14 +65,22 @@ def measured(method: str, seed: int) -> list[dict[str, float]]:
     predictor = get_predictor(method, seed=seed).fit(drawn.train, drawn.labels, drawn.test)
     every = space.enumerate()
     assert every is not None  # this space is finite
-    scores = np.sort(predictor.predict(space.graphs(every)).mean)
+    scores = predictor.predict(space.graphs(every)).mean
+    favourites = every.keys[np.argsort(-scores, kind="stable")]
+    sorter = np.argsort(favourites)
+    pools = [pool.population.keys for pool, _ in evolved(space, predictor, seed)]
     rows = []
     for generations in GENERATIONS:
-        count, best = evolved(space, predictor, generations, seed)
-        said = predictor.predict(space.graphs(best)).mean
-        ranks = 1 + len(scores) - np.searchsorted(scores, said + 1e-9, side="right")
+        seen = np.concatenate(pools[: generations + 1])
+        places = np.searchsorted(favourites, np.unique(seen), sorter=sorter)
+        ranks = 1 + np.sort(sorter[places])[:TOP]
         rows.append(
-            {"generations": generations, "scored": count, "best": ranks.min(), "ten": ranks.mean()}
+            {
+                "generations": generations,
+                "scored": len(seen),
+                "best": ranks[0],
+                "ten": ranks.mean(),
+            }
         )
     return rows
 

@@ -30,7 +30,8 @@ def list_(as_json: JsonFlag = False) -> None:
     for row in rows:
         show(f"{row['name']}: {row['summary']}")
         for key, value in row["options"].items():
-            show(f"    {key} = {value}  # {row['meanings'][key]}")
+            meaning = row["meanings"][key]
+            show(f"    {key} = {value}" + (f"  # {meaning}" if meaning else ""))
 
 
 @app.command("show")

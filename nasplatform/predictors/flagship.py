@@ -184,7 +184,7 @@ class Flagship(Predictor):
         rng = np.random.default_rng([self.seed, 1])
         size = min(len(unlabelled), _POOL + 2 * len(labels))
         pool = unlabelled[rng.choice(len(unlabelled), size, replace=False)]
-        answers, _ = self._taught(pool)
+        answers = self._bounded(pool, self._taught(pool)[0])
         seeds = [int(seed) for seed in rng.integers(2**31, size=count)]
         return [teach((graphs, labels), (pool, answers), seed, tell) for seed in seeds]
 
@@ -204,8 +204,8 @@ class Flagship(Predictor):
             # Students gain more from labels than their teacher does.
             share = 0.5 * self.n_labels / (self.n_labels + 100)
             said = np.mean([student.score(graphs) for student in self._students], axis=0)
-            mean = self._bounded(graphs, mean + share * (said - mean))
-        return mean, spread
+            mean = mean + share * (said - mean)
+        return self._bounded(graphs, mean), spread
 
     def _taught(self, graphs: GraphBatch) -> tuple[Floats, Floats]:
         """Return what processes and trees say, as ``_scored``."""
@@ -218,7 +218,7 @@ class Flagship(Predictor):
         spread = np.sqrt(np.mean([std**2 for _, std in found], axis=0))
         if self._forest is not None:
             mean = mean + self.options.tree_weight * (self._forest(x) - mean)
-        return self._bounded(graphs, mean), spread
+        return mean, spread
 
     def _bounded(self, graphs: GraphBatch, mean: Floats) -> Floats:
         """Return means (B,) of which those of uncrossed architectures are no better than known."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -24,7 +24,8 @@ from nasplatform.predictors.states import load_network, network_state
 from nasplatform.predictors.stopping import EARLY_STOPPING, EarlyStopping, held_apart
 from nasplatform.spaces.graph import GraphBatch
 
-_VIEWS = 8  # orders of the nodes from which the scale of the tensors is learnt
+N = TypeVar("N", bound=nn.Module)
+_VIEWS = 8  # orders of the nodes from which scales and running statistics are learnt
 _CHUNK = 256  # architectures scored at once: what fits into the cache of a core
 
 
@@ -87,9 +88,10 @@ class ReNASNetwork(nn.Sequential):
 class ReNAS(Predictor):
     """Small convolutional network that ranks feature tensors by a pairwise loss (ReNAS).
 
-    Standardisation (per element, over the labelled architectures alone), network and training
-    follow the authors' demo. The network's score has no unit; it is mapped to the labels through
-    their ranks, with a spread measured by two-fold cross-fitting: that part is ours.
+    Standardisation (per element, over the labelled architectures alone) and network follow the
+    authors' demo, the training is that of ``ReNASOptions``. The network's score has no unit; it is
+    mapped to the labels through their ranks, with a spread measured by two-fold cross-fitting:
+    that part is ours.
     """
 
     name: ClassVar[str] = "renas"
@@ -174,8 +176,7 @@ class _Ranker:
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = ReNASNetwork(tensors.shape[1], tensors.shape[2])
-            network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            network = _channels_last(ReNASNetwork(tensors.shape[1], tensors.shape[2]))
             judged = images(graphs[held_out])
             stopping = EarlyStopping(
                 network, lambda: network(judged)[:, 0].numpy(), targets[held_out]
@@ -241,8 +242,13 @@ def _folded(network: ReNASNetwork) -> nn.Module:
     assert isinstance(norm, nn.BatchNorm2d)
     assert isinstance(other, nn.BatchNorm2d)
     folded = fuse_conv_bn_eval(first, norm), relu, fuse_conv_bn_eval(second, other), *rest
+    return _channels_last(nn.Sequential(*folded).eval())
+
+
+def _channels_last(network: N) -> N:
+    """Return the network with its weights in the layout of ``_images``."""
     # the types of ``to`` know nothing of a memory format alone
-    return nn.Sequential(*folded).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
 def _descend(

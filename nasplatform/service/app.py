@@ -65,7 +65,7 @@ def create_app(store: PredictorStore, settings: Settings | None = None) -> FastA
     app.include_router(looks.router)
     app.include_router(oip.router)
     _add_plain_pages(app)
-    # FastAPI's documented way to extend the document
+    # FastAPI's documented way to extend the document, which its types do not foresee
     app.openapi = lambda: openapi(app)  # type: ignore[method-assign]
     return app
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -184,10 +184,12 @@ def test_of_two_rows_of_one_cell_the_labelling_decides() -> None:
 
 
 @pytest.mark.parametrize("seeds", ["mean", "single"])
-def test_evaluator_answers_as_the_arrays_do(tmp_path: Path, seeds: str) -> None:
+def test_evaluator_answers_as_the_arrays_do(
+    tmp_path: Path, seeds: Literal["mean", "single"]
+) -> None:
     table = make_table(40)
     path = saved(table, tmp_path)
-    evaluator = TableEvaluator(TableOptions(table=str(path), seeds=seeds), SPACE)  # type: ignore[arg-type]
+    evaluator = TableEvaluator(TableOptions(table=str(path), seeds=seeds), SPACE)
     runs = table.measurements["valid_accuracy"]
     for row, cell in enumerate(table.architectures):
         for f, epochs in enumerate(table.fidelities):

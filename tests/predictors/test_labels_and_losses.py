@@ -1,11 +1,13 @@
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
 from scipy.stats import norm
 
-from nasplatform.predictors.calibration import cross_fitted, slope_and_spread
+from nasplatform.predictors.calibration import Rows, cross_fitted, slope_and_spread
 from nasplatform.predictors.losses import PairLoss, pairwise_ranking_loss, refinement_loss
-from nasplatform.predictors.ranks import RankMap, log_gaps, normal_scores
+from nasplatform.predictors.ranks import Floats, RankMap, log_gaps, normal_scores
 
 
 def test_log_gaps_do_not_depend_on_the_unit() -> None:
@@ -48,7 +50,7 @@ def test_labels_that_share_the_lowest_score_widen_the_spread() -> None:
         ("exponential", lambda z: np.exp(-z)),
     ],
 )
-def test_pairwise_loss_is_a_loop_over_pairs(kind: PairLoss, phi) -> None:  # type: ignore[no-untyped-def]
+def test_pairwise_loss_is_a_loop_over_pairs(kind: PairLoss, phi: Callable[[float], float]) -> None:
     scores, targets = [0.3, -1.0, 0.5, 2.0], [0.1, 0.4, 0.4, 0.9]
     terms = [
         phi((scores[i] - scores[j]) * np.sign(targets[i] - targets[j]))
@@ -75,7 +77,7 @@ def test_cross_fitting_never_scores_what_it_learnt() -> None:
     targets = np.arange(9.0)
     seen = []
 
-    def score(learnt, asked, turn):  # type: ignore[no-untyped-def]
+    def score(learnt: Rows, asked: Rows, turn: int) -> Floats:
         assert not set(learnt) & set(asked)
         seen.append((turn, len(learnt)))
         return targets[asked] * 2

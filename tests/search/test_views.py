@@ -9,7 +9,7 @@ from nasplatform_toy import Ridge
 from nasplatform.predictors.base import Prediction
 from nasplatform.predictors.gp import GP, GPOptions
 from nasplatform.predictors.ranks import RankMap, log_gaps, normal_scores
-from nasplatform.search.views import View, variants, weigh
+from nasplatform.search.views import Scale, View, variants, weigh
 
 LABELS = 1 - np.random.default_rng(0).lognormal(-2, 1.5, 30)
 KEPT = np.ones(30, bool)
@@ -30,9 +30,9 @@ def test_any_other_predictor_is_weighed_on_the_first_scale() -> None:
 
 
 @pytest.mark.parametrize("scale", ["ranks", "gaps"])
-def test_a_view_takes_predictions_back_to_targets_of_unit_variance(scale: str) -> None:
+def test_a_view_takes_predictions_back_to_targets_of_unit_variance(scale: Scale) -> None:
     targets = normal_scores(LABELS) if scale == "ranks" else log_gaps(LABELS)
-    view = View.of(Ridge(), scale, LABELS, KEPT)  # type: ignore[arg-type]
+    view = View.of(Ridge(), scale, LABELS, KEPT)
     rng = np.random.default_rng(1)
     mean, std = rng.normal(0, 1, 50), rng.uniform(0.05, 1, 50)
     told = RankMap.through(targets, LABELS).prediction(

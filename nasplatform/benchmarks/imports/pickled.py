@@ -37,6 +37,7 @@ class _DType:
     order: str = "="
 
     def resolve(self) -> np.dtype[Any]:
+        # ``_checked_order`` lets only byte orders through, which the types cannot know
         return np.dtype(self.name).newbyteorder(self.order)  # type: ignore[arg-type]
 
 

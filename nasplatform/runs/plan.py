@@ -94,7 +94,7 @@ def make_plan(config: SearchConfig, source: Source, bench: Bench) -> Plan:
     predictor = _predictor(config, source)
     options, goals, sampler = _sampler(config, source, evaluator, predictor)
     with source.blame("task"):
-        built = space if task is None else space.fitted_to(task.input_shape, task.classes)
+        built = space if task is None else space.with_input(task.input_shape, task.classes)
     stages = tuple(_stage(index, config, source) for index in range(len(config.stages)))
     return Plan(config, space, evaluator, predictor, options, goals, sampler, task, built, stages)
 

@@ -72,7 +72,7 @@ def fit(
     from nasplatform import plugins
     from nasplatform.config import parse_overrides
     from nasplatform.errors import PredictorError
-    from nasplatform.predictors.standard import unlabelled_of
+    from nasplatform.predictors.feature_scaling import unlabelled_of
     from nasplatform.runs.events import Event
     from nasplatform.runs.saved import save_predictor
 

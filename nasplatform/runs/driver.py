@@ -14,7 +14,7 @@ from nasplatform.config import load_config
 from nasplatform.deploy.network import Network
 from nasplatform.errors import RunError
 from nasplatform.evaluators.base import EvaluationContext
-from nasplatform.predictors.standard import unlabelled_of
+from nasplatform.predictors.feature_scaling import unlabelled_of
 from nasplatform.runs import frames
 from nasplatform.runs.events import Event, Watch, nobody
 from nasplatform.runs.experiment import Experiment, make_experiment

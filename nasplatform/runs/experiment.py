@@ -94,7 +94,7 @@ def make_experiment(config: SearchConfig, source: Source, context: EvaluationCon
     predictor = _predictor(config, source)
     options, optimization, sampler = _sampler(config, source, evaluator, predictor)
     with source.blame("task"):
-        built = space if task is None else space.fitted_to(task.input_shape, task.classes)
+        built = space if task is None else space.with_input(task.input_shape, task.classes)
     stages = tuple(_stage(index, config, source) for index in range(len(config.stages)))
     return Experiment(
         config, space, evaluator, predictor, options, optimization, sampler, task, built, stages

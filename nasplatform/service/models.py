@@ -71,7 +71,7 @@ class Model:
         if isinstance(asked, list):
             population, failed = self.space.parse_many(asked)
             return population, {index: str(error) for index, error in failed.items()}
-        held = self.space.holds(asked)
+        held = self.space.contains_codes(asked)
         errors = {
             index: f"code {asked[index]} is no architecture of {self.space.name}"
             for index in np.flatnonzero(~held).tolist()

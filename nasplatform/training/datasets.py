@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from nasplatform import plugins
 from nasplatform.errors import DataError, PluginError
 from nasplatform.files import datasets_folder
-from nasplatform.training.arrays import (
+from nasplatform.training.preprocessing import (
     Raw,
     block_sums,
     channel_statistics,

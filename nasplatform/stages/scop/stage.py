@@ -44,7 +44,7 @@ from nasplatform.stages.scop.selection import Allocation, Budget, by_rate, cost,
 from nasplatform.stages.scop.tracer import Groups
 from nasplatform.stages.train import training_metrics
 from nasplatform.training.checkpoint import state_digest
-from nasplatform.training.effort import count_macs
+from nasplatform.training.flops import count_macs
 from nasplatform.training.loop import LossFunction, derive_seed, evaluate, train
 from nasplatform.training.recipe import Recipe
 from nasplatform.training.task import Task

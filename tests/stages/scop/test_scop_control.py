@@ -13,9 +13,9 @@ from nasplatform.stages.scop.criteria import bn_scale, fpgm, group_scores, l1, s
 from nasplatform.stages.scop.knockoffs import shuffled
 from nasplatform.stages.scop.removal import channel_graph
 from nasplatform.testing.tiny import tiny_network, tiny_task
-from nasplatform.training.arrays import standardised_task
 from nasplatform.training.checkpoint import state_digest
 from nasplatform.training.loop import seeded
+from nasplatform.training.preprocessing import standardised_task
 from nasplatform.training.task import Task
 
 

@@ -18,7 +18,7 @@ from nasplatform.stages.pipeline import make_stage
 from nasplatform.stages.scop.removal import channel_graph, kept_channels, remove
 from nasplatform.testing.tiny import tiny_task
 from nasplatform.training.datasets import options_model
-from nasplatform.training.effort import count_macs
+from nasplatform.training.flops import count_macs
 from nasplatform.training.loop import predict
 
 SHAPE, CLASSES = (1, 8, 8), 3

@@ -21,7 +21,7 @@ from nasplatform.stages.scop.removal import (
     remove,
 )
 from nasplatform.stages.scop.selection import cost, ranked
-from nasplatform.training.effort import count_macs
+from nasplatform.training.flops import count_macs
 from nasplatform.training.loop import predict, seeded
 
 SHAPE = (3, 8, 8)

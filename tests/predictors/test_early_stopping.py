@@ -6,7 +6,7 @@ import torch
 
 import nasplatform
 from nasplatform.benchmarks.library import load_table
-from nasplatform.predictors.stopping import EarlyStopping, held_apart
+from nasplatform.predictors.early_stopping import EarlyStopping, held_apart
 
 
 def test_held_out_labels_are_not_learnt_from() -> None:

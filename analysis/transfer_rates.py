@@ -19,7 +19,7 @@ from rich.progress import track
 from scipy.stats import kendalltau
 from transfer import AT, Trained, digits_data, train_nasbench101, train_nasbench201
 
-from nasplatform.benchmarks.library import load_table
+from nasplatform.benchmarks.registry import load_table
 from nasplatform.predictors.ranks import Floats
 
 RATES = (0.1, 0.3, 0.5, 1.0, 2.0)

@@ -22,7 +22,7 @@ import torch
 
 import nasplatform
 from nasplatform.benchmarks.cellnet import vertex_channels
-from nasplatform.benchmarks.library import load_table
+from nasplatform.benchmarks.registry import load_table
 from nasplatform.encodings.renas import FLOPS_SCALE, PARAMS_SCALE, renas_tensor
 from nasplatform.predictors import get_predictor
 from nasplatform.predictors.feature_scaling import unlabelled_of

@@ -29,11 +29,11 @@ from rich.progress import track
 from safetensors.numpy import save_file
 
 import nasplatform
-from nasplatform.benchmarks.cellnet import Curve, Images, Recipe, train_cell, train_cell201
+from nasplatform.atomic_io import replace_file
+from nasplatform.benchmarks.cellnet import Images, LearningCurve, Recipe, train_cell, train_cell201
 from nasplatform.benchmarks.embedded import CellGroup
-from nasplatform.benchmarks.library import load_table
+from nasplatform.benchmarks.registry import load_table
 from nasplatform.encodings.cache import Features, features_of
-from nasplatform.files import replace_file
 from nasplatform.predictors import pretrained_prior
 from nasplatform.predictors.feature_scaling import SEEN, FeatureScaling
 from nasplatform.predictors.kernels import Posterior, Prior, fit_kernel
@@ -104,7 +104,7 @@ def train_nasbench201(code: int, data: Splits, rate: float) -> Trained:
     return _seen_after(train_cell201(digits()[code], *data, recipe, 0))
 
 
-def _seen_after(curve: Curve) -> Trained:
+def _seen_after(curve: LearningCurve) -> Trained:
     return np.stack([curve.train_loss, curve.valid_correct + curve.test_correct])
 
 

@@ -1,4 +1,4 @@
-"""How well digits at different learning rates agree with CIFAR-10: ``pretrained_prior.py`` chose so.
+"""How well digits at several learning rates agree with CIFAR-10: why ``pretrained_prior`` chose.
 
     python analysis/pretrained_prior_rates.py --cells 250
 
@@ -19,7 +19,7 @@ from pretrained_prior import AT, Trained, digits_data, train_nasbench101, train_
 from rich.progress import track
 from scipy.stats import kendalltau
 
-from nasplatform.benchmarks.library import load_table
+from nasplatform.benchmarks.registry import load_table
 from nasplatform.predictors.target_maps import Floats
 
 RATES = (0.1, 0.3, 0.5, 1.0, 2.0)

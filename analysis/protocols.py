@@ -18,8 +18,8 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from nasplatform.atomic_io import replace_file, write_text
 from nasplatform.errors import InputError
-from nasplatform.files import replace_file, write_text
 from nasplatform.predictors.evaluation import (
     BASELINES,
     COLUMNS,

@@ -203,7 +203,7 @@ def _labels(table: str, metric: str, count: int | None, seed: int) -> tuple[Any,
     """Draw labelled architectures of a table: their graphs, their scores (B,), their space."""
     import numpy as np
 
-    from nasplatform.benchmarks.library import load_table
+    from nasplatform.benchmarks.registry import load_table
     from nasplatform.errors import DataError
 
     say(f"reading table {table}")

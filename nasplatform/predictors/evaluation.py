@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from scipy.stats import kendalltau, spearmanr
 
-from nasplatform.benchmarks.library import list_tables, load_table
+from nasplatform.benchmarks.registry import list_tables, load_table
 from nasplatform.benchmarks.table import BenchmarkTable
 from nasplatform.errors import DataError, PredictorError, did_you_mean
 from nasplatform.predictors import get_predictor

@@ -8,7 +8,7 @@ import torch
 from scipy.stats import kendalltau
 
 import nasplatform
-from nasplatform.benchmarks.library import load_table
+from nasplatform.benchmarks.registry import load_table
 from nasplatform.encodings.node_permutation import permute_nodes
 from nasplatform.predictors import get_predictor, load_predictor
 from nasplatform.predictors.base import Predictor

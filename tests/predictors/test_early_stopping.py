@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import nasplatform
-from nasplatform.benchmarks.library import load_table
+from nasplatform.benchmarks.registry import load_table
 from nasplatform.predictors.early_stopping import EarlyStopping, held_apart
 
 

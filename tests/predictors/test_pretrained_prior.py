@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import kendalltau
 
 import nasplatform
-from nasplatform.benchmarks.library import load_table
+from nasplatform.benchmarks.registry import load_table
 from nasplatform.predictors.kernels import Prior, fit_kernel
 from nasplatform.predictors.pretrained_prior import PretrainedPrior, pretrained_prior_for
 from nasplatform.spaces.graph import GraphBatch

@@ -34,9 +34,9 @@ _SOFTNESS = 0.3  # a pair of labels this far apart is ordered with probability s
 class Nodes:
     """B graphs as a network reads them.
 
-    nodes: (B, N, D) operation, place and width of each node.
-    edges: (B, N, N) 1 where an edge runs from row to column.
-    active:  (B, N, 1) 1 for nodes that compute.
+    nodes:  (B, N, D) operation, place and width of each node.
+    edges:  (B, N, N) 1 where an edge runs from row to column.
+    active: (B, N, 1) 1 for nodes that compute.
     """
 
     nodes: Tensor

@@ -9,9 +9,9 @@ from typing import Any, ClassVar, Self
 import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from nasplatform.deploy.measure import latency
 from nasplatform.errors import ConfigError, TrainingError
 from nasplatform.evaluators.base import Evaluation, EvaluationContext, Evaluator, Report
+from nasplatform.runtimes.measure import latency
 from nasplatform.spaces.base import Space
 from nasplatform.training.loop import Epoch, History, evaluate, seeded, train
 from nasplatform.training.recipe import Recipe

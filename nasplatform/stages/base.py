@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import BaseModel
-from torch import nn
 
-from nasplatform.deploy.network import Network
-from nasplatform.errors import StageError
+from nasplatform.models.network import Network
 from nasplatform.training.task import Task
 
 
@@ -63,8 +61,8 @@ class Stage(ABC):
     that it is given. The pipeline measures accuracy, parameters, MACs, bytes on disk and latency
     before and after, and saves the result before the next stage starts.
 
-    A stage that changes layers describes the change as one JSON-able edit, hands it on with
-    ``network.edited(module, {"stage": name, ...})``, and does it again in ``replay``.
+    A stage that changes layers describes the change as an ``Edit`` of a registered kind and hands
+    it on with ``network.edited(module, edit)``.
     """
 
     name: ClassVar[str]
@@ -77,8 +75,3 @@ class Stage(ABC):
     @abstractmethod
     def apply(self, network: Network, task: Task, context: StageContext) -> StageResult:
         """Return the network after the stage; raise StageError where it would change nothing."""
-
-    @classmethod
-    def replay(cls, module: nn.Module, edit: Mapping[str, Any]) -> nn.Module:
-        """Do an edit again on a module that is as it was before; the weights are loaded later."""
-        raise StageError(f"stage {cls.name!r} makes no edits, yet was asked to replay {dict(edit)}")

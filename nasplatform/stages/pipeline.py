@@ -26,9 +26,9 @@ import pandas as pd
 
 from nasplatform import plugins
 from nasplatform.atomic_io import write_text
-from nasplatform.deploy.measure import Measurements, measure
-from nasplatform.deploy.network import Network
 from nasplatform.errors import RunError, StageError
+from nasplatform.models.network import Network
+from nasplatform.runtimes.measure import Measurements, measure
 from nasplatform.stages.base import Stage, StageContext, StageResult
 from nasplatform.training.checkpoint import state_digest
 from nasplatform.training.loop import Progress

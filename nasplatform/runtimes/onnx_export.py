@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from nasplatform.atomic_io import replace_file
-from nasplatform.deploy.network import Network
-from nasplatform.deploy.timing import timed
 from nasplatform.errors import BuildError, MissingExtraError
+from nasplatform.models.network import Network
+from nasplatform.runtimes.timing import timed
 from nasplatform.training.task import Task
 
 TOLERANCE = 1e-4

@@ -2,11 +2,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from nasplatform.deploy import measure as measuring
-from nasplatform.deploy.measure import count_parameters, latencies, latency, measure
-from nasplatform.deploy.network import Network
-from nasplatform.deploy.timing import timed
 from nasplatform.errors import MissingExtraError
+from nasplatform.models.network import Network
+from nasplatform.runtimes import measure as measuring
+from nasplatform.runtimes.measure import count_parameters, latencies, latency, measure
+from nasplatform.runtimes.timing import timed
 from nasplatform.spaces import get_space
 from nasplatform.testing.tiny import tiny_network, tiny_task
 from nasplatform.training.flops import count_macs
@@ -92,9 +92,9 @@ def test_quietest_block_counts(monkeypatch):
     def call():
         clock[0] += int(next(times))
 
-    monkeypatch.setattr("nasplatform.deploy.timing.TIMED_RUNS", 3)
-    monkeypatch.setattr("nasplatform.deploy.timing.time.perf_counter_ns", lambda: clock[0])
-    monkeypatch.setattr("nasplatform.deploy.timing.time.perf_counter", lambda: 0.0)
+    monkeypatch.setattr("nasplatform.runtimes.timing.TIMED_RUNS", 3)
+    monkeypatch.setattr("nasplatform.runtimes.timing.time.perf_counter_ns", lambda: clock[0])
+    monkeypatch.setattr("nasplatform.runtimes.timing.time.perf_counter", lambda: 0.0)
     assert timed(call) == (2.0, 1.0)
 
 

@@ -18,10 +18,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from nasplatform import plugins
 from nasplatform.atomic_io import replace_folder
 from nasplatform.errors import RunError
-from nasplatform.networks.base import build_network, describe_network
+from nasplatform.models.edits import Edit
+from nasplatform.models.networks.base import build_network, describe_network
 from nasplatform.spaces import Space, get_space
 from nasplatform.training.checkpoint import detached_state
 from nasplatform.training.loop import seeded
@@ -45,28 +45,29 @@ class Structure:
 
     base:  ``space`` (what ``Space.describe`` returns) and ``architecture`` (its text form), or
            ``network``, what ``describe_network`` returns for one that is registered by name.
-    edits: what stages did to the layers, in order; each a mapping with the key ``stage``, the
-           name of the stage whose ``replay`` does it again.
+    edits: what was done to the layers since, in order.
     """
 
     base: Mapping[str, Any]
-    edits: tuple[Mapping[str, Any], ...] = ()
+    edits: tuple[Edit, ...] = ()
 
     def build(self, seed: int = 0) -> nn.Module:
         """Make the module with fresh weights that follow from the seed."""
         with seeded(seed):
-            if "network" in self.base:
-                module = build_network(self.base["network"])
-            else:
-                space = get_space(**self.base["space"])
-                module = space.build(space.parse(self.base["architecture"]))
+            module = self._build_base()
             for edit in self.edits:
-                module = plugins.get("stages", edit["stage"]).replay(module, edit)
+                module = edit.apply(module)
         return module
+
+    def _build_base(self) -> nn.Module:
+        if "network" in self.base:
+            return build_network(self.base["network"])
+        space = get_space(**self.base["space"])
+        return space.build(space.parse(self.base["architecture"]))
 
     def to_json(self) -> str:
         """Return the text of ``structure.json``."""
-        edits = [dict(edit) for edit in self.edits]
+        edits = [edit.to_dict() for edit in self.edits]
         found = {"format": FORMAT, "base": dict(self.base), "edits": edits}
         return json.dumps(found, indent=2) + "\n"
 
@@ -76,7 +77,7 @@ class Structure:
         found = json.loads(text)
         if found["format"] != FORMAT:
             raise ValueError(f"format {found['format']!r}, this version reads {FORMAT}")
-        return cls(found["base"], tuple(found["edits"]))
+        return cls(found["base"], tuple(Edit.from_dict(edit) for edit in found["edits"]))
 
 
 @dataclass(frozen=True)
@@ -113,8 +114,8 @@ class Network:
         """Return a network with its own copy of the weights."""
         return replace(self, module=copy.deepcopy(self.module))
 
-    def edited(self, module: nn.Module, edit: Mapping[str, Any]) -> Self:
-        """Return the network after an edit of its layers; ``edit`` has the key ``stage``."""
+    def edited(self, module: nn.Module, edit: Edit) -> Self:
+        """Return the network after an edit of its layers; ``module`` is what the edit made."""
         structure = replace(self.structure, edits=(*self.structure.edits, edit))
         return replace(self, module=module, structure=structure)
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from nasplatform.deploy.network import Network
-from nasplatform.deploy.onnx import session_of
-from nasplatform.deploy.timing import timed
 from nasplatform.errors import BuildError, MissingExtraError
+from nasplatform.models.network import Network
+from nasplatform.runtimes.onnx_export import session_of
+from nasplatform.runtimes.timing import timed
 from nasplatform.training.flops import count_macs, threads
 from nasplatform.training.loop import evaluate
 from nasplatform.training.task import Task

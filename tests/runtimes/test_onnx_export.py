@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nasplatform.deploy import onnx as exporting
-from nasplatform.deploy.network import Network
-from nasplatform.deploy.onnx import export_onnx, onnx_latency
 from nasplatform.errors import BuildError, MissingExtraError
+from nasplatform.models.network import Network
+from nasplatform.runtimes import onnx_export as exporting
+from nasplatform.runtimes.onnx_export import export_onnx, onnx_latency
 from nasplatform.testing.tiny import tiny_network, tiny_task
 from nasplatform.training.loop import predict, train
 from nasplatform.training.recipe import Recipe

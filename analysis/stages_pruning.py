@@ -127,7 +127,7 @@ def speeds(before: Network, after: Network, shape: tuple[int, int, int]) -> dict
     """Time two networks in turn; of each the best of three, in milliseconds per batch."""
     found = torch.tensor(
         [
-            [[median for median, _ in latencies(x.module, shape, BATCHES)] for x in (before, after)]
+            [[x.median_ms for x in latencies(n.module, shape, BATCHES)] for n in (before, after)]
             for _ in range(ROUNDS)
         ]
     ).amin(0)

@@ -219,6 +219,7 @@ def _walk_stages(
         experiment.config.seed,
         experiment.config.device,
         _progress(watch, "stages"),
+        experiment.config.runtime,
     )
     frames.write_frame(stages_frame(records), folder.stages)
 

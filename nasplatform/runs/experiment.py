@@ -14,6 +14,7 @@ from nasplatform.config import SearchConfig, SearchOptions, Source
 from nasplatform.errors import ConfigError
 from nasplatform.evaluators.base import EvaluationContext, Evaluator
 from nasplatform.predictors.base import Predictor
+from nasplatform.runtimes.choice import choose_runtime
 from nasplatform.search.base import ArchitectureSampler, SamplerContext
 from nasplatform.search.objectives import OptimizationConfig
 from nasplatform.search.storage import require_storage
@@ -64,6 +65,7 @@ class Experiment:
                 for name, options in self.stages
             ],
             "device": config.device,
+            "runtime": config.runtime,
             "storage": config.storage,
             "provenance": {
                 "measured": self.evaluator.task,
@@ -89,7 +91,12 @@ def make_experiment(config: SearchConfig, source: Source, context: EvaluationCon
         with source.blame("storage"):
             require_storage(config.storage)
     task = _task(config, source)
-    evaluator = _evaluator(config, source, replace(context, task=task, device=config.device))
+    if task is not None or config.runtime is not None:
+        with source.blame("runtime"):
+            runtime = choose_runtime(config.runtime).name
+        config = config.model_copy(update={"runtime": runtime})
+    context = replace(context, task=task, device=config.device, runtime=config.runtime)
+    evaluator = _evaluator(config, source, context)
     space = evaluator.space
     predictor = _predictor(config, source)
     options, optimization, sampler = _sampler(config, source, evaluator, predictor)

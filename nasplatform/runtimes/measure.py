@@ -1,4 +1,4 @@
-"""What a network costs and what it is worth, measured."""
+"""What a network costs and what it is worth, measured in the runtime that computes it."""
 
 from __future__ import annotations
 
@@ -8,33 +8,58 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
-from nasplatform.errors import BuildError, MissingExtraError
+from nasplatform.models.costs import count_parameters
 from nasplatform.models.network import Network
-from nasplatform.runtimes.onnx_export import session_of
+from nasplatform.runtimes.base import Session
+from nasplatform.runtimes.choice import Chosen, noise, open_session
 from nasplatform.runtimes.timing import timed
-from nasplatform.training.flops import count_macs, threads
-from nasplatform.training.loop import evaluate
-from nasplatform.training.task import Task
+from nasplatform.training.flops import count_macs, worthwhile_threads
+from nasplatform.training.task import Split, Task
 
 MANY = 64
 """Images of the batch that is timed beside the single image."""
 
 
 @dataclass(frozen=True)
+class Latency:
+    """The time of one batch.
+
+    batch:     images.
+    median_ms: and iqr_ms, the range between the quartiles, in milliseconds.
+    repeats:   how many runs they are of.
+    runtime:   what computed, with ``threads`` threads of the CPU.
+    note:      why that runtime, where another one was wanted; else empty.
+    """
+
+    batch: int
+    median_ms: float
+    iqr_ms: float
+    repeats: int
+    runtime: str
+    threads: int
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class Measurements:
     """One network on one task.
 
-    accuracy:       on the test split, in [0, 1].
-    parameters:     numbers on which the output depends; placeholders are not counted.
-    macs:           multiply-adds of convolutions and matrix products for one image.
-    bytes_on_disk:  of the saved folder.
-    latency_ms:     median time of one image on one thread of the CPU, in milliseconds; that of
-                    ONNX Runtime where the extra ``deploy`` is installed, else torch's.
-    latency_iqr_ms: range between its quartiles.
-    latency_64_ms:  median time of a batch of 64 images, likewise.
+    accuracy:           on the test split, in [0, 1], by the runtime that is timed.
+    parameters:         numbers with which something is computed; placeholders are not counted.
+    macs:               multiply-adds of convolutions and matrix products for one image.
+    bytes_on_disk:      of the saved folder.
+    latency_ms:         median time of one image, in milliseconds.
+    latency_iqr_ms:     range between its quartiles.
+    latency_repeats:    how many runs it is the median of.
+    latency_64_ms:      median time of a batch of 64 images.
+    latency_64_repeats: likewise.
+    latency_threads:    threads of the CPU with which was timed.
+    runtime:            what computed: accuracy and latencies are of one engine.
+    runtime_note:       why that runtime, where another one was wanted; else empty.
     """
 
     accuracy: float
@@ -43,77 +68,95 @@ class Measurements:
     bytes_on_disk: int
     latency_ms: float
     latency_iqr_ms: float
+    latency_repeats: int
     latency_64_ms: float
+    latency_64_repeats: int
+    latency_threads: int
+    runtime: str
+    runtime_note: str
 
 
 def measure(
-    network: Network, task: Task, folder: Path | None = None, device: str = "cpu"
+    network: Network, task: Task, folder: Path | None = None, runtime: str | None = None
 ) -> Measurements:
-    """Measure a network.
+    """Measure a network on the CPU.
 
-    folder: where it is saved already; None saves it to a temporary folder to weigh it.
-    device: where the accuracy is computed; the latency is always that of the CPU.
+    folder:  where it is saved already; None saves it to a temporary folder to weigh it.
+    runtime: registered name; None takes the best that is available. One that cannot compute the
+             network gives way to torch, which ``runtime_note`` says.
     """
-    accuracy = evaluate(network.module, task.test, device)
-    network.module.to("cpu")
-    shape = task.input_shape
-    (median, spread), (many, _) = latencies(network.module, shape, (1, MANY))
+    module, shape = network.module.to("cpu"), task.input_shape
+    sizes = _sizes(len(task.test))
+    chosen = open_session(module, shape, runtime, sizes)
+    one, many = _timed(chosen, shape, (1, MANY))
+    threads = worthwhile_threads(module, shape, MANY)
+    judge = chosen if threads == 1 else open_session(module, shape, runtime, sizes, threads)
     return Measurements(
-        accuracy=accuracy,
-        parameters=count_parameters(network.module, shape),
-        macs=count_macs(network.module, shape),
+        accuracy=accuracy(judge.session, task.test),
+        parameters=count_parameters(module, shape),
+        macs=count_macs(module, shape),
         bytes_on_disk=_bytes_of(network, folder),
-        latency_ms=median,
-        latency_iqr_ms=spread,
-        latency_64_ms=many,
+        latency_ms=one.median_ms,
+        latency_iqr_ms=one.iqr_ms,
+        latency_repeats=one.repeats,
+        latency_64_ms=many.median_ms,
+        latency_64_repeats=many.repeats,
+        latency_threads=one.threads,
+        runtime=one.runtime,
+        runtime_note=one.note,
     )
 
 
-def count_parameters(module: nn.Module, input_shape: tuple[int, int, int]) -> int:
-    """Count the parameters on which the output depends.
-
-    Whether it does is read off the graph of one forward pass, so that parameters that a library
-    keeps only as placeholders do not count.
-    """
-    module.eval()
-    parameters = list(module.parameters())
-    if not parameters:
-        return 0
-    frozen = [parameter for parameter in parameters if not parameter.requires_grad]
-    try:
-        for parameter in frozen:
-            parameter.requires_grad_(True)
-        with torch.enable_grad():
-            output = module(torch.zeros(1, *input_shape)).sum()
-            gradients = torch.autograd.grad(output, parameters, allow_unused=True)
-    finally:
-        for parameter in frozen:
-            parameter.requires_grad_(False)
-    pairs = zip(parameters, gradients, strict=True)
-    return sum(parameter.numel() for parameter, gradient in pairs if gradient is not None)
+def accuracy(session: Session, split: Split) -> float:
+    """Return the accuracy of a session in [0, 1], computed in batches of 64."""
+    parts = [session.run(part.numpy()) for part in torch.split(split.inputs, MANY)]
+    return Task.metric(torch.from_numpy(np.concatenate(parts)), split.labels)
 
 
-def latency(module: nn.Module, input_shape: tuple[int, int, int]) -> tuple[float, float]:
-    """Return median and interquartile range of the time for one image, in milliseconds."""
-    return latencies(module, input_shape, (1,))[0]
+def latency(
+    module: nn.Module, input_shape: tuple[int, int, int], runtime: str | None = None
+) -> Latency:
+    """Return the time of one image on one thread of the CPU; see ``latencies``."""
+    return latencies(module, input_shape, (1,), runtime)[0]
 
 
 def latencies(
-    module: nn.Module, input_shape: tuple[int, int, int], batches: Sequence[int]
-) -> list[tuple[float, float]]:
-    """Return median and interquartile range of the time for a batch of each size, in milliseconds.
+    module: nn.Module,
+    input_shape: tuple[int, int, int],
+    batches: Sequence[int],
+    runtime: str | None = None,
+) -> list[Latency]:
+    """Return the time of a batch of each size, on one thread of the CPU.
 
-    On one thread of the CPU, by ONNX Runtime; where it is not installed, or ONNX cannot express
-    the network, by torch.
+    runtime: as for ``measure``; it is timed only where it answers for batches of all these sizes.
     """
-    images = [torch.zeros(batch, *input_shape) for batch in batches]
-    try:
-        session = session_of(module.eval(), images[0][:1])
-    except (MissingExtraError, BuildError):
-        with threads(1), torch.inference_mode():
-            return [timed(partial(module.eval(), batch)) for batch in images]
-    arrays = [{"images": batch.numpy()} for batch in images]
-    return [timed(partial(session.run, ["logits"], array)) for array in arrays]
+    chosen = open_session(module, input_shape, runtime, batches)
+    return _timed(chosen, input_shape, batches)
+
+
+def _timed(
+    chosen: Chosen, input_shape: tuple[int, int, int], batches: Sequence[int]
+) -> list[Latency]:
+    session, found = chosen.session, []
+    for batch in batches:
+        timing = timed(partial(session.run, noise(input_shape, batch)))
+        found.append(
+            Latency(
+                batch,
+                timing.median_ms,
+                timing.iqr_ms,
+                timing.repeats,
+                session.runtime,
+                session.threads,
+                chosen.note,
+            )
+        )
+    return found
+
+
+def _sizes(images: int) -> list[int]:
+    """Return the sizes of batches that are timed, or in which the test split is computed."""
+    return sorted({1, MANY, images % MANY or MANY})
 
 
 def _bytes_of(network: Network, folder: Path | None) -> int:

@@ -21,12 +21,14 @@ class StageContext:
     folder:   its own folder for checkpoints; what lies there after a kill is resumed from.
     seed:     the source of everything random in the stage.
     device:   ``cpu`` or ``cuda``.
+    runtime:  in which runtime latency counts; None for the best that is available.
     progress: called with (steps done, steps in all, a few words) from time to time.
     """
 
     folder: Path
     seed: int = 0
     device: str = "cpu"
+    runtime: str | None = None
     progress: Callable[[int, int, str], None] = lambda done, total, words: None
 
     @property
@@ -58,8 +60,8 @@ class Stage(ABC):
     """One step on the way from the winner of a search to a deployed network.
 
     Life cycle: made with its options; ``apply`` is called once; it never changes the network
-    that it is given. The pipeline measures accuracy, parameters, MACs, bytes on disk and latency
-    before and after, and saves the result before the next stage starts.
+    that it is given. The pipeline checks the first network, measures accuracy, parameters, MACs,
+    bytes on disk and latency before and after, and saves the result before the next stage starts.
 
     A stage that changes layers describes the change as an ``Edit`` of a registered kind and hands
     it on with ``network.edited(module, edit)``.

@@ -1,13 +1,16 @@
+import math
+
 import numpy as np
+import pytest
 import torch
 from torch import nn
 
-from nasplatform.errors import MissingExtraError
+from nasplatform.models.costs import count_parameters
 from nasplatform.models.network import Network
-from nasplatform.runtimes import measure as measuring
-from nasplatform.runtimes.measure import count_parameters, latencies, latency, measure
-from nasplatform.runtimes.timing import timed
-from nasplatform.spaces import get_space
+from nasplatform.models.structure import Structure
+from nasplatform.runtimes.eager import TorchSession
+from nasplatform.runtimes.measure import latencies, latency, measure
+from nasplatform.runtimes.onnx_runtime import OnnxSession
 from nasplatform.testing.tiny import tiny_network, tiny_task
 from nasplatform.training.flops import count_macs
 from nasplatform.training.loop import evaluate
@@ -15,96 +18,71 @@ from nasplatform.training.loop import evaluate
 SHAPE = (3, 8, 6)
 
 
-class Small(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(3, 4, 3, padding=1)
-        self.grouped = nn.Conv2d(4, 8, 3, stride=2, padding=1, groups=4, bias=False)
-        self.norm = nn.BatchNorm2d(8)
-        self.linear = nn.Linear(8, 5)
-        self.placeholder = nn.Parameter(torch.zeros(1000))
-
-    def forward(self, x):
-        return self.linear(self.norm(self.grouped(self.conv(x))).mean((2, 3)))
-
-
-def test_counts_equal_the_closed_form():
-    module = Small()
-    conv, grouped, linear = 3 * 4 * 9, 8 * 9, 8 * 5
-    assert count_parameters(module, SHAPE) == conv + 4 + grouped + 16 + linear + 5
-    assert count_macs(module, SHAPE) == conv * 48 + grouped * 12 + linear
-
-
-def test_frozen_parameters_count_and_stay_frozen():
-    module = Small()
-    expected = count_parameters(module, SHAPE)
-    module.conv.requires_grad_(False)
-    with torch.no_grad():
-        assert count_parameters(module, SHAPE) == expected
-    assert not module.conv.weight.requires_grad
-    assert module.linear.weight.requires_grad
-    assert all(parameter.grad is None for parameter in module.parameters())
-
-
-def test_module_without_parameters_has_none():
-    assert count_parameters(nn.Flatten(), SHAPE) == 0
-
-
-def test_counts_of_searched_networks_are_those_of_the_space():
-    space = get_space("nasbench101", stem_channels=4, modules_per_stack=1, input_shape=(1, 8, 8))
-    cells = space.sample(5, np.random.Generator(np.random.PCG64(0)))
-    graphs = space.graphs(cells)
-    for i, cell in enumerate(cells):
-        module = Network.of(space, cell).module
-        assert count_parameters(module, (1, 8, 8)) == graphs.total_params[i]
-
-
 def test_latency_is_positive_and_leaves_the_threads_alone():
     threads = torch.get_num_threads()
-    quick, spread = latency(nn.Flatten(), SHAPE)
-    slow, _ = latency(nn.Sequential(*(nn.Conv2d(3, 3, 3, padding=1) for _ in range(20))), SHAPE)
-    assert 0 < quick < slow
-    assert spread >= 0
+    quick = latency(nn.Flatten(), SHAPE)
+    slow = latency(nn.Sequential(*(nn.Conv2d(3, 3, 3, padding=1) for _ in range(20))), SHAPE)
+    assert 0 < quick.median_ms < slow.median_ms
+    assert slow.iqr_ms >= 0
     assert torch.get_num_threads() == threads
 
 
-def test_latency_without_onnxruntime_is_that_of_torch(monkeypatch):
-    def missing(*_):
-        raise MissingExtraError("needs onnx")
-
-    monkeypatch.setattr(measuring, "session_of", missing)
-    seen = []
-
-    class Spied(nn.Module):
-        def forward(self, x):
-            seen.append(len(x))
-            return x.mean((2, 3))
-
-    one, many = latencies(Spied(), SHAPE, (1, 64))
-    assert min(one[0], many[0]) > 0
-    assert set(seen) == {1, 64}
+@pytest.mark.parametrize("runtime", ["torch", "onnxruntime"])
+def test_latency_names_what_it_is_of(runtime):
+    network = tiny_network()
+    one, many = latencies(network.module, tiny_task().input_shape, (1, 64), runtime)
+    assert (one.batch, many.batch) == (1, 64)
+    assert one.runtime == many.runtime == runtime
+    assert one.threads == many.threads == 1
+    assert min(one.repeats, many.repeats) >= 1
+    assert 0 < one.median_ms < many.median_ms
 
 
-def test_quietest_block_counts(monkeypatch):
-    times = iter([*[9e6] * 10, *[5e6, 6e6, 7e6] * 2, *[1e6, 2e6, 3e6], *[8e6] * 6])
-    clock = [0]
+class Baked(nn.Module):
+    """Its trace answers for as many images as it was traced with."""
 
-    def call():
-        clock[0] += int(next(times))
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(64, 3)
 
-    monkeypatch.setattr("nasplatform.runtimes.timing.TIMED_RUNS", 3)
-    monkeypatch.setattr("nasplatform.runtimes.timing.time.perf_counter_ns", lambda: clock[0])
-    monkeypatch.setattr("nasplatform.runtimes.timing.time.perf_counter", lambda: 0.0)
-    assert timed(call) == (2.0, 1.0)
+    def forward(self, x):
+        return self.linear(x.reshape(len(x) // 1, 64))
 
 
-def test_measure_is_made_of_its_parts(tmp_path):
+@pytest.mark.parametrize("runtime", ["torch", "onnxruntime"])
+def test_measure_is_made_of_its_parts(tmp_path, runtime):
     network, task = tiny_network(), tiny_task()
     network.save(tmp_path / "n")
-    found = measure(network, task, tmp_path / "n")
+    found = measure(network, task, tmp_path / "n", runtime)
     assert found.accuracy == evaluate(network.module, task.test)
     assert found.parameters == count_parameters(network.module, task.input_shape)
     assert found.macs == count_macs(network.module, task.input_shape)
     assert found.bytes_on_disk == sum(path.stat().st_size for path in (tmp_path / "n").iterdir())
     assert 0 < found.latency_ms < found.latency_64_ms
+    assert (found.runtime, found.runtime_note, found.latency_threads) == (runtime, "", 1)
     assert measure(network, task).bytes_on_disk == found.bytes_on_disk
+
+
+def test_network_that_its_runtime_cannot_compute_is_measured_by_torch():
+    network, task = Network(Baked(), Structure({"module": "a:b", "options": {}})), tiny_task()
+    found = measure(network, task, runtime="onnxruntime")
+    assert found.runtime == "torch"
+    assert "onnxruntime was not used" in found.runtime_note
+    assert found.accuracy == evaluate(network.module, task.test)
+    assert math.isfinite(found.latency_64_ms)
+
+
+@pytest.mark.parametrize(
+    ("runtime", "session"), [("torch", TorchSession), ("onnxruntime", OnnxSession)]
+)
+def test_accuracy_is_taken_in_the_runtime_that_is_timed(monkeypatch, runtime, session):
+    network, task = tiny_network(), tiny_task()
+    answered, given = session.run, []
+
+    def run(self, images):
+        given.append(images)
+        return answered(self, images)
+
+    monkeypatch.setattr(session, "run", run)
+    measure(network, task, runtime=runtime)
+    assert any(np.array_equal(images, task.test.inputs) for images in given)

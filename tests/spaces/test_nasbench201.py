@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nasplatform.errors import ArchitectureError
-from nasplatform.runtimes.measure import count_parameters
+from nasplatform.models.costs import count_parameters
 from nasplatform.spaces import get_space
 from nasplatform.spaces.nasbench201 import Cell
 from nasplatform.spaces.nasbench201.cells import EDGES, N_CELLS

@@ -24,9 +24,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nasplatform.atomic_io import write_text
+from nasplatform.models.costs import count_parameters
 from nasplatform.models.edits import Edit
 from nasplatform.models.network import Network
-from nasplatform.runtimes.measure import count_parameters, latency
+from nasplatform.runtimes.measure import latency
 from nasplatform.stages.base import Stage, StageContext, StageResult
 from nasplatform.stages.scop import criteria
 from nasplatform.stages.scop.channels import ChannelGraph
@@ -314,12 +315,12 @@ class _Round:
         goal = budget.keep ** ((self.number + 1) / self.options.rounds)
         module, shape = self.network.module, self.task.input_shape
         if budget.metric == "latency":
-            now = latency(module, shape)[0]
+            now = latency(module, shape, self.context.runtime).median_ms
             share = float(budget.keep ** (1 / self.options.rounds))
 
             def slowness(removed: Groups) -> float:
                 small = remove(copy.deepcopy(module), kept_channels(graph, removed))
-                return latency(small, shape)[0] - share * now
+                return latency(small, shape, self.context.runtime).median_ms - share * now
 
             return slowness
         size, traced = _Size.of(module, self.task), cost(graph, np.zeros(0, np.int64))

@@ -3,8 +3,8 @@ import torch
 from torch import nn
 
 from nasplatform.errors import ConfigError, PluginError
+from nasplatform.models.costs import count_parameters
 from nasplatform.models.network import Network
-from nasplatform.runtimes.measure import count_parameters
 from nasplatform.testing.tiny import tiny_task
 from nasplatform.training.flops import count_macs
 from nasplatform.training.loop import predict

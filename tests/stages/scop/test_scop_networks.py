@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from nasplatform import plugins
+from nasplatform.models.costs import count_parameters
 from nasplatform.models.network import Network
-from nasplatform.runtimes.measure import count_parameters
 from nasplatform.runtimes.onnx_export import export_onnx
 from nasplatform.spaces import get_space
 from nasplatform.stages.base import StageContext

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nasplatform.errors import StageError
-from nasplatform.runtimes.measure import count_parameters
+from nasplatform.models.costs import count_parameters
 from nasplatform.spaces import get_space
 from nasplatform.stages.scop.channels import ChannelGraph
 from nasplatform.stages.scop.removal import (

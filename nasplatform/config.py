@@ -82,6 +82,8 @@ class SearchConfig(BaseModel):
     task:       the data for the stages.
     stages:     what the winner walks through, in order.
     device:     where the stages train, ``cpu`` or ``cuda``.
+    runtime:    what computes the network where latency and accuracy are measured, e.g.
+                ``onnxruntime`` or ``torch``; by default the best that is available.
     storage:    Optuna storage URL; by default an SQLite file in the run folder.
     provenance: versions and digests, written into the copy that a run folder keeps; never read.
     """
@@ -97,6 +99,7 @@ class SearchConfig(BaseModel):
     task: TaskChoice | None = None
     stages: tuple[Choice, ...] = ()
     device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
+    runtime: str | None = None
     storage: str | None = None
     provenance: dict[str, Any] | None = None
 

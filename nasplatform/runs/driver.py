@@ -11,9 +11,9 @@ from typing import Any
 import pandas as pd
 
 from nasplatform.config import load_config
-from nasplatform.deploy.network import Network
 from nasplatform.errors import RunError
 from nasplatform.evaluators.base import EvaluationContext
+from nasplatform.models.network import Network
 from nasplatform.predictors.feature_scaling import unlabelled_of
 from nasplatform.runs import frames
 from nasplatform.runs.events import Event, Watch, nobody
@@ -219,6 +219,7 @@ def _walk_stages(
         experiment.config.seed,
         experiment.config.device,
         _progress(watch, "stages"),
+        experiment.config.runtime,
     )
     frames.write_frame(stages_frame(records), folder.stages)
 

@@ -31,6 +31,10 @@ _STAGE_FORMATS = {
     "latency_ms": "{:.3f}",
     "latency_64_ms": "{:.3f}",
     "seconds": "{:.1f}",
+    "runtime": "{}",
+    "latency_threads": "{}",
+    "latency_repeats": "{}",
+    "latency_64_repeats": "{}",
 }
 
 
@@ -68,6 +72,7 @@ def _content(experiment: Experiment, folder: RunFolder) -> dict[str, Any]:
     random = _random(experiment, len(curve))
     comparison = _compare(experiment, folder, found)
     stages = frames.stages(folder)
+    walk = frames.stage_walk(stages)
     return {
         "title": experiment.config.name,
         "lead": f"{experiment.options.sampler} search in {experiment.space.name} "
@@ -84,7 +89,8 @@ def _content(experiment: Experiment, folder: RunFolder) -> dict[str, Any]:
         ),
         "architecture": best["architecture"],
         "best": _best_table(found),
-        "stages": _stage_table(stages),
+        "stages": _stage_table(walk),
+        "notes": frames.runtime_notes(walk),
         "search": folder.search.read_text(encoding="utf-8"),
     }
 
@@ -206,13 +212,12 @@ def _best_table(found: pd.DataFrame) -> TextTable:
     )
 
 
-def _stage_table(stages: pd.DataFrame) -> TextTable:
-    walk = frames.stage_walk(stages).to_dict("records") if len(stages) else []
+def _stage_table(walk: pd.DataFrame) -> TextTable:
     rows = [
         [
-            "" if pd.isna(row.get(name)) else form.format(row[name])
+            "" if pd.isna(row[name]) else form.format(row[name])
             for name, form in _STAGE_FORMATS.items()
         ]
-        for row in walk
+        for row in walk.to_dict("records")
     ]
     return TextTable([name.replace("_", " ") for name in _STAGE_FORMATS], rows)

@@ -55,7 +55,7 @@ class TableEvaluator(Evaluator[Any]):
         self.task = f"{self.table.name}/{options.metric}/{options.seeds}@{self.table.digest[:12]}"
 
     @classmethod
-    def home(cls, options: Any) -> Space[Any]:
+    def implied_space(cls, options: Any) -> Space[Any]:
         """Return the space that the table was measured in."""
         return load_table(options.table).space
 

@@ -37,7 +37,7 @@ def levels(scale: RankMap, mean: Array, std: Array) -> tuple[Array, Array]:
 
 
 @dataclass(frozen=True)
-class Expectation:
+class Posterior:
     """One objective of B candidates, higher is better.
 
     level:  (B,) expected normal score of its rank among the labels; the value itself where it is
@@ -51,12 +51,12 @@ class Expectation:
     scale: RankMap | None
 
     @classmethod
-    def known(cls, values: Array) -> Expectation:
+    def known(cls, values: Array) -> Posterior:
         """Expect exactly these values (B,)."""
         return cls(values, np.zeros_like(values), None)
 
     @classmethod
-    def of(cls, prediction: Prediction, labels: Array) -> Expectation:
+    def of(cls, prediction: Prediction, labels: Array) -> Posterior:
         """Expect what a predictor says that was fitted to labels (L,), two of them distinct."""
         scale = RankMap.of(labels)
         return cls(*levels(scale, prediction.mean, prediction.std), scale)

@@ -5,7 +5,7 @@ import pytest
 
 from nasplatform.predictors.base import Prediction
 from nasplatform.predictors.ranks import RankMap
-from nasplatform.search.expectation import Expectation, levels
+from nasplatform.search.posterior import Posterior, levels
 
 
 def test_levels_are_the_inverse_of_what_rank_predictors_do() -> None:
@@ -19,20 +19,20 @@ def test_levels_are_the_inverse_of_what_rank_predictors_do() -> None:
 
 
 def test_what_is_known_is_itself_wherever_one_looks() -> None:
-    one = Expectation.known(np.array([3.0, 5.0]))
+    one = Posterior.known(np.array([3.0, 5.0]))
     assert one.at(0.0).tolist() == one.at(2.0).tolist() == [3.0, 5.0]
 
 
 def test_the_expected_value_is_the_predicted_one_and_more_luck_is_better() -> None:
     labels = np.array([0.1, 0.5, 0.8, 0.88, 0.9, 0.91, 0.915, 0.92])
     mean = np.array([0.3, 0.85, 0.918])
-    one = Expectation.of(Prediction(mean, np.full(3, 0.05)), labels)
+    one = Posterior.of(Prediction(mean, np.full(3, 0.05)), labels)
     assert one.at(0.0) == pytest.approx(mean)
     assert (np.diff([one.at(place) for place in (-2.0, -1.0, 0.0, 1.0, 2.0)], axis=0) > 0).all()
 
 
 def test_near_a_ceiling_little_can_be_gained_and_much_lost() -> None:
     labels = np.array([0.1, 0.5, 0.8, 0.88, 0.9, 0.91, 0.915, 0.92])
-    one = Expectation.of(Prediction(np.array([0.92]), np.array([0.2])), labels)
+    one = Posterior.of(Prediction(np.array([0.92]), np.array([0.2])), labels)
     gain, loss = one.at(2.0)[0] - 0.92, 0.92 - one.at(-2.0)[0]
     assert 0 < 2 * gain < loss

@@ -8,14 +8,14 @@ from typing import Generic
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from nasplatform.search.facts import Facts
+from nasplatform.search.trial_record import TrialRecord
 from nasplatform.spaces.base import A, Space
 
 _PATIENCE = 60.0  # seconds, for a process that was asked for an architecture and still chooses
 _PAUSE = 0.02  # seconds between two looks
 
 
-class Others(Generic[A]):
+class Coordinator(Generic[A]):
     """Finds the trial that chose the same architecture before.
 
     Optuna gives out numbers before parameters: two processes that choose at the same moment do
@@ -67,4 +67,4 @@ class Others(Generic[A]):
 
 def _stands(trial: FrozenTrial) -> bool:
     """Return whether a trial is measuring or was told a measurement."""
-    return trial.state != TrialState.FAIL or Facts.of(trial) is not None
+    return trial.state != TrialState.FAIL or TrialRecord.of(trial) is not None

@@ -12,7 +12,7 @@ ATTRIBUTE = "nasplatform"
 
 
 @dataclass(frozen=True)
-class Facts:
+class TrialRecord:
     """All there is to know about one trial; stored as a single user attribute.
 
     architecture: text form.
@@ -26,7 +26,7 @@ class Facts:
     repeats:      number of the earlier trial with the same architecture, which paid for it.
     metrics:      what else was measured or is known, by name.
     values:       the objectives, the score first, each in its own direction.
-    excess:       by how much each limit is broken; at most 0 where it is kept.
+    violation:    by how much each limit is broken; at most 0 where it is kept.
     error:        why the measurement failed, None where it did not.
     stopped:      epochs after which it was given up as hopeless; its score is that of then.
     """
@@ -43,20 +43,20 @@ class Facts:
     repeats: int | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
     values: Sequence[float] = ()
-    excess: Mapping[str, float] = field(default_factory=dict)
+    violation: Mapping[str, float] = field(default_factory=dict)
     error: str | None = None
     stopped: int | None = None
 
     @classmethod
     def of(cls, trial: FrozenTrial) -> Self | None:
-        """Read the facts of a trial; None where none were written."""
+        """Read the record of a trial; None where none were written."""
         found = trial.user_attrs.get(ATTRIBUTE)
         return None if found is None else cls(**found)
 
     @property
     def counts(self) -> bool:
         """Whether its score may be the best: measured to the end, and all limits kept."""
-        kept = all(value <= 0 for value in self.excess.values())
+        kept = all(value <= 0 for value in self.violation.values())
         return self.score is not None and self.stopped is None and kept
 
 
@@ -66,17 +66,17 @@ class Step:
 
     done, budget: unique evaluations.
     best:         highest score so far; None while there is none.
-    facts:        of the trial that just ended.
+    record:       of the trial that just ended.
     """
 
     done: int
     budget: int
     best: float | None
-    facts: Facts
+    record: TrialRecord
 
 
 @dataclass
-class Ledger:
+class BudgetTracker:
     """What a study has spent so far.
 
     first:      hash -> number of the trial that paid for it.
@@ -94,19 +94,19 @@ class Ledger:
     last_error: str | None = None
     entered: set[int] = field(default_factory=set)
 
-    def enter(self, number: int, facts: Facts | None) -> None:
-        """Take in a trial that ended; one without facts (not ours) counts for nothing."""
+    def enter(self, number: int, record: TrialRecord | None) -> None:
+        """Take in a trial that ended; one without a record (not ours) counts for nothing."""
         self.entered.add(number)
-        if facts is None:
+        if record is None:
             return
-        self.repeats = self.repeats + 1 if facts.hash in self.first else 0
-        self.first.setdefault(facts.hash, number)
-        if facts.score is None:
-            self.last_error = facts.error
+        self.repeats = self.repeats + 1 if record.hash in self.first else 0
+        self.first.setdefault(record.hash, number)
+        if record.score is None:
+            self.last_error = record.error
             return
         self.succeeded += 1
-        if facts.counts:
-            self.best = facts.score if self.best is None else max(self.best, facts.score)
+        if record.counts:
+            self.best = record.score if self.best is None else max(self.best, record.score)
 
     def goes_on(self, budget: int, target: float | None) -> bool:
         """Return whether there is budget left and the target was not reached."""

@@ -12,10 +12,10 @@ import torch
 from nasplatform import plugins
 from nasplatform.config import SearchConfig, SearchOptions, Source
 from nasplatform.errors import ConfigError
-from nasplatform.evaluators.base import Bench, Evaluator
+from nasplatform.evaluators.base import EvaluationContext, Evaluator
 from nasplatform.predictors.base import Predictor
-from nasplatform.search.base import ArchitectureSampler, Setting
-from nasplatform.search.goals import Goals
+from nasplatform.search.base import ArchitectureSampler, SamplerContext
+from nasplatform.search.objectives import OptimizationConfig
 from nasplatform.search.storage import require_storage
 from nasplatform.spaces import Space, get_space
 from nasplatform.stages.base import Stage
@@ -27,13 +27,13 @@ _VERSIONS = ("nasplatform", "numpy", "optuna", "scikit-learn", "torch")
 
 
 @dataclass(frozen=True)
-class Plan:
+class Experiment:
     """Everything a search file names, made and checked.
 
-    predictor: not fitted yet; None where the file names none.
-    goals:     further objectives, and limits.
-    built:     the space in which the winner is built: the searched one, with the task's input.
-    stages:    (name, options) of each stage.
+    predictor:    not fitted yet; None where the file names none.
+    optimization: further objectives, and limits.
+    built:        the space in which the winner is built: the searched one, with the task's input.
+    stages:       (name, options) of each stage.
     """
 
     config: SearchConfig
@@ -41,7 +41,7 @@ class Plan:
     evaluator: Evaluator[Any]
     predictor: Predictor | None
     options: SearchOptions
-    goals: Goals[Any]
+    optimization: OptimizationConfig[Any]
     sampler: ArchitectureSampler[Any]
     task: Task | None
     built: Space[Any]
@@ -77,10 +77,10 @@ class Plan:
         return {key: value for key, value in found.items() if value not in (None, [])}
 
 
-def make_plan(config: SearchConfig, source: Source, bench: Bench) -> Plan:
+def make_experiment(config: SearchConfig, source: Source, context: EvaluationContext) -> Experiment:
     """Make all that a search file names; raise ConfigError with file, line and key.
 
-    bench: where the evaluator may work; its task is filled in here.
+    context: where the evaluator may work; its task is filled in here.
     """
     with source.blame("device"):
         if config.device.startswith("cuda") and not torch.cuda.is_available():
@@ -89,14 +89,16 @@ def make_plan(config: SearchConfig, source: Source, bench: Bench) -> Plan:
         with source.blame("storage"):
             require_storage(config.storage)
     task = _task(config, source)
-    evaluator = _evaluator(config, source, replace(bench, task=task, device=config.device))
+    evaluator = _evaluator(config, source, replace(context, task=task, device=config.device))
     space = evaluator.space
     predictor = _predictor(config, source)
-    options, goals, sampler = _sampler(config, source, evaluator, predictor)
+    options, optimization, sampler = _sampler(config, source, evaluator, predictor)
     with source.blame("task"):
         built = space if task is None else space.fitted_to(task.input_shape, task.classes)
     stages = tuple(_stage(index, config, source) for index in range(len(config.stages)))
-    return Plan(config, space, evaluator, predictor, options, goals, sampler, task, built, stages)
+    return Experiment(
+        config, space, evaluator, predictor, options, optimization, sampler, task, built, stages
+    )
 
 
 def _stage(index: int, config: SearchConfig, source: Source) -> tuple[str, dict[str, Any]]:
@@ -110,12 +112,12 @@ def _stage(index: int, config: SearchConfig, source: Source) -> tuple[str, dict[
     return stage.name, stage.options
 
 
-def _evaluator(config: SearchConfig, source: Source, bench: Bench) -> Evaluator[Any]:
+def _evaluator(config: SearchConfig, source: Source, context: EvaluationContext) -> Evaluator[Any]:
     options = _options("evaluators", config.evaluator, source, "evaluator")
     space = _space(config, options, source)
     with source.blame("evaluator"):
         kind: type[Evaluator[Any]] = plugins.get("evaluators", config.evaluator.name)
-        return kind.on_bench(options, space, bench)
+        return kind.from_options(options, space, context)
 
 
 def _space(config: SearchConfig, evaluator_options: Any, source: Source) -> Space[Any]:
@@ -124,10 +126,10 @@ def _space(config: SearchConfig, evaluator_options: Any, source: Source) -> Spac
             return get_space(config.space.name, **config.space.options)
     with source.blame("evaluator"):
         kind: type[Evaluator[Any]] = plugins.get("evaluators", config.evaluator.name)
-        home = kind.home(evaluator_options)
-    if home is None:
+        implied = kind.implied_space(evaluator_options)
+    if implied is None:
         raise ConfigError(f"{source.file}: space: this key is required by evaluator {kind.name!r}")
-    return home
+    return implied
 
 
 def _predictor(config: SearchConfig, source: Source) -> Predictor | None:
@@ -143,7 +145,7 @@ def _sampler(
     source: Source,
     evaluator: Evaluator[Any],
     predictor: Predictor | None,
-) -> tuple[SearchOptions, Goals[Any], ArchitectureSampler[Any]]:
+) -> tuple[SearchOptions, OptimizationConfig[Any], ArchitectureSampler[Any]]:
     name = config.search.get("sampler", SearchOptions.model_fields["sampler"].default)
     with source.blame("search", "sampler"):
         kind: type[ArchitectureSampler[Any]] = plugins.get("samplers", str(name))
@@ -158,9 +160,9 @@ def _sampler(
     with source.blame("search"):
         if options.pruner != "none" and not evaluator.stops_early:
             raise ConfigError(f"evaluator {evaluator.name!r} trains nothing to prune: drop pruner")
-        goals = Goals.of(options, evaluator)
-        setting = Setting(evaluator.space, config.seed, candidates, predictor, goals)
-        return options, goals, kind.from_options(options, setting)
+        optimization = OptimizationConfig.of(options, evaluator)
+        context = SamplerContext(evaluator.space, config.seed, candidates, predictor, optimization)
+        return options, optimization, kind.from_options(options, context)
 
 
 def _task(config: SearchConfig, source: Source) -> Task | None:

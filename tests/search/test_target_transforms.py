@@ -9,7 +9,7 @@ from nasplatform_toy import Ridge
 from nasplatform.predictors.base import Prediction
 from nasplatform.predictors.gp import GP, GPOptions
 from nasplatform.predictors.ranks import RankMap, log_gaps, normal_scores
-from nasplatform.search.views import Scale, View, variants, weigh
+from nasplatform.search.target_transforms import Scale, TargetTransform, combine, variants
 
 LABELS = 1 - np.random.default_rng(0).lognormal(-2, 1.5, 30)
 KEPT = np.ones(30, bool)
@@ -30,27 +30,27 @@ def test_any_other_predictor_is_weighed_on_the_first_scale() -> None:
 
 
 @pytest.mark.parametrize("scale", ["ranks", "gaps"])
-def test_a_view_takes_predictions_back_to_targets_of_unit_variance(scale: Scale) -> None:
+def test_a_transform_takes_predictions_back_to_targets_of_unit_variance(scale: Scale) -> None:
     targets = normal_scores(LABELS) if scale == "ranks" else log_gaps(LABELS)
-    view = View.of(Ridge(), scale, LABELS, KEPT)
+    transform = TargetTransform.of(Ridge(), scale, LABELS, KEPT)
     rng = np.random.default_rng(1)
     mean, std = rng.normal(0, 1, 50), rng.uniform(0.05, 1, 50)
     told = RankMap.through(targets, LABELS).prediction(
         mean * targets.std() + targets.mean(), std * targets.std()
     )
-    found = weigh([view], [told])
+    found = combine([transform], [told])
     assert found[0] == pytest.approx(mean, abs=1e-6)
     assert found[1] == pytest.approx(std, abs=5e-3)
     assert found[2] == pytest.approx((targets.max() - targets.mean()) / targets.std())
 
 
-def test_views_are_averaged_and_the_best_keeps_the_limits() -> None:
+def test_transforms_are_averaged_and_the_best_keeps_the_limits() -> None:
     kept = np.median(LABELS) > LABELS
-    views = [View.of(Ridge(), scale, LABELS, kept) for scale in ("ranks", "gaps")]
+    transforms = [TargetTransform.of(Ridge(), scale, LABELS, kept) for scale in ("ranks", "gaps")]
     told = Prediction(np.array([0.5, 0.9]), np.array([0.1, 0.02]))
-    alone = [weigh([view], [told]) for view in views]
-    both = weigh(views, [told, told])
+    alone = [combine([transform], [told]) for transform in transforms]
+    both = combine(transforms, [told, told])
     assert both[0] == pytest.approx((alone[0][0] + alone[1][0]) / 2)
     assert both[2] == pytest.approx((alone[0][2] + alone[1][2]) / 2)
-    whole = [View.of(Ridge(), scale, LABELS, KEPT).best for scale in ("ranks", "gaps")]
+    whole = [TargetTransform.of(Ridge(), scale, LABELS, KEPT).best for scale in ("ranks", "gaps")]
     assert all(one[2] < best for one, best in zip(alone, whole, strict=True))

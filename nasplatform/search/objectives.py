@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 Direction = Literal["maximize", "minimize"]
 Array = NDArray[np.float64]
-Known = Callable[[Population[Any]], Mapping[str, NDArray[Any]]]
+StaticAttributes = Callable[[Population[Any]], Mapping[str, NDArray[Any]]]
 _TRIED = 20_000  # random architectures looked at before limits count as contradictory
 
 
@@ -46,7 +46,7 @@ class Limit:
     def __str__(self) -> str:
         return f"{'max' if self.upper else 'min'}_{self.name}: {self.bound:g}"
 
-    def excess(self, values: NDArray[Any] | float) -> Array:
+    def violation(self, values: NDArray[Any] | float) -> Array:
         """Return by how much values break the limit, in units of the bound; <= 0 where kept."""
         beyond = np.asarray(values, np.float64) - self.bound
         scaled: Array = (beyond if self.upper else -beyond) / max(abs(self.bound), 1e-12)
@@ -54,23 +54,23 @@ class Limit:
 
 
 @dataclass(frozen=True)
-class Goals(Generic[A]):
+class OptimizationConfig(Generic[A]):
     """What a search is after beside the score, which is always maximised first.
 
     objectives: name -> direction of what else is searched.
     limits:     what an architecture must keep.
-    known:      attributes (B,) by name that are known of B architectures before any is measured.
-    names:      of these attributes.
+    static_attributes: (B,) by name, known of B architectures before any is measured.
+    static_names: of these attributes.
     """
 
     objectives: Mapping[str, Direction]
     limits: tuple[Limit, ...]
-    known: Known
-    names: frozenset[str]
+    static_attributes: StaticAttributes
+    static_names: frozenset[str]
 
     @classmethod
-    def of(cls, options: SearchOptions, evaluator: Evaluator[A]) -> Goals[A]:
-        """Read the goals of a search file; raise ConfigError for what cannot be had.
+    def of(cls, options: SearchOptions, evaluator: Evaluator[A]) -> OptimizationConfig[A]:
+        """Read objectives and limits of a search file; raise ConfigError for what cannot be had.
 
         That is an objective or a limit of something that the evaluator does not measure, and
         limits that no architecture keeps.
@@ -86,13 +86,13 @@ class Goals(Generic[A]):
                     f"{section}: evaluator {evaluator.name!r} has no {name!r}"
                     f"{did_you_mean(name, measured)}"
                 )
-        goals = cls(dict(options.objectives), limits, evaluator.attributes, names)
-        goals.require_possible(evaluator.space, evaluator.candidates)
-        return goals
+        optimization = cls(dict(options.objectives), limits, evaluator.attributes, names)
+        optimization.require_possible(evaluator.space, evaluator.candidates)
+        return optimization
 
     @property
     def directions(self) -> list[Direction]:
-        """The directions of an Optuna study with these goals, the score's first."""
+        """The directions of an Optuna study with these objectives, the score's first."""
         return ["maximize", *self.objectives.values()]
 
     @property
@@ -102,12 +102,12 @@ class Goals(Generic[A]):
 
     def attributes(self, architectures: Population[A]) -> Mapping[str, NDArray[Any]]:
         """Return the known attributes (B,) that objectives or limits speak of."""
-        if not self.used & self.names:
+        if not self.used & self.static_names:
             return {}
-        found = self.known(architectures)
-        return {name: found[name] for name in self.used & self.names}
+        found = self.static_attributes(architectures)
+        return {name: found[name] for name in self.used & self.static_names}
 
-    def allowed(self, architectures: Population[A]) -> NDArray[np.bool_]:
+    def feasible_mask(self, architectures: Population[A]) -> NDArray[np.bool_]:
         """Return (B,) whether each keeps the limits, as far as that is known unmeasured.
 
         An architecture for which a known objective is not a number cannot be searched either.
@@ -116,7 +116,7 @@ class Goals(Generic[A]):
         found = self.attributes(architectures) if len(architectures) else {}
         for limit in self.limits:
             if limit.name in found:
-                keeps &= limit.excess(found[limit.name]) <= 0
+                keeps &= limit.violation(found[limit.name]) <= 0
         for name in self.objectives:
             if name in found:
                 keeps &= np.isfinite(np.asarray(found[name], np.float64))
@@ -126,25 +126,25 @@ class Goals(Generic[A]):
         """Return the objective values of a measurement; NaN where a metric is missing."""
         return [score, *(float(metrics.get(name, np.nan)) for name in self.objectives)]
 
-    def excess(self, metrics: Mapping[str, float]) -> dict[str, float]:
+    def violation(self, metrics: Mapping[str, float]) -> dict[str, float]:
         """Return how far a measurement breaks each limit; inf where the metric is missing."""
         found = {}
         for limit in self.limits:
             missing = np.inf if limit.upper else -np.inf
-            found[str(limit)] = float(limit.excess(metrics.get(limit.name, missing)))
+            found[str(limit)] = float(limit.violation(metrics.get(limit.name, missing)))
         return found
 
     def require_possible(self, space: Space[A], candidates: Population[A] | None) -> None:
         """Raise ConfigError where no architecture keeps the limits that are known unmeasured."""
-        limits = [limit for limit in self.limits if limit.name in self.names]
+        limits = [limit for limit in self.limits if limit.name in self.static_names]
         if not limits:
             return
         tried = candidates
         if tried is None:
             tried = space.sample(_TRIED, np.random.default_rng(0))
-        if self.allowed(tried).any():
+        if self.feasible_mask(tried).any():
             return
-        found = self.known(tried)
+        found = self.static_attributes(tried)
         ranges = (
             f"{limit.name} runs from {np.min(found[limit.name]):g} to {np.max(found[limit.name]):g}"
             for limit in {limit.name: limit for limit in limits}.values()

@@ -18,11 +18,11 @@ from nasplatform.search.acquisition import (
     probability_below,
     scalarised_improvement,
 )
-from nasplatform.search.candidates import Pool
-from nasplatform.search.expectation import Expectation
-from nasplatform.search.goals import Goals
+from nasplatform.search.candidates import CandidateBatch
 from nasplatform.search.history import History
-from nasplatform.search.views import Scale, View, variants, weigh
+from nasplatform.search.objectives import OptimizationConfig
+from nasplatform.search.posterior import Posterior
+from nasplatform.search.target_transforms import Scale, TargetTransform, combine, variants
 from nasplatform.spaces.base import A, Space
 from nasplatform.spaces.graph import GraphBatch, concatenate
 
@@ -32,7 +32,7 @@ _MARGIN = 0.1  # of the measured range, by which the reference lies below the wo
 
 
 @dataclass(frozen=True)
-class Judgement:
+class CandidateScores:
     """What is expected of B candidates.
 
     mean, std: (B,) of the score, in its unit.
@@ -44,13 +44,13 @@ class Judgement:
     values: tuple[Array, ...]
 
     @property
-    def promise(self) -> Array:
+    def acquisition(self) -> Array:
         """The last acquisition's values."""
         return self.values[-1]
 
     @classmethod
-    def joined(cls, parts: Sequence[Judgement]) -> Judgement:
-        """Put judgements side by side."""
+    def joined(cls, parts: Sequence[CandidateScores]) -> CandidateScores:
+        """Put scores side by side."""
         values = zip(*(part.values for part in parts), strict=True)
         return cls(
             np.concatenate([part.mean for part in parts]),
@@ -60,24 +60,24 @@ class Judgement:
 
 
 @dataclass(frozen=True)
-class Judge(Generic[A]):
+class SurrogateModel(Generic[A]):
     """Predictors fitted to what was measured.
 
-    labels:    what was measured.
-    predictor: of the score.
-    views:     the scales on which the score is weighed where it is the only objective.
-    further:   one predictor per further objective; None for what is known of every candidate.
-    names:     of the further objectives.
-    limit:     a predictor per limit that only measuring tells and that not all keep.
+    labels:     what was measured.
+    predictor:  of the score.
+    transforms: the scales on which the score is weighed where it is the only objective.
+    further:    one predictor per further objective; None for what is known of every candidate.
+    names:      of the further objectives.
+    limit:      a predictor per limit that only measuring tells and that not all keep.
     """
 
     labels: History[A]
     predictor: Predictor
-    views: tuple[View, ...]
+    transforms: tuple[TargetTransform, ...]
     further: tuple[Predictor | None, ...]
     names: tuple[str, ...]
     limit: tuple[Predictor, ...]
-    goals: Goals[A] | None
+    optimization: OptimizationConfig[A] | None
     acquisitions: tuple[Acquisition, ...]
     beta: float
 
@@ -88,11 +88,11 @@ class Judge(Generic[A]):
         predictor: Predictor,
         labels: History[A],
         unlabelled: GraphBatch,
-        goals: Goals[A] | None,
+        optimization: OptimizationConfig[A] | None,
         acquisitions: tuple[Acquisition, ...],
         beta: float,
         scales: tuple[Scale, ...] = ("ranks",),
-    ) -> Judge[A]:
+    ) -> SurrogateModel[A]:
         """Fit the predictor, and copies of it for further scales, objectives and limits."""
         graphs = space.graphs(labels.architectures)
         pending = space.graphs(labels.pending) if len(labels.pending) else None
@@ -100,50 +100,54 @@ class Judge(Generic[A]):
         seen = variants(predictor, scales) if single else []
         for one in (predictor, *(one for one, _ in seen if one is not predictor)):
             _fit(one, graphs, labels.scores, unlabelled, pending)
-        kept = labels.excess <= 0
-        views = tuple(View.of(one, scale, labels.scores, kept) for one, scale in seen)
-        known = goals.names if goals is not None else frozenset[str]()
-        names = tuple(goals.objectives) if goals is not None else ()
+        kept = labels.violation <= 0
+        transforms = tuple(
+            TargetTransform.of(one, scale, labels.scores, kept) for one, scale in seen
+        )
+        static = optimization.static_names if optimization is not None else frozenset[str]()
+        names = tuple(optimization.objectives) if optimization is not None else ()
         further: list[Predictor | None] = []
         for column in range(1, labels.values.shape[1]):
-            if column <= len(names) and names[column - 1] in known:
+            if column <= len(names) and names[column - 1] in static:
                 further.append(None)
             else:
                 further.append(_copy(predictor, graphs, labels.values[:, column], unlabelled))
         limit = [
             _copy(predictor, graphs, values, unlabelled)
-            for values in _learnable_limits(labels, goals)
+            for values in _learnable_limits(labels, optimization)
         ]
         return cls(
             labels,
             predictor,
-            views,
+            transforms,
             tuple(further),
             names,
             tuple(one for one in limit if one is not None),
-            goals,
+            optimization,
             acquisitions,
             beta,
         )
 
-    def judge(self, pool: Pool[A], rng: np.random.Generator) -> Judgement:
-        """Judge the candidates of a pool."""
-        found = self.predictor.predict(pool.graphs)
-        keeps = self._keeps_limits(pool)
-        if self.views:
+    def score(self, batch: CandidateBatch[A], rng: np.random.Generator) -> CandidateScores:
+        """Score the candidates of a batch."""
+        found = self.predictor.predict(batch.graphs)
+        keeps = self._keeps_limits(batch)
+        if self.transforms:
             every = [
-                found if view.predictor is self.predictor else view.predictor.predict(pool.graphs)
-                for view in self.views
+                found
+                if transform.predictor is self.predictor
+                else transform.predictor.predict(batch.graphs)
+                for transform in self.transforms
             ]
-            mean, std, best = weigh(self.views, every)
+            mean, std, best = combine(self.transforms, every)
             values = [acquire(kind, mean, std, best, self.beta, rng) for kind in self.acquisitions]
         else:
-            expected = [Expectation.of(found, self.labels.scores), *self._further(pool)]
+            expected = [Posterior.of(found, self.labels.scores), *self._further(batch)]
             values = [self._several(kind, expected, rng) for kind in self.acquisitions]
-        return Judgement(found.mean, found.std, tuple(_weighted(v, keeps) for v in values))
+        return CandidateScores(found.mean, found.std, tuple(_weighted(v, keeps) for v in values))
 
     def _several(
-        self, kind: Acquisition, expected: list[Expectation], rng: np.random.Generator
+        self, kind: Acquisition, expected: list[Posterior], rng: np.random.Generator
     ) -> Array:
         """Return the acquisition's values for several objectives."""
         size = len(expected[0].level)
@@ -167,7 +171,7 @@ class Judge(Generic[A]):
         """Return what candidates with objective values (B, M) would add to what was measured."""
         measured = self.labels.values
         low, span = measured.min(0), np.maximum(np.ptp(measured, axis=0), 1e-12)
-        kept = (measured[self.labels.excess <= 0] - low) / span
+        kept = (measured[self.labels.violation <= 0] - low) / span
         scaled = (points - low) / span
         if points.shape[1] == 2:
             gain = hypervolume_improvement(scaled, kept, np.full(2, -_MARGIN))
@@ -176,27 +180,29 @@ class Judge(Generic[A]):
         tie_break: Array = 1e-9 * scaled.sum(1)
         return gain + tie_break
 
-    def _further(self, pool: Pool[A]) -> list[Expectation]:
+    def _further(self, batch: CandidateBatch[A]) -> list[Posterior]:
         """Return what is expected of the objectives beside the score."""
-        attributes = {} if self.goals is None else self.goals.attributes(pool.population)
+        attributes = (
+            {} if self.optimization is None else self.optimization.attributes(batch.population)
+        )
         expected = []
         for column, predictor in enumerate(self.further, start=1):
             labels = self.labels.values[:, column]
             if predictor is not None:
-                expected.append(Expectation.of(predictor.predict(pool.graphs), labels))
-            elif self.goals is not None and self.names[column - 1] in attributes:
+                expected.append(Posterior.of(predictor.predict(batch.graphs), labels))
+            elif self.optimization is not None and self.names[column - 1] in attributes:
                 name = self.names[column - 1]
-                sign = 1.0 if self.goals.objectives[name] == "maximize" else -1.0
-                expected.append(Expectation.known(sign * attributes[name].astype(np.float64)))
+                sign = 1.0 if self.optimization.objectives[name] == "maximize" else -1.0
+                expected.append(Posterior.known(sign * attributes[name].astype(np.float64)))
             else:  # the same for all that was measured
-                expected.append(Expectation.known(np.full(len(pool), labels[0])))
+                expected.append(Posterior.known(np.full(len(batch), labels[0])))
         return expected
 
-    def _keeps_limits(self, pool: Pool[A]) -> Array:
+    def _keeps_limits(self, batch: CandidateBatch[A]) -> Array:
         """Return (B,) the probability that a candidate keeps the limits not known of it."""
-        keeps = np.ones(len(pool))
+        keeps = np.ones(len(batch))
         for predictor in self.limit:
-            found = predictor.predict(pool.graphs)
+            found = predictor.predict(batch.graphs)
             keeps *= probability_below(found.mean, found.std, 0.0)
         return keeps
 
@@ -209,10 +215,14 @@ def _weighted(values: Array, keeps: Array) -> Array:
     return shifted
 
 
-def _learnable_limits(labels: History[A], goals: Goals[A] | None) -> list[Array]:
-    if goals is None:
+def _learnable_limits(
+    labels: History[A], optimization: OptimizationConfig[A] | None
+) -> list[Array]:
+    if optimization is None:
         return []
-    unknown = [str(limit) for limit in goals.limits if limit.name not in goals.names]
+    unknown = [
+        str(limit) for limit in optimization.limits if limit.name not in optimization.static_names
+    ]
     columns = [labels.limits[name] for name in unknown if name in labels.limits]
     return [column for column in columns if np.isfinite(column).all() and (column > 0).any()]
 

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 
 from nasplatform.predictors.base import Prediction, Predictor
 from nasplatform.predictors.ranks import RankMap, log_gaps, normal_scores
-from nasplatform.search.expectation import levels
+from nasplatform.search.posterior import levels
 
 Array = NDArray[np.float64]
 Scale = Literal["ranks", "gaps"]
 
 
 @dataclass(frozen=True)
-class View:
+class TargetTransform:
     """One predictor and the scale on which its predictions are weighed.
 
     scale:  from targets of unit variance to labels.
@@ -61,15 +61,21 @@ def variants(predictor: Predictor, scales: tuple[Scale, ...]) -> list[tuple[Pred
     ]
 
 
-def weigh(views: Sequence[View], predictions: Sequence[Prediction]) -> tuple[Array, Array, float]:
+def combine(
+    transforms: Sequence[TargetTransform], predictions: Sequence[Prediction]
+) -> tuple[Array, Array, float]:
     """Return mean and standard deviation (B,) on the mean of the scales, and the best on it.
 
-    predictions: of B candidates, one for each view.
+    predictions: of B candidates, one for each transform.
     """
     means, variances = [], []
-    for view, found in zip(views, predictions, strict=True):
-        mean, std = levels(view.scale, found.mean, found.std)
+    for transform, found in zip(transforms, predictions, strict=True):
+        mean, std = levels(transform.scale, found.mean, found.std)
         means.append(mean)
         variances.append(std**2)
     spread: Array = np.sqrt(np.mean(variances, axis=0))
-    return np.mean(means, axis=0), spread, float(np.mean([view.best for view in views]))
+    return (
+        np.mean(means, axis=0),
+        spread,
+        float(np.mean([transform.best for transform in transforms])),
+    )

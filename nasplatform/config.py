@@ -82,6 +82,7 @@ class SearchConfig(BaseModel):
     task:       the data for the stages.
     stages:     what the winner walks through, in order.
     device:     where the stages train, ``cpu`` or ``cuda``.
+    executor:   where the evaluator works, ``inline`` or e.g. ``{name: process, workers: 4}``.
     storage:    Optuna storage URL; by default an SQLite file in the run folder.
     provenance: versions and digests, written into the copy that a run folder keeps; never read.
     """
@@ -97,6 +98,7 @@ class SearchConfig(BaseModel):
     task: TaskChoice | None = None
     stages: tuple[Choice, ...] = ()
     device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
+    executor: Choice = Choice(name="inline")
     storage: str | None = None
     provenance: dict[str, Any] | None = None
 

@@ -107,6 +107,7 @@ class Executor(ABC):
         report: hears of it on the way, maybe in another thread, and may stop it.
         """
 
+    @abstractmethod
     def close(self) -> None:
         """Give up what is not finished, and free what is held; may be called twice."""
 

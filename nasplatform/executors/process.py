@@ -110,5 +110,3 @@ class ProcessExecutor(Executor):
                     return failure("fatal", f"the worker process does not start: {error}")
         times = f"{self.options.attempts} times" if self.options.attempts > 1 else "once"
         return failure("architecture", f"the worker process was lost {times}, the last: {lost}")
-
-

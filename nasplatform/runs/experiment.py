@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any
 
 import torch
+from pydantic import BaseModel
 
 from nasplatform import plugins
 from nasplatform.config import SearchConfig, SearchOptions, Source
 from nasplatform.errors import ConfigError
 from nasplatform.evaluators.base import EvaluationContext, Evaluator
+from nasplatform.executors import EvaluatorSpec, Executor, ExecutorContext
 from nasplatform.predictors.base import Predictor
 from nasplatform.search.base import ArchitectureSampler, SamplerContext
 from nasplatform.search.objectives import OptimizationConfig
@@ -34,6 +37,8 @@ class Experiment:
     optimization: further objectives, and limits.
     built:        the space in which the winner is built: the searched one, with the task's input.
     stages:       (name, options) of each stage.
+    spec:         how to make the evaluator elsewhere.
+    executor:     options of the executor, an instance of its ``Options``.
     """
 
     config: SearchConfig
@@ -46,6 +51,14 @@ class Experiment:
     task: Task | None
     built: Space[Any]
     stages: tuple[tuple[str, dict[str, Any]], ...]
+    spec: EvaluatorSpec
+    executor: BaseModel
+
+    def make_executor(self, progress: Callable[[int, int, str], None]) -> Executor:
+        """Make what measures; the evaluator that was made here is at hand for it."""
+        kind: type[Executor] = plugins.get("executors", self.config.executor.name)
+        made = {self.spec.key: self.evaluator}
+        return kind(self.executor, ExecutorContext(progress, made))
 
     def resolved(self) -> dict[str, Any]:
         """Return the search with every default written out, and where its numbers come from."""
@@ -64,6 +77,7 @@ class Experiment:
                 for name, options in self.stages
             ],
             "device": config.device,
+            "executor": _with_options(config.executor.name, self.executor),
             "storage": config.storage,
             "provenance": {
                 "measured": self.evaluator.task,
@@ -95,9 +109,24 @@ def make_experiment(config: SearchConfig, source: Source, context: EvaluationCon
     options, optimization, sampler = _sampler(config, source, evaluator, predictor)
     with source.blame("task"):
         built = space if task is None else space.fitted_to(task.input_shape, task.classes)
-    stages = tuple(_stage(index, config, source) for index in range(len(config.stages)))
     return Experiment(
-        config, space, evaluator, predictor, options, optimization, sampler, task, built, stages
+        config,
+        space,
+        evaluator,
+        predictor,
+        options,
+        optimization,
+        sampler,
+        task,
+        built,
+        stages=tuple(_stage(index, config, source) for index in range(len(config.stages))),
+        spec=EvaluatorSpec.of(
+            evaluator,
+            task=config.task and config.task.model_dump(mode="json"),
+            device=config.device,
+            folder=context.folder and str(context.folder.absolute()),
+        ),
+        executor=_options("executors", config.executor, source, "executor"),
     )
 
 

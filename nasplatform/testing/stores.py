@@ -130,8 +130,9 @@ class StoreContract:
     def test_heartbeats_keep_a_lease(self, tmp_path: Path) -> None:
         """As long as they come; a keeper sends them by itself."""
         with self.store(tmp_path) as store, self.store(tmp_path) as other:
-            with LeaseKeeper(store, _SHORT) as leases:
-                claim = self.claimed(store, _SHORT)
+            leases = LeaseKeeper(store, _SHORT)
+            claim = self.claimed(store, _SHORT)
+            with leases:
                 leases.hold(claim)
                 for _ in range(8):
                     time.sleep(_SHORT / 2)

@@ -112,9 +112,7 @@ class SQLEvaluationStore(EvaluationStore):
         counted = _ROW.failures + int(error_class == "transient")
         last = sa.case((counted >= self.max_attempts, "ended"), else_="free")
         state = {"architecture": "ended", "transient": last, "fatal": "free"}[error_class]
-        return self._update(
-            claim, **self._ended(message, error_class, counted) | {"state": state}
-        )
+        return self._update(claim, **self._ended(message, error_class, counted) | {"state": state})
 
     def release(self, claim: Claim) -> bool:
         """Give a claim back, as if it had not been made."""

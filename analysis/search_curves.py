@@ -25,9 +25,9 @@ import pandas as pd
 from published import SOURCE, regrets_of_others
 
 from nasplatform import plugins
+from nasplatform.atomic_io import replace_file, write_text
 from nasplatform.evaluators.table import TableEvaluator, TableOptions
 from nasplatform.executors.store import open_store
-from nasplatform.files import replace_file, write_text
 from nasplatform.search import SamplerContext, TrialRecord, search
 from nasplatform.search.baseline import random_search_curve
 

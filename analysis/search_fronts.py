@@ -21,9 +21,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nasplatform import plugins
+from nasplatform.atomic_io import replace_file
 from nasplatform.evaluators.table import TableEvaluator, TableOptions
 from nasplatform.executors.store import open_store
-from nasplatform.files import replace_file
 from nasplatform.search import (
     OptimizationConfig,
     SamplerContext,

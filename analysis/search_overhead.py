@@ -21,7 +21,7 @@ from nasplatform import plugins
 from nasplatform.evaluators.table import TableEvaluator, TableOptions
 from nasplatform.search import SamplerContext
 
-METHODS = ("simple", "default", "tpe")
+METHODS = ("gp-trees", "default", "tpe")
 _AROUND = 50  # trials before a mark, over which is averaged
 
 

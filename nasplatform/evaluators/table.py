@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from nasplatform.benchmarks.library import load_table
+from nasplatform.benchmarks.registry import load_table
 from nasplatform.errors import ArchitectureError, DataError
 from nasplatform.evaluators.base import Evaluation, Evaluator
 from nasplatform.spaces.base import Population, Space

@@ -71,10 +71,11 @@ class TrainedEvaluator(Evaluator[Any]):
             )
         self.data: Task = context.task
         self.context = context
-        super().__init__(options, space.fitted_to(self.data.input_shape, self.data.classes))
+        super().__init__(options, space.with_input(self.data.input_shape, self.data.classes))
         self.fidelities = (*options.fidelities, options.recipe.epochs)
         recipe = hashlib.sha256(options.recipe.model_dump_json().encode()).hexdigest()
-        self.task = f"{self.data.name}/valid_accuracy/{recipe[:12]}@{self.data.digest[:12]}"
+        measured = "valid_accuracy+latency" if options.latency else "valid_accuracy"
+        self.task = f"{self.data.name}/{measured}/{recipe[:12]}@{self.data.digest[:12]}"
         self._done: Path | None = None
 
     @classmethod

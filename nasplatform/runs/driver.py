@@ -17,7 +17,7 @@ from nasplatform.deploy.network import Network
 from nasplatform.errors import RunError
 from nasplatform.evaluators.base import EvaluationContext
 from nasplatform.executors.store import open_store
-from nasplatform.predictors.standard import unlabelled_of
+from nasplatform.predictors.feature_scaling import unlabelled_of
 from nasplatform.runs import frames
 from nasplatform.runs.events import Event, Watch, nobody
 from nasplatform.runs.experiment import Experiment, make_experiment
@@ -25,8 +25,9 @@ from nasplatform.runs.folder import RunFolder
 from nasplatform.runs.report import write_report
 from nasplatform.runs.saved import save_predictor
 from nasplatform.search.identity import identity_of
-from nasplatform.search.loop import Step, search
+from nasplatform.search.loop import search
 from nasplatform.search.storage import open_study, require_study
+from nasplatform.search.trial_record import Step
 from nasplatform.stages.pipeline import run_pipeline, stages_frame
 
 

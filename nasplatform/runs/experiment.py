@@ -108,7 +108,7 @@ def make_experiment(config: SearchConfig, source: Source, context: EvaluationCon
     predictor = _predictor(config, source)
     options, optimization, sampler = _sampler(config, source, evaluator, predictor)
     with source.blame("task"):
-        built = space if task is None else space.fitted_to(task.input_shape, task.classes)
+        built = space if task is None else space.with_input(task.input_shape, task.classes)
     return Experiment(
         config,
         space,

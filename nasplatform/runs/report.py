@@ -12,8 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
+from nasplatform.atomic_io import write_text
 from nasplatform.errors import RunError
-from nasplatform.files import write_text
 from nasplatform.runs import charts, frames
 from nasplatform.runs.experiment import Experiment
 from nasplatform.runs.folder import RunFolder

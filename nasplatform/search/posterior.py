@@ -9,21 +9,21 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from nasplatform.predictors.base import Prediction
-from nasplatform.predictors.ranks import RankMap
+from nasplatform.predictors.target_maps import MonotoneMap
 
 Array = NDArray[np.float64]
 _WIDEST, _HALVINGS = 16.0, 14  # of a std of normal scores: found to a thousandth
 _TOP = 0.75  # share of the labels below those that say how much may still be gained
 
 
-def levels(scale: RankMap, mean: Array, std: Array) -> tuple[Array, Array]:
+def levels(scale: MonotoneMap, mean: Array, std: Array) -> tuple[Array, Array]:
     """Turn predictions (B,) in the unit of the labels into normal scores: mean and std (B,).
 
-    The inverse of ``RankMap.prediction``: the std is that whose ends, mapped to labels, lie twice
+    The inverse of ``MonotoneMap.prediction``: the std whose ends, mapped to labels, lie twice
     the given one apart; what labels that share the lowest score add to it is taken off again.
     Labels crowd near the best, so one width there spans more of the ranks.
     """
-    back = RankMap.through(scale.labels, scale.knots)
+    back = MonotoneMap.through(scale.labels, scale.knots)
     level = back.label(mean)
     low, high = np.zeros_like(level), np.full_like(level, _WIDEST)
     for _ in range(_HALVINGS):
@@ -48,7 +48,7 @@ class Posterior:
 
     level: Array
     spread: Array
-    scale: RankMap | None
+    scale: MonotoneMap | None
 
     @classmethod
     def known(cls, values: Array) -> Posterior:
@@ -58,7 +58,7 @@ class Posterior:
     @classmethod
     def of(cls, prediction: Prediction, labels: Array) -> Posterior:
         """Expect what a predictor says that was fitted to labels (L,), two of them distinct."""
-        scale = RankMap.of(labels)
+        scale = MonotoneMap.of(labels)
         return cls(*levels(scale, prediction.mean, prediction.std), scale)
 
     def at(self, place: Array | float) -> Array:

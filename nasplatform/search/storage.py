@@ -76,12 +76,20 @@ def _create_or_load(
     pruner: Pruner,
 ) -> tuple[optuna.Study, bool]:
     """Return a study, and whether it was made here: of several processes, by one alone."""
-    made = {"storage": database, "study_name": name, "pruner": make_pruner(pruner)}
     try:
-        new = optuna.create_study(**made, sampler=sampler, directions=list(directions))
+        new = optuna.create_study(
+            storage=database,
+            study_name=name,
+            sampler=sampler,
+            pruner=make_pruner(pruner),
+            directions=list(directions),
+        )
         return new, True
     except DuplicatedStudyError:
-        return optuna.load_study(**made, sampler=sampler), False
+        known = optuna.load_study(
+            storage=database, study_name=name, sampler=sampler, pruner=make_pruner(pruner)
+        )
+        return known, False
 
 
 def _require_identity(

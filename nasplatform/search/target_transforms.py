@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasplatform.predictors.base import Prediction, Predictor
-from nasplatform.predictors.ranks import RankMap, log_gaps, normal_scores
+from nasplatform.predictors.target_maps import MonotoneMap, log_gaps, normal_scores
 from nasplatform.search.posterior import levels
 
 Array = NDArray[np.float64]
@@ -31,7 +31,7 @@ class TargetTransform:
     """
 
     predictor: Predictor
-    scale: RankMap
+    scale: MonotoneMap
     best: float
 
     @classmethod
@@ -40,7 +40,7 @@ class TargetTransform:
         targets = normal_scores(labels) if scale == "ranks" else log_gaps(labels)
         targets = (targets - targets.mean()) / targets.std()
         best = targets[kept].max() if kept.any() else targets.min()
-        return cls(predictor, RankMap.through(targets, labels), float(best))
+        return cls(predictor, MonotoneMap.through(targets, labels), float(best))
 
 
 def variants(predictor: Predictor, scales: tuple[Scale, ...]) -> list[tuple[Predictor, Scale]]:

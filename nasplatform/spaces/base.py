@@ -139,11 +139,11 @@ class Space(ABC, Generic[A]):
         """
         raise ArchitectureError(f"space {self.name!r} cannot turn graphs back into architectures")
 
-    def holds(self, codes: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    def contains_codes(self, codes: NDArray[np.uint64]) -> NDArray[np.bool_]:
         """Return (B,): which codes, of whatever origin, are packed architectures of the space."""
-        return np.array([self._holds(code) for code in codes], bool)
+        return np.array([self._contains_code(code) for code in codes], bool)
 
-    def _holds(self, code: np.uint64) -> bool:
+    def _contains_code(self, code: np.uint64) -> bool:
         try:
             alone = self.from_codes(np.array([code], np.uint64))
             again = self.population([self.parse(self.format(alone[0]))])
@@ -167,7 +167,7 @@ class Space(ABC, Generic[A]):
     def from_params(self, params: Mapping[str, Any]) -> A:
         """Read parameters back; an invalid combination is repaired, always in the same way."""
 
-    def fitted_to(self, input_shape: tuple[int, int, int], classes: int) -> Self:
+    def with_input(self, input_shape: tuple[int, int, int], classes: int) -> Self:
         """Return this space with the skeleton's input (channels, height, width) and classes set.
 
         Raises ConfigError where the skeleton cannot take such an input.

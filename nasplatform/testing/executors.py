@@ -19,7 +19,7 @@ from nasplatform.evaluators.base import Evaluation
 from nasplatform.executors import EvaluationRequest, EvaluatorSpec, Executor, ExecutorContext
 from nasplatform.spaces import get_space
 
-_CELL = {"name": "nasbench101", "stem_channels": 4, "modules_per_stack": 1}
+_CELL: dict[str, Any] = {"name": "nasbench101", "stem_channels": 4, "modules_per_stack": 1}
 _RECIPE = {"epochs": 3, "batch_size": 256}
 
 

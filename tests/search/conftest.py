@@ -17,7 +17,7 @@ if str(TOY) not in sys.path:
 
 from search_toys import toy_sampler  # noqa: E402
 
-from nasplatform.executors.store import open_store
+from nasplatform.executors.store import open_store  # noqa: E402
 from nasplatform.search import OptimizationConfig, TrialRecord, search  # noqa: E402
 from nasplatform.search.base import ArchitectureSampler  # noqa: E402
 from nasplatform.search.storage import make_pruner  # noqa: E402

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from nasplatform.predictors.base import Prediction
-from nasplatform.predictors.ranks import RankMap
+from nasplatform.predictors.target_maps import MonotoneMap
 from nasplatform.search.posterior import Posterior, levels
 
 
 def test_levels_are_the_inverse_of_what_rank_predictors_do() -> None:
     rng = np.random.default_rng(0)
-    scale = RankMap.of(1 - rng.lognormal(-2, 1.5, 30))
+    scale = MonotoneMap.of(1 - rng.lognormal(-2, 1.5, 30))
     mean, std = rng.normal(0, 1.5, 200), rng.uniform(0.05, 2, 200)
     given = scale.prediction(mean, std)
     found = levels(scale, given.mean, given.std)

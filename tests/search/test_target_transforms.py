@@ -8,7 +8,7 @@ from nasplatform_toy import Ridge
 
 from nasplatform.predictors.base import Prediction
 from nasplatform.predictors.gp import GP, GPOptions
-from nasplatform.predictors.ranks import RankMap, log_gaps, normal_scores
+from nasplatform.predictors.target_maps import MonotoneMap, log_gaps, normal_scores
 from nasplatform.search.target_transforms import Scale, TargetTransform, combine, variants
 
 LABELS = 1 - np.random.default_rng(0).lognormal(-2, 1.5, 30)
@@ -35,7 +35,7 @@ def test_a_transform_takes_predictions_back_to_targets_of_unit_variance(scale: S
     transform = TargetTransform.of(Ridge(), scale, LABELS, KEPT)
     rng = np.random.default_rng(1)
     mean, std = rng.normal(0, 1, 50), rng.uniform(0.05, 1, 50)
-    told = RankMap.through(targets, LABELS).prediction(
+    told = MonotoneMap.through(targets, LABELS).prediction(
         mean * targets.std() + targets.mean(), std * targets.std()
     )
     found = combine([transform], [told])

@@ -121,7 +121,7 @@ class NASBench101(Space[Cell]):
             raise ArchitectureError(f"graphs of space {graphs.space!r}, expected {self.name!r}")
         return Cells(pack(graphs.adjacency, graphs.ops))
 
-    def holds(self, codes: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    def contains_codes(self, codes: NDArray[np.uint64]) -> NDArray[np.bool_]:
         """Return (B,): which codes are pruned cells of at most nine edges."""
         adjacency, ops = unpack(codes)
         absent = ops < 0

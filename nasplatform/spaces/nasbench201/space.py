@@ -122,7 +122,7 @@ class NASBench201(Space[Cell]):
             raise ArchitectureError(f"graphs of space {graphs.space!r}, expected {self.name!r}")
         return Cells(codes_of(graphs.ops))
 
-    def holds(self, codes: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    def contains_codes(self, codes: NDArray[np.uint64]) -> NDArray[np.bool_]:
         """Return (B,): which codes are cells."""
         held: NDArray[np.bool_] = codes < N_CELLS
         return held

@@ -1,4 +1,4 @@
-"""Students: what they see does not depend on the order of nodes, and they learn."""
+"""Distilled graph networks: what they see does not depend on the order of nodes, and they learn."""
 
 from pathlib import Path
 
@@ -8,11 +8,17 @@ import torch
 from scipy.stats import kendalltau
 
 import nasplatform
-from nasplatform.benchmarks.library import load_table
-from nasplatform.encodings.relabel import relabelled
+from nasplatform.benchmarks.registry import load_table
+from nasplatform.encodings.node_permutation import permute_nodes
 from nasplatform.predictors import get_predictor, load_predictor
 from nasplatform.predictors.base import Predictor
-from nasplatform.predictors.students import FlowNetwork, Nodes, Student, soft_ranking_loss, teach
+from nasplatform.predictors.distilled_gnn import (
+    DistilledGNN,
+    GatedGNN,
+    Nodes,
+    distill,
+    soft_ranking_loss,
+)
 from nasplatform.spaces.graph import GraphBatch
 
 
@@ -28,9 +34,9 @@ def cells() -> tuple[GraphBatch, np.ndarray]:
 def test_score_does_not_depend_on_the_order_of_nodes(name: str) -> None:
     space = nasplatform.get_space(name)
     graphs = space.graphs(space.sample(40, np.random.default_rng(0)))
-    shown, turned = Nodes.of(graphs), Nodes.of(relabelled(graphs, np.random.default_rng(1)))
+    shown, turned = Nodes.of(graphs), Nodes.of(permute_nodes(graphs, np.random.default_rng(1)))
     torch.manual_seed(0)
-    network = FlowNetwork(shown.nodes.shape[2], 5).eval()
+    network = GatedGNN(shown.nodes.shape[2], 5).eval()
     with torch.inference_mode():
         assert torch.allclose(network(shown), network(turned), atol=1e-5)
 
@@ -41,7 +47,7 @@ def test_dead_nodes_say_nothing() -> None:
         "|none~0|+|nor_conv_3x3~0|nor_conv_3x3~1|+|nor_conv_1x1~0|skip_connect~1|none~2|"
     )
     shown = Nodes.of(space.graphs([dead]))
-    assert float(shown.live.sum()) == 3  # input, conv 1x1, output
+    assert float(shown.active.sum()) == 3  # input, conv 1x1, output
 
 
 def test_loss_agrees_with_a_slow_one() -> None:
@@ -56,29 +62,29 @@ def test_loss_agrees_with_a_slow_one() -> None:
     assert float(soft_ranking_loss(scores, targets)) == pytest.approx(np.mean(slow), rel=1e-4)
 
 
-def test_student_imitates_and_comes_back_from_arrays(
+def test_distilled_gnn_imitates_and_comes_back_from_arrays(
     cells: tuple[GraphBatch, np.ndarray],
 ) -> None:
     graphs, scores = cells
     asked, taught = graphs[600:], graphs[:500]
     steps: list[int] = []
-    student = teach(
+    network = distill(
         (graphs[500:600], scores[500:600]), (taught, scores[:500]), 0, lambda: steps.append(1)
     )
-    said = student.score(asked)
+    said = network.score(asked)
     assert kendalltau(said, scores[600:])[0] > 0.45
-    assert student.score(taught).mean() == pytest.approx(scores[:500].mean(), abs=1e-3)
-    assert np.array_equal(Student.restore(student.state()).score(asked), said)
+    assert network.score(taught).mean() == pytest.approx(scores[:500].mean(), abs=1e-3)
+    assert np.array_equal(DistilledGNN.restore(network.state()).score(asked), said)
     assert len(steps) == 52
 
 
-def test_default_with_students_is_kept_whole(
+def test_default_with_distilled_gnns_is_kept_whole(
     cells: tuple[GraphBatch, np.ndarray], tmp_path: Path
 ) -> None:
     graphs, scores = cells
     folder = tmp_path / "model"
     told: list[tuple[int, int]] = []
-    fitted = get_predictor("default", steps=10, trees=20, students=1).fit(
+    fitted = get_predictor("default", steps=10, trees=20, distilled_gnns=1).fit(
         graphs[:120], scores[:120], unlabelled=graphs[120:], progress=lambda *at: told.append(at)
     )
     assert told[-1][0] == told[-1][1]
@@ -87,13 +93,13 @@ def test_default_with_students_is_kept_whole(
     loaded = load_predictor(folder)
     expected = fitted.predict(graphs[120:])
     assert np.array_equal(loaded.predict(graphs[120:]).mean, expected.mean)
-    without: Predictor = get_predictor("default", steps=10, trees=20, students=0).fit(
+    without: Predictor = get_predictor("default", steps=10, trees=20, distilled_gnns=0).fit(
         graphs[:120], scores[:120], unlabelled=graphs[120:]
     )
     assert not np.allclose(without.predict(graphs[120:]).mean, expected.mean)
 
 
-def test_a_search_gets_a_predictor_without_students() -> None:
+def test_a_search_gets_a_predictor_without_distilled_gnns() -> None:
     quick = get_predictor("default", seed=7).quick()
-    assert quick.options.students == 0
+    assert quick.options.distilled_gnns == 0
     assert quick.seed == 7

@@ -17,7 +17,7 @@ _NOT_INTERIOR = ("input", "output", "zero")
 
 
 @dataclass(frozen=True)
-class LiveGraphs:
+class ActiveSubgraphs:
     """B graphs without dead nodes, nodes first and architectures last, as sweeps want them.
 
     Nodes keep their places; a node of kind ``zero`` and a node on no path from input to output
@@ -26,8 +26,8 @@ class LiveGraphs:
     vocabulary: what an op id means.
     classes:    ids of the K operations that an interior node can have, ascending.
     edges:      (N, N, B) float32, 1 where an edge runs from the first to the second node.
-    has:        (K, N, B) float32, 1 where the node is live and has the operation.
-    live:       (N, B) bool.
+    has:        (K, N, B) float32, 1 where the node is active and has the operation.
+    active:     (N, B) bool.
     shares:     (N, B) float32, channels of the first cell divided by those of its output.
     """
 
@@ -35,7 +35,7 @@ class LiveGraphs:
     classes: tuple[int, ...]
     edges: Floats
     has: Floats
-    live: Bools
+    active: Bools
     shares: Floats
 
     @cached_property
@@ -51,13 +51,13 @@ class LiveGraphs:
         return [[i for i, j in self.pairs if j == node] for node in range(len(self.edges))]
 
     @cached_property
-    def tallies(self) -> Floats:
+    def op_counts(self) -> Floats:
         """(T, N, B): 1 where a node's operation is in each set of ``operation_sets``."""
         sets = operation_sets(self.vocabulary, self.classes)
         return np.stack([self.has[list(chosen)].sum(0) for chosen in sets])
 
     def where(self, **traits: object) -> Floats:
-        """Return (N, B) float32: 1 where a live interior node's operation has all these traits."""
+        """Return (N, B) float32: 1 where an active interior node's operation has all these."""
         chosen = [
             k
             for k, op in enumerate(self.classes)
@@ -67,7 +67,7 @@ class LiveGraphs:
         return total
 
 
-def crossed(graphs: GraphBatch) -> Bools:
+def is_connected(graphs: GraphBatch) -> Bools:
     """Return (B,): whether a signal gets from the input to the output.
 
     Only where an operation gives nothing can there be architectures that none crosses; whatever
@@ -75,7 +75,7 @@ def crossed(graphs: GraphBatch) -> Bools:
     """
     if all(operation.kind != "zero" for operation in graphs.vocabulary):
         return np.ones(len(graphs), bool)
-    found: Bools = np.asarray(live_graphs(graphs).edges.any(axis=(0, 1)))
+    found: Bools = np.asarray(active_subgraphs(graphs).edges.any(axis=(0, 1)))
     return found
 
 
@@ -99,21 +99,21 @@ def operation_sets(
     return [s for s in dict.fromkeys([*singles, mixing, spatial, every]) if s]
 
 
-def live_graphs(graphs: GraphBatch) -> LiveGraphs:
+def active_subgraphs(graphs: GraphBatch) -> ActiveSubgraphs:
     """Cut what does not compute out of B graphs; no loop over architectures."""
     vocabulary = graphs.vocabulary
     ops = np.ascontiguousarray(graphs.ops.T)
     computes = np.array([op.kind != "zero" for op in vocabulary] + [False])[ops]
     edges = np.ascontiguousarray(graphs.adjacency.transpose(1, 2, 0)).astype(bool)
     edges &= computes[:, None] & computes[None, :]
-    live = _on_a_path(edges)
-    edges &= live[:, None] & live[None, :]
-    live[0] = live[-1] = True
+    active = _on_a_path(edges)
+    edges &= active[:, None] & active[None, :]
+    active[0] = active[-1] = True
     classes = interior_classes(vocabulary)
-    has = np.stack([(ops == op) & live for op in classes]).astype(np.float32)
+    has = np.stack([(ops == op) & active for op in classes]).astype(np.float32)
     first = np.ascontiguousarray(graphs.channels[:, 0].T).astype(np.float32)
-    shares = np.where(live, first / np.maximum(first[-1], 1), 0).astype(np.float32)
-    return LiveGraphs(vocabulary, classes, edges.astype(np.float32), has, live, shares)
+    shares = np.where(active, first / np.maximum(first[-1], 1), 0).astype(np.float32)
+    return ActiveSubgraphs(vocabulary, classes, edges.astype(np.float32), has, active, shares)
 
 
 def _on_a_path(edges: Bools) -> Bools:

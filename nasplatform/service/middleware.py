@@ -22,12 +22,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from nasplatform.service.metrics import Metrics
 from nasplatform.service.models import log
 from nasplatform.service.problems import MEDIA_TYPE, Problem, overloaded
-from nasplatform.service.security import ANYBODY, Caller, KeyFile, RateLimiter, is_loopback
+from nasplatform.service.security import ANONYMOUS, Caller, KeyFile, RateLimiter, is_loopback
 from nasplatform.service.settings import Settings
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-_OPEN = ("/", "/docs", "/openapi.json", "/v2/health/live", "/v2/health/ready")
-_WRITES = re.compile(r"/evaluations/?$")
+_PUBLIC_PATHS = ("/", "/docs", "/openapi.json", "/v2/health/live", "/v2/health/ready")
+_WRITE_PATHS = re.compile(r"/evaluations/?$")
 _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -40,7 +40,7 @@ _HEADERS = [
 ]
 
 
-class Guard:
+class ServiceMiddleware:
     """Wraps the application; see the module."""
 
     def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
@@ -81,9 +81,9 @@ class Guard:
             raise _too_large(settings.max_body)
         if self._keys is None:
             _require_local_name(headers.get(b"host", b"").decode("latin-1"))
-            return ANYBODY
-        if path in _OPEN or path.startswith("/static/"):
-            return ANYBODY
+            return ANONYMOUS
+        if path in _PUBLIC_PATHS or path.startswith("/static/"):
+            return ANONYMOUS
         caller = self._identify(headers.get(b"authorization", b"").decode("latin-1"))
         wait = self._limiter.wait(caller)
         if wait:
@@ -93,7 +93,7 @@ class Guard:
                 f"key {caller.id!r} may ask {caller.rate or settings.rate:g} times a second",
                 {"Retry-After": str(max(1, round(wait + 0.5)))},
             )
-        needed = "write" if _WRITES.search(path) and scope["method"] == "POST" else "read"
+        needed = "write" if _WRITE_PATHS.search(path) and scope["method"] == "POST" else "read"
         if needed not in caller.scopes:
             raise Problem(403, "forbidden", f"key {caller.id!r} lacks the scope {needed!r}")
         return caller

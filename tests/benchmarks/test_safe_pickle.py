@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nasplatform.benchmarks.imports.pickled import loads
+from nasplatform.benchmarks.imports.safe_pickle import loads
 from nasplatform.errors import DataError
 
 plain = st.recursive(

@@ -19,7 +19,7 @@ _FAR = 8.0  # standard deviations beyond which a feature says no more
 
 
 @dataclass(frozen=True)
-class Standard:
+class FeatureScaling:
     """Columns that vary, with their centres and scales.
 
     columns: (F,) places in the features of an architecture.
@@ -33,7 +33,7 @@ class Standard:
     scale: NDArray[np.float32]
 
     @classmethod
-    def of(cls, features: Features, without: tuple[str, ...] = ()) -> Standard:
+    def of(cls, features: Features, without: tuple[str, ...] = ()) -> FeatureScaling:
         """Learn from features of at least two architectures, leaving some groups out."""
         seen = features.values[:: -(-len(features.values) // SEEN)]
         centre, scale = seen.mean(0, dtype=np.float64), seen.std(0, dtype=np.float64)
@@ -56,7 +56,7 @@ class Standard:
         return np.clip(values, -_FAR, _FAR, out=values)
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Return the standard as arrays."""
+        """Return the scaling as arrays."""
         return {
             "columns": self.columns.astype(np.int64),
             "column_group": self.group.astype(np.int64),
@@ -65,17 +65,17 @@ class Standard:
         }
 
     @classmethod
-    def restore(cls, state: Mapping[str, NDArray[Any]]) -> Standard:
+    def restore(cls, state: Mapping[str, NDArray[Any]]) -> FeatureScaling:
         """Take back what ``state`` returned."""
         columns, group = state["columns"].astype(np.intp), state["column_group"].astype(np.intp)
         return cls(columns, group, state["centre"], state["scale"])
 
 
-def standard_of(
+def fit_scaling(
     graphs: GraphBatch, unlabelled: GraphBatch | None, without: tuple[str, ...] = ()
-) -> Standard:
-    """Learn a standard from the labelled architectures and whatever else is known of the space."""
-    return Standard.of(seen_features(graphs, unlabelled), without)
+) -> FeatureScaling:
+    """Learn a scaling from the labelled architectures and whatever else is known of the space."""
+    return FeatureScaling.of(seen_features(graphs, unlabelled), without)
 
 
 def unlabelled_of(space: Space[Any], seed: int) -> GraphBatch:
@@ -84,7 +84,7 @@ def unlabelled_of(space: Space[Any], seed: int) -> GraphBatch:
 
 
 def seen_features(graphs: GraphBatch, unlabelled: GraphBatch | None) -> Features:
-    """Return the features from which a standard is learnt: of the larger batch, thinned out."""
+    """Return the features from which a scaling is learnt: of the larger batch, thinned out."""
     if unlabelled is None or len(unlabelled) < len(graphs):
         return features_of(graphs)
     return features_of(unlabelled if len(unlabelled) <= SEEN else _thinned(unlabelled))

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from nasplatform.errors import DataError
-from nasplatform.training.arrays import (
+from nasplatform.training.preprocessing import (
     block_sums,
     channel_statistics,
     check_labels,
@@ -27,7 +27,7 @@ def test_statistics_do_not_depend_on_chunks_or_on_the_type(monkeypatch):
     images = generator(0).integers(0, 256, size=(100, 3, 5, 4)).astype(np.uint8)
     whole = channel_statistics(images)
     floats = channel_statistics(images.astype(np.float32))
-    monkeypatch.setattr("nasplatform.training.arrays.CHUNK", 7)
+    monkeypatch.setattr("nasplatform.training.preprocessing.CHUNK", 7)
     parts = channel_statistics(images)
     for a, b, c in zip(whole, parts, floats, strict=True):
         assert np.array_equal(a, b)

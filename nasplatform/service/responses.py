@@ -9,10 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic_core import to_json
 
-from nasplatform.service.models import Answers, Model
+from nasplatform.service.models import Model, PredictionOutput
 
 
-def predict_body(model: Model, answers: Answers, include: Sequence[str], layout: str) -> bytes:
+def predict_body(
+    model: Model, answers: PredictionOutput, include: Sequence[str], layout: str
+) -> bytes:
     """Return the JSON of a ``PredictResponse``; what is not finite becomes null."""
     columns = {"mean": _plain(answers.mean, answers.errors)}
     for name in include:
@@ -20,11 +22,12 @@ def predict_body(model: Model, answers: Answers, include: Sequence[str], layout:
         columns[name] = (
             [None] * len(answers.mean) if values is None else _plain(values, answers.errors)
         )
+    ranking = model.ranking
     body: dict[str, Any] = {
         "predictor": model.version.name,
         "version": model.version.number,
         "count": len(answers.mean),
-        "ranked_of": None if answers.rank is None or model.view is None else len(model.view.mean),
+        "ranked_of": None if answers.rank is None or ranking is None else len(ranking.mean),
     }
     if layout == "columns":
         body["columns"] = columns
@@ -34,7 +37,7 @@ def predict_body(model: Model, answers: Answers, include: Sequence[str], layout:
     return to_json(body, inf_nan_mode="null")
 
 
-def binary_body(answers: Answers, include: Sequence[str]) -> bytes:
+def binary_body(answers: PredictionOutput, include: Sequence[str]) -> bytes:
     """Return the mean and what is included, one after the other, each N little-endian float64.
 
     Errors are NaN; so is a rank that is not known yet.

@@ -1,13 +1,13 @@
 """The platform's best predictor: Gaussian processes on closed-form signal propagation, and trees.
 
 What tells good networks from bad ones with few labels is how signals and gradients travel through
-them. That can be computed without training (``encodings.signal``); a Gaussian process learns from
-the labels which part of it matters, and starts from what another data set taught where that is
-known (``transfer``). The labels are learnt on a common scale, the mean of their log distances to
-the best and the normal scores of their ranks, both standardised. A process on each of the two is
-averaged with boosted trees; from a hundred labels and more on, graph networks that imitate this
-mean on unlabelled architectures before they see the labels (``students``) join in. What no signal
-crosses needs no label to be known as bad as the worst.
+them. That can be computed without training (``encodings.signal_propagation``); a Gaussian process
+learns from the labels which part of it matters, and starts from what another data set taught where
+that is known (``pretrained_prior``). The labels are learnt on a common scale, the mean of their log
+distances to the best and the normal scores of their ranks, both standardised. A process on each of
+the two is averaged with boosted trees; from a hundred labels and more on, graph networks that
+imitate this mean on unlabelled architectures before they see the labels (``distilled_gnn``) join
+in. What no signal crosses needs no label to be known as bad as the worst.
 """
 
 from __future__ import annotations
@@ -20,25 +20,30 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from nasplatform.encodings.live import crossed
+from nasplatform.encodings.active_subgraph import is_connected
 from nasplatform.predictors.base import Prediction, Predictor, Progress
+from nasplatform.predictors.distilled_gnn import (
+    EPOCHS_LABELS,
+    EPOCHS_TEACHER,
+    DistilledGNN,
+    distill,
+)
+from nasplatform.predictors.feature_scaling import FeatureScaling, fit_scaling
 from nasplatform.predictors.gp import Process, portions
 from nasplatform.predictors.kernels import Prior
-from nasplatform.predictors.ranks import Floats, RankMap, log_gaps, normal_scores
-from nasplatform.predictors.standard import Standard, standard_of
-from nasplatform.predictors.states import prefixed, within
-from nasplatform.predictors.students import EPOCHS_LABELS, EPOCHS_TEACHER, Student, teach
-from nasplatform.predictors.transfer import Transfer, transfer_for
+from nasplatform.predictors.pretrained_prior import PretrainedPrior, pretrained_prior_for
+from nasplatform.predictors.serialization import prefixed, within
+from nasplatform.predictors.target_maps import Floats, MonotoneMap, log_gaps, normal_scores
 from nasplatform.predictors.trees import Forest, TreesOptions
 from nasplatform.spaces.graph import GraphBatch
 
 _SCALES = 2  # of labels, a process each: log distances to the best, and ranks
-_TAUGHT = 100  # labels from which students are worth their time
+_TAUGHT = 100  # labels from which graph networks are worth their time
 _EPOCHS = EPOCHS_TEACHER + EPOCHS_LABELS
-_POOL = 6000  # unlabelled architectures on which a student imitates its teacher, and two a label
+_POOL = 6000  # unlabelled architectures on which a graph network imitates the rest, and two a label
 
 
-class FlagshipOptions(BaseModel):
+class GPEnsembleOptions(BaseModel):
     """Options of ``default``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,71 +51,72 @@ class FlagshipOptions(BaseModel):
     steps: int = Field(60, ge=1, description="of Adam on the parameters of each kernel")
     trees: int = Field(200, ge=0, description="boosted trees; 0 for none")
     tree_weight: float = Field(0.2, ge=0, le=1, description="share of the trees in the mean")
-    students: int = Field(2, ge=0, description="graph networks; they need unlabelled graphs")
-    pretrained: bool = Field(True, description="start from the lessons of the embedded digits")
+    distilled_gnns: int = Field(2, ge=0, description="graph networks; they need unlabelled graphs")
+    pretrained: bool = Field(True, description="start from source tasks: the embedded digits")
 
 
 @dataclass(frozen=True)
 class _Reader:
     """What the processes and the trees see of an architecture."""
 
-    standard: Standard
-    transfer: Transfer | None
+    scaling: FeatureScaling
+    pretrained: PretrainedPrior | None
 
     @classmethod
     def of(cls, graphs: GraphBatch, unlabelled: GraphBatch | None, pretrained: bool) -> _Reader:
-        """Read with the lessons for these graphs, else on the scale of what is at hand."""
-        transfer = transfer_for(graphs) if pretrained else None
-        standard = transfer.standard if transfer else standard_of(graphs, unlabelled)
-        return cls(standard, transfer)
+        """Read with the prior for these graphs, else on the scale of what is at hand."""
+        prior = pretrained_prior_for(graphs) if pretrained else None
+        scaling = prior.scaling if prior else fit_scaling(graphs, unlabelled)
+        return cls(scaling, prior)
 
     def __call__(self, graphs: GraphBatch) -> NDArray[np.float32]:
         """Return (B, F + T) float32 features and how well the architectures did elsewhere."""
-        x = self.standard(graphs)
-        return x if self.transfer is None else np.concatenate([x, self.transfer(x)], axis=1)
+        x = self.scaling(graphs)
+        return x if self.pretrained is None else np.concatenate([x, self.pretrained(x)], axis=1)
 
     @property
     def groups(self) -> NDArray[np.intp]:
         """The group of each column, (F + T,)."""
-        groups = self.standard.group
-        if self.transfer is None:
+        groups = self.scaling.group
+        if self.pretrained is None:
             return groups
-        return np.concatenate([groups, np.full(self.transfer.lessons, groups.max() + 1)])
+        return np.concatenate([groups, np.full(self.pretrained.source_tasks, groups.max() + 1)])
 
     @property
     def widths(self) -> tuple[int, int]:
         """How many columns, from the left, the process on either scale of labels sees.
 
-        That on ranks sees the first trainings' lessons only: the two then err in other places.
+        That on ranks sees the first trainings' source tasks only: the two then err in other
+        places.
         """
-        if self.transfer is None:
+        if self.pretrained is None:
             return (len(self.groups),) * 2
-        return len(self.groups), len(self.groups) - int((self.transfer.source > 0).sum())
+        return len(self.groups), len(self.groups) - int((self.pretrained.source > 0).sum())
 
     def prior(self, width: int) -> Prior:
         """What is believed before any label of a kernel that sees so many columns."""
-        if self.transfer is None:
+        if self.pretrained is None:
             return Prior()
-        weights = self.transfer.weights.astype(np.float64)
-        lessons = width - len(weights)
-        # All lessons together may weigh a third of what the features weigh.
-        learnt = np.log(np.exp(weights).sum() / (3 * lessons))
-        return Prior(weights=np.concatenate([weights, np.full(lessons, learnt)]))
+        weights = self.pretrained.weights.astype(np.float64)
+        source_tasks = width - len(weights)
+        # All source tasks together may weigh a third of what the features weigh.
+        learnt = np.log(np.exp(weights).sum() / (3 * source_tasks))
+        return Prior(weights=np.concatenate([weights, np.full(source_tasks, learnt)]))
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return the reader as arrays."""
-        if self.transfer is None:
-            return self.standard.state()
-        return prefixed("transfer.", self.transfer.state())
+        if self.pretrained is None:
+            return self.scaling.state()
+        return prefixed("prior.", self.pretrained.state())
 
     @classmethod
     def restore(cls, state: Mapping[str, NDArray[Any]]) -> _Reader:
         """Take back what ``state`` returned."""
-        lessons = within(state, "transfer.")
-        if not lessons:
-            return cls(Standard.restore(state), None)
-        transfer = Transfer.restore(lessons)
-        return cls(transfer.standard, transfer)
+        pretrained = within(state, "prior.")
+        if not pretrained:
+            return cls(FeatureScaling.restore(state), None)
+        prior = PretrainedPrior.restore(pretrained)
+        return cls(prior.scaling, prior)
 
 
 class _Steps:
@@ -129,17 +135,17 @@ class _Steps:
         self()
 
 
-class Flagship(Predictor):
-    """Gaussian processes on closed-form signal propagation, with trees and networks they teach."""
+class GPEnsemble(Predictor):
+    """Gaussian processes on closed-form signal propagation, with trees and distilled networks."""
 
     name: ClassVar[str] = "default"
-    Options: ClassVar[type[FlagshipOptions]] = FlagshipOptions
-    options: FlagshipOptions
+    Options: ClassVar[type[GPEnsembleOptions]] = GPEnsembleOptions
+    options: GPEnsembleOptions
     min_labels: ClassVar[int] = 4
 
-    def quick(self) -> Flagship:
-        """Return one without students, who take most of the time."""
-        return Flagship(self.options.model_copy(update={"students": 0}), self.seed)
+    def quick(self) -> GPEnsemble:
+        """Return one without distilled networks, which take most of the time."""
+        return GPEnsemble(self.options.model_copy(update={"distilled_gnns": 0}), self.seed)
 
     def _fit(
         self,
@@ -150,12 +156,12 @@ class Flagship(Predictor):
     ) -> None:
         gaps, ranks = _standardised(log_gaps(scores)), _standardised(normal_scores(scores))
         common = (gaps + ranks) / 2
-        self._labels = RankMap.through(common, scores)
-        # Labels of uncrossed architectures, where there are any, tell more.
-        self._uncrossed = float(common.min()) if crossed(graphs).all() else np.inf
+        self._labels = MonotoneMap.through(common, scores)
+        # Labels of disconnected architectures, where there are any, tell more.
+        self._disconnected = float(common.min()) if is_connected(graphs).all() else np.inf
         self._reader = _Reader.of(graphs, unlabelled, self.options.pretrained)
         order = np.random.default_rng(self.seed).permutation(len(scores))
-        taught = self.options.students if self._teachable(scores, unlabelled) else 0
+        taught = self.options.distilled_gnns if self._distillable(scores, unlabelled) else 0
         tell = _Steps(progress, self.options.steps * _SCALES + 1 + taught * _EPOCHS)
         x = self._reader(graphs)
         self._processes = [
@@ -171,22 +177,22 @@ class Flagship(Predictor):
         ]
         self._forest = self._grown(x, ranks)
         tell()
-        self._students = []
+        self._distilled = []
         if taught and unlabelled is not None:
-            self._students = self._teach(taught, graphs, common, unlabelled, tell)
+            self._distilled = self._distill(taught, graphs, common, unlabelled, tell)
 
-    def _teachable(self, scores: Floats, unlabelled: GraphBatch | None) -> bool:
+    def _distillable(self, scores: Floats, unlabelled: GraphBatch | None) -> bool:
         return len(scores) >= _TAUGHT and unlabelled is not None and len(unlabelled) >= _TAUGHT
 
-    def _teach(
+    def _distill(
         self, count: int, graphs: GraphBatch, labels: Floats, unlabelled: GraphBatch, tell: _Steps
-    ) -> list[Student]:
+    ) -> list[DistilledGNN]:
         rng = np.random.default_rng([self.seed, 1])
         size = min(len(unlabelled), _POOL + 2 * len(labels))
         pool = unlabelled[rng.choice(len(unlabelled), size, replace=False)]
         answers = self._bounded(pool, self._taught(pool)[0])
         seeds = [int(seed) for seed in rng.integers(2**31, size=count)]
-        return [teach((graphs, labels), (pool, answers), seed, tell) for seed in seeds]
+        return [distill((graphs, labels), (pool, answers), seed, tell) for seed in seeds]
 
     def _grown(self, x: NDArray[np.float32], ranks: Floats) -> Forest | None:
         if not self.options.trees or not self.options.tree_weight:
@@ -200,10 +206,10 @@ class Flagship(Predictor):
     def _scored(self, graphs: GraphBatch) -> tuple[Floats, Floats]:
         """Return mean and standard deviation (B,) on the common scale."""
         mean, spread = self._taught(graphs)
-        if self._students:
-            # Students gain more from labels than their teacher does.
+        if self._distilled:
+            # Distilled networks gain more from labels than their teacher does.
             share = 0.5 * self.n_labels / (self.n_labels + 100)
-            said = np.mean([student.score(graphs) for student in self._students], axis=0)
+            said = np.mean([network.score(graphs) for network in self._distilled], axis=0)
             mean = mean + share * (said - mean)
         return self._bounded(graphs, mean), spread
 
@@ -221,28 +227,30 @@ class Flagship(Predictor):
         return mean, spread
 
     def _bounded(self, graphs: GraphBatch, mean: Floats) -> Floats:
-        """Return means (B,) of which those of uncrossed architectures are no better than known."""
-        return np.where(crossed(graphs), mean, np.minimum(mean, self._uncrossed))
+        """Return means (B,), of disconnected architectures no better than what is known of them."""
+        return np.where(is_connected(graphs), mean, np.minimum(mean, self._disconnected))
 
     def _state(self) -> Mapping[str, NDArray[Any]]:
         arrays = self._reader.state()
         for place, process in enumerate(self._processes):
             arrays |= prefixed(f"process{place}.", process.state())
-        for place, student in enumerate(self._students):
-            arrays |= prefixed(f"student{place}.", student.state())
+        for place, network in enumerate(self._distilled):
+            arrays |= prefixed(f"distilled_gnn{place}.", network.state())
         if self._forest is not None:
             arrays |= self._forest.state()
-        return arrays | self._labels.state() | {"uncrossed": np.array([self._uncrossed])}
+        return arrays | self._labels.state() | {"disconnected": np.array([self._disconnected])}
 
     def _restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         self._reader = _Reader.restore(state)
         parts = [within(state, f"process{place}.") for place in range(_SCALES)]
         self._processes = [Process.restore(part) for part in parts]
-        taught = [within(state, f"student{place}.") for place in range(self.options.students)]
-        self._students = [Student.restore(one) for one in taught if one]
+        taught = [
+            within(state, f"distilled_gnn{place}.") for place in range(self.options.distilled_gnns)
+        ]
+        self._distilled = [DistilledGNN.restore(one) for one in taught if one]
         self._forest = Forest.restore(state) if "tree_value" in state else None
-        self._labels = RankMap.restore(state)
-        self._uncrossed = float(state["uncrossed"][0])
+        self._labels = MonotoneMap.restore(state)
+        self._disconnected = float(state["disconnected"][0])
 
 
 def _standardised(values: Floats) -> Floats:

@@ -13,7 +13,7 @@ from nasplatform.errors import ArchitectureError, RunError
 from nasplatform.service import schemas
 from nasplatform.service.models import Model
 from nasplatform.service.problems import Problem
-from nasplatform.service.routes import The, _require_view, read, takes
+from nasplatform.service.routes import ServiceDep, read, require_ranking, takes
 from nasplatform.service.service import as_texts
 from nasplatform.spaces.base import Space
 
@@ -21,17 +21,17 @@ router = APIRouter(prefix="/v1", tags=["page"])
 
 
 @router.get("/predictors/{name}/space", response_model=schemas.Picture)
-async def picture(name: str, service: The) -> schemas.Picture:
+async def picture(name: str, service: ServiceDep) -> schemas.Picture:
     """Show the space as the predictor sees it: histogram, sample of points, Pareto front."""
     model = await service.model(name)
-    _require_view(service, model)
-    assert model.view is not None
-    drawn = await asyncio.to_thread(lambda view: view.picture, model.view)
+    require_ranking(service, model)
+    assert model.ranking is not None
+    drawn = await asyncio.to_thread(lambda ranking: ranking.picture, model.ranking)
     return schemas.Picture(predictor=model.version.name, version=model.version.number, **drawn)
 
 
 @router.get("/predictors/{name}/decisions", response_model=schemas.Decisions)
-async def decisions(name: str, service: The) -> schemas.Decisions:
+async def decisions(name: str, service: ServiceDep) -> schemas.Decisions:
     """List the choices that make an architecture of the predictor's space."""
     model = await service.model(name)
     found = model.space.distributions().items()
@@ -46,7 +46,7 @@ async def decisions(name: str, service: The) -> schemas.Decisions:
     response_model=schemas.Explanation,
     openapi_extra=takes(schemas.ExplainRequest),
 )
-async def explain(name: str, request: Request, service: The) -> schemas.Explanation:
+async def explain(name: str, request: Request, service: ServiceDep) -> schemas.Explanation:
     """Return an architecture, given as text or as choices, as text, choices and drawing.
 
     Choices that make no valid architecture are repaired.
@@ -62,7 +62,7 @@ async def explain(name: str, request: Request, service: The) -> schemas.Explanat
 
 
 @router.get("/runs", response_model=schemas.Runs)
-def runs(service: The) -> schemas.Runs:
+def runs(service: ServiceDep) -> schemas.Runs:
     """Tell how far the runs of the folder given by --runs are."""
     folder = service.settings.runs
     if folder is None:

@@ -1,12 +1,12 @@
 import numpy as np
 
-from nasplatform.encodings.relabel import relabelled, reordered
+from nasplatform.encodings.node_permutation import permute_nodes, reordered
 from nasplatform.spaces import GraphBatch
 from nasplatform.spaces.nasbench101.hashing import isomorphism_keys
 
 
-def test_relabelled_graphs_are_isomorphic(some_graphs: GraphBatch) -> None:
-    other = relabelled(some_graphs, np.random.default_rng(0))
+def test_permuted_graphs_are_isomorphic(some_graphs: GraphBatch) -> None:
+    other = permute_nodes(some_graphs, np.random.default_rng(0))
     if some_graphs.space == "nasbench201":  # its nodes are named slots
         assert other is some_graphs
         return
@@ -20,7 +20,7 @@ def test_relabelled_graphs_are_isomorphic(some_graphs: GraphBatch) -> None:
         np.testing.assert_array_equal(np.sort(moved, axis=2), np.sort(given, axis=2))
 
 
-def test_urgencies_choose_the_order(some_graphs: GraphBatch) -> None:
+def test_priorities_choose_the_order(some_graphs: GraphBatch) -> None:
     falling = np.arange(some_graphs.n_nodes)[::-1] / some_graphs.n_nodes
     as_given, turned = reordered(some_graphs, falling), reordered(some_graphs, falling[::-1])
     np.testing.assert_array_equal(as_given.adjacency, some_graphs.adjacency)

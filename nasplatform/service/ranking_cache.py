@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from nasplatform.files import replace_file, sha256
+from nasplatform.atomic_io import replace_file, sha256
+from nasplatform.service.space_ranking import Reference, SpaceRanking
 from nasplatform.service.store import Version
-from nasplatform.service.view import Reference, SpaceView
 from nasplatform.spaces.base import Space
 
 _COLUMNS = {"mean": np.float64, "std": np.float64, "params": np.int64, "flops": np.int64}
@@ -31,10 +31,10 @@ _VERSIONS = 2  # of a name whose rankings are kept
 _DEAD = 3600  # seconds after which nobody writes a file any more
 
 
-def recall(
+def load(
     home: Path, version: Version, space: Space[Any], reference: Reference
-) -> SpaceView | None:
-    """Return the view that ``keep`` wrote, or None where there is none that can be used.
+) -> SpaceRanking | None:
+    """Return the ranking that ``save`` wrote, or None where there is none that can be used.
 
     home: the folder of the predictor's name.
     """
@@ -49,15 +49,15 @@ def recall(
         array.shape == shape and array.dtype == kind
         for array, kind in zip(arrays, _COLUMNS.values(), strict=True)
     ]
-    return SpaceView(reference, *arrays) if all(right) else None
+    return SpaceRanking(reference, *arrays) if all(right) else None
 
 
-def keep(home: Path, version: Version, space: Space[Any], view: SpaceView) -> None:
-    """Write a complete view; remove those of older versions. Raises OSError."""
-    path = _path(home, version, space, view.reference)
+def save(home: Path, version: Version, space: Space[Any], ranking: SpaceRanking) -> None:
+    """Write a complete ranking; remove those of older versions. Raises OSError."""
+    path = _path(home, version, space, ranking.reference)
     path.parent.mkdir(exist_ok=True)
     with replace_file(path) as temporary, temporary.open("wb") as file:
-        np.savez(file, **{name: getattr(view, name) for name in _COLUMNS})
+        np.savez(file, **{name: getattr(ranking, name) for name in _COLUMNS})
     for other in path.parent.iterdir():
         if other != path and _is_left_over(other, version.number):
             other.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Random walks through the live graph: which operations does a typical path meet?
+"""Random walks through the active subgraph: which operations does a typical path meet?
 
 Four weightings of the paths: all alike; a walk back from the output that takes each incoming
 edge alike; the same, but the last step in proportion to the channels that arrive over it; and a
@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nasplatform.encodings.live import LiveGraphs
+from nasplatform.encodings.active_subgraph import ActiveSubgraphs
 
 Floats = NDArray[np.floating[Any]]
 
 
-def walk_features(graphs: LiveGraphs) -> tuple[Floats, Floats]:
+def walk_features(graphs: ActiveSubgraphs) -> tuple[Floats, Floats]:
     """Return statistics of the walks (4 (3 T + 1), B) and flows on edges (4 (K + 1)^2, B).
 
     Statistics of a weighting: mean and standard deviation of the counts of each set of
@@ -25,12 +25,12 @@ def walk_features(graphs: LiveGraphs) -> tuple[Floats, Floats]:
     a path takes an edge from one operation to another, input and output among them.
     """
     weights = _weightings(graphs)
-    statistics = _statistics(graphs, weights, graphs.tallies)
+    statistics = _statistics(graphs, weights, graphs.op_counts)
     flows = edge_flows(graphs, _traffic(graphs, weights))
     return np.concatenate(statistics), np.concatenate(flows)
 
 
-def edge_flows(graphs: LiveGraphs, traffic: Floats) -> Floats:
+def edge_flows(graphs: ActiveSubgraphs, traffic: Floats) -> Floats:
     """Return (..., (K + 1)^2, B): traffic (..., N, N, B) summed by operations of its two ends.
 
     The first source is the input, the last target the output.
@@ -55,7 +55,7 @@ def edge_flows(graphs: LiveGraphs, traffic: Floats) -> Floats:
     return sums.reshape(*lead, (k + 1) ** 2, b)
 
 
-def _weightings(graphs: LiveGraphs) -> Floats:
+def _weightings(graphs: ActiveSubgraphs) -> Floats:
     """Return (4, N, N, B): the factor that an edge puts on a path."""
     edges = graphs.edges
     backward = edges / np.maximum(edges.sum(0), 1)
@@ -66,8 +66,8 @@ def _weightings(graphs: LiveGraphs) -> Floats:
     return np.stack([edges, backward, by_width, forward])
 
 
-def _statistics(graphs: LiveGraphs, weights: Floats, found: Floats) -> Floats:
-    """Return (4, 3 T + 1, B) for weights (4, N, N, B) and tallies (T, N, B).
+def _statistics(graphs: ActiveSubgraphs, weights: Floats, found: Floats) -> Floats:
+    """Return (4, 3 T + 1, B) for weights (4, N, N, B) and op counts (T, N, B).
 
     What is known of the paths to a node are rows of one array (4, 1 + 3 T, B), since they are
     added alike: mass, sums of counts and of their squares, mass of the paths without each set.
@@ -98,7 +98,7 @@ def _statistics(graphs: LiveGraphs, weights: Floats, found: Floats) -> Floats:
     return np.concatenate([mean, spread, rest, surprise], axis=1)
 
 
-def _traffic(graphs: LiveGraphs, weights: Floats) -> Floats:
+def _traffic(graphs: ActiveSubgraphs, weights: Floats) -> Floats:
     """Return (4, N, N, B): share of the paths, by weight, that take each edge."""
     lead, n, _, b = weights.shape
     ahead, behind = np.zeros((2, n, lead, b), np.float32)

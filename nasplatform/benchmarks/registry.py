@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
+from nasplatform.atomic_io import user_folder
 from nasplatform.benchmarks.table import BenchmarkTable, read_table
 from nasplatform.errors import DataError, did_you_mean
-from nasplatform.files import user_folder
 
 __all__ = ["embedded_folder", "list_tables", "load_table", "user_folder"]
 

@@ -63,7 +63,7 @@ class Call:
 Steps = Generator[Call, Any, T]
 
 
-class Core:
+class ClientCore:
     """What both clients know: settings, bodies, the meaning of answers."""
 
     def __init__(

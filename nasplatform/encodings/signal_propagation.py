@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nasplatform.encodings.live import LiveGraphs
+from nasplatform.encodings.active_subgraph import ActiveSubgraphs
 
 Floats = NDArray[np.floating[Any]]
 STARTS = (1.0, 0.5, 0.1)  # difference of two images: unrelated, related, alike
@@ -67,7 +67,7 @@ class _Rules:
     projects: bool
 
     @classmethod
-    def of(cls, graphs: LiveGraphs) -> _Rules:
+    def of(cls, graphs: ActiveSubgraphs) -> _Rules:
         vocabulary = graphs.vocabulary
         concat = any(op.kind == "output" and op.merge == "concat" for op in vocabulary)
         learnt = [op.kind not in ("pool", "skip") for op in vocabulary]
@@ -80,7 +80,7 @@ class _Rules:
         )
 
 
-def signal_features(graphs: LiveGraphs, stages: tuple[int, ...]) -> dict[str, Floats]:
+def signal_features(graphs: ActiveSubgraphs, stages: tuple[int, ...]) -> dict[str, Floats]:
     """Return the three groups of features by name, each (F, B)."""
     differences, modes = depth_features(graphs, stages)
     return {"differences": differences, "modes": modes, "gradients": gradient_features(graphs)}
@@ -100,7 +100,7 @@ class _Step:
     mixes: NDArray[np.bool_] | bool
 
     @classmethod
-    def at(cls, node: int, graphs: LiveGraphs, rules: _Rules) -> _Step:
+    def at(cls, node: int, graphs: ActiveSubgraphs, rules: _Rules) -> _Step:
         output = node == len(graphs.edges) - 1
         sources: list[tuple[int, Floats | None]] = []
         for i in graphs.sources[node]:
@@ -116,7 +116,7 @@ class _Step:
         return cls(sources, None if output or not spatial.any() else spatial, mixed)
 
 
-def depth_features(graphs: LiveGraphs, stages: tuple[int, ...]) -> tuple[Floats, Floats]:
+def depth_features(graphs: ActiveSubgraphs, stages: tuple[int, ...]) -> tuple[Floats, Floats]:
     """Send differences and modes through the whole skeleton; two arrays (F, B).
 
     stages: resolution stage of each cell of the skeleton.
@@ -209,32 +209,32 @@ def _cell(steps: list[_Step], projects: bool, signal: _Signal, window: Floats) -
     return nodes[-1]
 
 
-def gradient_features(graphs: LiveGraphs) -> Floats:
+def gradient_features(graphs: ActiveSubgraphs) -> Floats:
     """Return (F, B): variances that arrive at the nodes and gradients that come back to them."""
     rules = _Rules.of(graphs)
     n, _, b = graphs.edges.shape
     arriving, leaving = _variances(graphs, rules)
-    gain = np.where(rules.mixes > 0, CHI / np.maximum(arriving, _TINY), 1) * graphs.live
+    gain = np.where(rules.mixes > 0, CHI / np.maximum(arriving, _TINY), 1) * graphs.active
     back = {n - 1: 1 / np.maximum(leaving[n - 1], _TINY)}
     back |= {i: np.zeros(b, np.float32) for i in range(n - 1)}
     for j in range(n - 1, 0, -1):
         for i in graphs.sources[j]:
             through = back[j] * (rules.weight[i] if i else 1) if j == n - 1 else back[j] * gain[j]
             back[i] += graphs.edges[i, j] * through * (CHI if rules.projects and not i else 1)
-    gradient = np.stack([back[i] for i in range(n)]) * graphs.live
+    gradient = np.stack([back[i] for i in range(n)]) * graphs.active
     mixes = rules.mixes > 0
     logs = _log(gradient, 1e-12)
     inner = np.where(mixes, logs, np.float32(np.nan))
     thin = np.where(mixes, 1 / np.maximum(graphs.shares, np.float32(1e-3)), 0)
     amount = _log(arriving, 1e-6)
-    sets = graphs.tallies * mixes
+    sets = graphs.op_counts * mixes
     rows = [
         _log(gradient[0], 1e-6),
         _finite(np.fmin.reduce(inner, axis=0)),
         _finite(np.fmax.reduce(inner, axis=0)),
         _log(leaving[n - 1], 1e-6),
         leaving.max(0),
-        np.where(graphs.live[1:], amount[1:], 0).sum(0),
+        np.where(graphs.active[1:], amount[1:], 0).sum(0),
         thin.sum(0),
         thin.max(0),
         (thin * gradient).sum(0),
@@ -244,7 +244,7 @@ def gradient_features(graphs: LiveGraphs) -> Floats:
     return np.concatenate([np.stack(rows), *by_set]).astype(np.float32)
 
 
-def _variances(graphs: LiveGraphs, rules: _Rules) -> tuple[Floats, Floats]:
+def _variances(graphs: ActiveSubgraphs, rules: _Rules) -> tuple[Floats, Floats]:
     """Return variances (N, B) that arrive at and leave each node of one cell."""
     n, _, b = graphs.edges.shape
     arriving, leaving = np.ones((2, n, b), np.float32)

@@ -21,7 +21,7 @@ from nasplatform.spaces.base import Population, Space
 _STEP = 0.01  # seconds that one step may hold up requests
 _BINS, _POINTS = 60, 1200
 _ENDLESS = 20_000  # stand for a space that cannot be enumerated
-_FIRST, _GROWTH = 1024, 4  # a view is shown at 1024 architectures, and at each fourfold
+_FIRST, _GROWTH = 1024, 4  # a ranking is shown at 1024 architectures, and at each fourfold
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Reference:
 
 
 @dataclass(frozen=True)
-class SpaceView:
+class SpaceRanking:
     """Predictions of the first B of a reference, with parameters and FLOPs, all (B,)."""
 
     reference: Reference
@@ -88,7 +88,7 @@ class SpaceView:
         return codes[order], order
 
     def find(self, codes: NDArray[np.uint64]) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-        """Return which of the codes (N,) are in the view and rows (N, 4), valid for those.
+        """Return which of the codes (N,) are in the ranking and rows (N, 4), valid for those.
 
         A row is mean, std, params, flops. As in the cache, a code is an architecture as labelled.
         """
@@ -157,10 +157,10 @@ class SpaceView:
         }
 
 
-class ViewBuilder:
-    """Makes a view in steps so short that a request hardly notices one.
+class RankingBuilder:
+    """Makes a ranking in steps so short that a request hardly notices one.
 
-    ``view`` is None at first, soon a sample of the space, and in the end all of the reference.
+    ``ranking`` is None at first, soon a sample of the space, and in the end all of the reference.
     """
 
     def __init__(self, predictor: Predictor, space: Space[Any], reference: Reference) -> None:
@@ -170,7 +170,7 @@ class ViewBuilder:
         self._params, self._flops = np.empty(size, np.int64), np.empty(size, np.int64)
         self._chunk, self._next = 64, _FIRST
         self.done = 0
-        self.view: SpaceView | None = None
+        self.ranking: SpaceRanking | None = None
 
     @property
     def total(self) -> int:
@@ -193,18 +193,18 @@ class ViewBuilder:
         self._chunk = min(max(self._chunk, 16), 8192)
         if self.done >= min(self._next, self.total):
             self._next = self.done * _GROWTH
-            self.view = self._seen()
+            self.ranking = self._seen()
         return self.done < self.total
 
     @classmethod
-    def finished(cls, predictor: Predictor, space: Space[Any], view: SpaceView) -> Self:
-        """Return a builder that has nothing to do, since the view is there."""
-        made = cls(predictor, space, view.reference)
-        made.done, made.view = made.total, view
+    def finished(cls, predictor: Predictor, space: Space[Any], ranking: SpaceRanking) -> Self:
+        """Return a builder that has nothing to do, since the ranking is there."""
+        made = cls(predictor, space, ranking.reference)
+        made.done, made.ranking = made.total, ranking
         return made
 
-    def _seen(self) -> SpaceView:
+    def _seen(self) -> SpaceRanking:
         n = self.done
-        return SpaceView(
+        return SpaceRanking(
             self._reference, self._mean[:n], self._std[:n], self._params[:n], self._flops[:n]
         )

@@ -1,6 +1,6 @@
-"""How well digits at different learning rates agree with CIFAR-10: what ``transfer.py`` chose by.
+"""How well digits at several learning rates agree with CIFAR-10: why ``pretrained_prior`` chose.
 
-    python analysis/transfer_rates.py --cells 250
+    python analysis/pretrained_prior_rates.py --cells 250
 
 prints, for each space and learning rate, Kendall's tau between the CIFAR-10 accuracy of random
 cells and what the digits say of them after each of some epochs, by training loss and by accuracy,
@@ -15,12 +15,12 @@ import argparse
 from collections.abc import Callable
 
 import numpy as np
+from pretrained_prior import AT, Trained, digits_data, train_nasbench101, train_nasbench201
 from rich.progress import track
 from scipy.stats import kendalltau
-from transfer import AT, Trained, digits_data, train_nasbench101, train_nasbench201
 
-from nasplatform.benchmarks.library import load_table
-from nasplatform.predictors.ranks import Floats
+from nasplatform.benchmarks.registry import load_table
+from nasplatform.predictors.target_maps import Floats
 
 RATES = (0.1, 0.3, 0.5, 1.0, 2.0)
 RESAMPLES = 200

@@ -5,9 +5,9 @@ import pytest
 from scipy.stats import kendalltau
 
 import nasplatform
-from nasplatform.benchmarks.library import load_table
+from nasplatform.benchmarks.registry import load_table
 from nasplatform.predictors.kernels import Prior, fit_kernel
-from nasplatform.predictors.transfer import Transfer, transfer_for
+from nasplatform.predictors.pretrained_prior import PretrainedPrior, pretrained_prior_for
 from nasplatform.spaces.graph import GraphBatch
 
 
@@ -20,38 +20,38 @@ def digits() -> tuple[GraphBatch, np.ndarray]:
     return space.graphs(table.architectures[rows]), table.values("valid_accuracy", 10, None)[rows]
 
 
-def lessons_for(graphs: GraphBatch) -> Transfer:
-    found = transfer_for(graphs)
-    assert found is not None, "the features have changed: run analysis/transfer.py"
+def prior_for(graphs: GraphBatch) -> PretrainedPrior:
+    found = pretrained_prior_for(graphs)
+    assert found is not None, "the features have changed: run analysis/pretrained_prior.py"
     return found
 
 
-def test_lessons_repeat_what_the_table_taught(digits: tuple[GraphBatch, np.ndarray]) -> None:
+def test_source_tasks_repeat_what_the_table_taught(digits: tuple[GraphBatch, np.ndarray]) -> None:
     graphs, accuracy = digits
-    transfer = lessons_for(graphs)
-    told = transfer(transfer.standard(graphs))
-    assert told.shape == (len(graphs), transfer.lessons)
+    prior = prior_for(graphs)
+    told = prior(prior.scaling(graphs))
+    assert told.shape == (len(graphs), prior.source_tasks)
     tau = kendalltau(told[:, 0], accuracy)[0]
-    assert tau > 0.65, f"{tau:.3f}: the features have changed: run analysis/transfer.py"
+    assert tau > 0.65, f"{tau:.3f}: the features have changed: run analysis/pretrained_prior.py"
 
 
 @pytest.mark.parametrize("name", ["nasbench101", "nasbench201"])
-def test_features_are_on_the_scale_of_the_lessons(name: str) -> None:
+def test_features_are_on_the_scale_of_the_source_tasks(name: str) -> None:
     space = nasplatform.get_space(name)
     graphs = space.graphs(space.sample(500, np.random.default_rng(5)))
-    x = lessons_for(graphs).standard(graphs)
+    x = prior_for(graphs).scaling(graphs)
     assert abs(float(np.median(x))) < 0.5
     assert 0.5 < float(x.std()) < 2
 
 
-def test_lessons_of_nasbench201_know_good_cells_from_bad_ones() -> None:
-    """Without a convolution a network can hardly learn; all lessons must say so."""
+def test_source_tasks_of_nasbench201_know_good_cells_from_bad_ones() -> None:
+    """Without a convolution a network can hardly learn; all source tasks must say so."""
     space = nasplatform.get_space("nasbench201")
     texts = ["333333", "313333", "331333"], ["444444", "144414", "044404"]
     told = [
-        transfer(transfer.standard(graphs))
+        prior(prior.scaling(graphs))
         for graphs in (space.graphs([space.parse(text) for text in part]) for part in texts)
-        for transfer in [lessons_for(graphs)]
+        for prior in [prior_for(graphs)]
     ]
     assert (told[0].min(0) > told[1].max(0)).all()
 
@@ -62,14 +62,14 @@ def test_nothing_is_told_about_other_skeletons() -> None:
         ("nasbench201", {"stem_channels": 8, "cells_per_stage": 1, "input_shape": (1, 8, 8)}),
     ):
         small = nasplatform.get_space(name, **options)
-        assert transfer_for(small.graphs(small.enumerate()[:3])) is None
+        assert pretrained_prior_for(small.graphs(small.enumerate()[:3])) is None
 
 
-def test_restored_lessons_are_the_same(digits: tuple[GraphBatch, np.ndarray]) -> None:
+def test_restored_priors_are_the_same(digits: tuple[GraphBatch, np.ndarray]) -> None:
     graphs, _ = digits
-    transfer = lessons_for(graphs)
-    x = transfer.standard(graphs)
-    assert np.array_equal(Transfer.restore(transfer.state())(x), transfer(x))
+    prior = prior_for(graphs)
+    x = prior.scaling(graphs)
+    assert np.array_equal(PretrainedPrior.restore(prior.state())(x), prior(x))
 
 
 def test_kernel_starts_where_the_prior_says() -> None:

@@ -10,7 +10,7 @@ from scipy.stats import kendalltau
 from torch import Tensor, nn
 
 from nasplatform.predictors.calibration import Rows
-from nasplatform.predictors.ranks import Floats
+from nasplatform.predictors.target_maps import Floats
 
 EARLY_STOPPING = (
     "share of the labels held out to keep the weights that rank them best; "

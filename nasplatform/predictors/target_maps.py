@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class RankMap:
+class MonotoneMap:
     """A monotone map between labels and normal scores, learnt from the labels alone.
 
     knots:  (K,) distinct normal scores, ascending.
@@ -30,12 +30,12 @@ class RankMap:
     lowest: float = 0.0
 
     @classmethod
-    def of(cls, labels: Floats) -> RankMap:
+    def of(cls, labels: Floats) -> MonotoneMap:
         """Learn from (n,) labels, of which at least two are distinct."""
         return cls.through(normal_scores(labels), labels)
 
     @classmethod
-    def through(cls, scores: Floats, labels: Floats) -> RankMap:
+    def through(cls, scores: Floats, labels: Floats) -> MonotoneMap:
         """Join the points (score, label), each (n,); labels with one score are averaged."""
         knots, place, count = np.unique(scores, return_inverse=True, return_counts=True)
         lowest = labels[place == 0]
@@ -66,7 +66,7 @@ class RankMap:
         return {"rank_knots": self.knots, "rank_labels": self.labels, "rank_lowest": lowest}
 
     @classmethod
-    def restore(cls, state: Mapping[str, NDArray[Any]]) -> RankMap:
+    def restore(cls, state: Mapping[str, NDArray[Any]]) -> MonotoneMap:
         """Take back what ``state`` returned."""
         return cls(state["rank_knots"], state["rank_labels"], float(state["rank_lowest"][0]))
 

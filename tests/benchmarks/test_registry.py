@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nasplatform.benchmarks import library
-from nasplatform.benchmarks.library import list_tables, load_table, user_folder
+from nasplatform.benchmarks import registry
+from nasplatform.benchmarks.registry import list_tables, load_table, user_folder
 from nasplatform.benchmarks.table import BenchmarkTable, save_table
 from nasplatform.errors import DataError
 from nasplatform.spaces.nasbench101 import NASBench101, Skeleton
@@ -25,7 +25,7 @@ def write(folder: Path, name: str, value: float) -> Path:
 def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
     own, embedded = tmp_path / "own", tmp_path / "embedded"
     monkeypatch.setenv("NASPLATFORM_HOME", str(own))
-    monkeypatch.setattr(library, "embedded_folder", lambda: embedded)
+    monkeypatch.setattr(registry, "embedded_folder", lambda: embedded)
     return own, embedded
 
 

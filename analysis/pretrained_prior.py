@@ -1,14 +1,14 @@
 """Learn what the embedded digits teach about the cells of NAS-Bench-101 and NAS-Bench-201.
 
-    python analysis/transfer.py runs/lessons
+    python analysis/pretrained_prior.py runs/source-tasks
 
-writes ``nasplatform/predictors/transfer-SPACE.safetensors`` anew: the weights of a kernel, and a
-network that repeats what Gaussian processes on small trained networks say of the whole space.
+writes ``nasplatform/predictors/pretrained-prior-SPACE.safetensors`` anew: the weights of a kernel,
+and a network that repeats what Gaussian processes on small trained networks say of the whole space.
 NAS-Bench-101 is taught by the embedded table ``cells-digits`` and by 5,000 cells trained here with
 five times its learning rate, NAS-Bench-201 by 1,500 cells trained here with twenty times its rate:
 close to where trainings fail, digits tell best which cells are easy to train
-(``analysis/transfer_rates.py`` measures it). Trained networks are kept in the folder, and a run
-that was broken off goes on. About half an hour on one core; to be run again when the features
+(``analysis/pretrained_prior_rates.py`` measures it). Trained networks are kept in the folder, and a
+run that was broken off goes on. About half an hour on one core; to be run again when the features
 change (a test says so).
 """
 
@@ -29,16 +29,16 @@ from rich.progress import track
 from safetensors.numpy import save_file
 
 import nasplatform
-from nasplatform.benchmarks.cellnet import Curve, Images, Recipe, train_cell, train_cell201
+from nasplatform.atomic_io import replace_file
+from nasplatform.benchmarks.cellnet import Images, LearningCurve, Recipe, train_cell, train_cell201
 from nasplatform.benchmarks.embedded import CellGroup
-from nasplatform.benchmarks.library import load_table
+from nasplatform.benchmarks.registry import load_table
 from nasplatform.encodings.cache import Features, features_of
-from nasplatform.files import replace_file
-from nasplatform.predictors import transfer
+from nasplatform.predictors import pretrained_prior
+from nasplatform.predictors.feature_scaling import SEEN, FeatureScaling
 from nasplatform.predictors.kernels import Posterior, Prior, fit_kernel
-from nasplatform.predictors.ranks import Floats, log_gaps
-from nasplatform.predictors.standard import SEEN, Standard
-from nasplatform.predictors.transfer import Transfer, kind_of
+from nasplatform.predictors.pretrained_prior import PretrainedPrior, kind_of
+from nasplatform.predictors.target_maps import Floats, log_gaps
 from nasplatform.spaces.graph import GraphBatch
 from nasplatform.spaces.nasbench101.cells import CONV3X3, Cell
 from nasplatform.spaces.nasbench201.cells import digits
@@ -104,7 +104,7 @@ def train_nasbench201(code: int, data: Splits, rate: float) -> Trained:
     return _seen_after(train_cell201(digits()[code], *data, recipe, 0))
 
 
-def _seen_after(curve: Curve) -> Trained:
+def _seen_after(curve: LearningCurve) -> Trained:
     return np.stack([curve.train_loss, curve.valid_correct + curve.test_correct])
 
 
@@ -159,23 +159,23 @@ def _write(name: str, teachers: list[Teacher]) -> None:
     assert every is not None  # this space is finite
     count = min(ASKED, len(every))
     some = space.graphs(every[np.sort(rng.choice(len(every), count, replace=False))])
-    standard = Standard.of(_seen(some))
-    asked = standard(some)
+    scaling = FeatureScaling.of(_seen(some))
+    asked = scaling(some)
     weights, told, source = [], [], []
     for place, teacher in enumerate(teachers):
-        x = standard(teacher.graphs)
+        x = scaling(teacher.graphs)
         for scores in track(teacher.scores, f"{name}: processes"):
-            one, answers = _learn(x, scores, standard, asked, rng)
+            one, answers = _learn(x, scores, scaling, asked, rng)
             weights.append(one)
             told.append(answers)
             source.append(place)
     layers = _distil(asked, np.stack(told, 1))
     first = source.count(0)
     mean = np.stack(weights[:first]).mean(0).astype(np.float32)
-    lessons = Transfer(standard, mean, layers, np.array(source))
-    path = Path(transfer.__file__).with_name(f"transfer-{name}.safetensors")
+    prior = PretrainedPrior(scaling, mean, layers, np.array(source))
+    path = Path(pretrained_prior.__file__).with_name(f"pretrained-prior-{name}.safetensors")
     with replace_file(path) as temporary:
-        save_file(lessons.state(), temporary, {"kind": json.dumps(kind_of(some))})
+        save_file(prior.state(), temporary, {"kind": json.dumps(kind_of(some))})
     sys.stdout.write(f"{path}: {path.stat().st_size} bytes\n")
 
 
@@ -184,12 +184,12 @@ def _seen(graphs: GraphBatch) -> Features:
 
 
 def _learn(
-    x: Array, scores: Floats, standard: Standard, asked: Array, rng: np.random.Generator
+    x: Array, scores: Floats, scaling: FeatureScaling, asked: Array, rng: np.random.Generator
 ) -> tuple[Floats, Array]:
     """Return the log weights (F,) of a kernel, and what its process says of ``asked``, (A,)."""
     few = rng.permutation(len(scores))[:LEARNT_FROM]
     y = (scores - scores.mean()) / scores.std()
-    kernel = fit_kernel(x[few].astype(np.float64), y[few], standard.group, Prior(feature=1.5))
+    kernel = fit_kernel(x[few].astype(np.float64), y[few], scaling.group, Prior(feature=1.5))
     process = Posterior.of(kernel, x.astype(np.float64), y)
     known, alpha = x, process.alpha.astype(np.float32)
     parts = [kernel(asked[at : at + 4096], known) @ alpha for at in range(0, len(asked), 4096)]

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nasplatform.encodings.live import LiveGraphs, live_graphs
-from nasplatform.predictors.states import load_network, network_state
+from nasplatform.encodings.active_subgraph import ActiveSubgraphs, active_subgraphs
+from nasplatform.predictors.serialization import load_network, network_state
 from nasplatform.spaces.graph import GraphBatch
 
 Floats = NDArray[np.float64]
@@ -34,41 +34,41 @@ _SOFTNESS = 0.3  # a pair of labels this far apart is ordered with probability s
 class Nodes:
     """B graphs as a network reads them.
 
-    nodes: (B, N, D) operation, place and width of each node.
-    edges: (B, N, N) 1 where an edge runs from row to column.
-    live:  (B, N, 1) 1 for nodes that compute.
+    nodes:  (B, N, D) operation, place and width of each node.
+    edges:  (B, N, N) 1 where an edge runs from row to column.
+    active: (B, N, 1) 1 for nodes that compute.
     """
 
     nodes: Tensor
     edges: Tensor
-    live: Tensor
+    active: Tensor
 
     @classmethod
     def of(cls, graphs: GraphBatch) -> Nodes:
         """Read B graphs."""
-        live = live_graphs(graphs)
-        nodes = np.ascontiguousarray(_described(live).transpose(2, 1, 0))
-        edges = np.ascontiguousarray(live.edges.transpose(2, 0, 1))
-        alive = np.ascontiguousarray(live.live.T[:, :, None], dtype=np.float32)
+        active = active_subgraphs(graphs)
+        nodes = np.ascontiguousarray(_described(active).transpose(2, 1, 0))
+        edges = np.ascontiguousarray(active.edges.transpose(2, 0, 1))
+        alive = np.ascontiguousarray(active.active.T[:, :, None], dtype=np.float32)
         return cls(torch.from_numpy(nodes), torch.from_numpy(edges), torch.from_numpy(alive))
 
     def __len__(self) -> int:
         return len(self.nodes)
 
     def __getitem__(self, rows: slice | Tensor) -> Nodes:
-        return Nodes(self.nodes[rows], self.edges[rows], self.live[rows])
+        return Nodes(self.nodes[rows], self.edges[rows], self.active[rows])
 
 
-def _described(live: LiveGraphs) -> NDArray[np.float32]:
+def _described(active: ActiveSubgraphs) -> NDArray[np.float32]:
     """Return (D, N, B): K + 2 indicators of what a node is, then seven numbers."""
-    n, _, count = live.edges.shape
+    n, _, count = active.edges.shape
     ends = np.zeros((2, n, count), np.float32)
     ends[0, 0] = ends[1, -1] = 1
-    widths = np.log2(np.maximum(live.shares, 2.0**-10)) / 3 * live.live
-    degrees = np.stack([live.edges.sum(0), live.edges.sum(1)]) / 2
-    distances = np.stack([_longest(live.edges), _longest(_turned(live.edges))[::-1]]) / 2
-    beside_ends = np.stack([live.edges[0], live.edges[:, -1]])
-    parts = [live.has, ends, widths[None], degrees, distances, beside_ends]
+    widths = np.log2(np.maximum(active.shares, 2.0**-10)) / 3 * active.active
+    degrees = np.stack([active.edges.sum(0), active.edges.sum(1)]) / 2
+    distances = np.stack([_longest(active.edges), _longest(_turned(active.edges))[::-1]]) / 2
+    beside_ends = np.stack([active.edges[0], active.edges[:, -1]])
+    parts = [active.has, ends, widths[None], degrees, distances, beside_ends]
     return np.concatenate(parts).astype(np.float32)
 
 
@@ -103,7 +103,7 @@ class _Layer(nn.Module):
         return added
 
 
-class FlowNetwork(nn.Module):
+class GatedGNN(nn.Module):
     """Scores (B,) from (B, N, D) nodes of K + 2 kinds."""
 
     def __init__(self, columns: int, kinds: int) -> None:
@@ -120,20 +120,20 @@ class FlowNetwork(nn.Module):
         against = batch.edges / batch.edges.sum(2, keepdim=True).clamp_min(1)
         along = batch.edges.transpose(1, 2)
         along = along / along.sum(2, keepdim=True).clamp_min(1)
-        hidden = self.enter(batch.nodes) * batch.live
+        hidden = self.enter(batch.nodes) * batch.active
         kinds = batch.nodes[:, :, : self.kinds]
         for layer in self.layers:
-            hidden = layer(hidden, kinds, along, against) * batch.live
-        highest = hidden.masked_fill(batch.live == 0, -torch.inf).amax(1)
+            hidden = layer(hidden, kinds, along, against) * batch.active
+        highest = hidden.masked_fill(batch.active == 0, -torch.inf).amax(1)
         read = torch.cat([hidden[:, -1], hidden.sum(1) / 3, highest], 1)
         scores: Tensor = self.head(read).squeeze(1)
         return scores
 
 
-class Student:
+class DistilledGNN:
     """A trained network; its scores have the scale of the teacher's predictions."""
 
-    def __init__(self, network: FlowNetwork, scale: NDArray[np.float64]) -> None:
+    def __init__(self, network: GatedGNN, scale: NDArray[np.float64]) -> None:
         self._network = network.eval()
         self._scale = scale
 
@@ -144,25 +144,25 @@ class Student:
         return scores
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Return the student as arrays."""
+        """Return the network as arrays."""
         sizes = np.array([self._network.enter.in_features, self._network.kinds])
         return network_state(self._network) | {"sizes": sizes, "scale": self._scale}
 
     @classmethod
-    def restore(cls, state: Mapping[str, NDArray[Any]]) -> Student:
+    def restore(cls, state: Mapping[str, NDArray[Any]]) -> DistilledGNN:
         """Take back what ``state`` returned."""
-        network = FlowNetwork(*(int(size) for size in state["sizes"]))
+        network = GatedGNN(*(int(size) for size in state["sizes"]))
         load_network(network, state)
         return cls(network, state["scale"])
 
 
-def teach(
+def distill(
     labelled: tuple[GraphBatch, Floats],
     imitated: tuple[GraphBatch, Floats],
     seed: int,
     progress: Callable[[], None],
-) -> Student:
-    """Train a student.
+) -> DistilledGNN:
+    """Distil a graph network from a teacher.
 
     labelled: architectures and their labels (n,).
     imitated: others and the teacher's predictions of them (m,), on the scale of the labels.
@@ -174,8 +174,8 @@ def teach(
     many = len(targets) >= 2000
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        kinds = len(live_graphs(graphs[:1]).classes) + 2
-        network = FlowNetwork(shown.nodes.shape[2], kinds)
+        kinds = len(active_subgraphs(graphs[:1]).classes) + 2
+        network = GatedGNN(shown.nodes.shape[2], kinds)
         _descend(
             network, asked, _standard(wanted), _Descent(EPOCHS_TEACHER, 3e-3, 1e-3, 128, 0.3),
             progress,
@@ -187,7 +187,7 @@ def teach(
         )  # fmt: skip
     raw = _raw(network.eval(), asked)
     slope = wanted.std() / max(float(raw.std()), 1e-12)
-    return Student(network, np.array([wanted.mean() - slope * raw.mean(), slope]))
+    return DistilledGNN(network, np.array([wanted.mean() - slope * raw.mean(), slope]))
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ class _Descent:
 
 
 def _descend(
-    network: FlowNetwork, shown: Nodes, targets: Tensor, how: _Descent, progress: Callable[[], None]
+    network: GatedGNN, shown: Nodes, targets: Tensor, how: _Descent, progress: Callable[[], None]
 ) -> None:
     size = min(how.batch, len(targets))
     batches = len(targets) // size
@@ -236,7 +236,7 @@ def soft_ranking_loss(scores: Tensor, targets: Tensor) -> Tensor:
     return functional.binary_cross_entropy_with_logits(3 * (scores[rows] - scores[columns]), order)
 
 
-def _raw(network: FlowNetwork, batch: Nodes) -> Floats:
+def _raw(network: GatedGNN, batch: Nodes) -> Floats:
     with torch.inference_mode():
         parts = [network(batch[at : at + _CHUNK]) for at in range(0, len(batch), _CHUNK)]
     scores: Floats = torch.cat(parts).numpy().astype(np.float64)

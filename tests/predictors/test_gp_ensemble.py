@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import nasplatform
-from nasplatform.encodings.live import crossed
+from nasplatform.encodings.active_subgraph import is_connected
 from nasplatform.predictors import get_predictor, load_predictor
 from nasplatform.spaces.graph import GraphBatch
 
@@ -18,7 +18,7 @@ DEAD = (
 def cells() -> GraphBatch:
     space = nasplatform.get_space("nasbench201")
     alive = space.graphs(space.sample(120, np.random.default_rng(0)))
-    return alive[crossed(alive)]
+    return alive[is_connected(alive)]
 
 
 @pytest.fixture(scope="module")
@@ -28,15 +28,15 @@ def dead() -> GraphBatch:
 
 
 def test_a_signal_crosses_what_has_a_path(cells: GraphBatch, dead: GraphBatch) -> None:
-    assert not crossed(dead).any()
+    assert not is_connected(dead).any()
     space = nasplatform.get_space("nasbench201")
     skip = space.parse("|none~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|")
-    assert crossed(space.graphs([skip])).all()
+    assert is_connected(space.graphs([skip])).all()
     every = space.graphs(space.enumerate())
     ways = np.linalg.matrix_power(_open(every), every.n_nodes - 1)  # of an edge or none each
-    assert np.array_equal(crossed(every), ways[:, 0, -1] > 0)
+    assert np.array_equal(is_connected(every), ways[:, 0, -1] > 0)
     cells101 = nasplatform.get_space("nasbench101")
-    assert crossed(cells101.graphs(cells101.sample(50, np.random.default_rng(0)))).all()
+    assert is_connected(cells101.graphs(cells101.sample(50, np.random.default_rng(0)))).all()
 
 
 def _open(graphs: GraphBatch) -> np.ndarray:
@@ -57,7 +57,7 @@ def test_what_no_signal_crosses_is_as_bad_as_the_worst(
     assert np.array_equal(load_predictor(tmp_path / "kept").predict(dead).mean, said)
 
 
-def test_labels_of_uncrossed_architectures_are_believed(
+def test_labels_of_disconnected_architectures_are_believed(
     cells: GraphBatch, dead: GraphBatch
 ) -> None:
     scores = -cells.total_params.astype(float)  # the smallest is the best: nothing beats nothing

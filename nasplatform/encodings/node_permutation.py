@@ -11,7 +11,7 @@ from nasplatform.encodings.graph_features import has_slots
 from nasplatform.spaces.graph import GraphBatch
 
 
-def relabelled(graphs: GraphBatch, rng: np.random.Generator) -> GraphBatch:
+def permute_nodes(graphs: GraphBatch, rng: np.random.Generator) -> GraphBatch:
     """Return each graph in a random topological order; padding stays before the output.
 
     Where nodes are named slots the order means something: the batch comes back as it is.
@@ -19,15 +19,15 @@ def relabelled(graphs: GraphBatch, rng: np.random.Generator) -> GraphBatch:
     return reordered(graphs, rng.random(graphs.ops.shape))
 
 
-def reordered(graphs: GraphBatch, urgencies: NDArray[np.float64]) -> GraphBatch:
-    """Return each graph in the topological order that takes the most urgent free node first.
+def reordered(graphs: GraphBatch, priorities: NDArray[np.float64]) -> GraphBatch:
+    """Return each graph in the topological order that takes free nodes of high priority first.
 
-    urgencies: (B, N), or (N,) for all graphs alike, in [0, 1). Padding stays before the output,
-    and named slots where they are, as in ``relabelled``.
+    priorities: (B, N), or (N,) for all graphs alike, in [0, 1). Padding stays before the output,
+    and named slots where they are, as in ``permute_nodes``.
     """
     if has_slots(graphs):
         return graphs
-    order = _orders(graphs.adjacency.astype(bool), graphs.ops >= 0, urgencies)
+    order = _orders(graphs.adjacency.astype(bool), graphs.ops >= 0, priorities)
     moved = np.take_along_axis(graphs.adjacency, order[:, :, None], axis=1)
     cells = order[:, None, :]
     return replace(
@@ -41,7 +41,7 @@ def reordered(graphs: GraphBatch, urgencies: NDArray[np.float64]) -> GraphBatch:
 
 
 def _orders(
-    edges: NDArray[np.bool_], real: NDArray[np.bool_], urgencies: NDArray[np.float64]
+    edges: NDArray[np.bool_], real: NDArray[np.bool_], priorities: NDArray[np.float64]
 ) -> NDArray[np.intp]:
     """Return (B, N): which node comes to each place."""
     b, n = real.shape
@@ -53,9 +53,9 @@ def _orders(
     for place in range(1, n - 1):
         blocked = (edges & waiting[:, :, None]).any(1)
         # real nodes that wait for nobody first; padding when they are all placed
-        urge = urgencies + 2.0 * real
-        urge[~waiting | (blocked & real)] = -1
-        chosen = urge.argmax(1)
+        priority = priorities + 2.0 * real
+        priority[~waiting | (blocked & real)] = -1
+        chosen = priority.argmax(1)
         order[:, place] = chosen
         waiting[rows, chosen] = False
     return order

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from scipy import integrate
 
-from nasplatform.encodings import signal
-from nasplatform.encodings.live import live_graphs
-from nasplatform.encodings.signal import CHI, relu_difference, signal_features
+from nasplatform.encodings import signal_propagation
+from nasplatform.encodings.active_subgraph import active_subgraphs
+from nasplatform.encodings.signal_propagation import CHI, relu_difference, signal_features
 from nasplatform.spaces import GraphBatch, get_space
 
 
@@ -43,8 +43,8 @@ def cells(*texts: str) -> GraphBatch:
 
 
 def test_a_chain_is_repeated_application() -> None:
-    groups = signal_features(live_graphs(cells("[33]100/10/1")), (0,))
-    d = np.array(signal.STARTS, np.float32)
+    groups = signal_features(active_subgraphs(cells("[33]100/10/1")), (0,))
+    d = np.array(signal_propagation.STARTS, np.float32)
     for _ in range(3):  # the projection of the input and two convolutions
         d, _ = relu_difference(d)
     np.testing.assert_allclose(groups["differences"][:3, 0], np.log(d), rtol=1e-4)
@@ -54,27 +54,27 @@ def test_a_chain_is_repeated_application() -> None:
 def test_uniform_mode_is_the_derivative(monkeypatch: pytest.MonkeyPatch) -> None:
     """A disturbance without spatial frequency is a change of the starting difference."""
     texts = ("[3M1]1100/011/10/1", "[13]101/10/1", "[M]11/1")
-    live = live_graphs(cells(*texts))
+    active = active_subgraphs(cells(*texts))
     stages = (0, 0, 1)
-    groups = signal_features(live, stages)
-    n = len(signal.STARTS)
+    groups = signal_features(active, stages)
+    n = len(signal_propagation.STARTS)
     step = 1e-2
     ends = []
     for sign in (1, -1):
         moved = tuple(d + sign * step for d in (1.0, 0.5, 0.1))
-        monkeypatch.setattr(signal, "STARTS", moved)
-        ends.append(np.exp(signal_features(live, stages)["differences"][-n - 1 : -1]))
+        monkeypatch.setattr(signal_propagation, "STARTS", moved)
+        ends.append(np.exp(signal_features(active, stages)["differences"][-n - 1 : -1]))
     slope = (ends[0] - ends[1]) / (2 * step)
-    relative = np.exp(groups["modes"][-n * len(signal.FREQUENCIES) :])
-    uniform = relative.reshape(n, len(signal.FREQUENCIES), -1)[:, 0]
+    relative = np.exp(groups["modes"][-n * len(signal_propagation.FREQUENCIES) :])
+    uniform = relative.reshape(n, len(signal_propagation.FREQUENCIES), -1)[:, 0]
     difference = np.exp(groups["differences"][-n - 1 : -1])
     np.testing.assert_allclose(uniform * difference, slope, rtol=2e-2)
 
 
 def test_windows_damp_fine_modes_only() -> None:
-    live = live_graphs(cells("[1]10/1", "[3]10/1"))
-    modes = signal_features(live, (0,))["modes"].reshape(3, 4, 2)
+    active = active_subgraphs(cells("[1]10/1", "[3]10/1"))
+    modes = signal_features(active, (0,))["modes"].reshape(3, 4, 2)
     np.testing.assert_allclose(modes[:, 0, 0], modes[:, 0, 1], rtol=1e-5)
     lost = modes[:, 1:, 0] - modes[:, 1:, 1]
-    window = (1 + 2 * np.cos(np.array(signal.FREQUENCIES[1:]))) / 3
+    window = (1 + 2 * np.cos(np.array(signal_propagation.FREQUENCIES[1:]))) / 3
     np.testing.assert_allclose(lost, np.tile(-np.log(window), (3, 1)), rtol=1e-3)

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 import nasplatform
-from nasplatform.benchmarks.library import load_table
-from nasplatform.predictors.stopping import EarlyStopping, held_apart
+from nasplatform.benchmarks.registry import load_table
+from nasplatform.predictors.early_stopping import EarlyStopping, held_apart
 
 
 def test_held_out_labels_are_not_learnt_from() -> None:

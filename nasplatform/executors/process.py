@@ -84,12 +84,12 @@ class ProcessExecutor(Executor):
         while not self._jobs.empty():
             job = self._jobs.get()
             if job is not None:
-                job.future.cancel()
+                _cancel(job.future)
 
     def _serve(self, worker: WorkerProcess) -> None:
         while (job := self._jobs.get()) is not None:
             if self._closed.is_set():
-                job.future.cancel()
+                _cancel(job.future)
             elif job.future.set_running_or_notify_cancel():
                 try:
                     job.future.set_result(self._measure(worker, job))
@@ -110,3 +110,9 @@ class ProcessExecutor(Executor):
                     return failure("fatal", f"the worker process does not start: {error}")
         times = f"{self.options.attempts} times" if self.options.attempts > 1 else "once"
         return failure("architecture", f"the worker process was lost {times}, the last: {lost}")
+
+
+def _cancel(future: Future[Evaluation]) -> None:
+    """Cancel a future that nobody works on, and tell those who wait for it."""
+    if future.cancel():
+        future.set_running_or_notify_cancel()

@@ -50,16 +50,17 @@ class ExecutorContract:
     executor_name: ClassVar[str]
     options: ClassVar[dict[str, Any]] = {}
 
-    def make(self, context: ExecutorContext | None = None) -> Executor:
+    @classmethod
+    def make(cls, context: ExecutorContext | None = None) -> Executor:
         """Make the executor as a search file does."""
-        kind: type[Executor] = plugins.get("executors", self.executor_name)
-        return kind(kind.Options(**self.options), context)
+        kind: type[Executor] = plugins.get("executors", cls.executor_name)
+        return kind(kind.Options(**cls.options), context)
 
     @pytest.fixture(scope="class")
-    def executor(self) -> Iterator[Executor]:
+    @classmethod
+    def executor(cls) -> Iterator[Executor]:
         """Share one executor between the tests that do not end it."""
-        kind: type[Executor] = plugins.get("executors", self.executor_name)
-        with kind(kind.Options(**self.options)) as executor:
+        with cls.make() as executor:
             yield executor
 
     def test_measures_what_the_evaluator_measures(self, executor: Executor) -> None:

@@ -84,6 +84,7 @@ class SearchConfig(BaseModel):
     device:     where the stages train, ``cpu`` or ``cuda``.
     runtime:    what computes the network where latency and accuracy are measured, e.g.
                 ``onnxruntime`` or ``torch``; by default the best that is available.
+    executor:   where the evaluator works, ``inline`` or e.g. ``{name: process, workers: 4}``.
     storage:    Optuna storage URL; by default an SQLite file in the run folder.
     provenance: versions and digests, written into the copy that a run folder keeps; never read.
     """
@@ -100,6 +101,7 @@ class SearchConfig(BaseModel):
     stages: tuple[Choice, ...] = ()
     device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
     runtime: str | None = None
+    executor: Choice = Choice(name="inline")
     storage: str | None = None
     provenance: dict[str, Any] | None = None
 

@@ -78,10 +78,9 @@ class TrainedEvaluator(Evaluator[Any]):
         super().__init__(options, space.with_input(self.data.input_shape, self.data.classes))
         self.fidelities = (*options.fidelities, options.recipe.epochs)
         recipe = hashlib.sha256(options.recipe.model_dump_json().encode()).hexdigest()
-        self.task = f"{self.data.name}/valid_accuracy/{recipe[:12]}@{self.data.digest[:12]}"
         self._engine = self._latency_engine()
-        if self._engine is not None:
-            self.task += f"/latency_ms:{self._engine}"
+        measured = "valid_accuracy" + (f"+latency:{self._engine}" if self._engine else "")
+        self.task = f"{self.data.name}/{measured}/{recipe[:12]}@{self.data.digest[:12]}"
         self._done: Path | None = None
 
     @classmethod

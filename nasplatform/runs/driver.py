@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import optuna
 import pandas as pd
 
 from nasplatform.config import load_config
 from nasplatform.errors import RunError
 from nasplatform.evaluators.base import EvaluationContext
+from nasplatform.executors.store import open_store
 from nasplatform.models.network import Network
 from nasplatform.predictors.feature_scaling import unlabelled_of
 from nasplatform.runs import frames
@@ -21,9 +24,10 @@ from nasplatform.runs.experiment import Experiment, make_experiment
 from nasplatform.runs.folder import RunFolder
 from nasplatform.runs.report import write_report
 from nasplatform.runs.saved import save_predictor
-from nasplatform.search.loop import Step, search
+from nasplatform.search.identity import identity_of
+from nasplatform.search.loop import search
 from nasplatform.search.storage import open_study, require_study
-from nasplatform.search.store import EvaluationStore
+from nasplatform.search.trial_record import Step
 from nasplatform.stages.pipeline import run_pipeline, stages_frame
 
 
@@ -126,21 +130,38 @@ def run_worker(
         experiment = make_experiment(
             config, source, EvaluationContext(own.work, progress=_progress(watch, "training"))
         )
-        _spend_budget(experiment, own, watch)
-        with EvaluationStore(own.measurements) as store:
-            return len(store)
+        with _study(experiment, own) as study:
+            return _spend_budget(experiment, own, study, watch)
 
 
 def _search(experiment: Experiment, folder: RunFolder, watch: Watch) -> pd.DataFrame:
     """Spend the budget; return the evaluations."""
     if not folder.evaluations.is_file():
-        frames.write_frame(_spend_budget(experiment, folder, watch), folder.evaluations)
+        with _study(experiment, folder) as study:
+            _spend_budget(experiment, folder, study, watch)
+            found = frames.study_frame(study, experiment.space)
+        frames.write_frame(found, folder.evaluations)
     elif experiment.config.storage is None:
         require_study(folder.study, experiment.config.name, experiment.optimization.directions)
     return frames.evaluations(folder)
 
 
-def _spend_budget(experiment: Experiment, folder: RunFolder, watch: Watch) -> pd.DataFrame:
+def _study(experiment: Experiment, folder: RunFolder) -> AbstractContextManager[optuna.Study]:
+    """Open the study of the search, refused where it is another's."""
+    return open_study(
+        experiment.config.storage or folder.study,
+        experiment.config.name,
+        experiment.sampler,
+        directions=experiment.optimization.directions,
+        pruner=experiment.options.pruner,
+        identity=identity_of(experiment.resolved()),
+    )
+
+
+def _spend_budget(
+    experiment: Experiment, folder: RunFolder, study: optuna.Study, watch: Watch
+) -> int:
+    """Search until a stopping rule says so; return how many measurements were made here."""
     budget, options = experiment.options.budget, experiment.options
 
     def tell(step: Step) -> None:
@@ -152,16 +173,10 @@ def _spend_budget(experiment: Experiment, folder: RunFolder, watch: Watch) -> pd
     watch(Event("search", 0, budget, f"{options.sampler} search on {experiment.evaluator.task}"))
     shared = experiment.config.storage
     with (
-        open_study(
-            shared or folder.study,
-            experiment.config.name,
-            experiment.sampler,
-            directions=experiment.optimization.directions,
-            pruner=options.pruner,
-        ) as study,
-        EvaluationStore(folder.measurements) as store,
+        open_store(shared or folder.measurements) as store,
+        experiment.make_executor(_progress(watch, "training")) as executor,
     ):
-        search(
+        return search(
             study,
             experiment.evaluator,
             store,
@@ -172,8 +187,9 @@ def _spend_budget(experiment: Experiment, folder: RunFolder, watch: Watch) -> pd
             max_seconds=options.max_seconds,
             target=options.target,
             exclusive=shared is None,
+            executor=executor,
+            spec=experiment.spec,
         )
-        return frames.study_frame(study, experiment.space)
 
 
 def _keep_predictor(
@@ -210,6 +226,7 @@ def _walk_stages(
     if best is None:
         raise RunError(f"{folder.path}: no evaluation gave a score, so there is no winner to train")
     architecture = experiment.built.parse(best["architecture"])
+    folder.begin_stages(best["architecture"])
     watch(Event("stages", 0, 0, f"building the winner {best['architecture']}"))
     _, records = run_pipeline(
         Network.of(experiment.built, architecture, experiment.config.seed),

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any
 
 import numpy as np
 import torch
+from pydantic import BaseModel
 
 from nasplatform import plugins
 from nasplatform.config import SearchConfig, SearchOptions, Source
 from nasplatform.errors import ConfigError
 from nasplatform.evaluators.base import EvaluationContext, Evaluator
+from nasplatform.executors import EvaluatorSpec, Executor, ExecutorContext
 from nasplatform.models.check import checked
 from nasplatform.models.network import Network
 from nasplatform.predictors.base import Predictor
@@ -38,6 +41,8 @@ class Experiment:
     optimization: further objectives, and limits.
     built:        the space in which the winner is built: the searched one, with the task's input.
     stages:       (name, options) of each stage.
+    spec:         how to make the evaluator elsewhere.
+    executor:     options of the executor, an instance of its ``Options``.
     """
 
     config: SearchConfig
@@ -50,6 +55,14 @@ class Experiment:
     task: Task | None
     built: Space[Any]
     stages: tuple[tuple[str, dict[str, Any]], ...]
+    spec: EvaluatorSpec
+    executor: BaseModel
+
+    def make_executor(self, progress: Callable[[int, int, str], None]) -> Executor:
+        """Make what measures; the evaluator that was made here is at hand for it."""
+        kind: type[Executor] = plugins.get("executors", self.config.executor.name)
+        made = {self.spec.key: self.evaluator}
+        return kind(self.executor, ExecutorContext(progress, made))
 
     def resolved(self) -> dict[str, Any]:
         """Return the search with every default written out, and where its numbers come from."""
@@ -69,6 +82,7 @@ class Experiment:
             ],
             "device": config.device,
             "runtime": config.runtime,
+            "executor": _with_options(config.executor.name, self.executor),
             "storage": config.storage,
             "provenance": {
                 "measured": self.evaluator.task,
@@ -107,9 +121,24 @@ def make_experiment(config: SearchConfig, source: Source, context: EvaluationCon
         built = space if task is None else space.with_input(task.input_shape, task.classes)
         if task is not None:
             _check_a_network(evaluator, built, task)
-    stages = tuple(_stage(index, config, source) for index in range(len(config.stages)))
     return Experiment(
-        config, space, evaluator, predictor, options, optimization, sampler, task, built, stages
+        config,
+        space,
+        evaluator,
+        predictor,
+        options,
+        optimization,
+        sampler,
+        task,
+        built,
+        stages=tuple(_stage(index, config, source) for index in range(len(config.stages))),
+        spec=EvaluatorSpec.of(
+            evaluator,
+            task=config.task and config.task.model_dump(mode="json"),
+            device=config.device,
+            folder=context.folder and str(context.folder.absolute()),
+        ),
+        executor=_options("executors", config.executor, source, "executor"),
     )
 
 

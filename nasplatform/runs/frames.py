@@ -13,8 +13,8 @@ from optuna.trial import TrialState
 from nasplatform.atomic_io import replace_file
 from nasplatform.errors import RunError
 from nasplatform.runs.folder import RunFolder
-from nasplatform.search.loop import TrialRecord
 from nasplatform.search.storage import open_study
+from nasplatform.search.trial_record import TrialRecord
 from nasplatform.spaces import Space, get_space
 
 _RECORDED = (

@@ -14,8 +14,9 @@ from optuna.pruners import MedianPruner
 from nasplatform.errors import BuildError, ConfigError
 from nasplatform.evaluators.base import EvaluationContext
 from nasplatform.evaluators.trained import TrainedEvaluator, TrainedOptions
+from nasplatform.executors.store import open_store
 from nasplatform.runtimes.onnx_runtime import OnnxRuntime
-from nasplatform.search import EvaluationStore, OptimizationConfig, TrialRecord, search
+from nasplatform.search import OptimizationConfig, TrialRecord, search
 from nasplatform.search.base import InitialOptions
 from nasplatform.search.random_sampler import RandomSampler
 from nasplatform.spaces import get_space
@@ -199,7 +200,7 @@ def test_a_search_with_pruning_and_a_limit_on_parameters(tmp_path: Path) -> None
     study = optuna.create_study(
         sampler=sampler, direction="maximize", pruner=MedianPruner(3, n_warmup_steps=0)
     )
-    with EvaluationStore(tmp_path / "m.db") as store:
+    with open_store(tmp_path / "m.db") as store:
         search(study, one, store, 12, optimization=optimization)
     records = [TrialRecord.of(trial) for trial in study.get_trials()]
     known = [each for each in records if each is not None]

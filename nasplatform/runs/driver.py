@@ -1,77 +1,33 @@
-"""One search file from beginning to end: search, predictor, stages, report."""
+"""A file from beginning to end: search and predictor or a given network, stages, report."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
 
-from nasplatform.config import load_config
+from nasplatform.config import Choice, load_compression, load_config
 from nasplatform.deploy.network import Network
 from nasplatform.errors import RunError
 from nasplatform.evaluators.base import EvaluationContext
 from nasplatform.predictors.feature_scaling import unlabelled_of
 from nasplatform.runs import frames
+from nasplatform.runs.compression import make_compression
 from nasplatform.runs.events import Event, Watch, nobody
 from nasplatform.runs.experiment import Experiment, make_experiment
 from nasplatform.runs.folder import RunFolder
-from nasplatform.runs.report import write_report
+from nasplatform.runs.report import write_compression_report, write_search_report
+from nasplatform.runs.run import Run
 from nasplatform.runs.saved import save_predictor
 from nasplatform.search.loop import Step, search
 from nasplatform.search.storage import open_study, require_study
 from nasplatform.search.store import EvaluationStore
 from nasplatform.stages.pipeline import run_pipeline, stages_frame
-
-
-class Run:
-    """What stands in the folder of a run, finished or not."""
-
-    def __init__(self, folder: Path | str) -> None:
-        """Take the folder; raise RunError where no run stands there."""
-        self.folder = RunFolder(Path(folder))
-        self.search = self.folder.read_search()
-
-    @cached_property
-    def evaluations(self) -> pd.DataFrame:
-        """One row per evaluation; the columns are those of ``read_runs`` without the run's own."""
-        return frames.evaluations(self.folder)
-
-    @cached_property
-    def stages(self) -> pd.DataFrame:
-        """One row per stage; the columns are those of ``stages_frame``."""
-        return frames.stages(self.folder)
-
-    @property
-    def best(self) -> dict[str, Any]:
-        """The evaluation with the highest score; RunError where nothing was measured yet."""
-        found = frames.best_row(self.evaluations)
-        if found is None:
-            raise RunError(f"{self.folder.path}: nothing was measured yet; go on with --resume")
-        return found
-
-    def network(self) -> Network:
-        """Load the network that the last stage left; raise RunError where there is none."""
-        if self.stages.empty:
-            raise RunError(f"{self.folder.path}: no stage was finished, so there is no network")
-        last = self.stages.iloc[-1]
-        return Network.load(self.folder.models / f"{last['index']}-{last['stage']}" / "network")
-
-    def summary(self) -> dict[str, Any]:
-        """Return the result in a few plain values."""
-        best = self.best
-        kept = ("number", "architecture", "hash", "score", "params", "flops")
-        return {
-            "run": str(self.folder.path),
-            "evaluations": int(self.evaluations["hash"].nunique()),
-            "score": best["score"],
-            "best": {name: best[name] for name in kept},
-            "stages": self.stages.to_dict("records"),
-            "report": str(self.folder.report),
-        }
+from nasplatform.training.task import Task
 
 
 def run(
@@ -94,16 +50,37 @@ def run(
     """
     watch(Event("setup", 0, 0, f"checking {file}"))
     config, source = load_config(file, overrides)
-    folder = RunFolder(Path(out) if out is not None else Path("runs") / config.name)
+    folder = _folder(out, config.name)
     tell = _progress(watch, "training")
     experiment = make_experiment(config, source, EvaluationContext(folder.work, progress=tell))
+    for note in experiment.notes:
+        watch(Event("setup", 0, 0, note))
     with folder.claimed(experiment.resolved(), resume, force):
         found = _search(experiment, folder, watch)
         _keep_predictor(experiment, folder, found, watch)
-        _walk_stages(experiment, folder, found, watch)
-        watch(Event("report", 0, 1, "writing report.html"))
-        write_report(experiment, folder)
-        watch(Event("report", 1, 1, str(folder.report)))
+        _train_winner(experiment, folder, found, watch)
+        _report(folder, lambda: write_search_report(experiment, folder), watch)
+    return Run(folder.path)
+
+
+def compress(
+    file: Path | str,
+    out: Path | str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    resume: bool = False,
+    force: bool = False,
+    watch: Watch = nobody,
+) -> Run:
+    """Take the network of a file through its stages; arguments and errors are as of ``run``."""
+    watch(Event("setup", 0, 0, f"checking {file}"))
+    config, source = load_compression(file, overrides)
+    folder = _folder(out, config.name)
+    compression = make_compression(config, source)
+    with folder.claimed(compression.resolved(), resume, force):
+        walk = _Walk(compression.task, compression.stages, config.seed, config.device)
+        walk.go(compression.network, folder, watch)
+        _report(folder, lambda: write_compression_report(compression, folder), watch)
     return Run(folder.path)
 
 
@@ -141,7 +118,8 @@ def _search(experiment: Experiment, folder: RunFolder, watch: Watch) -> pd.DataF
 
 
 def _spend_budget(experiment: Experiment, folder: RunFolder, watch: Watch) -> pd.DataFrame:
-    budget, options = experiment.options.budget, experiment.options
+    wanted, task = experiment.search, experiment.evaluator.task
+    budget = wanted.budget
 
     def tell(step: Step) -> None:
         best = "nothing yet" if step.best is None else f"{step.best:.4f}"
@@ -149,7 +127,7 @@ def _spend_budget(experiment: Experiment, folder: RunFolder, watch: Watch) -> pd
         words = f"best {best}, latest {latest} ({step.record.source})"
         watch(Event("search", step.done, budget, words))
 
-    watch(Event("search", 0, budget, f"{options.sampler} search on {experiment.evaluator.task}"))
+    watch(Event("search", 0, budget, f"{wanted.sampler.name} search on {task}"))
     shared = experiment.config.storage
     with (
         open_study(
@@ -157,7 +135,7 @@ def _spend_budget(experiment: Experiment, folder: RunFolder, watch: Watch) -> pd
             experiment.config.name,
             experiment.sampler,
             directions=experiment.optimization.directions,
-            pruner=options.pruner,
+            pruner=wanted.pruner,
         ) as study,
         EvaluationStore(folder.measurements) as store,
     ):
@@ -169,8 +147,8 @@ def _spend_budget(experiment: Experiment, folder: RunFolder, watch: Watch) -> pd
             experiment.config.seed,
             tell,
             optimization=experiment.optimization,
-            max_seconds=options.max_seconds,
-            target=options.target,
+            max_seconds=wanted.max_seconds,
+            target=wanted.target,
             exclusive=shared is None,
         )
         return frames.study_frame(study, experiment.space)
@@ -199,7 +177,7 @@ def _keep_predictor(
     watch(Event("predictor", 1, 1, f"kept in {folder.predictor}"))
 
 
-def _walk_stages(
+def _train_winner(
     experiment: Experiment, folder: RunFolder, found: pd.DataFrame, watch: Watch
 ) -> None:
     """Take the winner through the stages."""
@@ -209,18 +187,42 @@ def _walk_stages(
     best = frames.best_row(found)
     if best is None:
         raise RunError(f"{folder.path}: no evaluation gave a score, so there is no winner to train")
-    architecture = experiment.built.parse(best["architecture"])
+    architecture, config = experiment.built.parse(best["architecture"]), experiment.config
     watch(Event("stages", 0, 0, f"building the winner {best['architecture']}"))
-    _, records = run_pipeline(
-        Network.of(experiment.built, architecture, experiment.config.seed),
-        experiment.task,
-        experiment.stages,
-        folder.models,
-        experiment.config.seed,
-        experiment.config.device,
-        _progress(watch, "stages"),
-    )
-    frames.write_frame(stages_frame(records), folder.stages)
+    network = Network.of(experiment.built, architecture, config.seed)
+    walk = _Walk(experiment.task, experiment.stages, config.seed, config.device)
+    walk.go(network, folder, watch)
+
+
+@dataclass(frozen=True)
+class _Walk:
+    """The way of a network through the stages."""
+
+    task: Task
+    stages: tuple[Choice, ...]
+    seed: int
+    device: str
+
+    def go(self, network: Network, folder: RunFolder, watch: Watch) -> None:
+        """Walk it, unless that was done before."""
+        if folder.stages.is_file():
+            return
+        stages = [(stage.name, stage.options) for stage in self.stages]
+        tell = _progress(watch, "stages")
+        _, records = run_pipeline(
+            network, self.task, stages, folder.models, self.seed, self.device, tell
+        )
+        frames.write_frame(stages_frame(records), folder.stages)
+
+
+def _folder(out: Path | str | None, name: str) -> RunFolder:
+    return RunFolder(Path(out) if out is not None else Path("runs") / name)
+
+
+def _report(folder: RunFolder, write: Callable[[], None], watch: Watch) -> None:
+    watch(Event("report", 0, 1, "writing report.html"))
+    write()
+    watch(Event("report", 1, 1, str(folder.report)))
 
 
 def _progress(watch: Watch, phase: str) -> Callable[[int, int, str], None]:

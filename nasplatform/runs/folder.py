@@ -1,6 +1,6 @@
 """Where a run keeps what, and who may write there.
 
-search.yaml           the search as resolved: every option, seeds, versions, data digests
+resolved.yaml         the file of the run with every option, seeds, versions, data digests
 study.db              Optuna's study
 measurements.db       every measurement that was paid for
 evaluations.parquet   one row per evaluation
@@ -25,6 +25,9 @@ from filelock import FileLock, Timeout
 
 from nasplatform.atomic_io import write_text
 from nasplatform.errors import RunError
+from nasplatform.runs.resolved import ResolvedConfig, dump_resolved, read_resolved
+
+RESOLVED = "resolved.yaml"
 
 
 @dataclass(frozen=True)
@@ -34,9 +37,9 @@ class RunFolder:
     path: Path
 
     @property
-    def search(self) -> Path:
-        """The search as resolved."""
-        return self.path / "search.yaml"
+    def resolved(self) -> Path:
+        """The file of the run as resolved."""
+        return self.path / RESOLVED
 
     @property
     def study(self) -> Path:
@@ -86,26 +89,17 @@ class RunFolder:
     @property
     def exists(self) -> bool:
         """Whether a run stands here."""
-        return self.search.is_file()
+        return self.resolved.is_file()
 
-    def read_search(self) -> dict[str, Any]:
-        """Return the search as resolved; raise RunError where none can be read."""
-        try:
-            found = yaml.safe_load(self.search.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise RunError(f"{self.path}: no run stands here (search.yaml is missing)") from None
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            words = " ".join(str(error).split())
-            raise RunError(f"{self.search}: cannot be read ({words})") from None
-        if not isinstance(found, dict):
-            raise RunError(f"{self.search}: holds no search")
-        return found
+    def read(self) -> ResolvedConfig:
+        """Return the file of the run as resolved; raise RunError where none can be read."""
+        return read_resolved(self.resolved)
 
     @contextmanager
     def claimed(
-        self, resolved: dict[str, Any], resume: bool = False, force: bool = False
+        self, resolved: ResolvedConfig, resume: bool = False, force: bool = False
     ) -> Iterator[None]:
-        """Hold the folder for one process, with ``resolved`` written as its search.
+        """Hold the folder for one process, with ``resolved`` written as its file.
 
         resume: the folder may hold this very search already; it goes on.
         force:  the run that stands there is removed first.
@@ -125,7 +119,7 @@ class RunFolder:
             if force:
                 self._remove()
             if not self.exists:
-                write_text(self.search, yaml.safe_dump(resolved, sort_keys=False))
+                write_text(self.resolved, yaml.safe_dump(dump_resolved(resolved), sort_keys=False))
             yield
         finally:
             lock.release()
@@ -141,7 +135,7 @@ class RunFolder:
     def _contents(self) -> list[Path]:
         return [path for path in self.path.iterdir() if path != self.lock]
 
-    def _check(self, resolved: dict[str, Any], resume: bool, force: bool) -> None:
+    def _check(self, resolved: ResolvedConfig, resume: bool, force: bool) -> None:
         if not self.exists:
             if self.path.is_dir() and self._contents():
                 raise RunError(f"{self.path}: a folder with other files; give another --out")
@@ -153,7 +147,7 @@ class RunFolder:
                 f"{self.path}: a run stands here already; go on with it by --resume, remove it "
                 f"by --force, or give another --out"
             )
-        differing = sorted(_differences(self.read_search(), resolved))
+        differing = sorted(_differences(dump_resolved(self.read()), dump_resolved(resolved)))
         if differing:
             raise RunError(
                 f"{self.path}: belongs to another search: {differing[0]}; "

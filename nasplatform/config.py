@@ -43,16 +43,16 @@ class NetworkChoice(BaseModel):
     """A network by its registered name, its options beside it, or a function of the user's own.
 
     name:     a registered network; its own options stand beside the name.
-    function: ``module:function`` that returns a module; importable from the file's folder or the
-              working directory.
+    function: ``module:function``, annotated ``-> nn.Module``; importable from the file's folder or
+              the working directory.
     options:  keyword arguments of the function.
-    weights:  a safetensors file of its parameters and buffers; without one they are random.
+    weights:  a file of its weights (see ``load_weights``); without one they follow from the seed.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
     name: str | None = None
-    function: str | None = Field(default=None, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$")
+    function: str | None = None
     options: dict[str, Any] = Field(default_factory=dict)
     weights: Path | None = None
 
@@ -130,6 +130,8 @@ class FileConfig(BaseModel):
     task:       the data for the stages.
     stages:     what the network walks through, in order.
     device:     where the stages train, ``cpu`` or ``cuda``.
+    runtime:    what computes the network where latency and accuracy are measured, e.g.
+                ``onnxruntime`` or ``torch``; by default the best that is available.
     provenance: stands in the copy that a run folder keeps; a file that is run may lack it.
     """
 
@@ -140,6 +142,7 @@ class FileConfig(BaseModel):
     task: TaskChoice | None = None
     stages: tuple[Choice, ...] = ()
     device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
+    runtime: str | None = None
     provenance: Provenance | None = None
 
 

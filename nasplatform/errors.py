@@ -8,6 +8,7 @@
     │   ├── DataError           a data set or table that is missing, broken or not what it says
     │   ├── PredictorError      labels or graphs that a predictor cannot learn from
     │   ├── TrainingError       a training that diverged, or a checkpoint of another training
+    │   ├── NetworkError        a network that cannot be built, trained or saved as it is
     │   ├── StageError          a stage that cannot do what it was asked
     │   ├── MissingExtraError   an optional dependency that is not installed
     │   └── RunError            a run folder that exists, is broken or belongs to another search
@@ -52,6 +53,10 @@ class PredictorError(InputError):
 
 class TrainingError(InputError):
     """A training that diverged, or a checkpoint that belongs to another training."""
+
+
+class NetworkError(InputError):
+    """A network that cannot be built, or that cannot be trained, run or saved as it is."""
 
 
 class StageError(InputError):

@@ -45,12 +45,14 @@ class EvaluationContext:
     folder:   its own, for what it keeps between measurements; None where nothing is kept.
     task:     the data of the search file; None where it names none.
     device:   ``cpu`` or ``cuda``.
+    runtime:  in which runtime latency counts; None for the best that is available.
     progress: called with (steps done, steps in all, a few words) from time to time.
     """
 
     folder: Path | None = None
     task: Task | None = None
     device: str = "cpu"
+    runtime: str | None = None
     progress: Callable[[int, int, str], None] = lambda done, total, words: None
 
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from nasplatform import plugins
 from nasplatform.config import Choice, FileConfig
 from nasplatform.errors import ConfigError
+from nasplatform.runtimes.choice import choose_runtime
 from nasplatform.training.datasets import load_task
 from nasplatform.training.task import Task
 from nasplatform.yaml_source import Source
@@ -24,6 +25,14 @@ def require_device(config: FileConfig, source: Source) -> None:
     with source.blame("device"):
         if config.device.startswith("cuda") and not torch.cuda.is_available():
             raise ConfigError(f"{config.device!r}: this machine offers no CUDA device; use cpu")
+
+
+def choose_runtime_of(config: FileConfig, source: Source) -> str | None:
+    """Return the runtime that is named, or the best there is for the data; None without data."""
+    if config.task is None and config.runtime is None:
+        return None
+    with source.blame("runtime"):
+        return choose_runtime(config.runtime).name
 
 
 def make_task(config: FileConfig, source: Source) -> Task | None:

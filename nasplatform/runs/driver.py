@@ -10,10 +10,10 @@ from typing import Any
 
 import pandas as pd
 
-from nasplatform.config import Choice, load_compression, load_config
-from nasplatform.deploy.network import Network
+from nasplatform.config import Choice, FileConfig, load_compression, load_config
 from nasplatform.errors import RunError
 from nasplatform.evaluators.base import EvaluationContext
+from nasplatform.models.network import Network
 from nasplatform.predictors.feature_scaling import unlabelled_of
 from nasplatform.runs import frames
 from nasplatform.runs.compression import make_compression
@@ -78,7 +78,7 @@ def compress(
     folder = _folder(out, config.name)
     compression = make_compression(config, source)
     with folder.claimed(compression.resolved(), resume, force):
-        walk = _Walk(compression.task, compression.stages, config.seed, config.device)
+        walk = _Walk(compression.task, compression.stages, compression.config)
         walk.go(compression.network, folder, watch)
         _report(folder, lambda: write_compression_report(compression, folder), watch)
     return Run(folder.path)
@@ -190,7 +190,7 @@ def _train_winner(
     architecture, config = experiment.built.parse(best["architecture"]), experiment.config
     watch(Event("stages", 0, 0, f"building the winner {best['architecture']}"))
     network = Network.of(experiment.built, architecture, config.seed)
-    walk = _Walk(experiment.task, experiment.stages, config.seed, config.device)
+    walk = _Walk(experiment.task, experiment.stages, config)
     walk.go(network, folder, watch)
 
 
@@ -200,17 +200,22 @@ class _Walk:
 
     task: Task
     stages: tuple[Choice, ...]
-    seed: int
-    device: str
+    config: FileConfig
 
     def go(self, network: Network, folder: RunFolder, watch: Watch) -> None:
         """Walk it, unless that was done before."""
         if folder.stages.is_file():
             return
         stages = [(stage.name, stage.options) for stage in self.stages]
-        tell = _progress(watch, "stages")
         _, records = run_pipeline(
-            network, self.task, stages, folder.models, self.seed, self.device, tell
+            network,
+            self.task,
+            stages,
+            folder.models,
+            self.config.seed,
+            self.config.device,
+            _progress(watch, "stages"),
+            self.config.runtime,
         )
         frames.write_frame(stages_frame(records), folder.stages)
 

@@ -13,6 +13,7 @@ from nasplatform.errors import ConfigError
 from nasplatform.evaluators.base import EvaluationContext, Evaluator
 from nasplatform.predictors.base import Predictor
 from nasplatform.runs.components import (
+    choose_runtime_of,
     make_task,
     options_of,
     require_device,
@@ -66,6 +67,7 @@ class Experiment:
             task=config.task,
             stages=self.stages,
             device=config.device,
+            runtime=config.runtime,
             storage=config.storage,
             provenance=Provenance(
                 measured=self.evaluator.task,
@@ -85,7 +87,9 @@ def make_experiment(config: SearchConfig, source: Source, context: EvaluationCon
         with source.blame("storage"):
             require_storage(config.storage)
     task = make_task(config, source)
-    evaluator = _evaluator(config, source, replace(context, task=task, device=config.device))
+    config = config.model_copy(update={"runtime": choose_runtime_of(config, source)})
+    context = replace(context, task=task, device=config.device, runtime=config.runtime)
+    evaluator = _evaluator(config, source, context)
     space = evaluator.space
     predictor = _predictor(config, source)
     optimization = _optimization(config, source, evaluator)

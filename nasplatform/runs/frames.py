@@ -28,6 +28,7 @@ _RECORDED = (
 T = TypeVar("T")
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 _SIZES = ("accuracy", "parameters", "macs", "bytes_on_disk", "latency_ms", "latency_64_ms")
+_ENGINE = ("runtime", "latency_threads", "latency_repeats", "latency_64_repeats", "runtime_note")
 
 
 def read_runs(path: Path | str = "runs") -> pd.DataFrame:
@@ -104,15 +105,22 @@ def stage_walk(frame: pd.DataFrame) -> pd.DataFrame:
 
     frame: of one run. Columns: network (``start`` or the stage), accuracy (test split), parameters,
     macs, bytes_on_disk, latency_ms and latency_64_ms (of one image and of 64), seconds (of the
-    stage). A run of an older version lacks the latency of 64.
+    stage); runtime, latency_threads, latency_repeats, latency_64_repeats: with what and how often
+    was measured; runtime_note: why that runtime where another one was wanted.
     """
     if frame.empty:
-        return pd.DataFrame(columns=["network", *_SIZES, "seconds"])
-    sizes = [name for name in _SIZES if f"after_{name}" in frame]
-    start = {"network": "start", **{name: frame[f"before_{name}"].iloc[0] for name in sizes}}
-    after = frame[["stage", *(f"after_{name}" for name in sizes), "seconds"]]
-    after = after.set_axis(["network", *sizes, "seconds"], axis=1)
+        return pd.DataFrame(columns=["network", *_SIZES, "seconds", *_ENGINE])
+    measured = (*_SIZES, *_ENGINE)
+    start = {"network": "start", **{name: frame[f"before_{name}"].iloc[0] for name in measured}}
+    names = [*(f"after_{name}" for name in _SIZES), "seconds", *(f"after_{n}" for n in _ENGINE)]
+    after = frame[["stage", *names]].set_axis(["network", *_SIZES, "seconds", *_ENGINE], axis=1)
     return pd.concat([pd.DataFrame([start]), after], ignore_index=True)
+
+
+def runtime_notes(walk: pd.DataFrame) -> list[str]:
+    """Return why some networks of a ``stage_walk`` were not measured in the runtime wanted."""
+    noted = walk[walk["runtime_note"] != ""]
+    return [f"{row['network']}: {row['runtime_note']}" for row in noted.to_dict("records")]
 
 
 def study_frame(study: optuna.Study, space: Space[Any]) -> pd.DataFrame:

@@ -32,6 +32,10 @@ _STAGE_FORMATS = {
     "latency_ms": "{:.3f}",
     "latency_64_ms": "{:.3f}",
     "seconds": "{:.1f}",
+    "runtime": "{}",
+    "latency_threads": "{}",
+    "latency_repeats": "{}",
+    "latency_64_repeats": "{}",
 }
 
 
@@ -75,8 +79,10 @@ def write_compression_report(compression: Compression, folder: RunFolder) -> Non
 def _write(content: dict[str, Any], folder: RunFolder) -> None:
     source = files("nasplatform.runs").joinpath("report.html.j2").read_text("utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    walk = frames.stage_walk(frames.stages(folder))
     every = {
-        "stages": _stage_table(frames.stages(folder)),
+        "stages": _stage_table(walk),
+        "notes": frames.runtime_notes(walk),
         "resolved": folder.resolved.read_text(encoding="utf-8"),
     }
     write_text(folder.report, environment.from_string(source).render({**every, **content}))
@@ -240,13 +246,12 @@ def _best_table(found: pd.DataFrame) -> TextTable:
     )
 
 
-def _stage_table(stages: pd.DataFrame) -> TextTable:
-    walk = frames.stage_walk(stages).to_dict("records") if len(stages) else []
+def _stage_table(walk: pd.DataFrame) -> TextTable:
     rows = [
         [
-            "" if pd.isna(row.get(name)) else form.format(row[name])
+            "" if pd.isna(row[name]) else form.format(row[name])
             for name, form in _STAGE_FORMATS.items()
         ]
-        for row in walk
+        for row in walk.to_dict("records")
     ]
     return TextTable([_words(name) for name in _STAGE_FORMATS], rows)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from nasplatform.deploy.network import Network
 from nasplatform.errors import RunError
+from nasplatform.models.network import Network
 from nasplatform.runs import frames
 from nasplatform.runs.folder import RunFolder
 from nasplatform.runs.resolved import ResolvedSearch

@@ -26,8 +26,8 @@ from optuna.distributions import (
 )
 from scipy.stats import chisquare
 
-from nasplatform.deploy.measure import count_parameters
 from nasplatform.errors import ArchitectureError
+from nasplatform.models.costs import count_parameters
 from nasplatform.spaces import GraphBatch, Population, Space, get_space
 
 _MANY, _FEW, _BUILT = 200, 20, 5

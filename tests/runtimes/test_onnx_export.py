@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from nasplatform.deploy import onnx as exporting
-from nasplatform.deploy.network import Network
-from nasplatform.deploy.onnx import export_onnx, onnx_latency
 from nasplatform.errors import BuildError, MissingExtraError
+from nasplatform.models.network import Network
+from nasplatform.runtimes import onnx_graph
+from nasplatform.runtimes.onnx_export import export_onnx
 from nasplatform.testing.tiny import tiny_network, tiny_task
 from nasplatform.training.loop import predict, train
 from nasplatform.training.recipe import Recipe
@@ -54,7 +54,7 @@ def test_wrong_export_is_not_written(network, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_part_that_onnx_lacks_is_named(network, tmp_path):
+def test_part_that_onnx_lacks_is_named_and_nothing_is_printed(network, tmp_path, capfd):
     class Strange(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
             return torch.linalg.eigvals(x).real.mean(-1)
@@ -63,13 +63,14 @@ def test_part_that_onnx_lacks_is_named(network, tmp_path):
         export_onnx(Network(Strange(), network.structure), tiny_task(), tmp_path / "n.onnx")
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
+    assert capfd.readouterr() == ("", "")
 
 
 def test_missing_extra_says_what_to_install(network, tmp_path, monkeypatch):
     def missing(name: str) -> None:
         raise ImportError(name)
 
-    monkeypatch.setattr(exporting, "import_module", missing)
+    monkeypatch.setattr(onnx_graph, "import_module", missing)
     with pytest.raises(MissingExtraError, match=r"pip install 'nasplatform\[deploy\]'"):
         export_onnx(network, tiny_task(), tmp_path / "n.onnx")
 
@@ -100,11 +101,3 @@ def test_zeros_that_are_needed_stay(network, tmp_path):
 
     task = tiny_task()
     assert export_onnx(Network(Zeros(), network.structure), task, tmp_path / "n.onnx") < 1e-6
-
-
-def test_latency_grows_with_the_batch(network, tmp_path):
-    export_onnx(network, tiny_task(), tmp_path / "n.onnx")
-    one, spread = onnx_latency(tmp_path / "n.onnx")
-    many, _ = onnx_latency(tmp_path / "n.onnx", batch=256)
-    assert 0 < one < many
-    assert spread >= 0

@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import nn
 
-from nasplatform.deploy.measure import count_parameters
-from nasplatform.deploy.network import Network
 from nasplatform.errors import ConfigError, PluginError
+from nasplatform.models.costs import count_parameters
+from nasplatform.models.network import Network
 from nasplatform.testing.tiny import tiny_task
 from nasplatform.training.flops import count_macs
 from nasplatform.training.loop import predict

@@ -1,14 +1,13 @@
 """A network together with the description from which it can be built again.
 
 On disk a network is a folder of two files: ``structure.json`` says which architecture of which
-space, or which registered network it is, and what stages have done to its layers;
+space, which registered network or which function it comes from, and what was done to its layers;
 ``weights.safetensors`` holds every parameter and buffer. Nothing is pickled.
 """
 
 from __future__ import annotations
 
 import copy
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,16 +17,17 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from nasplatform import plugins
 from nasplatform.atomic_io import replace_folder
 from nasplatform.errors import RunError
-from nasplatform.networks.base import build_network, describe_network
-from nasplatform.spaces import Space, get_space
+from nasplatform.models.edits import Edit
+from nasplatform.models.functions import describe_function
+from nasplatform.models.networks.base import describe_network
+from nasplatform.models.structure import Structure
+from nasplatform.models.weights import load_weights
+from nasplatform.spaces import Space
 from nasplatform.training.checkpoint import detached_state
-from nasplatform.training.loop import seeded
 
 STRUCTURE, WEIGHTS = "structure.json", "weights.safetensors"
-FORMAT = 1
 _DAMAGE = (
     OSError,
     SafetensorError,
@@ -37,46 +37,6 @@ _DAMAGE = (
     RuntimeError,
     ValueError,
 )
-
-
-@dataclass(frozen=True)
-class Structure:
-    """How to build a network, as values that JSON can hold.
-
-    base:  ``space`` (what ``Space.describe`` returns) and ``architecture`` (its text form), or
-           ``network``, what ``describe_network`` returns for one that is registered by name.
-    edits: what stages did to the layers, in order; each a mapping with the key ``stage``, the
-           name of the stage whose ``replay`` does it again.
-    """
-
-    base: Mapping[str, Any]
-    edits: tuple[Mapping[str, Any], ...] = ()
-
-    def build(self, seed: int = 0) -> nn.Module:
-        """Make the module with fresh weights that follow from the seed."""
-        with seeded(seed):
-            if "network" in self.base:
-                module = build_network(self.base["network"])
-            else:
-                space = get_space(**self.base["space"])
-                module = space.build(space.parse(self.base["architecture"]))
-            for edit in self.edits:
-                module = plugins.get("stages", edit["stage"]).replay(module, edit)
-        return module
-
-    def to_json(self) -> str:
-        """Return the text of ``structure.json``."""
-        edits = [dict(edit) for edit in self.edits]
-        found = {"format": FORMAT, "base": dict(self.base), "edits": edits}
-        return json.dumps(found, indent=2) + "\n"
-
-    @classmethod
-    def from_json(cls, text: str) -> Self:
-        """Read ``to_json`` back; raise ValueError or KeyError for anything else."""
-        found = json.loads(text)
-        if found["format"] != FORMAT:
-            raise ValueError(f"format {found['format']!r}, this version reads {FORMAT}")
-        return cls(found["base"], tuple(found["edits"]))
 
 
 @dataclass(frozen=True)
@@ -101,6 +61,25 @@ class Network:
         return cls.from_structure(Structure({"network": describe_network(name, options)}), seed)
 
     @classmethod
+    def from_function(
+        cls,
+        path: str,
+        options: Mapping[str, Any] | None = None,
+        seed: int = 0,
+        weights: Path | None = None,
+    ) -> Self:
+        """Build the network of a user's own function, ``package.module:function``.
+
+        options: its keyword arguments, values that JSON can hold.
+        weights: a file to read into it (see ``load_weights``); None leaves those of the seed.
+        Raises NetworkError where that cannot be done.
+        """
+        network = cls.from_structure(Structure(describe_function(path, options or {})), seed)
+        if weights is not None:
+            load_weights(network.module, weights)
+        return network
+
+    @classmethod
     def from_structure(cls, structure: Structure, seed: int = 0) -> Self:
         """Build what a structure describes, with fresh weights that follow from the seed."""
         return cls(structure.build(seed).eval(), structure)
@@ -113,8 +92,8 @@ class Network:
         """Return a network with its own copy of the weights."""
         return replace(self, module=copy.deepcopy(self.module))
 
-    def edited(self, module: nn.Module, edit: Mapping[str, Any]) -> Self:
-        """Return the network after an edit of its layers; ``edit`` has the key ``stage``."""
+    def edited(self, module: nn.Module, edit: Edit) -> Self:
+        """Return the network after an edit of its layers; ``module`` is what the edit made."""
         structure = replace(self.structure, edits=(*self.structure.edits, edit))
         return replace(self, module=module, structure=structure)
 

@@ -4,8 +4,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from nasplatform.deploy.network import STRUCTURE, WEIGHTS, Network, Structure
 from nasplatform.errors import RunError
+from nasplatform.models.edits import Edit
+from nasplatform.models.network import STRUCTURE, WEIGHTS, Network, Structure
 from nasplatform.testing.tiny import tiny_network, tiny_task
 from nasplatform.training.checkpoint import state_digest
 from nasplatform.training.loop import predict, train
@@ -45,8 +46,9 @@ def test_copy_is_deep_and_edits_are_recorded():
     copy = network.copy()
     copy.module.classifier.weight.data += 1
     assert not torch.equal(copy.module.classifier.weight, network.module.classifier.weight)
-    edited = network.edited(network.module, {"stage": "x", "kept": [1]})
-    assert edited.structure.edits == ({"stage": "x", "kept": [1]},)
+    edit = Edit("channels-removed", 1, {"classifier": {"outputs": [1]}})
+    edited = network.edited(network.module, edit)
+    assert edited.structure.edits == (edit,)
     assert network.structure.edits == ()
     assert Structure.from_json(edited.structure.to_json()) == edited.structure
 
@@ -88,7 +90,9 @@ BASE = json.loads(tiny_network().structure.to_json())["base"]
         structure(base=BASE | {"architecture": 7}),
         structure(base=BASE | {"space": {"name": "none"}}),
         structure(base=BASE | {"space": BASE["space"] | {"colour": 1}}),
-        structure(edits=[{"stage": "none"}]),
+        structure(edits=[{"kind": "none", "version": 1, "payload": {}}]),
+        structure(edits=[{"kind": "channels-removed", "version": 9, "payload": {}}]),
+        structure(edits=[{"kind": "channels-removed", "version": 1, "payload": {"x": {}}}]),
         structure(edits=[{"stage": "train"}]),
         structure(edits=[7]),
     ],

@@ -8,6 +8,6 @@ it exactly as they take the winner of a search::
     run_pipeline(network, task, [("train", {}), ("scop", {"budget": {"keep": 0.45}})], folder)
 """
 
-from nasplatform.networks.base import build_network, describe_network
+from nasplatform.models.networks.base import build_network, describe_network
 
 __all__ = ["build_network", "describe_network"]

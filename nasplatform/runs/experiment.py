@@ -196,7 +196,9 @@ def _enqueued(
             if candidates is not None and not np.isin(keys, candidates.keys).all():
                 raise ConfigError(f"evaluator {evaluator.name!r} cannot measure {text}")
         if one.hash in first:
-            notes.append(f"enqueue.{index} is the architecture of enqueue.{first[one.hash]}: once")
+            notes.append(
+                f"enqueue.{index} is the architecture of enqueue.{first[one.hash]}: evaluated once"
+            )
             continue
         first[one.hash] = index
         found.append(one)

@@ -61,7 +61,7 @@ def read_resolved(file: Path) -> ResolvedConfig:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise RunError(f"{file}: cannot be read ({' '.join(str(error).split())})") from None
     if not isinstance(values, dict):
-        raise RunError(f"{file}: holds no search")
+        raise RunError(f"{file}: holds no run")
     model = ResolvedCompression if "network" in values else ResolvedSearch
     try:
         return model.model_validate(values)

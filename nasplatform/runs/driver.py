@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import pandas as pd
 
-from nasplatform.config import Choice, FileConfig, load_compression, load_config
+from nasplatform.config import load_compression, load_config
 from nasplatform.errors import RunError
 from nasplatform.evaluators.base import EvaluationContext
 from nasplatform.models.network import Network
 from nasplatform.predictors.feature_scaling import unlabelled_of
 from nasplatform.runs import frames
-from nasplatform.runs.compression import make_compression
+from nasplatform.runs.compression import Compression, make_compression
 from nasplatform.runs.events import Event, Watch, nobody
 from nasplatform.runs.experiment import Experiment, make_experiment
 from nasplatform.runs.folder import RunFolder
@@ -27,7 +26,6 @@ from nasplatform.search.loop import Step, search
 from nasplatform.search.storage import open_study, require_study
 from nasplatform.search.store import EvaluationStore
 from nasplatform.stages.pipeline import run_pipeline, stages_frame
-from nasplatform.training.task import Task
 
 
 def run(
@@ -78,8 +76,8 @@ def compress(
     folder = _folder(out, config.name)
     compression = make_compression(config, source)
     with folder.claimed(compression.resolved(), resume, force):
-        walk = _Walk(compression.task, compression.stages, compression.config)
-        walk.go(compression.network, folder, watch)
+        if not folder.stages.is_file():
+            _walk_stages(compression, compression.network, folder, watch)
         _report(folder, lambda: write_compression_report(compression, folder), watch)
     return Run(folder.path)
 
@@ -183,41 +181,31 @@ def _train_winner(
     """Take the winner through the stages."""
     if not experiment.stages or folder.stages.is_file():
         return
-    assert experiment.task is not None
     best = frames.best_row(found)
     if best is None:
         raise RunError(f"{folder.path}: no evaluation gave a score, so there is no winner to train")
-    architecture, config = experiment.built.parse(best["architecture"]), experiment.config
+    architecture = experiment.built.parse(best["architecture"])
     watch(Event("stages", 0, 0, f"building the winner {best['architecture']}"))
-    network = Network.of(experiment.built, architecture, config.seed)
-    walk = _Walk(experiment.task, experiment.stages, config)
-    walk.go(network, folder, watch)
+    network = Network.of(experiment.built, architecture, experiment.config.seed)
+    _walk_stages(experiment, network, folder, watch)
 
 
-@dataclass(frozen=True)
-class _Walk:
-    """The way of a network through the stages."""
-
-    task: Task
-    stages: tuple[Choice, ...]
-    config: FileConfig
-
-    def go(self, network: Network, folder: RunFolder, watch: Watch) -> None:
-        """Walk it, unless that was done before."""
-        if folder.stages.is_file():
-            return
-        stages = [(stage.name, stage.options) for stage in self.stages]
-        _, records = run_pipeline(
-            network,
-            self.task,
-            stages,
-            folder.models,
-            self.config.seed,
-            self.config.device,
-            _progress(watch, "stages"),
-            self.config.runtime,
-        )
-        frames.write_frame(stages_frame(records), folder.stages)
+def _walk_stages(
+    made: Experiment | Compression, network: Network, folder: RunFolder, watch: Watch
+) -> None:
+    """Take a network through the stages of a file."""
+    assert made.task is not None  # stages were refused without it
+    _, records = run_pipeline(
+        network,
+        made.task,
+        [(stage.name, stage.options) for stage in made.stages],
+        folder.models,
+        made.config.seed,
+        made.config.device,
+        _progress(watch, "stages"),
+        made.config.runtime,
+    )
+    frames.write_frame(stages_frame(records), folder.stages)
 
 
 def _folder(out: Path | str | None, name: str) -> RunFolder:

@@ -24,8 +24,8 @@ from nasplatform import plugins
 from nasplatform.atomic_io import replace_file
 from nasplatform.config import SearchOptions
 from nasplatform.evaluators.table import TableEvaluator, TableOptions
+from nasplatform.executors.store import open_store
 from nasplatform.search import (
-    EvaluationStore,
     OptimizationConfig,
     SamplerContext,
     TrialRecord,
@@ -48,7 +48,7 @@ def run(evaluator: TableEvaluator, name: str, seed: int, budget: int) -> pd.Data
     study = optuna.create_study(
         directions=optimization.directions, sampler=kind.from_options(kind.Options(), context)
     )
-    with EvaluationStore(":memory:") as store:
+    with open_store(":memory:") as store:
         search(study, evaluator, store, budget, seed, optimization=optimization)
     found = [
         record for trial in study.get_trials() if (record := TrialRecord.of(trial)) is not None

@@ -153,6 +153,7 @@ class SearchConfig(FileConfig):
     evaluator: what measures an architecture.
     predictor: what learns from the measurements; needed by the sampler ``predictor``.
     search:    the sampler, its budget, and what is searched for.
+    executor:  where the evaluator works, ``{name: inline}`` or ``{name: process, workers: 4}``.
     storage:   Optuna storage URL; by default an SQLite file in the run folder.
     """
 
@@ -160,6 +161,7 @@ class SearchConfig(FileConfig):
     evaluator: Choice
     predictor: Choice | None = None
     search: SearchOptions
+    executor: Choice = Choice(name="inline")
     storage: str | None = None
 
 

@@ -12,7 +12,8 @@
     │   ├── StageError          a stage that cannot do what it was asked
     │   ├── MissingExtraError   an optional dependency that is not installed
     │   └── RunError            a run folder that exists, is broken or belongs to another search
-    └── BuildError              a tool of this machine (a compiler) failed us; exit code 1
+    ├── BuildError              a tool of this machine (a compiler) failed us; exit code 1
+    └── EvaluationError         an evaluator broke, whatever the architecture; exit code 1
 
 Messages are one line: what was given, what was expected, and where (file and key, index).
 """
@@ -73,6 +74,10 @@ class MissingExtraError(InputError):
 
 class BuildError(NasplatformError):
     """A tool outside Python, such as the C compiler, is missing or failed."""
+
+
+class EvaluationError(NasplatformError):
+    """An evaluator that broke in a way that is no architecture's fault; its traceback is a note."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

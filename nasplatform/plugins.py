@@ -16,7 +16,7 @@ from nasplatform.errors import ConfigError, PluginError, did_you_mean
 
 KINDS = (
     *("spaces", "encodings", "predictors", "evaluators", "stages", "datasets", "samplers"),
-    *("networks", "edits", "runtimes"),
+    *("networks", "edits", "runtimes", "executors"),
 )
 
 

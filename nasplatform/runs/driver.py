@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import optuna
 import pandas as pd
 
 from nasplatform.config import load_compression, load_config
 from nasplatform.errors import RunError
 from nasplatform.evaluators.base import EvaluationContext
+from nasplatform.executors.store import open_store
 from nasplatform.models.network import Network
 from nasplatform.predictors.feature_scaling import unlabelled_of
 from nasplatform.runs import frames
@@ -20,11 +23,13 @@ from nasplatform.runs.events import Event, Watch, nobody
 from nasplatform.runs.experiment import Experiment, make_experiment
 from nasplatform.runs.folder import RunFolder
 from nasplatform.runs.report import write_compression_report, write_search_report
+from nasplatform.runs.resolved import dump_resolved
 from nasplatform.runs.run import Run
 from nasplatform.runs.saved import save_predictor
-from nasplatform.search.loop import Step, search
+from nasplatform.search.identity import identity_of
+from nasplatform.search.loop import search
 from nasplatform.search.storage import open_study, require_study
-from nasplatform.search.store import EvaluationStore
+from nasplatform.search.trial_record import Step
 from nasplatform.stages.pipeline import run_pipeline, stages_frame
 
 
@@ -101,21 +106,38 @@ def run_worker(
         experiment = make_experiment(
             config, source, EvaluationContext(own.work, progress=_progress(watch, "training"))
         )
-        _spend_budget(experiment, own, watch)
-        with EvaluationStore(own.measurements) as store:
-            return len(store)
+        with _study(experiment, own) as study:
+            return _spend_budget(experiment, own, study, watch)
 
 
 def _search(experiment: Experiment, folder: RunFolder, watch: Watch) -> pd.DataFrame:
     """Spend the budget; return the evaluations."""
     if not folder.evaluations.is_file():
-        frames.write_frame(_spend_budget(experiment, folder, watch), folder.evaluations)
+        with _study(experiment, folder) as study:
+            _spend_budget(experiment, folder, study, watch)
+            found = frames.study_frame(study, experiment.space)
+        frames.write_frame(found, folder.evaluations)
     elif experiment.config.storage is None:
         require_study(folder.study, experiment.config.name, experiment.optimization.directions)
     return frames.evaluations(folder)
 
 
-def _spend_budget(experiment: Experiment, folder: RunFolder, watch: Watch) -> pd.DataFrame:
+def _study(experiment: Experiment, folder: RunFolder) -> AbstractContextManager[optuna.Study]:
+    """Open the study of the search, refused where it is another's."""
+    return open_study(
+        experiment.config.storage or folder.study,
+        experiment.config.name,
+        experiment.sampler,
+        directions=experiment.optimization.directions,
+        pruner=experiment.search.pruner,
+        identity=identity_of(dump_resolved(experiment.resolved())),
+    )
+
+
+def _spend_budget(
+    experiment: Experiment, folder: RunFolder, study: optuna.Study, watch: Watch
+) -> int:
+    """Search until a stopping rule says so; return how many measurements were made here."""
     wanted, task = experiment.search, experiment.evaluator.task
     budget = wanted.budget
 
@@ -128,16 +150,10 @@ def _spend_budget(experiment: Experiment, folder: RunFolder, watch: Watch) -> pd
     watch(Event("search", 0, budget, f"{wanted.sampler.name} search on {task}"))
     shared = experiment.config.storage
     with (
-        open_study(
-            shared or folder.study,
-            experiment.config.name,
-            experiment.sampler,
-            directions=experiment.optimization.directions,
-            pruner=wanted.pruner,
-        ) as study,
-        EvaluationStore(folder.measurements) as store,
+        open_store(shared or folder.measurements) as store,
+        experiment.make_executor(_progress(watch, "training")) as executor,
     ):
-        search(
+        return search(
             study,
             experiment.evaluator,
             store,
@@ -148,8 +164,9 @@ def _spend_budget(experiment: Experiment, folder: RunFolder, watch: Watch) -> pd
             max_seconds=wanted.max_seconds,
             target=wanted.target,
             exclusive=shared is None,
+            executor=executor,
+            spec=experiment.spec,
         )
-        return frames.study_frame(study, experiment.space)
 
 
 def _keep_predictor(
@@ -185,6 +202,7 @@ def _train_winner(
     if best is None:
         raise RunError(f"{folder.path}: no evaluation gave a score, so there is no winner to train")
     architecture = experiment.built.parse(best["architecture"])
+    folder.begin_stages(best["architecture"])
     watch(Event("stages", 0, 0, f"building the winner {best['architecture']}"))
     network = Network.of(experiment.built, architecture, experiment.config.seed)
     _walk_stages(experiment, network, folder, watch)

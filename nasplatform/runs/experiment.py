@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from pydantic import BaseModel
 
 from nasplatform import plugins
 from nasplatform.config import Choice, Provenance, SearchConfig, SearchOptions
 from nasplatform.errors import ConfigError
 from nasplatform.evaluators.base import EvaluationContext, Evaluator
+from nasplatform.executors import EvaluatorSpec, Executor, ExecutorContext
 from nasplatform.predictors.base import Predictor
 from nasplatform.runs.components import (
     choose_runtime_of,
@@ -39,6 +42,8 @@ class Experiment:
     optimization: further objectives, and limits.
     built:        the space in which the winner is built: the searched one, with the task's input.
     stages:       with every option.
+    spec:         how to make the evaluator elsewhere.
+    executor:     options of the executor, an instance of its ``Options``.
     notes:        what was left out of the file, in words.
     """
 
@@ -52,7 +57,15 @@ class Experiment:
     task: Task | None
     built: Space[Any]
     stages: tuple[Choice, ...]
+    spec: EvaluatorSpec
+    executor: BaseModel
     notes: tuple[str, ...]
+
+    def make_executor(self, progress: Callable[[int, int, str], None]) -> Executor:
+        """Make what measures; the evaluator that was made here is at hand for it."""
+        kind: type[Executor] = plugins.get("executors", self.config.executor.name)
+        made = {self.spec.key: self.evaluator}
+        return kind(self.executor, ExecutorContext(progress, made))
 
     def resolved(self) -> ResolvedSearch:
         """Return the search with every default written out, and where its numbers come from."""
@@ -68,6 +81,7 @@ class Experiment:
             stages=self.stages,
             device=config.device,
             runtime=config.runtime,
+            executor=with_options(config.executor.name, self.executor),
             storage=config.storage,
             provenance=Provenance(
                 measured=self.evaluator.task,
@@ -116,6 +130,14 @@ def make_experiment(config: SearchConfig, source: Source, context: EvaluationCon
         task=task,
         built=built,
         stages=resolve_stages(config, source),
+        spec=EvaluatorSpec.of(
+            evaluator,
+            task=config.task and config.task.model_dump(mode="json"),
+            device=config.device,
+            runtime=config.runtime,
+            folder=context.folder and str(context.folder.absolute()),
+        ),
+        executor=options_of("executors", config.executor, source, "executor"),
         notes=notes,
     )
 

@@ -15,9 +15,9 @@ from nasplatform.atomic_io import replace_file
 from nasplatform.errors import InputError, RunError
 from nasplatform.runs.folder import RESOLVED, RunFolder
 from nasplatform.runs.resolved import ResolvedCompression
-from nasplatform.search.loop import TrialRecord
 from nasplatform.search.objectives import Direction
 from nasplatform.search.storage import open_study
+from nasplatform.search.trial_record import TrialRecord
 from nasplatform.spaces import Space, get_space
 
 _RECORDED = (

@@ -20,10 +20,10 @@ from optuna.storages import InMemoryStorage
 from nasplatform import plugins
 from nasplatform.errors import ConfigError
 from nasplatform.evaluators.base import Evaluation, Evaluator
+from nasplatform.executors.store import open_store
 from nasplatform.predictors.base import Predictor
 from nasplatform.search import (
     ArchitectureSampler,
-    EvaluationStore,
     OptimizationConfig,
     SamplerContext,
     TrialRecord,
@@ -107,7 +107,7 @@ class SamplerContract:
                 sampler=self.sampler(evaluator, seed, optimization),
                 load_if_exists=True,
             )
-            with EvaluationStore(folder / "measurements.db") as store:
+            with open_store(folder / "measurements.db") as store:
                 search(study, evaluator, store, budget, seed, optimization=optimization)
         return [
             found for trial in study.get_trials() if (found := TrialRecord.of(trial)) is not None

@@ -19,10 +19,13 @@ from nasplatform.testing.tiny import tiny_task
 
 
 class TestTrained(EvaluatorContract):
-    def evaluator(self, folder: Path) -> Evaluator[Any]:
-        options = TrainedOptions.model_validate({"recipe": {"epochs": 2, "batch_size": 24}})
+    variants = ({"latency": True}, {"fidelities": [1]}, {"recipe": {"epochs": 1}})
+
+    def evaluator(self, folder: Path, **options: Any) -> Evaluator[Any]:
+        recipe = {"epochs": 2, "batch_size": 24}
+        chosen = TrainedOptions.model_validate({"recipe": recipe, **options})
         space = get_space("nasbench101", stem_channels=4, modules_per_stack=1)
-        return TrainedEvaluator.from_options(options, space, EvaluationContext(folder, tiny_task()))
+        return TrainedEvaluator.from_options(chosen, space, EvaluationContext(folder, tiny_task()))
 
     def some(self, evaluator: Evaluator[Any]) -> Any:
         space = evaluator.space
@@ -56,9 +59,16 @@ def table_evaluator(folder: Path, **options: Any) -> TableEvaluator:
 
 
 class TestTable(EvaluatorContract):
-    def evaluator(self, folder: Path) -> Evaluator[Any]:
+    variants = (
+        {"fidelity": 4},
+        {"metric": "train_loss"},
+        {"seeds": "single"},
+        {"seeds": "single", "fidelity": 4},
+    )
+
+    def evaluator(self, folder: Path, **options: Any) -> Evaluator[Any]:
         folder.mkdir(exist_ok=True)
-        return table_evaluator(folder)
+        return table_evaluator(folder, **options)
 
 
 def test_candidates_are_what_was_measured(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from nasplatform.config import SearchOptions
 from nasplatform.errors import ConfigError
 from nasplatform.evaluators.base import EvaluationContext
 from nasplatform.evaluators.trained import TrainedEvaluator, TrainedOptions
-from nasplatform.search import EvaluationStore, OptimizationConfig, TrialRecord, search
+from nasplatform.executors.store import open_store
+from nasplatform.search import OptimizationConfig, TrialRecord, search
 from nasplatform.search.random_sampler import RandomSampler
 from nasplatform.spaces import get_space
 from nasplatform.testing.tiny import tiny_task
@@ -184,7 +185,7 @@ def test_a_search_with_pruning_and_a_limit_on_parameters(tmp_path: Path) -> None
     study = optuna.create_study(
         sampler=sampler, direction="maximize", pruner=MedianPruner(3, n_warmup_steps=0)
     )
-    with EvaluationStore(tmp_path / "m.db") as store:
+    with open_store(tmp_path / "m.db") as store:
         search(study, one, store, 12, optimization=optimization)
     records = [TrialRecord.of(trial) for trial in study.get_trials()]
     known = [each for each in records if each is not None]

@@ -8,9 +8,10 @@ import yaml
 from search_toys import SAMPLERS, toy_evaluator, toy_sampler
 
 from nasplatform.errors import ConfigError
+from nasplatform.executors.store import open_store
 from nasplatform.runs.driver import run
 from nasplatform.runs.events import Event
-from nasplatform.search import EvaluationStore, TrialRecord, open_study, search
+from nasplatform.search import TrialRecord, open_study, search
 
 FIRST = ["11110000", "10101010", "00000001"]
 
@@ -26,7 +27,7 @@ def test_are_evaluated_first_by_every_sampler(
         sampler.enqueue([evaluator.space.parse(text) for text in FIRST])
         with (
             open_study(tmp_path / "s.db", "s", sampler) as study,
-            EvaluationStore(tmp_path / "m.db") as store,
+            open_store(tmp_path / "m.db") as store,
         ):
             search(study, evaluator, store, budget)
             records = [TrialRecord.of(trial) for trial in study.get_trials()]

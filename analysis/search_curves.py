@@ -63,7 +63,7 @@ def run(job: Job) -> pd.DataFrame:
     predictor = kind(kind.Options(**dict(job.options)), seed=job.seed)
     sampler_kind = plugins.get("samplers", job.sampler)
     context = SamplerContext(home, job.seed, evaluator.candidates, predictor)
-    chosen = sampler_kind.Options(sampler=job.sampler, budget=job.budget)
+    chosen = sampler_kind.Options()
     sampler = sampler_kind.from_options(chosen, context)
     study = optuna.create_study(direction="maximize", sampler=sampler)
     begun = time.perf_counter()

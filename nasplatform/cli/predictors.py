@@ -70,11 +70,11 @@ def fit(
 ) -> None:
     """Fit a predictor to random labels of a table, and keep it."""
     from nasplatform import plugins
-    from nasplatform.config import parse_overrides
     from nasplatform.errors import PredictorError
     from nasplatform.predictors.feature_scaling import unlabelled_of
     from nasplatform.runs.events import Event
     from nasplatform.runs.saved import save_predictor
+    from nasplatform.yaml_source import parse_overrides
 
     if out.exists() and not (force and (out / "card.json").is_file()):
         raise PredictorError(f"{out}: exists; --force replaces a predictor, nothing else")
@@ -113,9 +113,9 @@ def evaluate(
 ) -> None:
     """Measure how well a predictor ranks a benchmark, beside the simple ones."""
     from nasplatform import plugins
-    from nasplatform.config import parse_overrides
     from nasplatform.predictors import evaluation
     from nasplatform.runs.events import Event
+    from nasplatform.yaml_source import parse_overrides
 
     kind = plugins.get("predictors", predictor)
     options = parse_overrides(settings or [])

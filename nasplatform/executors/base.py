@@ -21,6 +21,7 @@ class EvaluatorSpec(BaseModel):
     evaluator: name and options.
     task:      ``dataset`` and options; None where the search file names none.
     device:    ``cpu`` or ``cuda``.
+    runtime:   what times networks; None for the best that is available.
     folder:    where the evaluator may keep what it needs between measurements; None for nowhere.
     """
 
@@ -30,11 +31,12 @@ class EvaluatorSpec(BaseModel):
     evaluator: dict[str, Any]
     task: dict[str, Any] | None = None
     device: str = "cpu"
+    runtime: str | None = None
     folder: str | None = None
 
     @classmethod
     def of(cls, evaluator: Evaluator[Any], **rest: Any) -> Self:
-        """Describe an evaluator; ``rest`` is what it cannot tell: task, device, folder."""
+        """Describe an evaluator; ``rest`` is what it cannot tell: task, device, runtime, folder."""
         options = evaluator.options.model_dump(mode="json") if evaluator.options else {}
         return cls(
             space=evaluator.space.describe(),

@@ -69,6 +69,7 @@ def make_evaluator(spec: EvaluatorSpec, progress: Progress) -> Evaluator[Any]:
         folder=Path(spec.folder) if spec.folder is not None else None,
         task=task,
         device=spec.device,
+        runtime=spec.runtime,
         progress=progress,
     )
     chosen = plugins.make_options(kind.Options, options, "evaluator")

@@ -1,6 +1,6 @@
 """Where a run keeps what, and who may write there.
 
-search.yaml           the search as resolved: every option, seeds, versions, data digests
+resolved.yaml         the file of the run with every option, seeds, versions, data digests
 study.db              Optuna's study
 measurements.db       every measurement that was paid for
 evaluations.parquet   one row per evaluation
@@ -25,7 +25,14 @@ from filelock import FileLock, Timeout
 
 from nasplatform.atomic_io import write_text
 from nasplatform.errors import RunError
+from nasplatform.runs.resolved import (
+    ResolvedConfig,
+    dump_resolved,
+    read_resolved,
+)
 from nasplatform.search.identity import differences, identity_of, stopping_rules
+
+RESOLVED = "resolved.yaml"
 
 
 @dataclass(frozen=True)
@@ -35,9 +42,9 @@ class RunFolder:
     path: Path
 
     @property
-    def search(self) -> Path:
-        """The search as resolved."""
-        return self.path / "search.yaml"
+    def resolved(self) -> Path:
+        """The file of the run as resolved."""
+        return self.path / RESOLVED
 
     @property
     def study(self) -> Path:
@@ -87,20 +94,11 @@ class RunFolder:
     @property
     def exists(self) -> bool:
         """Whether a run stands here."""
-        return self.search.is_file()
+        return self.resolved.is_file()
 
-    def read_search(self) -> dict[str, Any]:
-        """Return the search as resolved; raise RunError where none can be read."""
-        try:
-            found = yaml.safe_load(self.search.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise RunError(f"{self.path}: no run stands here (search.yaml is missing)") from None
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            words = " ".join(str(error).split())
-            raise RunError(f"{self.search}: cannot be read ({words})") from None
-        if not isinstance(found, dict):
-            raise RunError(f"{self.search}: holds no search")
-        return found
+    def read(self) -> ResolvedConfig:
+        """Return the file of the run as resolved; raise RunError where none can be read."""
+        return read_resolved(self.resolved)
 
     def begin_stages(self, winner: str) -> None:
         """Make room for the stages of a winner; those of another, found with less budget, go."""
@@ -112,9 +110,9 @@ class RunFolder:
 
     @contextmanager
     def claimed(
-        self, resolved: dict[str, Any], resume: bool = False, force: bool = False
+        self, resolved: ResolvedConfig, resume: bool = False, force: bool = False
     ) -> Iterator[None]:
-        """Hold the folder for one process, with ``resolved`` written as its search.
+        """Hold the folder for one process, with ``resolved`` written as its file.
 
         resume: the folder may hold this very search already; it goes on. Its stopping rules may
                 have changed and stages may have been added.
@@ -135,7 +133,7 @@ class RunFolder:
             if force:
                 self._remove()
             self._adapt(resolved)
-            write_text(self.search, yaml.safe_dump(resolved, sort_keys=False))
+            write_text(self.resolved, yaml.safe_dump(dump_resolved(resolved), sort_keys=False))
             yield
         finally:
             lock.release()
@@ -151,7 +149,7 @@ class RunFolder:
     def _contents(self) -> list[Path]:
         return [path for path in self.path.iterdir() if path != self.lock]
 
-    def _check(self, resolved: dict[str, Any], resume: bool, force: bool) -> None:
+    def _check(self, resolved: ResolvedConfig, resume: bool, force: bool) -> None:
         if not self.exists:
             if self.path.is_dir() and self._contents():
                 raise RunError(f"{self.path}: a folder with other files; give another --out")
@@ -163,35 +161,44 @@ class RunFolder:
                 f"{self.path}: a run stands here already; go on with it by --resume, remove it "
                 f"by --force, or give another --out"
             )
-        known = self.read_search()
-        differing = [*_foreign(known, resolved), *differences(*_stages(known, resolved), "stages")]
+        known, given = dump_resolved(self.read()), dump_resolved(resolved)
+        differing = [*_foreign(known, given), *differences(*_stages(known, given), "stages")]
         if differing:
             raise RunError(
                 f"{self.path}: belongs to another search: {differing[0]}; "
                 f"give another --out or the settings it was started with"
             )
 
-    def _adapt(self, resolved: dict[str, Any]) -> None:
-        """Remove what does not hold any more where a search goes on with other stopping rules."""
+    def _adapt(self, resolved: ResolvedConfig) -> None:
+        """Remove what does not hold any more where a run goes on with other rules or stages."""
         if not self.exists:
             return
-        known = self.read_search()
-        if stopping_rules(known) != stopping_rules(resolved):
+        known, given = dump_resolved(self.read()), dump_resolved(resolved)
+        if _rules(known) != _rules(given):
             self.report.unlink(missing_ok=True)
             shutil.rmtree(self.predictor, ignore_errors=True)
             self.evaluations.unlink(missing_ok=True)
-        if not self.evaluations.is_file() or known.get("stages") != resolved.get("stages"):
+        searched = "search" not in given or self.evaluations.is_file()
+        if not searched or known.get("stages") != given.get("stages"):
             self.report.unlink(missing_ok=True)
             self.stages.unlink(missing_ok=True)
 
 
+def _rules(resolved: dict[str, Any]) -> dict[str, Any]:
+    return stopping_rules(resolved) if "search" in resolved else {}
+
+
 def _foreign(known: dict[str, Any], given: dict[str, Any]) -> list[str]:
-    """Return what makes two resolved searches different ones."""
-    try:
-        left, right = (identity_of(one) | {"storage": one.get("storage")} for one in (known, given))
-    except (AttributeError, KeyError, TypeError):
-        return ["search.yaml is not what a run writes there"]
-    return list(differences(left, right))
+    """Return what makes two resolved files different runs."""
+    return list(differences(_identity(known), _identity(given)))
+
+
+def _identity(resolved: dict[str, Any]) -> dict[str, Any]:
+    if "search" in resolved:
+        return {**identity_of(resolved), "storage": resolved.get("storage")}
+    provenance = {**resolved["provenance"], "versions": None}
+    kept = {key: value for key, value in resolved.items() if key != "stages"}
+    return {**kept, "provenance": provenance}
 
 
 def _stages(known: dict[str, Any], given: dict[str, Any]) -> tuple[list[Any], list[Any]]:

@@ -59,7 +59,7 @@ class SamplerContract:
     """What every sampler must do, on cells that cost nothing to measure.
 
     sampler_name: the name under which the sampler is registered.
-    options:      its options beside the budget.
+    options:      its own options.
     """
 
     sampler_name: ClassVar[str]
@@ -79,9 +79,8 @@ class SamplerContract:
     ) -> ArchitectureSampler[Any]:
         """Make the sampler as a search file does."""
         kind: type[ArchitectureSampler[Any]] = plugins.get("samplers", self.sampler_name)
-        options = kind.Options(
-            sampler=self.sampler_name, **{"budget": 30, "initial": 5, **self.options}
-        )
+        first = {"initial": 5} if "initial" in kind.Options.model_fields else {}
+        options = kind.Options(**{**first, **self.options})
         context = SamplerContext(
             evaluator.space, seed, evaluator.candidates, self.predictor(), optimization
         )

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from nasplatform.benchmarks.table import BenchmarkTable, save_table
+from nasplatform.config import SearchOptions
 from nasplatform.errors import ArchitectureError, ConfigError, DataError
 from nasplatform.evaluators.base import EvaluationContext, Evaluator
 from nasplatform.evaluators.table import TableEvaluator, TableOptions
 from nasplatform.evaluators.trained import TrainedEvaluator, TrainedOptions
 from nasplatform.search import OptimizationConfig
-from nasplatform.search.base import InitialOptions
 from nasplatform.spaces import get_space
 from nasplatform.testing.evaluators import EvaluatorContract
 from nasplatform.testing.tiny import tiny_task
@@ -106,11 +106,11 @@ def test_a_limit_on_a_column_of_the_table(tmp_path: Path) -> None:
     one = table_evaluator(tmp_path)
     assert one.candidates is not None
     optimization = OptimizationConfig.of(
-        InitialOptions(budget=99, constraints={"max_watt": 3.5}), one
+        SearchOptions(budget=99, constraints={"max_watt": 3.5}), one
     )
     assert optimization.feasible_mask(one.candidates).tolist() == [False, False, True, True]
     with pytest.raises(ConfigError, match="none of 4 architectures keeps max_watt: 1; watt runs"):
-        OptimizationConfig.of(InitialOptions(budget=99, constraints={"max_watt": 1}), one)
+        OptimizationConfig.of(SearchOptions(budget=99, constraints={"max_watt": 1}), one)
 
 
 def test_another_space_and_an_unknown_metric_are_refused(tmp_path: Path) -> None:

@@ -11,13 +11,13 @@ import pytest
 import torch
 from optuna.pruners import MedianPruner
 
+from nasplatform.config import SearchOptions
 from nasplatform.errors import BuildError, ConfigError
 from nasplatform.evaluators.base import EvaluationContext
 from nasplatform.evaluators.trained import TrainedEvaluator, TrainedOptions
 from nasplatform.executors.store import open_store
 from nasplatform.runtimes.onnx_runtime import OnnxRuntime
 from nasplatform.search import OptimizationConfig, TrialRecord, search
-from nasplatform.search.base import InitialOptions
 from nasplatform.search.random_sampler import RandomSampler
 from nasplatform.spaces import get_space
 from nasplatform.testing.tiny import tiny_task
@@ -194,7 +194,7 @@ def test_a_search_with_pruning_and_a_limit_on_parameters(tmp_path: Path) -> None
     recipe = {"epochs": 4, "batch_size": 24, "learning_rate": 0.01}
     one = evaluator(tmp_path / "work", recipe=recipe)
     optimization = OptimizationConfig.of(
-        InitialOptions(budget=100, constraints={"max_params": 3000}), one
+        SearchOptions(budget=100, constraints={"max_params": 3000}), one
     )
     sampler = RandomSampler(one.space, optimization=optimization)
     study = optuna.create_study(

@@ -9,10 +9,11 @@ import yaml
 from nasplatform.config import load_config
 from nasplatform.errors import InputError
 from nasplatform.evaluators.base import EvaluationContext
-from nasplatform.runs.driver import Run, run
+from nasplatform.runs.driver import run
 from nasplatform.runs.events import Event
 from nasplatform.runs.experiment import make_experiment
 from nasplatform.runs.frames import runtime_notes, stage_walk
+from nasplatform.runs.run import Run
 from nasplatform.runtimes.choice import choose_runtime
 from nasplatform.training.datasets import load_task
 from nasplatform.training.loop import evaluate
@@ -20,7 +21,7 @@ from nasplatform.training.loop import evaluate
 SEARCH = {
     "name": "digits",
     "evaluator": {"name": "table", "table": "cells-digits"},
-    "search": {"sampler": "random", "budget": 5},
+    "search": {"sampler": {"name": "random"}, "budget": 5},
     "task": {"dataset": "digits"},
     "stages": [{"name": "train", "recipe": {"epochs": 2}}, {"name": "disout", "start": "given"}],
 }
@@ -56,7 +57,7 @@ def test_stages_are_measured_before_and_after(finished: Run) -> None:
 
 
 def test_what_was_measured_names_its_runtime(finished: Run) -> None:
-    assert finished.search["runtime"] == "torch"
+    assert finished.search.runtime == "torch"
     walk = stage_walk(finished.stages)
     assert walk["network"].tolist() == ["start", "train", "disout"]
     assert (walk["runtime"] == "torch").all()
@@ -75,7 +76,7 @@ def test_default_runtime_is_written_out_and_an_unknown_one_refused(tmp_path: Pat
     file.write_text(yaml.safe_dump(SEARCH))
     config, source = load_config(file)
     resolved = make_experiment(config, source, EvaluationContext()).resolved()
-    assert resolved["runtime"] == choose_runtime().name
+    assert resolved.runtime == choose_runtime().name
     with pytest.raises(InputError, match=r"--set runtime=.*unknown runtime 'onnx'; known"):
         run(file, tmp_path / "run", {"runtime": "onnx"})
     assert not (tmp_path / "run").exists()

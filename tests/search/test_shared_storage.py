@@ -29,7 +29,7 @@ SEARCH = {
     "name": "shared",
     "space": {"name": "bits", "n": 8},
     "predictor": {"name": "ridge"},
-    "search": {"sampler": "predictor", "budget": 30, "initial": 8},
+    "search": {"sampler": {"name": "predictor", "initial": 8}, "budget": 30},
 }
 
 

@@ -56,12 +56,6 @@ def feature_groups(graphs: GraphBatch, without: Collection[str] = ()) -> dict[st
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def has_slots(graphs: GraphBatch) -> bool:
-    """Whether the position of a node means something in this space."""
-    zero = any(operation.kind == "zero" for operation in graphs.vocabulary)
-    return zero or graphs.attributes is not None
-
-
 def _groups_of_chunk(graphs: GraphBatch, without: Collection[str]) -> dict[str, Floats]:
     active = active_subgraphs(graphs)
     groups: dict[str, Floats] = {}
@@ -135,7 +129,7 @@ def _depths(active: ActiveSubgraphs) -> Floats:
 
 def _slots(active: ActiveSubgraphs, graphs: GraphBatch) -> Mapping[str, Floats]:
     groups: dict[str, Floats] = {}
-    if has_slots(graphs):
+    if graphs.positional:
         inner = active.has[:, 1:-1]
         groups["slots"] = np.concatenate(inner)
     if graphs.attributes is not None:

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.optim.swa_utils import AveragedModel, update_bn
 
-from nasplatform.encodings.graph_features import has_slots
 from nasplatform.encodings.node_permutation import permute_nodes, reordered
 from nasplatform.encodings.renas import renas_tensor
 from nasplatform.predictors.base import Prediction, Predictor, Progress
@@ -229,7 +228,8 @@ class _Ranker:
 def _orders(graphs: GraphBatch, several: bool) -> NDArray[np.float64]:
     """Return (1 or 2, N) priorities of the nodes: the order as given, and one far from it."""
     as_given = np.arange(graphs.n_nodes)[::-1] / graphs.n_nodes
-    return np.stack([as_given, as_given[::-1]] if several and not has_slots(graphs) else [as_given])
+    both = several and not graphs.positional
+    return np.stack([as_given, as_given[::-1]] if both else [as_given])
 
 
 def _images(tensors: NDArray[np.float32]) -> Tensor:

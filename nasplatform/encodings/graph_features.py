@@ -151,6 +151,6 @@ _MAKERS: tuple[tuple[tuple[str, ...], _Maker], ...] = (
     (("extremes",), lambda active, graphs: (extreme_path_features(active),)),
     (("walks", "flows"), lambda active, graphs: walk_features(active)),
     (("depth",), lambda active, graphs: (_depths(active),)),
-    (("differences", "modes"), lambda active, graphs: depth_features(active, graphs.stages)),
-    (("gradients",), lambda active, graphs: (gradient_features(active),)),
+    (("differences", "modes"), lambda active, graphs: depth_features(active, graphs)),
+    (("gradients",), lambda active, graphs: (gradient_features(active, graphs),)),
 )

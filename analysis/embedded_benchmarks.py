@@ -7,7 +7,7 @@ Prints the Markdown table that stands in the README.
 
 from __future__ import annotations
 
-from nasplatform.benchmarks.library import load_table
+from nasplatform.benchmarks.registry import load_table
 from nasplatform.benchmarks.statistics import describe_table
 from nasplatform.benchmarks.table import BenchmarkTable
 

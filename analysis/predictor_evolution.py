@@ -23,7 +23,7 @@ from nasplatform.errors import InputError
 from nasplatform.predictors import get_predictor
 from nasplatform.predictors.base import Predictor
 from nasplatform.predictors.evaluation import draw, get_protocol
-from nasplatform.search.candidates import Field, Pool
+from nasplatform.search.candidates import CandidateBatch, CandidatePool
 from nasplatform.spaces.base import Population, Space
 from nasplatform.spaces.nasbench101.cells import Cell
 
@@ -34,23 +34,25 @@ GENERATIONS = (0, 2, 5, 10, 20)
 
 @dataclass(frozen=True)
 class Scored:
-    """What the predictor says of the candidates of a pool."""
+    """What the predictor says of the candidates of a batch."""
 
-    promise: NDArray[np.float64]
+    acquisition: NDArray[np.float64]
 
 
-def evolved(space: Space[Cell], predictor: Predictor, seed: int) -> list[tuple[Pool[Cell], Scored]]:
-    """Return the pools that were scored: the random population, then one for each generation."""
+def evolved(
+    space: Space[Cell], predictor: Predictor, seed: int
+) -> list[tuple[CandidateBatch[Cell], Scored]]:
+    """Return the batches that were scored: the random population, then one for each generation."""
     rng = np.random.default_rng(seed)
-    field = Field.of(space, None, _all, pool=0, samples=POPULATION, rng=rng)
+    pool = CandidatePool.of(space, None, _all, pool=0, samples=POPULATION, rng=rng)
 
-    def judge(pool: Pool[Cell]) -> Scored:
-        return Scored(predictor.predict(pool.graphs).mean)
+    def score(batch: CandidateBatch[Cell]) -> Scored:
+        return Scored(predictor.predict(batch.graphs).mean)
 
-    first = judge(field.far)
-    best = field.far.population[np.argsort(-first.promise, kind="stable")]
-    return field.search(
-        best, lambda pool: first if pool is field.far else judge(pool), GENERATIONS[-1] - 1
+    first = score(pool.far)
+    best = pool.far.population[np.argsort(-first.acquisition, kind="stable")]
+    return pool.search(
+        best, lambda batch: first if batch is pool.far else score(batch), GENERATIONS[-1] - 1
     )
 
 
@@ -68,10 +70,10 @@ def measured(method: str, seed: int) -> list[dict[str, float]]:
     scores = predictor.predict(space.graphs(every)).mean
     favourites = every.keys[np.argsort(-scores, kind="stable")]
     sorter = np.argsort(favourites)
-    pools = [pool.population.keys for pool, _ in evolved(space, predictor, seed)]
+    batches = [batch.population.keys for batch, _ in evolved(space, predictor, seed)]
     rows = []
     for generations in GENERATIONS:
-        seen = np.concatenate(pools[: generations + 1])
+        seen = np.concatenate(batches[: generations + 1])
         places = np.searchsorted(favourites, np.unique(seen), sorter=sorter)
         ranks = 1 + np.sort(sorter[places])[:TOP]
         rows.append(

@@ -22,17 +22,17 @@ import torch
 
 import nasplatform
 from nasplatform.benchmarks.cellnet import vertex_channels
-from nasplatform.benchmarks.library import load_table
+from nasplatform.benchmarks.registry import load_table
 from nasplatform.encodings.renas import FLOPS_SCALE, PARAMS_SCALE, renas_tensor
 from nasplatform.predictors import get_predictor
+from nasplatform.predictors.feature_scaling import unlabelled_of
 from nasplatform.predictors.renas import ReNASNetwork
-from nasplatform.predictors.standard import unlabelled_of
 from nasplatform.spaces.base import Population, Space
 from nasplatform.spaces.nasbench101 import Cell
 from nasplatform.spaces.nasbench101.cells import CONV1X1, CONV3X3, MAXPOOL3X3
 
 LABELS = 424
-METHODS = ("simple", "default", "renas", "renas cell by cell")
+METHODS = ("gp-trees", "default", "renas", "renas cell by cell")
 CELL_BY_CELL = 4096  # cells scored the straightforward way; the time is scaled up
 
 

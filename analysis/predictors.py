@@ -23,7 +23,7 @@ import pandas as pd
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
-from nasplatform.files import replace_file, write_text
+from nasplatform.atomic_io import replace_file, write_text
 from nasplatform.predictors.evaluation import summarise
 
 mpl.rcParams["svg.fonttype"] = "none"  # text stays text: small files, sharp letters

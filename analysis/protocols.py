@@ -1,6 +1,6 @@
 """Measure predictors under the label protocols: markdown and parquet in a folder, resumable.
 
-    python analysis/protocols.py results/ --predictors renas,simple,default --draws 10
+    python analysis/protocols.py results/ --predictors renas,gp-trees,default --draws 10
 
 A predictor may carry options, as in ``renas:epochs=200:relabel=false``: what an ablation changes.
 Every (protocol, predictor, labels, draw) is measured once and kept in ``draws.parquet``; a run that
@@ -18,8 +18,8 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from nasplatform.atomic_io import replace_file, write_text
 from nasplatform.errors import InputError
-from nasplatform.files import replace_file, write_text
 from nasplatform.predictors.evaluation import (
     BASELINES,
     COLUMNS,
@@ -99,7 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--protocols", default="tnasp,nb201")
-    parser.add_argument("--predictors", default="renas,simple,default")
+    parser.add_argument("--predictors", default="renas,gp-trees,default")
     parser.add_argument("--labels", default="", help="e.g. 100,424; the protocol's own if absent")
     parser.add_argument("--draws", type=int, default=10)
     given = parser.parse_args(arguments)

@@ -25,9 +25,9 @@ import pandas as pd
 from published import SOURCE, regrets_of_others
 
 from nasplatform import plugins
+from nasplatform.atomic_io import replace_file, write_text
 from nasplatform.evaluators.table import TableEvaluator, TableOptions
-from nasplatform.files import replace_file, write_text
-from nasplatform.search import EvaluationStore, Facts, Setting, search
+from nasplatform.search import EvaluationStore, SamplerContext, TrialRecord, search
 from nasplatform.search.baseline import random_search_curve
 
 SAMPLERS = ("predictor", "regularized-evolution", "local-search", "tpe", "nsga2", "random")
@@ -56,21 +56,23 @@ def run(job: Job) -> pd.DataFrame:
     """Run one search in memory; return one row per unique evaluation, in order."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     options = TableOptions(table=job.table, metric=job.metric)
-    home = TableEvaluator.home(options)
+    home = TableEvaluator.implied_space(options)
     evaluator = TableEvaluator(options, home)
     kind = plugins.get("predictors", job.predictor)
     predictor = kind(kind.Options(**dict(job.options)), seed=job.seed)
     sampler_kind = plugins.get("samplers", job.sampler)
-    setting = Setting(home, job.seed, evaluator.candidates, predictor)
+    context = SamplerContext(home, job.seed, evaluator.candidates, predictor)
     chosen = sampler_kind.Options(sampler=job.sampler, budget=job.budget)
-    sampler = sampler_kind.from_options(chosen, setting)
+    sampler = sampler_kind.from_options(chosen, context)
     study = optuna.create_study(direction="maximize", sampler=sampler)
     begun = time.perf_counter()
     with EvaluationStore(":memory:") as store:
         search(study, evaluator, store, job.budget, job.seed, target=job.target)
     seconds = time.perf_counter() - begun
-    facts = [found for trial in study.get_trials() if (found := Facts.of(trial)) is not None]
-    scores = [one.score for one in facts if one.repeats is None]
+    records = [
+        found for trial in study.get_trials() if (found := TrialRecord.of(trial)) is not None
+    ]
+    scores = [one.score for one in records if one.repeats is None]
     return pd.DataFrame(
         {
             "method": job.method,
@@ -198,7 +200,8 @@ def main() -> None:
 
     options = tuple((k, yaml.safe_load(v)) for k, v in (o.split("=", 1) for o in given.options))
     evaluator = TableEvaluator(
-        chosen := TableOptions(table=given.table, metric=given.metric), TableEvaluator.home(chosen)
+        chosen := TableOptions(table=given.table, metric=given.metric),
+        TableEvaluator.implied_space(chosen),
     )
     scores = evaluator.known_scores()
     jobs = [

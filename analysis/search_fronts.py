@@ -21,9 +21,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nasplatform import plugins
+from nasplatform.atomic_io import replace_file
 from nasplatform.evaluators.table import TableEvaluator, TableOptions
-from nasplatform.files import replace_file
-from nasplatform.search import EvaluationStore, Facts, Goals, Setting, search
+from nasplatform.search import (
+    EvaluationStore,
+    OptimizationConfig,
+    SamplerContext,
+    TrialRecord,
+    search,
+)
 
 SAMPLERS = ("predictor", "nsga2", "tpe", "random")
 METRIC, LATENCY = "c10_valid_accuracy", "c10_edgegpu_latency_ms"
@@ -34,17 +40,19 @@ def run(evaluator: TableEvaluator, name: str, seed: int, budget: int) -> pd.Data
     """Run one search in memory; return accuracy and latency of each evaluation, in order."""
     kind = plugins.get("samplers", name)
     options = kind.Options(sampler=name, budget=budget, objectives={LATENCY: "minimize"})
-    goals: Goals[Any] = Goals.of(options, evaluator)
+    optimization: OptimizationConfig[Any] = OptimizationConfig.of(options, evaluator)
     gp = plugins.get("predictors", "gp")
     predictor = gp(gp.Options(propagation=True, steps=30), seed=seed)
-    setting = Setting(evaluator.space, seed, evaluator.candidates, predictor, goals)
+    context = SamplerContext(evaluator.space, seed, evaluator.candidates, predictor, optimization)
     study = optuna.create_study(
-        directions=goals.directions, sampler=kind.from_options(options, setting)
+        directions=optimization.directions, sampler=kind.from_options(options, context)
     )
     with EvaluationStore(":memory:") as store:
-        search(study, evaluator, store, budget, seed, goals=goals)
-    found = [facts for trial in study.get_trials() if (facts := Facts.of(trial)) is not None]
-    values = np.array([facts.values for facts in found if facts.repeats is None])
+        search(study, evaluator, store, budget, seed, optimization=optimization)
+    found = [
+        record for trial in study.get_trials() if (record := TrialRecord.of(trial)) is not None
+    ]
+    values = np.array([record.values for record in found if record.repeats is None])
     return pd.DataFrame(
         {
             "sampler": name,
@@ -109,7 +117,7 @@ def main() -> None:
     given = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     options = TableOptions(table=given.table, metric=METRIC)
-    evaluator = TableEvaluator(options, TableEvaluator.home(options))
+    evaluator = TableEvaluator(options, TableEvaluator.implied_space(options))
     given.out.mkdir(parents=True, exist_ok=True)
     found = gather(evaluator, given.out / "fronts.parquet", given.seeds, given.budget)
     assert evaluator.candidates is not None

@@ -19,9 +19,9 @@ from threadpoolctl import threadpool_limits
 
 from nasplatform import plugins
 from nasplatform.evaluators.table import TableEvaluator, TableOptions
-from nasplatform.search import Setting
+from nasplatform.search import SamplerContext
 
-METHODS = ("simple", "default", "tpe")
+METHODS = ("gp-trees", "default", "tpe")
 _AROUND = 50  # trials before a mark, over which is averaged
 
 
@@ -30,9 +30,9 @@ def proposals(evaluator: TableEvaluator, method: str, trials: int) -> NDArray[np
     name = method if method == "tpe" else "predictor"
     kind = plugins.get("samplers", name)
     predictor = None if name == "tpe" else plugins.get("predictors", method)(seed=0)
-    setting = Setting(evaluator.space, 0, evaluator.candidates, predictor)
+    context = SamplerContext(evaluator.space, 0, evaluator.candidates, predictor)
     options = kind.Options(sampler=name, budget=trials)
-    study = optuna.create_study(direction="maximize", sampler=kind.from_options(options, setting))
+    study = optuna.create_study(direction="maximize", sampler=kind.from_options(options, context))
     distributions = evaluator.space.distributions()
     spent = np.empty(trials)
     for number in range(trials):
@@ -55,7 +55,7 @@ def main() -> None:
     given = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     options = TableOptions(table=given.table, metric=given.metric)
-    evaluator = TableEvaluator(options, TableEvaluator.home(options))
+    evaluator = TableEvaluator(options, TableEvaluator.implied_space(options))
     marks = [n for n in (125, 250, 500) if n <= given.trials] or [given.trials]
     titles = [f"{n - min(_AROUND, n)}-{n}: median / mean s" for n in marks]
     lines = [f"| method | {' | '.join(titles)} |", "|---|" + "---|" * len(marks)]

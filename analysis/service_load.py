@@ -169,7 +169,7 @@ def _store(options: argparse.Namespace) -> Iterator[tuple[Path, Path]]:
 def main() -> None:
     """Measure; print and write what was found."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--predictor", default="simple")
+    parser.add_argument("--predictor", default="gp-trees")
     parser.add_argument("--labels", type=int, default=424)
     parser.add_argument("--seconds", type=float, default=15, help="of a measurement")
     parser.add_argument("--soak", type=float, default=600, help="seconds of the long one")

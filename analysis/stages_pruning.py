@@ -27,9 +27,9 @@ from typing import Any, get_args
 import pandas as pd
 import torch
 
+from nasplatform.atomic_io import replace_file, write_text
 from nasplatform.deploy.measure import latencies
 from nasplatform.deploy.network import Network
-from nasplatform.files import replace_file, write_text
 from nasplatform.spaces import get_space
 from nasplatform.stages.pipeline import run_pipeline
 from nasplatform.stages.scop.knockoffs import KnockoffOptions, check_swaps, make_knockoffs

@@ -28,8 +28,8 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
+from nasplatform.atomic_io import replace_folder, sha256, write_text
 from nasplatform.errors import DataError, did_you_mean
-from nasplatform.files import replace_folder, sha256, write_text
 
 Progress = Callable[[int, int], None]
 """Called with (bytes so far, bytes in all), the latter 0 where it is not known."""

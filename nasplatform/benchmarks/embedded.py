@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nasplatform.atomic_io import replace_file, write_text
 from nasplatform.benchmarks import cellnet
 from nasplatform.benchmarks.statistics import describe_table
 from nasplatform.benchmarks.table import BenchmarkTable, save_table
 from nasplatform.errors import DataError, did_you_mean
-from nasplatform.files import replace_file, write_text
 from nasplatform.spaces.nasbench101 import Cell, Cells, NASBench101, Skeleton
 from nasplatform.spaces.nasbench101.cells import CONV3X3
 from nasplatform.spaces.nasbench101.enumeration import enumerate_cells

@@ -24,8 +24,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from nasplatform.atomic_io import replace_file, sha256, write_text
 from nasplatform.errors import ArchitectureError, DataError, did_you_mean
-from nasplatform.files import replace_file, sha256, write_text
 from nasplatform.spaces import Population, Space, get_space
 
 FORMAT = 1

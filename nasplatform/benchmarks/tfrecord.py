@@ -13,8 +13,8 @@ from struct import Struct
 
 import google_crc32c
 
+from nasplatform.atomic_io import replace_file
 from nasplatform.errors import DataError
-from nasplatform.files import replace_file
 
 _HEAD = Struct("<QI")  # length, checksum of the length
 _FOOT = Struct("<I")  # checksum of the payload

@@ -32,7 +32,7 @@ _MEBIBYTE = 1 << 20
 @app.command("list")
 def list_(as_json: JsonFlag = False) -> None:
     """List the tables and data sets at hand, and how to get the others."""
-    from nasplatform.benchmarks.library import list_tables
+    from nasplatform.benchmarks.registry import list_tables
 
     tables = [_table_row(name, path) for name, path in list_tables().items()]
     images = [row for row in _image_rows() if row["at_hand"]]
@@ -57,7 +57,7 @@ def verify(
     as_json: JsonFlag = False,
 ) -> None:
     """Read tables and compare them with the digests on their cards; exit 2 for a damaged one."""
-    from nasplatform.benchmarks.library import list_tables, load_table
+    from nasplatform.benchmarks.registry import list_tables, load_table
     from nasplatform.errors import DataError
 
     rows: list[dict[str, Any]] = []
@@ -134,7 +134,7 @@ def fetch(
 
 def _fetch_table(download: Download, keep: bool) -> Path:
     """Download a table's file and import it, unless that very file was imported before."""
-    from nasplatform.benchmarks.library import list_tables
+    from nasplatform.benchmarks.registry import list_tables
     from nasplatform.benchmarks.table import read_table_card
 
     importer = str(download.importer)
@@ -152,8 +152,8 @@ def _fetch_table(download: Download, keep: bool) -> Path:
 
 def _fetch_images(download: Download) -> Path:
     """Download a data set and move it, whole, to where the data set plug-ins look for it."""
+    from nasplatform.atomic_io import datasets_folder, replace_folder
     from nasplatform.fetch import unpack
-    from nasplatform.files import datasets_folder, replace_folder
 
     target = datasets_folder() / download.name
     if target.is_dir():
@@ -173,8 +173,8 @@ def _fetch_images(download: Download) -> Path:
 
 def _download(download: Download) -> Path:
     """Download the files of an entry; return the folder that they are in."""
+    from nasplatform.atomic_io import user_folder
     from nasplatform.fetch import fetch as fetch_file
-    from nasplatform.files import user_folder
 
     folder = user_folder() / "downloads" / download.name
     for file in download.files:
@@ -188,8 +188,8 @@ def _in_mebibytes(progress: Callable[[int, int], None]) -> Callable[[int, int], 
 
 
 def _import(name: str, file: Path, out: Path | None, workers: int) -> Path:
+    from nasplatform.atomic_io import user_folder
     from nasplatform.errors import DataError, did_you_mean
-    from nasplatform.files import user_folder
 
     if name not in IMPORTERS:
         raise DataError(f"no benchmark to import is called {name!r}{did_you_mean(name, IMPORTERS)}")
@@ -282,8 +282,8 @@ def _missing(name: str, about: str, command: str, entry: Download | None = None)
 
 
 def _image_rows() -> Iterator[dict[str, Any]]:
+    from nasplatform.atomic_io import datasets_folder
     from nasplatform.fetch import catalogue
-    from nasplatform.files import datasets_folder
 
     for entry in catalogue().values():
         if entry.kind == "images":

@@ -72,7 +72,7 @@ def fit(
     from nasplatform import plugins
     from nasplatform.config import parse_overrides
     from nasplatform.errors import PredictorError
-    from nasplatform.predictors.standard import unlabelled_of
+    from nasplatform.predictors.feature_scaling import unlabelled_of
     from nasplatform.runs.events import Event
     from nasplatform.runs.saved import save_predictor
 
@@ -203,7 +203,7 @@ def _labels(table: str, metric: str, count: int | None, seed: int) -> tuple[Any,
     """Draw labelled architectures of a table: their graphs, their scores (B,), their space."""
     import numpy as np
 
-    from nasplatform.benchmarks.library import load_table
+    from nasplatform.benchmarks.registry import load_table
     from nasplatform.errors import DataError
 
     say(f"reading table {table}")

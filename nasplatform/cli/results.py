@@ -70,8 +70,8 @@ def export(
     as_json: JsonFlag = False,
 ) -> None:
     """Write every evaluation of one or many runs to a CSV, Parquet or JSON file."""
+    from nasplatform.atomic_io import replace_file
     from nasplatform.errors import InputError, did_you_mean
-    from nasplatform.files import replace_file
     from nasplatform.runs.frames import read_runs, read_stages
 
     ending = out.suffix.removeprefix(".")

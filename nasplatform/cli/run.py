@@ -85,12 +85,12 @@ def worker(
     say(f"reading {file}")
     import optuna
 
-    from nasplatform.runs.driver import join
+    from nasplatform.runs.driver import run_worker
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         with Display() as display:
-            made = join(file, storage, overrides, watch=display)
+            made = run_worker(file, storage, overrides, watch=display)
     except KeyboardInterrupt:
         say("interrupted; what was measured is in the storage, the same command joins again")
         raise typer.Exit(130) from None

@@ -95,7 +95,7 @@ def _listen(store: PredictorStore, options: Settings, host: str, port: int, quie
         import uvicorn
     except ModuleNotFoundError:
         raise MissingExtraError("serve needs uvicorn: pip install 'nasplatform[service]'") from None
-    from nasplatform.service.guard import log_to_stderr
+    from nasplatform.service.middleware import log_to_stderr
 
     bound = _bound(host, port)
     log_to_stderr(logging.WARNING if quiet else logging.INFO)

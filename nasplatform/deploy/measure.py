@@ -15,7 +15,7 @@ from nasplatform.deploy.network import Network
 from nasplatform.deploy.onnx import session_of
 from nasplatform.deploy.timing import timed
 from nasplatform.errors import BuildError, MissingExtraError
-from nasplatform.training.effort import count_macs, threads
+from nasplatform.training.flops import count_macs, threads
 from nasplatform.training.loop import evaluate
 from nasplatform.training.task import Task
 

@@ -19,8 +19,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from nasplatform import plugins
+from nasplatform.atomic_io import replace_folder
 from nasplatform.errors import RunError
-from nasplatform.files import replace_folder
 from nasplatform.networks.base import build_network, describe_network
 from nasplatform.spaces import Space, get_space
 from nasplatform.training.checkpoint import detached_state

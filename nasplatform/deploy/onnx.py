@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from nasplatform.atomic_io import replace_file
 from nasplatform.deploy.network import Network
 from nasplatform.deploy.timing import timed
 from nasplatform.errors import BuildError, MissingExtraError
-from nasplatform.files import replace_file
 from nasplatform.training.task import Task
 
 TOLERANCE = 1e-4
@@ -38,7 +38,7 @@ def export_onnx(network: Network, task: Task, path: Path) -> float:
     with torch.no_grad():
         expected = module(images).numpy()
     model = onnx_model(module, images[:1])
-    _extra("onnx").helper.set_model_props(model, _facts(task))
+    _extra("onnx").helper.set_model_props(model, _metadata(task))
     found = _session(model.SerializeToString()).run(["logits"], {"images": images.numpy()})[0]
     difference = float(np.abs(found - expected).max())
     if not difference <= TOLERANCE:
@@ -152,7 +152,7 @@ def _session(model: bytes) -> Any:
     return onnxruntime.InferenceSession(model, settings, providers=["CPUExecutionProvider"])
 
 
-def _facts(task: Task) -> dict[str, str]:
+def _metadata(task: Task) -> dict[str, str]:
     return {
         "task": task.name,
         "data_sha256": task.digest,

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nasplatform.encodings.live import LiveGraphs, live_graphs
+from nasplatform.encodings.active_subgraph import ActiveSubgraphs, active_subgraphs
 from nasplatform.encodings.path_statistics import (
     extreme_path_features,
     path_features,
     subset_features,
 )
-from nasplatform.encodings.signal import depth_features, gradient_features
-from nasplatform.encodings.walks import edge_flows, walk_features
+from nasplatform.encodings.random_walks import edge_flows, walk_features
+from nasplatform.encodings.signal_propagation import depth_features, gradient_features
 from nasplatform.spaces.graph import GraphBatch
 
 Floats = NDArray[np.floating[Any]]
@@ -37,7 +37,7 @@ def feature_groups(graphs: GraphBatch, without: Collection[str] = ()) -> dict[st
 
     without:  names of groups that are not wanted, and not computed.
 
-    count:    live nodes, edges, nodes of each operation.
+    count:    active nodes, edges, nodes of each operation.
     edges:    edges by operation of source and target.
     cost:     logarithms of parameters and FLOPs, in all and by operation.
     width:    channels by operation, relative to the cell's output.
@@ -45,7 +45,7 @@ def feature_groups(graphs: GraphBatch, without: Collection[str] = ()) -> dict[st
     extremes: the longest and the shortest paths.
     walks:    a random path; flows: the edges it takes.
     depth:    longest and shortest way to what feeds the output, by channels.
-    differences, modes, gradients: closed-form propagation, see ``signal``.
+    differences, modes, gradients: closed-form propagation, see ``signal_propagation``.
     slots:    operation of each slot, only where nodes are named slots.
     numbers:  attributes, only where the space has them.
     """
@@ -63,12 +63,12 @@ def has_slots(graphs: GraphBatch) -> bool:
 
 
 def _groups_of_chunk(graphs: GraphBatch, without: Collection[str]) -> dict[str, Floats]:
-    live = live_graphs(graphs)
+    active = active_subgraphs(graphs)
     groups: dict[str, Floats] = {}
     for names, make in _MAKERS:
         if not all(name in without for name in names):
-            groups |= zip(names, make(live, graphs), strict=True)
-    groups |= _slots(live, graphs)
+            groups |= zip(names, make(active, graphs), strict=True)
+    groups |= _slots(active, graphs)
     return {
         name: np.ascontiguousarray(rows.T, dtype=np.float32)
         for name, rows in groups.items()
@@ -76,17 +76,17 @@ def _groups_of_chunk(graphs: GraphBatch, without: Collection[str]) -> dict[str, 
     }
 
 
-def _counts(live: LiveGraphs) -> Floats:
+def _counts(active: ActiveSubgraphs) -> Floats:
     """Return (K + 2, B)."""
-    nodes = live.live[1:-1].sum(0, dtype=np.float32)
-    return np.concatenate([nodes[None], live.edges.sum((0, 1))[None], live.has.sum(1)])
+    nodes = active.active[1:-1].sum(0, dtype=np.float32)
+    return np.concatenate([nodes[None], active.edges.sum((0, 1))[None], active.has.sum(1)])
 
 
-def _costs(live: LiveGraphs, graphs: GraphBatch) -> Floats:
+def _costs(active: ActiveSubgraphs, graphs: GraphBatch) -> Floats:
     """Return (2 K + 5, B): what is dead costs nothing."""
-    params = graphs.params.sum(1).T * live.live
-    flops = graphs.flops.sum(1).T * live.live
-    by_op = (live.has * params).sum(1)
+    params = graphs.params.sum(1).T * active.active
+    flops = graphs.flops.sum(1).T * active.active
+    by_op = (active.has * params).sum(1)
     total = params.sum(0)
     share = by_op / np.maximum(total, 1)
     outside = graphs.total_params - graphs.params.sum((1, 2))
@@ -101,22 +101,22 @@ def _costs(live: LiveGraphs, graphs: GraphBatch) -> Floats:
     return np.concatenate([np.stack(rows), np.log1p(by_op), share]).astype(np.float32)
 
 
-def _widths(live: LiveGraphs) -> Floats:
+def _widths(active: ActiveSubgraphs) -> Floats:
     """Return (2 K + 3, B)."""
-    inner = np.where(live.live[1:-1], live.shares[1:-1], 0)
-    thinnest = np.where(live.live[1:-1], live.shares[1:-1], np.inf).min(0, initial=1)
-    feeding = live.edges[1:-1, -1]
+    inner = np.where(active.active[1:-1], active.shares[1:-1], 0)
+    thinnest = np.where(active.active[1:-1], active.shares[1:-1], np.inf).min(0, initial=1)
+    feeding = active.edges[1:-1, -1]
     rows = [inner.max(0, initial=0), thinnest, feeding.sum(0)]
-    by_op = (live.has * live.shares).sum(1)
-    output = (live.has * live.shares * live.edges[:, -1]).sum(1)
+    by_op = (active.has * active.shares).sum(1)
+    output = (active.has * active.shares * active.edges[:, -1]).sum(1)
     return np.concatenate([np.stack(rows), by_op, output]).astype(np.float32)
 
 
-def _depths(live: LiveGraphs) -> Floats:
+def _depths(active: ActiveSubgraphs) -> Floats:
     """Return (2 T, B): extreme counts on the way to each node, mean over what feeds the output."""
-    found = live.tallies
-    n = len(live.edges)
-    arriving = live.edges[:, -1] * live.shares
+    found = active.op_counts
+    n = len(active.edges)
+    arriving = active.edges[:, -1] * active.shares
     weight = arriving / np.maximum(arriving.sum(0), np.float32(1e-6))
     rows = []
     for extreme, worst in ((np.maximum, -1e6), (np.minimum, 1e6)):
@@ -125,38 +125,38 @@ def _depths(live: LiveGraphs) -> Floats:
         mean = np.zeros_like(found[:, 0])
         for j in range(1, n - 1):
             best[j] = np.full_like(mean, far)
-            for i in live.sources[j]:
-                best[j] = extreme(best[j], best[i] + (1 - live.edges[i, j]) * far)
-            best[j] = np.where(live.live[j], best[j] + found[:, j], 0)
+            for i in active.sources[j]:
+                best[j] = extreme(best[j], best[i] + (1 - active.edges[i, j]) * far)
+            best[j] = np.where(active.active[j], best[j] + found[:, j], 0)
             mean += weight[j] * best[j]
         rows.append(mean)
     return np.concatenate(rows)
 
 
-def _slots(live: LiveGraphs, graphs: GraphBatch) -> Mapping[str, Floats]:
+def _slots(active: ActiveSubgraphs, graphs: GraphBatch) -> Mapping[str, Floats]:
     groups: dict[str, Floats] = {}
     if has_slots(graphs):
-        inner = live.has[:, 1:-1]
+        inner = active.has[:, 1:-1]
         groups["slots"] = np.concatenate(inner)
     if graphs.attributes is not None:
-        values = np.where(live.live[:, :, None], graphs.attributes.transpose(1, 0, 2), 0)
+        values = np.where(active.active[:, :, None], graphs.attributes.transpose(1, 0, 2), 0)
         flat = np.concatenate(values.transpose(0, 2, 1))
-        means = values.sum(0).T / np.maximum(live.live.sum(0), 1)
+        means = values.sum(0).T / np.maximum(active.active.sum(0), 1)
         groups["numbers"] = np.concatenate([flat, means, values.max(0).T, values.sum(0).T])
     return groups
 
 
-_Maker = Callable[[LiveGraphs, GraphBatch], tuple[Floats, ...]]
+_Maker = Callable[[ActiveSubgraphs, GraphBatch], tuple[Floats, ...]]
 _MAKERS: tuple[tuple[tuple[str, ...], _Maker], ...] = (
-    (("count",), lambda live, graphs: (_counts(live),)),
-    (("edges",), lambda live, graphs: (edge_flows(live, live.edges),)),
-    (("cost",), lambda live, graphs: (_costs(live, graphs),)),
-    (("width",), lambda live, graphs: (_widths(live),)),
-    (("paths",), lambda live, graphs: (path_features(live),)),
-    (("subsets",), lambda live, graphs: (subset_features(live),)),
-    (("extremes",), lambda live, graphs: (extreme_path_features(live),)),
-    (("walks", "flows"), lambda live, graphs: walk_features(live)),
-    (("depth",), lambda live, graphs: (_depths(live),)),
-    (("differences", "modes"), lambda live, graphs: depth_features(live, graphs.stages)),
-    (("gradients",), lambda live, graphs: (gradient_features(live),)),
+    (("count",), lambda active, graphs: (_counts(active),)),
+    (("edges",), lambda active, graphs: (edge_flows(active, active.edges),)),
+    (("cost",), lambda active, graphs: (_costs(active, graphs),)),
+    (("width",), lambda active, graphs: (_widths(active),)),
+    (("paths",), lambda active, graphs: (path_features(active),)),
+    (("subsets",), lambda active, graphs: (subset_features(active),)),
+    (("extremes",), lambda active, graphs: (extreme_path_features(active),)),
+    (("walks", "flows"), lambda active, graphs: walk_features(active)),
+    (("depth",), lambda active, graphs: (_depths(active),)),
+    (("differences", "modes"), lambda active, graphs: depth_features(active, graphs.stages)),
+    (("gradients",), lambda active, graphs: (gradient_features(active),)),
 )

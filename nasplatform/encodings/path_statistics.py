@@ -13,19 +13,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nasplatform.encodings.live import LiveGraphs
+from nasplatform.encodings.active_subgraph import ActiveSubgraphs
 
 Floats = NDArray[np.floating[Any]]
 _FAR = np.float32(1e6)  # stands for minus or plus infinity in sweeps of maxima and minima
 
 
-def path_features(graphs: LiveGraphs) -> Floats:
+def path_features(graphs: ActiveSubgraphs) -> Floats:
     """Return (F, B): number of paths, and extremes and means over them of what they hold.
 
     Rows: number, log1p number; for each set of operations the largest, smallest and mean count
     on a path; for each the number of paths without it; whether input and output are joined.
     """
-    found = graphs.tallies
+    found = graphs.op_counts
     n = found.shape[1]
     ways = _sweep_sums(graphs, np.concatenate([np.ones_like(found[:1]), 1 - found]))
     paths, without = ways[n - 1][:1], ways[n - 1][1:]
@@ -38,7 +38,7 @@ def path_features(graphs: LiveGraphs) -> Floats:
     return np.concatenate([paths, np.log1p(paths), most, least, mean, without, direct])
 
 
-def subset_features(graphs: LiveGraphs) -> Floats:
+def subset_features(graphs: ActiveSubgraphs) -> Floats:
     """Return (7 Q, B): for each set of one or two operations the paths and degrees inside it.
 
     Rows for each of the Q sets: number, shortest and longest of the paths that hold nothing else
@@ -68,13 +68,13 @@ def subset_features(graphs: LiveGraphs) -> Floats:
     )
 
 
-def extreme_path_features(graphs: LiveGraphs) -> Floats:
+def extreme_path_features(graphs: ActiveSubgraphs) -> Floats:
     """Return (2 T + 2, B): mean counts on the longest and on the shortest paths, both lengths."""
-    lengths, counts = _longest(graphs, graphs.tallies)
+    lengths, counts = _longest(graphs, graphs.op_counts)
     return np.concatenate([counts[0], lengths[:1], counts[1], lengths[1:]])
 
 
-def _sweep_sums(graphs: LiveGraphs, through: Floats) -> dict[int, Floats]:
+def _sweep_sums(graphs: ActiveSubgraphs, through: Floats) -> dict[int, Floats]:
     """Return node -> (R, B): weighted number of paths from the input through allowed nodes."""
     n = len(graphs.edges)
     reached = {0: np.ones_like(through[:, 0])}
@@ -87,7 +87,7 @@ def _sweep_sums(graphs: LiveGraphs, through: Floats) -> dict[int, Floats]:
     return reached
 
 
-def _sweep_means(graphs: LiveGraphs, found: Floats, ways: dict[int, Floats]) -> Floats:
+def _sweep_means(graphs: ActiveSubgraphs, found: Floats, ways: dict[int, Floats]) -> Floats:
     """Return (R, B): sums over all paths of what they hold; ways[j][0]: paths to node j."""
     n = len(graphs.edges)
     total = {0: np.zeros_like(found[:, 0])}
@@ -98,7 +98,7 @@ def _sweep_means(graphs: LiveGraphs, found: Floats, ways: dict[int, Floats]) -> 
     return total[n - 1]
 
 
-def _sweep_extremes(graphs: LiveGraphs, most: Floats, least: Floats) -> tuple[Floats, Floats]:
+def _sweep_extremes(graphs: ActiveSubgraphs, most: Floats, least: Floats) -> tuple[Floats, Floats]:
     """Return two (R, B): the largest sum of ``most`` and the smallest of ``least`` on a path."""
     n = len(graphs.edges)
     found = np.concatenate([most, -least])  # the smallest sum is the largest of the negatives
@@ -112,7 +112,7 @@ def _sweep_extremes(graphs: LiveGraphs, most: Floats, least: Floats) -> tuple[Fl
     return best[n - 1][: len(most)], -best[n - 1][len(most) :]
 
 
-def _longest(graphs: LiveGraphs, found: Floats) -> tuple[Floats, Floats]:
+def _longest(graphs: ActiveSubgraphs, found: Floats) -> tuple[Floats, Floats]:
     """Return lengths (2, B) of the longest and of the shortest paths, mean counts (2, T, B)."""
     n, (t, _, b) = len(graphs.edges), found.shape
     sign = np.array([[1], [-1]], np.float32)

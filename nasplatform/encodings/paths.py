@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from nasplatform.encodings.live import live_graphs
+from nasplatform.encodings.active_subgraph import active_subgraphs
 from nasplatform.spaces.graph import GraphBatch
 
 LARGEST = 4096  # most sequences of one length; longer paths than that allows are not encoded
@@ -29,8 +29,8 @@ def sequence_lengths(n_operations: int, n_interior: int) -> list[int]:
 
 
 def _encode(graphs: GraphBatch) -> NDArray[np.uint8]:
-    live = live_graphs(graphs)
-    edges, has = live.edges > 0, live.has > 0
+    active = active_subgraphs(graphs)
+    edges, has = active.edges > 0, active.has > 0
     (k, n, b) = has.shape
     lengths = sequence_lengths(k, n - 2)
     # ending[j][l]: (K^l, B), the sequences of the first l interior nodes of paths that end in j

@@ -39,7 +39,7 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class Bench:
+class EvaluationContext:
     """What an evaluator may work with beside its options.
 
     folder:   its own, for what it keeps between measurements; None where nothing is kept.
@@ -82,17 +82,17 @@ class Evaluator(ABC, Generic[A]):
         self.space = space
 
     @classmethod
-    def home(cls, options: Any) -> Space[Any] | None:
+    def implied_space(cls, options: Any) -> Space[Any] | None:
         """Return the space that these options imply (a table's own), None where any would do."""
         return None
 
     @classmethod
-    def on_bench(cls, options: Any, space: Space[Any], bench: Bench) -> Self:
+    def from_options(cls, options: Any, space: Space[Any], context: EvaluationContext) -> Self:
         """Make the evaluator that a search file describes, with what it may work with.
 
         Raises ConfigError where it needs a task and there is none.
         """
-        if cls.needs_task and bench.task is None:
+        if cls.needs_task and context.task is None:
             raise ConfigError(f"evaluator {cls.name!r} trains networks: it needs a task")
         return cls(options, space)
 

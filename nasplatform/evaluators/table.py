@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from nasplatform.benchmarks.library import load_table
+from nasplatform.benchmarks.registry import load_table
 from nasplatform.errors import ArchitectureError, DataError
 from nasplatform.evaluators.base import Evaluation, Evaluator
 from nasplatform.spaces.base import Population, Space
@@ -55,7 +55,7 @@ class TableEvaluator(Evaluator[Any]):
         self.task = f"{self.table.name}/{options.metric}/{options.seeds}@{self.table.digest[:12]}"
 
     @classmethod
-    def home(cls, options: Any) -> Space[Any]:
+    def implied_space(cls, options: Any) -> Space[Any]:
         """Return the space that the table was measured in."""
         return load_table(options.table).space
 

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from nasplatform.deploy.measure import latency
 from nasplatform.errors import ConfigError, TrainingError
-from nasplatform.evaluators.base import Bench, Evaluation, Evaluator, Report
+from nasplatform.evaluators.base import Evaluation, EvaluationContext, Evaluator, Report
 from nasplatform.spaces.base import Space
 from nasplatform.training.loop import Epoch, History, evaluate, seeded, train
 from nasplatform.training.recipe import Recipe
@@ -57,30 +57,30 @@ class TrainedEvaluator(Evaluator[Any]):
     options: TrainedOptions
 
     def __init__(
-        self, options: TrainedOptions, space: Space[Any], bench: Bench | None = None
+        self, options: TrainedOptions, space: Space[Any], context: EvaluationContext | None = None
     ) -> None:
-        """Take the recipe, the space and a bench with a task; raise ConfigError without one."""
-        if bench is None or bench.task is None:
+        """Take the recipe, the space and a context with a task; raise ConfigError without one."""
+        if context is None or context.task is None:
             raise ConfigError(f"evaluator {self.name!r} trains networks: it needs a task")
-        if bench.device.startswith("cuda") and not torch.cuda.is_available():
-            raise ConfigError(f"device {bench.device!r}: this machine offers no CUDA device")
+        if context.device.startswith("cuda") and not torch.cuda.is_available():
+            raise ConfigError(f"device {context.device!r}: this machine offers no CUDA device")
         if options.fidelities and options.fidelities[-1] >= options.recipe.epochs:
             raise ConfigError(
                 f"fidelities end with {options.fidelities[-1]} epochs, expected fewer than the "
                 f"recipe's {options.recipe.epochs}"
             )
-        self.data: Task = bench.task
-        self.bench = bench
-        super().__init__(options, space.fitted_to(self.data.input_shape, self.data.classes))
+        self.data: Task = context.task
+        self.context = context
+        super().__init__(options, space.with_input(self.data.input_shape, self.data.classes))
         self.fidelities = (*options.fidelities, options.recipe.epochs)
         recipe = hashlib.sha256(options.recipe.model_dump_json().encode()).hexdigest()
         self.task = f"{self.data.name}/valid_accuracy/{recipe[:12]}@{self.data.digest[:12]}"
         self._done: Path | None = None
 
     @classmethod
-    def on_bench(cls, options: Any, space: Space[Any], bench: Bench) -> Self:
+    def from_options(cls, options: Any, space: Space[Any], context: EvaluationContext) -> Self:
         """Make the evaluator that a search file describes; raise ConfigError without a task."""
-        return cls(options, space, bench)
+        return cls(options, space, context)
 
     def metrics(self) -> tuple[str, ...]:
         """Return the names of what is measured beside the score."""
@@ -120,9 +120,9 @@ class TrainedEvaluator(Evaluator[Any]):
         except (RuntimeError, MemoryError) as error:
             if not _out_of_memory(error):
                 raise
-            if self.bench.device.startswith("cuda"):
+            if self.context.device.startswith("cuda"):
                 torch.cuda.empty_cache()
-            return Evaluation(float("nan"), error=f"out of memory on {self.bench.device}")
+            return Evaluation(float("nan"), error=f"out of memory on {self.context.device}")
 
     def _train(
         self,
@@ -137,9 +137,9 @@ class TrainedEvaluator(Evaluator[Any]):
             self.data,
             recipe,
             seed,
-            device=self.bench.device,
+            device=self.context.device,
             checkpoint=checkpoint,
-            progress=self.bench.progress,
+            progress=self.context.progress,
             on_epoch=hear,
         )
 
@@ -148,7 +148,7 @@ class TrainedEvaluator(Evaluator[Any]):
         metrics: dict[str, float] = {
             "valid_accuracy": last.valid_accuracy,
             "train_loss": last.train_loss,
-            "test_accuracy": evaluate(module, self.data.test, self.bench.device),
+            "test_accuracy": evaluate(module, self.data.test, self.context.device),
         }
         module.to("cpu")
         if self.options.latency:
@@ -158,13 +158,13 @@ class TrainedEvaluator(Evaluator[Any]):
 
     def _checkpoint(self, architecture: Any, fidelity: int, seed: int) -> Path | None:
         """Return where a training is kept; the one before it is in the store by now."""
-        if self.bench.folder is None:
+        if self.context.folder is None:
             return None
         if self._done is not None and not self.options.keep:
             self._done.unlink(missing_ok=True)
-        self.bench.folder.mkdir(parents=True, exist_ok=True)
+        self.context.folder.mkdir(parents=True, exist_ok=True)
         name = f"{architecture.hash}-e{fidelity}-s{seed}.safetensors"
-        self._done = self.bench.folder / name
+        self._done = self.context.folder / name
         return self._done
 
 

@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from nasplatform.predictors.assessor_network import Assessment, train
 from nasplatform.predictors.base import Prediction, Predictor, Progress
 from nasplatform.predictors.calibration import Rows, cross_fitted, slope_and_spread
+from nasplatform.predictors.early_stopping import EARLY_STOPPING
 from nasplatform.predictors.gp import portions
-from nasplatform.predictors.ranks import Floats, RankMap, normal_scores
-from nasplatform.predictors.stopping import EARLY_STOPPING
+from nasplatform.predictors.target_maps import Floats, MonotoneMap, normal_scores
 from nasplatform.spaces.graph import GraphBatch
 
 
@@ -79,7 +79,7 @@ class Assessor(Predictor):
         )
         self._slope, self._spread = slope_and_spread(held_out, targets)
         self._assessment = trained(np.arange(len(scores)), 2)
-        self._ranks = RankMap.through(targets, scores)
+        self._ranks = MonotoneMap.through(targets, scores)
 
     def _predict(self, graphs: GraphBatch) -> Prediction:
         scores = [self._assessment.score(part) for part in portions(graphs)]
@@ -92,5 +92,5 @@ class Assessor(Predictor):
 
     def _restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         self._assessment = Assessment.restore(state, self.options)
-        self._ranks = RankMap.restore(state)
+        self._ranks = MonotoneMap.restore(state)
         self._slope, self._spread = (float(value) for value in state["calibration"])

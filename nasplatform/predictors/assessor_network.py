@@ -24,9 +24,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nasplatform.encodings.adjacency import adjacency_one_hot
-from nasplatform.encodings.relabel import relabelled
-from nasplatform.predictors.states import load_network, network_state
-from nasplatform.predictors.stopping import EarlyStopping, held_apart
+from nasplatform.encodings.node_permutation import permute_nodes
+from nasplatform.predictors.early_stopping import EarlyStopping, held_apart
+from nasplatform.predictors.serialization import load_network, network_state
 from nasplatform.spaces.graph import GraphBatch, concatenate
 
 if TYPE_CHECKING:
@@ -199,7 +199,7 @@ def _descend(
     network.train()
     for epoch in range(options.epochs):
         order = rng.permutation(len(targets))
-        shown = _inputs(relabelled(graphs[order], rng))
+        shown = _inputs(permute_nodes(graphs[order], rng))
         others = _drawn(unlabelled, batches * size, rng)
         for batch in range(batches):
             rows = slice(batch * size, (batch + 1) * size)
@@ -244,4 +244,4 @@ def _drawn(graphs: GraphBatch | None, count: int, rng: np.random.Generator) -> T
     """Return the inputs of ``count`` random graphs in random orders of their nodes."""
     if graphs is None or not len(graphs):
         return None
-    return _inputs(relabelled(graphs[rng.integers(len(graphs), size=count)], rng))
+    return _inputs(permute_nodes(graphs[rng.integers(len(graphs), size=count)], rng))

@@ -16,8 +16,8 @@ from pydantic import BaseModel, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from nasplatform.atomic_io import replace_folder
 from nasplatform.errors import PredictorError
-from nasplatform.files import replace_folder
 from nasplatform.spaces.graph import GraphBatch, Operation
 
 FORMAT = 3

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from nasplatform.predictors.ranks import Floats
+from nasplatform.predictors.target_maps import Floats
 
 Rows = NDArray[np.intp]
 _LEAST_SLOPE = 0.05  # the order that the network gives is kept, however weak

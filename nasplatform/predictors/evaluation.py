@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from scipy.stats import kendalltau, spearmanr
 
-from nasplatform.benchmarks.library import list_tables, load_table
+from nasplatform.benchmarks.registry import list_tables, load_table
 from nasplatform.benchmarks.table import BenchmarkTable
 from nasplatform.errors import DataError, PredictorError, did_you_mean
 from nasplatform.predictors import get_predictor
@@ -193,7 +193,7 @@ BASELINES: dict[str, Callable[[GraphBatch, np.random.Generator], Floats]] = {
     "parameters": lambda graphs, rng: graphs.total_params.astype(np.float64),
     "flops": lambda graphs, rng: graphs.total_flops.astype(np.float64),
 }
-SIMPLE = "simple"  # the strong simple predictor, in every table
+GP_TREES = "gp-trees"  # the strong simple predictor, in every table
 
 
 def evaluate(
@@ -215,7 +215,7 @@ def evaluate(
     A predictor is shown the graphs that it will be asked about, without scores: the space is known.
     """
     _check_request(protocol, labels, seeds)
-    contestants = [*BASELINES, *dict.fromkeys([predictor, SIMPLE])]
+    contestants = [*BASELINES, *dict.fromkeys([predictor, GP_TREES])]
     runs = [(n, seed) for n in labels for seed in range(seeds)]
     rows: list[dict[str, Any]] = []
     for done, (n, seed) in enumerate(runs):

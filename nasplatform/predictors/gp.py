@@ -14,6 +14,7 @@ from scipy.linalg import solve_triangular
 from scipy.stats import norm
 
 from nasplatform.predictors.base import Prediction, Predictor, Progress
+from nasplatform.predictors.feature_scaling import FeatureScaling, fit_scaling
 from nasplatform.predictors.kernels import (
     AnyFloats,
     Kernel,
@@ -22,8 +23,7 @@ from nasplatform.predictors.kernels import (
     fit_kernel,
     squared_distances,
 )
-from nasplatform.predictors.ranks import Floats, RankMap, log_gaps, normal_scores
-from nasplatform.predictors.standard import Standard, standard_of
+from nasplatform.predictors.target_maps import Floats, MonotoneMap, log_gaps, normal_scores
 from nasplatform.spaces.graph import GraphBatch
 
 PROPAGATION = ("differences", "modes", "gradients")
@@ -147,31 +147,31 @@ class GP(Predictor):
         progress: Progress,
     ) -> None:
         without = () if self.options.propagation else PROPAGATION
-        self._standard = standard_of(graphs, unlabelled, without)
+        self._scaling = fit_scaling(graphs, unlabelled, without)
         targets = normal_scores(scores) if self.options.labels == "ranks" else log_gaps(scores)
-        self._labels = RankMap.through(targets, scores)
+        self._labels = MonotoneMap.through(targets, scores)
         order = np.random.default_rng(self.seed).permutation(len(scores))
         self._process = Process.fit(
-            self._standard(graphs)[order],
+            self._scaling(graphs)[order],
             targets[order],
-            self._standard.group,
+            self._scaling.group,
             Prior(),
             self.options.steps,
             progress,
         )
 
     def _predict(self, graphs: GraphBatch) -> Prediction:
-        parts = [self._process.predict(self._standard(part)) for part in portions(graphs)]
+        parts = [self._process.predict(self._scaling(part)) for part in portions(graphs)]
         mean = np.concatenate([part[0] for part in parts])
         return self._labels.prediction(mean, np.concatenate([part[1] for part in parts]))
 
     def _state(self) -> Mapping[str, NDArray[Any]]:
-        return self._standard.state() | self._process.state() | self._labels.state()
+        return self._scaling.state() | self._process.state() | self._labels.state()
 
     def _restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        self._standard = Standard.restore(state)
+        self._scaling = FeatureScaling.restore(state)
         self._process = Process.restore(state)
-        self._labels = RankMap.restore(state)
+        self._labels = MonotoneMap.restore(state)
 
 
 def portions(graphs: GraphBatch, size: int = 50_000) -> list[GraphBatch]:

@@ -14,14 +14,14 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.optim.swa_utils import AveragedModel, update_bn
 
 from nasplatform.encodings.graph_features import has_slots
-from nasplatform.encodings.relabel import relabelled, reordered
+from nasplatform.encodings.node_permutation import permute_nodes, reordered
 from nasplatform.encodings.renas import renas_tensor
 from nasplatform.predictors.base import Prediction, Predictor, Progress
 from nasplatform.predictors.calibration import Rows, cross_fitted, slope_and_spread
+from nasplatform.predictors.early_stopping import EARLY_STOPPING, EarlyStopping, held_apart
 from nasplatform.predictors.losses import PairLoss, pairwise_ranking_loss, refinement_loss
-from nasplatform.predictors.ranks import Floats, RankMap, normal_scores
-from nasplatform.predictors.states import load_network, network_state
-from nasplatform.predictors.stopping import EARLY_STOPPING, EarlyStopping, held_apart
+from nasplatform.predictors.serialization import load_network, network_state
+from nasplatform.predictors.target_maps import Floats, MonotoneMap, normal_scores
 from nasplatform.spaces.graph import GraphBatch
 
 N = TypeVar("N", bound=nn.Module)
@@ -125,7 +125,7 @@ class ReNAS(Predictor):
         )
         self._ranker = trained(np.arange(len(scores)), 2)
         self._slope, self._spread = slope_and_spread(held_out, targets)
-        self._ranks = RankMap.of(scores)
+        self._ranks = MonotoneMap.of(scores)
 
     def _predict(self, graphs: GraphBatch) -> Prediction:
         mean = self._slope * self._ranker.score(graphs)
@@ -137,7 +137,7 @@ class ReNAS(Predictor):
 
     def _restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         self._ranker = _Ranker.restore(state)
-        self._ranks = RankMap.restore(state)
+        self._ranks = MonotoneMap.restore(state)
         self._slope, self._spread = (float(value) for value in state["calibration"])
 
 
@@ -161,7 +161,10 @@ class _Ranker:
         rng = np.random.default_rng(seed)
         views = _VIEWS if options.relabel else 0
         tensors = np.concatenate(
-            [renas_tensor(graphs), *(renas_tensor(relabelled(graphs, rng)) for _ in range(views))]
+            [
+                renas_tensor(graphs),
+                *(renas_tensor(permute_nodes(graphs, rng)) for _ in range(views)),
+            ]
         )
         centre, scale = tensors.mean(0), tensors.std(0)
         scale[scale == 0] = 1
@@ -172,7 +175,7 @@ class _Ranker:
             return _images((renas_tensor(shown) - centre) / scale)
 
         def inputs() -> Tensor:
-            return images(relabelled(taught, rng) if options.relabel else taught)
+            return images(permute_nodes(taught, rng) if options.relabel else taught)
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -224,7 +227,7 @@ class _Ranker:
 
 
 def _orders(graphs: GraphBatch, several: bool) -> NDArray[np.float64]:
-    """Return (1 or 2, N) urgencies of the nodes: the order as given, and one far from it."""
+    """Return (1 or 2, N) priorities of the nodes: the order as given, and one far from it."""
     as_given = np.arange(graphs.n_nodes)[::-1] / graphs.n_nodes
     return np.stack([as_given, as_given[::-1]] if several and not has_slots(graphs) else [as_given])
 

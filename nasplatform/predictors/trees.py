@@ -13,10 +13,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from sklearn.ensemble import GradientBoostingRegressor
 
 from nasplatform.predictors.base import Prediction, Predictor, Progress
+from nasplatform.predictors.feature_scaling import FeatureScaling, fit_scaling
 from nasplatform.predictors.gp import PROPAGATION, portions
 from nasplatform.predictors.levels import DEEPEST, CompleteTrees
-from nasplatform.predictors.ranks import Floats, RankMap, normal_scores
-from nasplatform.predictors.standard import Standard, standard_of
+from nasplatform.predictors.target_maps import Floats, MonotoneMap, normal_scores
 from nasplatform.spaces.graph import GraphBatch
 
 _CHUNK = 4096  # architectures that walk down the trees at once
@@ -143,10 +143,10 @@ class Trees(Predictor):
         unlabelled: GraphBatch | None,
         progress: Progress,
     ) -> None:
-        self._standard = standard_of(graphs, unlabelled, PROPAGATION)
+        self._scaling = fit_scaling(graphs, unlabelled, PROPAGATION)
         targets = normal_scores(scores)
-        self._labels = RankMap.through(targets, scores)
-        x = self._standard(graphs)
+        self._labels = MonotoneMap.through(targets, scores)
+        x = self._scaling(graphs)
         held_out = cross_fitted(x, targets, self.options, self.seed)
         progress(2, 3)
         self._spread = float(np.sqrt(np.mean((targets - held_out) ** 2)))
@@ -154,17 +154,17 @@ class Trees(Predictor):
         progress(3, 3)
 
     def _predict(self, graphs: GraphBatch) -> Prediction:
-        mean = np.concatenate([self._forest(self._standard(part)) for part in portions(graphs)])
+        mean = np.concatenate([self._forest(self._scaling(part)) for part in portions(graphs)])
         return self._labels.prediction(mean, np.full(len(mean), self._spread))
 
     def _state(self) -> Mapping[str, NDArray[Any]]:
         spread = {"spread": np.array([self._spread])}
-        return self._standard.state() | self._forest.state() | self._labels.state() | spread
+        return self._scaling.state() | self._forest.state() | self._labels.state() | spread
 
     def _restore(self, state: Mapping[str, NDArray[Any]]) -> None:
-        self._standard = Standard.restore(state)
+        self._scaling = FeatureScaling.restore(state)
         self._forest = Forest.restore(state)
-        self._labels = RankMap.restore(state)
+        self._labels = MonotoneMap.restore(state)
         self._spread = float(state["spread"][0])
 
 

@@ -13,12 +13,12 @@ import pandas as pd
 from nasplatform.config import load_config
 from nasplatform.deploy.network import Network
 from nasplatform.errors import RunError
-from nasplatform.evaluators.base import Bench
-from nasplatform.predictors.standard import unlabelled_of
+from nasplatform.evaluators.base import EvaluationContext
+from nasplatform.predictors.feature_scaling import unlabelled_of
 from nasplatform.runs import frames
 from nasplatform.runs.events import Event, Watch, nobody
+from nasplatform.runs.experiment import Experiment, make_experiment
 from nasplatform.runs.folder import RunFolder
-from nasplatform.runs.plan import Plan, make_plan
 from nasplatform.runs.report import write_report
 from nasplatform.runs.saved import save_predictor
 from nasplatform.search.loop import Step, search
@@ -96,18 +96,18 @@ def run(
     config, source = load_config(file, overrides)
     folder = RunFolder(Path(out) if out is not None else Path("runs") / config.name)
     tell = _progress(watch, "training")
-    plan = make_plan(config, source, Bench(folder.work, progress=tell))
-    with folder.claimed(plan.resolved(), resume, force):
-        found = _search(plan, folder, watch)
-        _keep_predictor(plan, folder, found, watch)
-        _walk_stages(plan, folder, found, watch)
+    experiment = make_experiment(config, source, EvaluationContext(folder.work, progress=tell))
+    with folder.claimed(experiment.resolved(), resume, force):
+        found = _search(experiment, folder, watch)
+        _keep_predictor(experiment, folder, found, watch)
+        _walk_stages(experiment, folder, found, watch)
         watch(Event("report", 0, 1, "writing report.html"))
-        write_report(plan, folder)
+        write_report(experiment, folder)
         watch(Event("report", 1, 1, str(folder.report)))
     return Run(folder.path)
 
 
-def join(
+def run_worker(
     file: Path | str,
     storage: str,
     overrides: Mapping[str, Any] | None = None,
@@ -123,91 +123,101 @@ def join(
     config, source = load_config(file, {**(overrides or {}), "storage": storage})
     with TemporaryDirectory() as folder:
         own = RunFolder(Path(folder))
-        plan = make_plan(config, source, Bench(own.work, progress=_progress(watch, "training")))
-        _spend_budget(plan, own, watch)
+        experiment = make_experiment(
+            config, source, EvaluationContext(own.work, progress=_progress(watch, "training"))
+        )
+        _spend_budget(experiment, own, watch)
         with EvaluationStore(own.measurements) as store:
             return len(store)
 
 
-def _search(plan: Plan, folder: RunFolder, watch: Watch) -> pd.DataFrame:
+def _search(experiment: Experiment, folder: RunFolder, watch: Watch) -> pd.DataFrame:
     """Spend the budget; return the evaluations."""
     if not folder.evaluations.is_file():
-        frames.write_frame(_spend_budget(plan, folder, watch), folder.evaluations)
-    elif plan.config.storage is None:
-        require_study(folder.study, plan.config.name, plan.goals.directions)
+        frames.write_frame(_spend_budget(experiment, folder, watch), folder.evaluations)
+    elif experiment.config.storage is None:
+        require_study(folder.study, experiment.config.name, experiment.optimization.directions)
     return frames.evaluations(folder)
 
 
-def _spend_budget(plan: Plan, folder: RunFolder, watch: Watch) -> pd.DataFrame:
-    budget, options = plan.options.budget, plan.options
+def _spend_budget(experiment: Experiment, folder: RunFolder, watch: Watch) -> pd.DataFrame:
+    budget, options = experiment.options.budget, experiment.options
 
     def tell(step: Step) -> None:
         best = "nothing yet" if step.best is None else f"{step.best:.4f}"
-        latest = step.facts.error or f"{step.facts.score:.4f}"
-        words = f"best {best}, latest {latest} ({step.facts.source})"
+        latest = step.record.error or f"{step.record.score:.4f}"
+        words = f"best {best}, latest {latest} ({step.record.source})"
         watch(Event("search", step.done, budget, words))
 
-    watch(Event("search", 0, budget, f"{options.sampler} search on {plan.evaluator.task}"))
-    shared = plan.config.storage
+    watch(Event("search", 0, budget, f"{options.sampler} search on {experiment.evaluator.task}"))
+    shared = experiment.config.storage
     with (
         open_study(
             shared or folder.study,
-            plan.config.name,
-            plan.sampler,
-            directions=plan.goals.directions,
+            experiment.config.name,
+            experiment.sampler,
+            directions=experiment.optimization.directions,
             pruner=options.pruner,
         ) as study,
         EvaluationStore(folder.measurements) as store,
     ):
         search(
             study,
-            plan.evaluator,
+            experiment.evaluator,
             store,
             budget,
-            plan.config.seed,
+            experiment.config.seed,
             tell,
-            goals=plan.goals,
+            optimization=experiment.optimization,
             max_seconds=options.max_seconds,
             target=options.target,
             exclusive=shared is None,
         )
-        return frames.study_frame(study, plan.space)
+        return frames.study_frame(study, experiment.space)
 
 
-def _keep_predictor(plan: Plan, folder: RunFolder, found: pd.DataFrame, watch: Watch) -> None:
+def _keep_predictor(
+    experiment: Experiment, folder: RunFolder, found: pd.DataFrame, watch: Watch
+) -> None:
     """Fit the predictor to every label of the run, so that it can be asked later."""
-    if plan.predictor is None or folder.predictor.is_dir():
+    if experiment.predictor is None or folder.predictor.is_dir():
         return
     measured = found[found["stopped"].isna()]  # the score of a training given up is no label
     labels = measured.dropna(subset=["score"]).drop_duplicates("hash")
-    watch(Event("predictor", 0, 1, f"fitting {plan.predictor.name} to all {len(labels)} labels"))
-    if len(labels) < plan.predictor.min_labels or labels["score"].nunique() < 2:
+    watch(
+        Event("predictor", 0, 1, f"fitting {experiment.predictor.name} to all {len(labels)} labels")
+    )
+    if len(labels) < experiment.predictor.min_labels or labels["score"].nunique() < 2:
         watch(Event("predictor", 1, 1, "too few different labels to keep a predictor"))
         return
-    graphs = plan.space.graphs([plan.space.parse(text) for text in labels["architecture"]])
-    others = unlabelled_of(plan.space, plan.predictor.seed)
-    plan.predictor.fit(graphs, labels["score"].to_numpy(), others)
-    save_predictor(plan.predictor, plan.space, folder.predictor)
+    graphs = experiment.space.graphs(
+        [experiment.space.parse(text) for text in labels["architecture"]]
+    )
+    others = unlabelled_of(experiment.space, experiment.predictor.seed)
+    experiment.predictor.fit(graphs, labels["score"].to_numpy(), others)
+    save_predictor(experiment.predictor, experiment.space, folder.predictor)
     watch(Event("predictor", 1, 1, f"kept in {folder.predictor}"))
 
 
-def _walk_stages(plan: Plan, folder: RunFolder, found: pd.DataFrame, watch: Watch) -> None:
+def _walk_stages(
+    experiment: Experiment, folder: RunFolder, found: pd.DataFrame, watch: Watch
+) -> None:
     """Take the winner through the stages."""
-    if not plan.stages or folder.stages.is_file():
+    if not experiment.stages or folder.stages.is_file():
         return
-    assert plan.task is not None
+    assert experiment.task is not None
     best = frames.best_row(found)
     if best is None:
         raise RunError(f"{folder.path}: no evaluation gave a score, so there is no winner to train")
-    architecture = plan.built.parse(best["architecture"])
+    architecture = experiment.built.parse(best["architecture"])
     watch(Event("stages", 0, 0, f"building the winner {best['architecture']}"))
     _, records = run_pipeline(
-        Network.of(plan.built, architecture, plan.config.seed),
-        plan.task,
-        plan.stages,
+        Network.of(experiment.built, architecture, experiment.config.seed),
+        experiment.task,
+        experiment.stages,
         folder.models,
-        plan.config.seed,
-        plan.config.device,
+        experiment.config.seed,
+        experiment.config.device,
         _progress(watch, "stages"),
     )
     frames.write_frame(stages_frame(records), folder.stages)

@@ -23,8 +23,8 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
+from nasplatform.atomic_io import write_text
 from nasplatform.errors import RunError
-from nasplatform.files import write_text
 
 
 @dataclass(frozen=True)

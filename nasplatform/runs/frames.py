@@ -10,14 +10,14 @@ import optuna
 import pandas as pd
 from optuna.trial import TrialState
 
+from nasplatform.atomic_io import replace_file
 from nasplatform.errors import RunError
-from nasplatform.files import replace_file
 from nasplatform.runs.folder import RunFolder
-from nasplatform.search.loop import Facts
+from nasplatform.search.loop import TrialRecord
 from nasplatform.search.storage import open_study
 from nasplatform.spaces import Space, get_space
 
-_FACTS = (
+_RECORDED = (
     "architecture", "hash", "fidelity", "seed", "score", "mean", "std", "source", "cost",
     "repeats", "stopped", "error",
 )  # fmt: skip
@@ -76,7 +76,7 @@ def evaluations(folder: RunFolder) -> pd.DataFrame:
     search = folder.read_search()
     storage = search.get("storage") or folder.study
     if isinstance(storage, Path) and not storage.is_file():
-        return pd.DataFrame(columns=["number", *_FACTS])
+        return pd.DataFrame(columns=["number", *_RECORDED])
     directions = ["maximize", *search["search"]["objectives"].values()]
     with open_study(storage, search["name"], directions=directions) as study:
         return study_frame(study, space_of(search))
@@ -111,7 +111,7 @@ def space_of(search: dict[str, Any]) -> Space[Any]:
 def study_frame(study: optuna.Study, space: Space[Any]) -> pd.DataFrame:
     """Return one row per finished trial of a study that a search has filled."""
     rows = list(_rows(study))
-    frame = pd.DataFrame(rows, columns=None if rows else ["number", *_FACTS])
+    frame = pd.DataFrame(rows, columns=None if rows else ["number", *_RECORDED])
     if rows:
         frame = frame.astype({"score": "float64", "mean": "float64", "std": "float64"})
         frame = frame.astype({"repeats": "Int64", "stopped": "Int64", "error": "string"})
@@ -139,15 +139,15 @@ def _read_frame(path: Path) -> pd.DataFrame:
 
 def _rows(study: optuna.Study) -> Iterator[dict[str, Any]]:
     for trial in study.get_trials(deepcopy=False, states=_ENDED):
-        facts = Facts.of(trial)
-        if facts is not None:
+        record = TrialRecord.of(trial)
+        if record is not None:
             yield {
                 "number": trial.number,
-                **{name: getattr(facts, name) for name in _FACTS},
-                "feasible": facts.score is not None and facts.counts,
+                **{name: getattr(record, name) for name in _RECORDED},
+                "feasible": record.score is not None and record.counts,
                 "started": trial.datetime_start,
                 "ended": trial.datetime_complete,
-                **{f"metric_{name}": value for name, value in facts.metrics.items()},
+                **{f"metric_{name}": value for name, value in record.metrics.items()},
             }
 
 

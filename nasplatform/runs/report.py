@@ -12,11 +12,11 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
+from nasplatform.atomic_io import write_text
 from nasplatform.errors import RunError
-from nasplatform.files import write_text
 from nasplatform.runs import charts, frames
+from nasplatform.runs.experiment import Experiment
 from nasplatform.runs.folder import RunFolder
-from nasplatform.runs.plan import Plan
 from nasplatform.runs.saved import load_predictor
 from nasplatform.search.baseline import RandomCurve, random_search_curve
 
@@ -52,34 +52,36 @@ class Comparison:
     words: str
 
 
-def write_report(plan: Plan, folder: RunFolder) -> None:
+def write_report(experiment: Experiment, folder: RunFolder) -> None:
     """Write the page of a run whose search (and stages, if any) are finished."""
     source = files("nasplatform.runs").joinpath("report.html.j2").read_text("utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    write_text(folder.report, environment.from_string(source).render(_content(plan, folder)))
+    write_text(folder.report, environment.from_string(source).render(_content(experiment, folder)))
 
 
-def _content(plan: Plan, folder: RunFolder) -> dict[str, Any]:
+def _content(experiment: Experiment, folder: RunFolder) -> dict[str, Any]:
     found = frames.evaluations(folder)
     best = frames.best_row(found)
     if best is None:
         raise RunError(f"{folder.path}: no evaluation gave a score, so there is nothing to report")
     curve = best_so_far(found)
-    random = _random(plan, len(curve))
-    comparison = _compare(plan, folder, found)
+    random = _random(experiment, len(curve))
+    comparison = _compare(experiment, folder, found)
     stages = frames.stages(folder)
     return {
-        "title": plan.config.name,
-        "lead": f"{plan.options.sampler} search in {plan.space.name} by {plan.evaluator.task}, "
-        f"seed {plan.config.seed}",
-        "facts": _facts(plan, found, best, stages),
+        "title": experiment.config.name,
+        "lead": f"{experiment.options.sampler} search in {experiment.space.name} "
+        f"by {experiment.evaluator.task}, seed {experiment.config.seed}",
+        "facts": _facts(experiment, found, best, stages),
         "curve": charts.curve_chart(curve, random),
         "random": random is not None,
         "curve_note": _curve_words(curve, random),
         "scatter": comparison and _scatter(comparison),
         "scatter_note": comparison.words if comparison else "There is no predictor to compare.",
-        "fronts": _fronts(plan, found),
-        "cell": charts.cell_drawing(plan.space.graphs([plan.space.parse(best["architecture"])])),
+        "fronts": _fronts(experiment, found),
+        "cell": charts.cell_drawing(
+            experiment.space.graphs([experiment.space.parse(best["architecture"])])
+        ),
         "architecture": best["architecture"],
         "best": _best_table(found),
         "stages": _stage_table(stages),
@@ -95,17 +97,17 @@ def best_so_far(found: pd.DataFrame) -> NDArray[np.float64]:
     return best
 
 
-def _known(plan: Plan) -> NDArray[np.float64] | None:
+def _known(experiment: Experiment) -> NDArray[np.float64] | None:
     """Return the scores of all that the search may find, where a table knows them."""
-    known, candidates = plan.evaluator.known_scores(), plan.evaluator.candidates
+    known, candidates = experiment.evaluator.known_scores(), experiment.evaluator.candidates
     if known is None or candidates is None:
         return None
-    allowed: NDArray[np.float64] = known[plan.goals.allowed(candidates)]
+    allowed: NDArray[np.float64] = known[experiment.optimization.feasible_mask(candidates)]
     return allowed
 
 
-def _random(plan: Plan, budget: int) -> RandomCurve | None:
-    known = _known(plan)
+def _random(experiment: Experiment, budget: int) -> RandomCurve | None:
+    known = _known(experiment)
     return None if known is None else random_search_curve(known, min(budget, len(known)))
 
 
@@ -120,11 +122,13 @@ def _curve_words(curve: NDArray[np.float64], random: RandomCurve | None) -> str:
     )
 
 
-def _compare(plan: Plan, folder: RunFolder, found: pd.DataFrame) -> Comparison | None:
+def _compare(experiment: Experiment, folder: RunFolder, found: pd.DataFrame) -> Comparison | None:
     """Compare on everything that was not measured in the run, where a table knows it."""
-    known, candidates = plan.evaluator.known_scores(), plan.evaluator.candidates
+    known, candidates = experiment.evaluator.known_scores(), experiment.evaluator.candidates
     if known is not None and candidates is not None and folder.predictor.is_dir():
-        seen = plan.space.population([plan.space.parse(t) for t in found["architecture"]])
+        seen = experiment.space.population(
+            [experiment.space.parse(t) for t in found["architecture"]]
+        )
         fresh = np.flatnonzero(~np.isin(candidates.keys, seen.keys))
         if len(fresh) >= 2:
             predictor, space = load_predictor(folder.predictor)
@@ -155,10 +159,10 @@ def _scatter(comparison: Comparison) -> str:
     return charts.scatter_chart(comparison.predicted, comparison.measured, comparison.names)
 
 
-def _fronts(plan: Plan, found: pd.DataFrame) -> list[tuple[str, str]]:
+def _fronts(experiment: Experiment, found: pd.DataFrame) -> list[tuple[str, str]]:
     """Return a chart for each objective beside the score."""
     charted = []
-    for name in plan.goals.objectives:
+    for name in experiment.optimization.objectives:
         column = name if name in found else f"metric_{name}"
         rows = found.dropna(subset=["score", column])
         objective, scores = rows[column].to_numpy(float), rows["score"].to_numpy(float)
@@ -168,7 +172,7 @@ def _fronts(plan: Plan, found: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def _facts(
-    plan: Plan, found: pd.DataFrame, best: dict[str, Any], stages: pd.DataFrame
+    experiment: Experiment, found: pd.DataFrame, best: dict[str, Any], stages: pd.DataFrame
 ) -> list[tuple[str, str]]:
     facts = [
         ("best score", f"{best['score']:.4f}"),
@@ -176,7 +180,7 @@ def _facts(
         ("parameters of the winner", f"{best['params']:,.0f}"),
         ("FLOPs of the winner", f"{best['flops']:,.0f}"),
     ]
-    known = _known(plan)
+    known = _known(experiment)
     if known is not None:
         rank = int((known > best["score"] + 1e-9).sum()) + 1
         facts.insert(1, (f"rank among {len(known):,} in the table", f"{rank:,}"))

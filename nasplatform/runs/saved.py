@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from nasplatform import predictors
+from nasplatform.atomic_io import replace_folder
 from nasplatform.errors import PredictorError
-from nasplatform.files import replace_folder
 from nasplatform.predictors.base import Predictor
 from nasplatform.spaces import Space, get_space
 

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from nasplatform.search.base import ArchitectureSampler, Proposal, Setting
-from nasplatform.search.facts import Facts, Step
-from nasplatform.search.goals import Goals
+from nasplatform.search.base import ArchitectureSampler, Proposal, SamplerContext
 from nasplatform.search.history import History
 from nasplatform.search.loop import search
+from nasplatform.search.objectives import OptimizationConfig
 from nasplatform.search.predictor_sampler import PredictorSampler
 from nasplatform.search.random_sampler import RandomSampler
 from nasplatform.search.storage import open_study
 from nasplatform.search.store import EvaluationKey, EvaluationStore
+from nasplatform.search.trial_record import Step, TrialRecord
 
 __all__ = [
     "ArchitectureSampler",
     "EvaluationKey",
     "EvaluationStore",
-    "Facts",
-    "Goals",
     "History",
+    "OptimizationConfig",
     "PredictorSampler",
     "Proposal",
     "RandomSampler",
-    "Setting",
+    "SamplerContext",
     "Step",
+    "TrialRecord",
     "open_study",
     "search",
 ]

@@ -17,8 +17,8 @@ from pydantic import Field, ValidationInfo, field_validator
 from nasplatform.config import SearchOptions
 from nasplatform.errors import ConfigError
 from nasplatform.predictors.base import Predictor
-from nasplatform.search.goals import Goals
 from nasplatform.search.history import History, Memory
+from nasplatform.search.objectives import OptimizationConfig
 from nasplatform.spaces.base import A, Population, Space
 
 if TYPE_CHECKING:
@@ -59,19 +59,19 @@ class InitialOptions(SearchOptions):
 
 
 @dataclass(frozen=True)
-class Setting(Generic[A]):
+class SamplerContext(Generic[A]):
     """What a sampler is made from, beside its options.
 
-    candidates: the only architectures that can be measured, or None for the whole space.
-    predictor:  not fitted yet; None where the search file names none.
-    goals:      further objectives and limits; None where there are none.
+    candidates:   the only architectures that can be measured, or None for the whole space.
+    predictor:    not fitted yet; None where the search file names none.
+    optimization: further objectives and limits; None where there are none.
     """
 
     space: Space[A]
     seed: int
     candidates: Population[A] | None = None
     predictor: Predictor | None = None
-    goals: Goals[A] | None = None
+    optimization: OptimizationConfig[A] | None = None
 
 
 class ArchitectureSampler(BaseSampler, ABC, Generic[A]):
@@ -97,20 +97,20 @@ class ArchitectureSampler(BaseSampler, ABC, Generic[A]):
         *,
         seed: int,
         candidates: Population[A] | None,
-        goals: Goals[A] | None = None,
+        optimization: OptimizationConfig[A] | None = None,
     ) -> None:
         """Take the space, a seed, the only architectures that may be proposed (or None), limits.
 
         Raises ConfigError for several objectives where the sampler knows one only.
         """
-        if goals is not None and goals.objectives and not self.several_objectives:
-            names = ", ".join(goals.objectives)
+        if optimization is not None and optimization.objectives and not self.several_objectives:
+            names = ", ".join(optimization.objectives)
             raise ConfigError(f"sampler {self.name!r} searches by the score alone, not by {names}")
         self.space = space
         self.seed = seed
-        self.goals = goals
-        if candidates is not None and goals is not None:
-            candidates = candidates[goals.allowed(candidates)]
+        self.optimization = optimization
+        if candidates is not None and optimization is not None:
+            candidates = candidates[optimization.feasible_mask(candidates)]
         self.candidates = candidates
         self._distributions = space.distributions()
         self._memory: Memory[A] = Memory(space, self._distributions)
@@ -118,10 +118,10 @@ class ArchitectureSampler(BaseSampler, ABC, Generic[A]):
         self._lock = threading.Lock()
 
     @classmethod
-    def from_options(cls, options: Any, setting: Setting[A]) -> Self:
+    def from_options(cls, options: Any, context: SamplerContext[A]) -> Self:
         """Make the sampler that a search file describes; ``options`` are its ``Options``.
 
-        The constructor is given what the setting explains and the options that are not every
+        The constructor is given what the context explains and the options that are not every
         sampler's; a subclass whose constructor takes anything else overrides this.
         """
         every = set(SearchOptions.model_fields)
@@ -129,10 +129,10 @@ class ArchitectureSampler(BaseSampler, ABC, Generic[A]):
         if isinstance(options, InitialOptions):
             own.add("initial")
         return cls(
-            setting.space,
-            seed=setting.seed,
-            candidates=setting.candidates,
-            goals=setting.goals,
+            context.space,
+            seed=context.seed,
+            candidates=context.candidates,
+            optimization=context.optimization,
             **options.model_dump(include=own),
         )
 
@@ -148,12 +148,12 @@ class ArchitectureSampler(BaseSampler, ABC, Generic[A]):
         """Return the generator of a trial: the seed and the key decide it, nothing else."""
         return np.random.default_rng([self.seed, *key])
 
-    def allowed(self, architectures: Population[A]) -> NDArray[np.bool_]:
+    def feasible_mask(self, architectures: Population[A]) -> NDArray[np.bool_]:
         """Return (B,) whether each can be measured and keeps the limits."""
         if self.candidates is not None:
             return np.isin(architectures.keys, self.candidates.keys)
-        if self.goals is not None:
-            return self.goals.allowed(architectures)
+        if self.optimization is not None:
+            return self.optimization.feasible_mask(architectures)
         return np.ones(len(architectures), bool)
 
     def draw_unseen(self, seen: NDArray[np.uint64], rng: np.random.Generator) -> A:
@@ -168,7 +168,7 @@ class ArchitectureSampler(BaseSampler, ABC, Generic[A]):
         last: A | None = None
         for _ in range(_ROUNDS):
             drawn = self.space.sample(64, rng)
-            drawn = drawn[self.allowed(drawn)]
+            drawn = drawn[self.feasible_mask(drawn)]
             fresh = np.flatnonzero(~np.isin(drawn.keys, seen))
             if len(fresh):
                 return drawn[int(fresh[0])]
@@ -181,7 +181,7 @@ class ArchitectureSampler(BaseSampler, ABC, Generic[A]):
         """Return the allowed unseen architectures one edit away from any of those given."""
         around = self.space.neighbours(architectures)
         around = around[~np.isin(around.keys, seen)]
-        return around[self.allowed(around)] if len(around) else around
+        return around[self.feasible_mask(around)] if len(around) else around
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial

@@ -15,20 +15,20 @@ from nasplatform.spaces.graph import GraphBatch
 _ELITE = 10  # architectures whose neighbours are looked at
 
 
-class Judged(Protocol):
-    """What was found of a pool's candidates; ``promise`` is (B,), higher is better."""
+class Scored(Protocol):
+    """What was found of a batch's candidates; ``acquisition`` is (B,), higher is better."""
 
     @property
-    def promise(self) -> NDArray[np.float64]:
+    def acquisition(self) -> NDArray[np.float64]:
         """By what the local search is led."""
         ...
 
 
-J = TypeVar("J", bound=Judged)
+J = TypeVar("J", bound=Scored)
 
 
 @dataclass(frozen=True)
-class Pool(Generic[A]):
+class CandidateBatch(Generic[A]):
     """Candidates, the same object as long as they stay the same: encodings are kept with it."""
 
     population: Population[A]
@@ -39,7 +39,7 @@ class Pool(Generic[A]):
 
 
 @dataclass(frozen=True)
-class Field(Generic[A]):
+class CandidatePool(Generic[A]):
     """The candidates of a study, found once.
 
     whole: everything that may be proposed, where that is few enough; else None.
@@ -47,21 +47,21 @@ class Field(Generic[A]):
     """
 
     space: Space[A]
-    allowed: Callable[[Population[A]], NDArray[np.bool_]]
+    feasible_mask: Callable[[Population[A]], NDArray[np.bool_]]
     whole: bool
-    far: Pool[A]
+    far: CandidateBatch[A]
 
     @classmethod
     def of(
         cls,
         space: Space[A],
         candidates: Population[A] | None,
-        allowed: Callable[[Population[A]], NDArray[np.bool_]],
+        feasible_mask: Callable[[Population[A]], NDArray[np.bool_]],
         pool: int,
         samples: int,
         rng: np.random.Generator,
         labelled: bool = False,
-    ) -> Field[A]:
+    ) -> CandidatePool[A]:
         """Find the candidates: all of them up to ``pool``, else ``samples`` at random.
 
         labelled: keep isomorphic candidates apart, for what is known of them differs (a latency
@@ -69,45 +69,45 @@ class Field(Generic[A]):
         """
         known = candidates if candidates is not None else space.enumerate()
         if known is not None and len(known) <= pool:
-            every = known if candidates is not None else known[allowed(known)]
+            every = known if candidates is not None else known[feasible_mask(known)]
             every = every if labelled else _unique(every)
-            return cls(space, allowed, True, Pool(every, space.graphs(every)))
+            return cls(space, feasible_mask, True, CandidateBatch(every, space.graphs(every)))
         if candidates is not None:
             part = candidates[np.sort(rng.choice(len(candidates), samples, replace=False))]
         else:
             part = space.sample(samples, rng)
-            part = part[allowed(part)]
+            part = part[feasible_mask(part)]
         part = _unique(part)
-        return cls(space, allowed, False, Pool(part, space.graphs(part)))
+        return cls(space, feasible_mask, False, CandidateBatch(part, space.graphs(part)))
 
-    def near(self, around: Population[A]) -> Pool[A]:
-        """Return the allowed neighbours of architectures."""
+    def near(self, around: Population[A]) -> CandidateBatch[A]:
+        """Return the feasible neighbours of architectures."""
         found = self.space.neighbours(around)
-        found = found[self.allowed(found)] if len(found) else found
-        return Pool(found, self.space.graphs(found))
+        found = found[self.feasible_mask(found)] if len(found) else found
+        return CandidateBatch(found, self.space.graphs(found))
 
     def search(
-        self, best: Population[A], judge: Callable[[Pool[A]], J], rounds: int
-    ) -> list[tuple[Pool[A], J]]:
-        """Judge the candidates; return pools with what was found of them.
+        self, best: Population[A], score: Callable[[CandidateBatch[A]], J], rounds: int
+    ) -> list[tuple[CandidateBatch[A], J]]:
+        """Score the candidates; return batches with what was found of them.
 
         best:   measured architectures, the best first.
-        judge:  judges the candidates of a pool.
-        rounds: of local search: the neighbours of the most promising are judged in turn.
+        score:  scores the candidates of a batch.
+        rounds: of local search: the neighbours of the most promising are scored in turn.
         """
-        found = [(self.far, judge(self.far))]
+        found = [(self.far, score(self.far))]
         if self.whole:
             return found
         for round_ in range(rounds + 1):
             near = self.near(best[:_ELITE] if round_ == 0 else self._most_promising(found))
             if not len(near):
                 break
-            found.append((near, judge(near)))
+            found.append((near, score(near)))
         return found
 
-    def _most_promising(self, found: list[tuple[Pool[A], J]]) -> Population[A]:
-        codes = np.concatenate([pool.population.codes for pool, _ in found])
-        order = np.argsort(-np.concatenate([one.promise for _, one in found]), kind="stable")
+    def _most_promising(self, found: list[tuple[CandidateBatch[A], J]]) -> Population[A]:
+        codes = np.concatenate([batch.population.codes for batch, _ in found])
+        order = np.argsort(-np.concatenate([one.acquisition for _, one in found]), kind="stable")
         return self.space.from_codes(codes[order[:_ELITE]])
 
 
@@ -116,7 +116,9 @@ def _unique(population: Population[A]) -> Population[A]:
     return population[np.sort(np.unique(population.keys, return_index=True)[1])]
 
 
-def spread_out(features: NDArray[np.float32], n: int, rng: np.random.Generator) -> list[int]:
+def farthest_point_sampling(
+    features: NDArray[np.float32], n: int, rng: np.random.Generator
+) -> list[int]:
     """Choose n rows of (B, F), each as far as can be from those before (Gonzalez, 1985).
 
     The first is random. Distances are Euclidean over columns of unit variance; constant columns

@@ -9,8 +9,8 @@ from pydantic import Field
 
 from nasplatform.config import SearchOptions
 from nasplatform.search.base import ArchitectureSampler, InitialOptions, Proposal
-from nasplatform.search.goals import Goals
 from nasplatform.search.history import History
+from nasplatform.search.objectives import OptimizationConfig
 from nasplatform.spaces.base import A, Population, Space
 
 
@@ -41,13 +41,13 @@ class RegularizedEvolution(ArchitectureSampler[A]):
         *,
         seed: int = 0,
         candidates: Population[A] | None = None,
-        goals: Goals[A] | None = None,
+        optimization: OptimizationConfig[A] | None = None,
         initial: int = 20,
         population: int = 20,
         tournament: int = 5,
     ) -> None:
-        """Take the space, what a ``Setting`` explains, and what ``EvolutionOptions`` explains."""
-        super().__init__(space, seed=seed, candidates=candidates, goals=goals)
+        """Take the space, what ``SamplerContext`` and ``EvolutionOptions`` explain."""
+        super().__init__(space, seed=seed, candidates=candidates, optimization=optimization)
         self.initial = initial
         self.population = population
         self.tournament = tournament
@@ -67,5 +67,5 @@ class RegularizedEvolution(ArchitectureSampler[A]):
 
 
 def best_first(history: History[A]) -> list[int]:
-    """Order measurements: those that keep the limits by their score, then the least excess."""
-    return list(np.lexsort((-history.scores, np.maximum(history.excess, 0.0))))
+    """Order measurements: those that keep the limits by their score, then the least violation."""
+    return list(np.lexsort((-history.scores, np.maximum(history.violation, 0.0))))

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from optuna.trial import FrozenTrial, TrialState
 
-from nasplatform.search.goals import higher_is_better
+from nasplatform.search.objectives import higher_is_better
 from nasplatform.spaces.base import A, Population, Space
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class History(Generic[A]):
         return self.values[:, 0]
 
     @property
-    def excess(self) -> Array:
+    def violation(self) -> Array:
         """(L,) float64 by how much all limits together are broken; 0 where they are kept."""
         broken = [np.nan_to_num(np.maximum(values, 0.0)) for values in self.limits.values()]
         total: Array = np.sum(broken, axis=0) if broken else np.zeros(len(self))
@@ -76,16 +76,16 @@ class History(Generic[A]):
 class _Row:
     """One trial as arrays want it.
 
-    values:  its objectives; None where it was not measured to the end.
-    course:  epochs -> score on the way, where the measurement reported.
-    pruned:  whether it was given up on the way.
+    values:         its objectives; None where it was not measured to the end.
+    learning_curve: epochs -> score on the way, where the measurement reported.
+    pruned:         whether it was given up on the way.
     """
 
     code: int
     key: int
     values: tuple[float, ...] | None
     limits: Mapping[str, float]
-    course: Mapping[int, float]
+    learning_curve: Mapping[int, float]
     pruned: bool
     pending: bool
 
@@ -154,15 +154,15 @@ def _values(row: _Row, before: list[tuple[int, _Row]]) -> tuple[float, ...] | No
     before: the trials before it, so that an estimate never changes. A training that was given up
     after e epochs is expected to end where those stand in their order that stood alike after e.
     """
-    if not row.pruned or not row.course:
+    if not row.pruned or not row.learning_curve:
         return row.values
-    epochs = max(row.course)
-    ended = [r for _, r in before if r.values is not None and epochs in r.course]
+    epochs = max(row.learning_curve)
+    ended = [r for _, r in before if r.values is not None and epochs in r.learning_curve]
     if len(ended) < 2:
         return None
-    then = np.sort([r.course[epochs] for r in ended])
+    then = np.sort([r.learning_curve[epochs] for r in ended])
     finally_ = np.sort([r.values[0] for r in ended if r.values is not None])
-    return (float(np.interp(row.course[epochs], then, finally_)),)
+    return (float(np.interp(row.learning_curve[epochs], then, finally_)),)
 
 
 def _row(trial: FrozenTrial, code: int, key: int) -> _Row:
@@ -172,7 +172,7 @@ def _row(trial: FrozenTrial, code: int, key: int) -> _Row:
         key=key,
         values=tuple(trial.values) if complete else None,
         limits=trial.constraints,
-        course=trial.intermediate_values,
+        learning_curve=trial.intermediate_values,
         pruned=trial.state == TrialState.PRUNED,
         pending=not trial.state.is_finished(),
     )

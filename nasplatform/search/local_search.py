@@ -9,8 +9,8 @@ from pydantic import Field
 from nasplatform.config import SearchOptions
 from nasplatform.search.base import ArchitectureSampler, InitialOptions, Proposal
 from nasplatform.search.evolution import best_first
-from nasplatform.search.goals import Goals
 from nasplatform.search.history import History
+from nasplatform.search.objectives import OptimizationConfig
 from nasplatform.spaces.base import A, Population, Space
 
 
@@ -36,11 +36,11 @@ class LocalSearch(ArchitectureSampler[A]):
         *,
         seed: int = 0,
         candidates: Population[A] | None = None,
-        goals: Goals[A] | None = None,
+        optimization: OptimizationConfig[A] | None = None,
         initial: int = 10,
     ) -> None:
-        """Take the space, what a ``Setting`` explains, and the number of random labels."""
-        super().__init__(space, seed=seed, candidates=candidates, goals=goals)
+        """Take the space, what a ``SamplerContext`` explains, and the number of random labels."""
+        super().__init__(space, seed=seed, candidates=candidates, optimization=optimization)
         self.initial = initial
 
     def propose(self, number: int, history: History[A]) -> Proposal[A]:

@@ -19,9 +19,9 @@ from optuna.trial import FrozenTrial
 from pydantic import Field
 
 from nasplatform.config import SearchOptions
-from nasplatform.search.base import ArchitectureSampler, InitialOptions, Proposal, Setting
-from nasplatform.search.goals import Goals
+from nasplatform.search.base import ArchitectureSampler, InitialOptions, Proposal, SamplerContext
 from nasplatform.search.history import History
+from nasplatform.search.objectives import OptimizationConfig
 from nasplatform.spaces.base import A, Population, Space
 from nasplatform.spaces.graph import GraphBatch
 
@@ -43,22 +43,22 @@ class OptunaSampler(ArchitectureSampler[A]):
         *,
         seed: int = 0,
         candidates: Population[A] | None = None,
-        goals: Goals[A] | None = None,
+        optimization: OptimizationConfig[A] | None = None,
     ) -> None:
-        """Take the space, the ``Options`` of the sampler, and what a ``Setting`` explains."""
-        super().__init__(space, seed=seed, candidates=candidates, goals=goals)
+        """Take the space, the ``Options`` of the sampler, and what ``SamplerContext`` explains."""
+        super().__init__(space, seed=seed, candidates=candidates, optimization=optimization)
         self.options = options
         self._measurable = None if self.candidates is None else Nearest(space, self.candidates)
 
     @classmethod
-    def from_options(cls, options: Any, setting: Setting[A]) -> Self:
+    def from_options(cls, options: Any, context: SamplerContext[A]) -> Self:
         """Make the sampler that a search file describes."""
         return cls(
-            setting.space,
+            context.space,
             options,
-            seed=setting.seed,
-            candidates=setting.candidates,
-            goals=setting.goals,
+            seed=context.seed,
+            candidates=context.candidates,
+            optimization=context.optimization,
         )
 
     @abstractmethod
@@ -81,7 +81,7 @@ class OptunaSampler(ArchitectureSampler[A]):
             if self._measurable is not None:
                 found = self._measurable.to(found, rng)
             one = self.space.population([found])
-            if self.allowed(one)[0] and not np.isin(one.keys, history.seen)[0]:
+            if self.feasible_mask(one)[0] and not np.isin(one.keys, history.seen)[0]:
                 return Proposal(found, "sampled")
         drawn = self.draw_unseen(history.seen, self.rng(trial.number, _ATTEMPTS))
         return Proposal(drawn, "random")

@@ -14,15 +14,15 @@ from nasplatform.encodings.cache import features_of
 from nasplatform.errors import ConfigError
 from nasplatform.predictors.base import Predictor
 from nasplatform.search.acquisition import Acquisition
-from nasplatform.search.base import ArchitectureSampler, InitialOptions, Proposal, Setting
-from nasplatform.search.candidates import Field, Pool, spread_out
-from nasplatform.search.goals import Goals
+from nasplatform.search.base import ArchitectureSampler, InitialOptions, Proposal, SamplerContext
+from nasplatform.search.candidates import CandidateBatch, CandidatePool, farthest_point_sampling
 from nasplatform.search.history import History
-from nasplatform.search.promise import Judge, Judgement
-from nasplatform.search.views import Scale
+from nasplatform.search.objectives import OptimizationConfig
+from nasplatform.search.surrogate import CandidateScores, SurrogateModel
+from nasplatform.search.target_transforms import Scale
 from nasplatform.spaces.base import A, Population, Space
 
-_DESIGN, _FIELD, _JUDGE, _EXPLORE = 1, 2, 3, 4  # what a random generator is for
+_DESIGN, _POOL, _SCORE, _EXPLORE = 1, 2, 3, 4  # what a random generator is for
 
 
 class PredictorOptions(InitialOptions):
@@ -63,17 +63,19 @@ class PredictorOptions(InitialOptions):
 
 
 @dataclass(frozen=True)
-class _Judged(Generic[A]):
+class _ScoredCandidates(Generic[A]):
     """All candidates of one fit with what was found of them."""
 
     population: Population[A]
-    judgement: Judgement
+    scores: CandidateScores
 
     @classmethod
-    def of(cls, space: Space[A], found: list[tuple[Pool[A], Judgement]]) -> _Judged[A]:
-        """Put pools side by side."""
-        codes = np.concatenate([pool.population.codes for pool, _ in found])
-        return cls(space.from_codes(codes), Judgement.joined([one for _, one in found]))
+    def of(
+        cls, space: Space[A], found: list[tuple[CandidateBatch[A], CandidateScores]]
+    ) -> _ScoredCandidates[A]:
+        """Put batches side by side."""
+        codes = np.concatenate([batch.population.codes for batch, _ in found])
+        return cls(space.from_codes(codes), CandidateScores.joined([one for _, one in found]))
 
 
 class PredictorSampler(ArchitectureSampler[A]):
@@ -83,9 +85,9 @@ class PredictorSampler(ArchitectureSampler[A]):
     on the seed alone. After that the predictor is fitted anew every ``batch`` trials to all labels
     that an unbroken sequential study has by then; the trials of a batch take the best unseen
     candidates of that fit, each by the acquisition whose turn it is. A single objective is weighed
-    on the mean of several scales of the labels (see ``views``). What other workers measure at that
-    time counts as if it had turned out as predicted. Where the labels cannot be learnt from yet
-    (too few, all equal) a trial is random.
+    on the mean of several scales of the labels (see ``target_transforms``). What other workers
+    measure at that time counts as if it had turned out as predicted. Where the labels cannot be
+    learnt from yet (too few, all equal) a trial is random.
 
     With a second objective the acquisition is the expected improvement of the hypervolume, with
     more of them that of a random scalarisation; objectives that are known of every candidate, such
@@ -104,32 +106,32 @@ class PredictorSampler(ArchitectureSampler[A]):
         *,
         seed: int = 0,
         candidates: Population[A] | None = None,
-        goals: Goals[A] | None = None,
+        optimization: OptimizationConfig[A] | None = None,
         **options: Any,
     ) -> None:
         """Take the space, a predictor (its quick kind is used) and fields of ``PredictorOptions``.
 
         candidates: the only architectures that may be proposed, or None for the whole space.
         """
-        super().__init__(space, seed=seed, candidates=candidates, goals=goals)
+        super().__init__(space, seed=seed, candidates=candidates, optimization=optimization)
         self.predictor = predictor.quick()
         self.options = PredictorOptions.model_validate({"budget": 10**9, **options})
         self.initial = max(self.options.initial, predictor.min_labels)
-        self._field: Field[A] | None = None
+        self._pool: CandidatePool[A] | None = None
         self._design: list[int] = []
-        self._latest: tuple[tuple[int, bytes], _Judged[A]] | None = None
+        self._latest: tuple[tuple[int, bytes], _ScoredCandidates[A]] | None = None
 
     @classmethod
-    def from_options(cls, options: Any, setting: Setting[A]) -> Self:
+    def from_options(cls, options: Any, context: SamplerContext[A]) -> Self:
         """Make the sampler that a search file describes; it must name a predictor."""
-        if setting.predictor is None:
+        if context.predictor is None:
             raise ConfigError("sampler 'predictor' needs a predictor: name one")
         return cls(
-            setting.space,
-            setting.predictor,
-            seed=setting.seed,
-            candidates=setting.candidates,
-            goals=setting.goals,
+            context.space,
+            context.predictor,
+            seed=context.seed,
+            candidates=context.candidates,
+            optimization=context.optimization,
             **options.model_dump(exclude=set(SearchOptions.model_fields) - {"initial"}),
         )
 
@@ -142,14 +144,14 @@ class PredictorSampler(ArchitectureSampler[A]):
         explores = self.rng(number, _EXPLORE).random() < self.options.exploration
         if explores or not self._learnable(labels):
             return self._random(number, history, "random")
-        judged = self._judged(first, labels)
-        values = judged.judgement.values[number % len(self.options.acquisition)]
-        fresh = np.flatnonzero(~np.isin(judged.population.keys, history.seen))
+        scored = self._scored(first, labels)
+        values = scored.scores.values[number % len(self.options.acquisition)]
+        fresh = np.flatnonzero(~np.isin(scored.population.keys, history.seen))
         if not len(fresh):
             return self._random(number, history, "random")
         best = int(fresh[np.argmax(values[fresh])])
-        mean, std = float(judged.judgement.mean[best]), float(judged.judgement.std[best])
-        return Proposal(judged.population[best], "predicted", mean, std)
+        mean, std = float(scored.scores.mean[best]), float(scored.scores.std[best])
+        return Proposal(scored.population[best], "predicted", mean, std)
 
     def _first_of_batch(self, number: int) -> int:
         """Return the trial before which the predictor was fitted last."""
@@ -160,29 +162,30 @@ class PredictorSampler(ArchitectureSampler[A]):
             first += max(1, first // 20)
         return first
 
-    def _candidates(self) -> Field[A]:
-        if self._field is None:
-            self._field = Field.of(
+    def _candidates(self) -> CandidatePool[A]:
+        if self._pool is None:
+            self._pool = CandidatePool.of(
                 self.space,
                 self.candidates,
-                self.allowed,
+                self.feasible_mask,
                 self.options.pool,
                 self.options.samples,
-                np.random.default_rng([self.seed, _FIELD]),
-                labelled=self.goals is not None and bool(self.goals.used & self.goals.names),
+                np.random.default_rng([self.seed, _POOL]),
+                labelled=self.optimization is not None
+                and bool(self.optimization.used & self.optimization.static_names),
             )
-        return self._field
+        return self._pool
 
     def _initial(self, number: int, history: History[A]) -> Proposal[A]:
         if self.options.design == "random":
             return self._random(number, history, "initial")
-        pool = self._candidates().far
+        batch = self._candidates().far
         if not self._design:
-            values = features_of(pool.graphs).values
+            values = features_of(batch.graphs).values
             rng = np.random.default_rng([self.seed, _DESIGN])
-            self._design = spread_out(values, self.initial, rng)
+            self._design = farthest_point_sampling(values, self.initial, rng)
         if number < len(self._design):
-            chosen = pool.population[self._design[number] : self._design[number] + 1]
+            chosen = batch.population[self._design[number] : self._design[number] + 1]
             if not np.isin(chosen.keys, history.seen)[0]:
                 return Proposal(chosen[0], "initial")
         return self._random(number, history, "initial")
@@ -194,29 +197,29 @@ class PredictorSampler(ArchitectureSampler[A]):
         enough = len(labels) >= max(2, self.predictor.min_labels)
         return enough and bool(np.ptp(labels.scores) > 0)
 
-    def _judged(self, first: int, labels: History[A]) -> _Judged[A]:
+    def _scored(self, first: int, labels: History[A]) -> _ScoredCandidates[A]:
         """Fit and score for the batch that begins with trial ``first``; once per batch."""
         pending = labels.pending
-        known = (labels.architectures.keys, labels.values, labels.excess, pending.keys)
+        known = (labels.architectures.keys, labels.values, labels.violation, pending.keys)
         signature = (first, b"".join(array.tobytes() for array in known))
         if self._latest is None or self._latest[0] != signature:
-            field = self._candidates()
-            judge = Judge.fit(
+            pool = self._candidates()
+            surrogate = SurrogateModel.fit(
                 self.space,
                 self.predictor,
                 labels,
-                field.far.graphs,
-                self.goals,
+                pool.far.graphs,
+                self.optimization,
                 self.options.acquisition,
                 self.options.beta,
                 self.options.scales,
             )
-            rng = self.rng(first, _JUDGE)
+            rng = self.rng(first, _SCORE)
             order = np.argsort(-labels.scores, kind="stable")
-            found = field.search(
+            found = pool.search(
                 labels.architectures[order],
-                lambda pool: judge.judge(pool, rng),
+                lambda batch: surrogate.score(batch, rng),
                 self.options.rounds,
             )
-            self._latest = signature, _Judged.of(self.space, found)
+            self._latest = signature, _ScoredCandidates.of(self.space, found)
         return self._latest[1]

@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from nasplatform.config import SearchOptions
 from nasplatform.search.base import ArchitectureSampler, Proposal
-from nasplatform.search.goals import Goals
 from nasplatform.search.history import History
+from nasplatform.search.objectives import OptimizationConfig
 from nasplatform.spaces.base import A, Population, Space
 
 
@@ -24,10 +24,10 @@ class RandomSampler(ArchitectureSampler[A]):
         *,
         seed: int = 0,
         candidates: Population[A] | None = None,
-        goals: Goals[A] | None = None,
+        optimization: OptimizationConfig[A] | None = None,
     ) -> None:
         """Take the space, a seed, the only architectures that may be proposed, and limits."""
-        super().__init__(space, seed=seed, candidates=candidates, goals=goals)
+        super().__init__(space, seed=seed, candidates=candidates, optimization=optimization)
 
     def propose(self, number: int, history: History[A]) -> Proposal[A]:
         """Draw the architecture of trial ``number``."""

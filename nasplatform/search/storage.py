@@ -15,7 +15,7 @@ from optuna.storages import RDBStorage
 from sqlalchemy.exc import SQLAlchemyError
 
 from nasplatform.errors import ConfigError, RunError
-from nasplatform.search.goals import Direction
+from nasplatform.search.objectives import Direction
 from nasplatform.search.store import connect
 
 Pruner = Literal["none", "median", "halving"]
@@ -33,7 +33,7 @@ def open_study(
     """Open a study, made where it does not exist yet; its connections close with the block.
 
     storage:    an SQLite file, or an SQLAlchemy URL such as ``postgresql://...``.
-    directions: of the objectives, the score's first (see ``Goals.directions``).
+    directions: of the objectives, the score's first (see ``OptimizationConfig.directions``).
     pruner:     which of Optuna's pruners stops hopeless trainings early.
     Raises RunError for a file that is no study or a study of other objectives, ConfigError for a
     URL that does not work and for a pruner with several objectives.

@@ -15,9 +15,9 @@ from pydantic import BaseModel
 from starlette.routing import Match, Route
 from starlette.types import Scope
 
-from nasplatform.service import looks, metrics, oip, problems, routes, schemas
-from nasplatform.service.guard import Guard
-from nasplatform.service.routes import The
+from nasplatform.service import metrics, oip, problems, routes, schemas, ui_routes
+from nasplatform.service.middleware import ServiceMiddleware
+from nasplatform.service.routes import ServiceDep
 from nasplatform.service.service import Service
 from nasplatform.service.settings import Settings
 from nasplatform.service.store import PredictorStore
@@ -58,11 +58,11 @@ def create_app(store: PredictorStore, settings: Settings | None = None) -> FastA
         redirect_slashes=False,
     )
     app.state.service = service
-    app.add_middleware(Guard, settings=settings, metrics=service.metrics)
+    app.add_middleware(ServiceMiddleware, settings=settings, metrics=service.metrics)
     problems.install(app)
-    _add_short_way(app)
+    _add_fast_path(app)
     app.include_router(routes.router)
-    app.include_router(looks.router)
+    app.include_router(ui_routes.router)
     app.include_router(oip.router)
     _add_plain_pages(app)
     # FastAPI's documented way to extend the document, which its types do not foresee
@@ -104,18 +104,18 @@ def _add_problems(path: str, method: str, operation: dict[str, Any]) -> None:
         operation["responses"][status] = {"description": "Problem", "content": content}
 
 
-class _ShortWay(Route):
-    """A route that the guard's records know by the path that the document knows."""
+class _FastPath(Route):
+    """A route that the middleware's records know by the path that the document knows."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         match, child = super().matches(scope)
         return match, {**child, "route": self} if match is Match.FULL else child
 
 
-def _add_short_way(app: FastAPI) -> None:
+def _add_fast_path(app: FastAPI) -> None:
     """Lead ``predict`` past the framework's resolving of parameters, which costs as much as it."""
     path = "/v1/predictors/{name}/predict"
-    app.router.routes.append(_ShortWay(path, routes.predict_now, methods=["POST"]))
+    app.router.routes.append(_FastPath(path, routes.predict_now, methods=["POST"]))
 
 
 def _add_plain_pages(app: FastAPI) -> None:
@@ -130,7 +130,7 @@ def _add_plain_pages(app: FastAPI) -> None:
         return Response(docs, media_type="text/html")
 
     @app.get("/metrics", include_in_schema=False)
-    async def counters(request: Request, service: The) -> Response:
+    async def counters(request: Request, service: ServiceDep) -> Response:
         return Response(service.metrics.text(), media_type=metrics.CONTENT_TYPE)
 
     app.mount("/static", StaticFiles(directory=_PAGE), name="static")

@@ -3,7 +3,7 @@
     with PredictorClient("http://127.0.0.1:8000", "demo") as predictor:
         prediction = predictor.predict(["[3M]101/10/1", ...])   # mean (B,), std (B,)
 
-What is said in which words stands in ``conversation``; the two clients only carry it out.
+What is said in which words stands in ``client_core``; the two clients only carry it out.
 
     ServiceError (a NasplatformError)
     ├── ServiceUnavailableError   not reached, or overloaded to the last retry
@@ -22,9 +22,9 @@ from typing import Any, Self, TypeVar
 import httpx
 
 from nasplatform.predictors.base import Prediction
-from nasplatform.service.conversation import (
+from nasplatform.service.client_core import (
     Call,
-    Core,
+    ClientCore,
     RequestRejectedError,
     ServiceError,
     ServiceRefusedError,
@@ -44,7 +44,7 @@ T = TypeVar("T")
 _sleep, _sleep_in_loop = time.sleep, asyncio.sleep
 
 
-class PredictorClient(Core):
+class PredictorClient(ClientCore):
     """Asks one predictor of a service. Use it as a context manager; threads may share it."""
 
     def __init__(
@@ -126,7 +126,7 @@ class PredictorClient(Core):
             attempt += 1
 
 
-class AsyncPredictorClient(Core):
+class AsyncPredictorClient(ClientCore):
     """The same in an event loop: every method is awaited."""
 
     def __init__(

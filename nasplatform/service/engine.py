@@ -3,7 +3,7 @@
 Requests wait in a queue. The thread takes as many of them as fit into a batch, of one model at a
 time, and scores them together: under load batches grow by themselves, and a lone request waits
 for nobody. A large request is served in parts, between which the others have their turn. While
-nobody waits, the thread builds views of whole spaces in short steps.
+nobody waits, the thread builds rankings of whole spaces in short steps.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from nasplatform.service.models import Answers, Asked, Model, log
+from nasplatform.service.models import Model, PredictionInput, PredictionOutput, log
 from nasplatform.service.settings import Settings
 
 
@@ -34,7 +34,7 @@ class QueueFullError(Exception):
         self.retry_after = retry_after
 
 
-class BatchFacts(NamedTuple):
+class BatchStats(NamedTuple):
     """One inference: architectures, requests, those from the cache, seconds, and what waits."""
 
     size: int
@@ -47,13 +47,13 @@ class BatchFacts(NamedTuple):
 @dataclass(eq=False)
 class _Job:
     model: Model
-    texts: Asked
+    texts: PredictionInput
     hashes: bool
     ranks: bool
     deadline: float
-    future: asyncio.Future[Answers]
+    future: asyncio.Future[PredictionOutput]
     taken: int = 0
-    parts: list[Answers] = field(default_factory=list)
+    parts: list[PredictionOutput] = field(default_factory=list)
 
     @property
     def left(self) -> int:
@@ -74,7 +74,7 @@ class Engine:
     """Life cycle: ``start``, any number of ``submit``, ``stop`` (which answers what waits)."""
 
     def __init__(
-        self, settings: Settings, observe: Callable[[BatchFacts], None] = lambda facts: None
+        self, settings: Settings, observe: Callable[[BatchStats], None] = lambda facts: None
     ) -> None:
         self._settings, self._observe = settings, observe
         self._queue: deque[_Job] = deque()
@@ -108,14 +108,14 @@ class Engine:
         self._thread.join(timeout=60)
 
     def submit(
-        self, model: Model, texts: Asked, hashes: bool = True, ranks: bool = True
-    ) -> asyncio.Future[Answers]:
+        self, model: Model, texts: PredictionInput, hashes: bool = True, ranks: bool = True
+    ) -> asyncio.Future[PredictionOutput]:
         """Queue texts, or codes, for a model; to be called, and awaited, in an event loop.
 
         Raises QueueFullError at once where too many wait; the future raises TimeoutError where
         the answer would have come too late.
         """
-        future: asyncio.Future[Answers] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[PredictionOutput] = asyncio.get_running_loop().create_future()
         deadline = time.monotonic() + self._settings.timeout
         job = _Job(model, texts, hashes, ranks, deadline, future)
         with self._wake:
@@ -215,7 +215,7 @@ class Engine:
             at += stop - start
             if stop == len(job.texts):
                 finished.append(job)
-        self._observe(BatchFacts(len(texts), len(parts), cached, seconds, self._waiting))
+        self._observe(BatchStats(len(texts), len(parts), cached, seconds, self._waiting))
         _tell_all(finished)
 
     def _forget(self, job: _Job, start: int, stop: int) -> None:
@@ -231,7 +231,7 @@ class Engine:
             self._waiting -= count
 
 
-def _together(parts: list[Asked]) -> Asked:
+def _together(parts: list[PredictionInput]) -> PredictionInput:
     if len(parts) == 1:
         return parts[0]
     if isinstance(parts[0], np.ndarray):
@@ -239,9 +239,9 @@ def _together(parts: list[Asked]) -> Asked:
     return [text for part in parts for text in part]
 
 
-def _slice(answers: Answers, start: int, stop: int) -> Answers:
+def _slice(answers: PredictionOutput, start: int, stop: int) -> PredictionOutput:
     rank, names = answers.rank, answers.hash
-    return Answers(
+    return PredictionOutput(
         answers.mean[start:stop],
         answers.std[start:stop],
         answers.params[start:stop],
@@ -252,18 +252,18 @@ def _slice(answers: Answers, start: int, stop: int) -> Answers:
     )
 
 
-def _joined(parts: list[Answers]) -> Answers:
+def _joined(parts: list[PredictionOutput]) -> PredictionOutput:
     if len(parts) == 1:
         return parts[0]
     starts = np.cumsum([0, *(len(part.mean) for part in parts)]).tolist()
     ranks = [part.rank for part in parts if part.rank is not None]
     names = [part.hash for part in parts if part.hash is not None]
-    return Answers(
+    return PredictionOutput(
         np.concatenate([part.mean for part in parts]),
         np.concatenate([part.std for part in parts]),
         np.concatenate([part.params for part in parts]),
         np.concatenate([part.flops for part in parts]),
-        # A view that was finished between two parts ranks only the later ones: leave it out.
+        # A ranking that was finished between two parts ranks only the later ones: leave it out.
         np.concatenate(ranks) if len(ranks) == len(parts) else None,
         np.concatenate(names) if len(names) == len(parts) else None,
         {at + i: e for at, p in zip(starts, parts, strict=False) for i, e in p.errors.items()},
@@ -279,7 +279,7 @@ def _tell_all(jobs: list[_Job]) -> None:
         _call(loop, partial(_set_results, [(job.future, _joined(job.parts)) for job in mine]))
 
 
-def _set_results(results: list[tuple[asyncio.Future[Answers], Answers]]) -> None:
+def _set_results(results: list[tuple[asyncio.Future[PredictionOutput], PredictionOutput]]) -> None:
     for future, answers in results:
         if not future.done():
             future.set_result(answers)

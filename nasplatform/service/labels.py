@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from nasplatform.atomic_io import replace_file
 from nasplatform.errors import PredictorError
-from nasplatform.files import replace_file
 from nasplatform.spaces.base import Population, Space
 
 LABELS = "labels.parquet"

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from nasplatform.service.engine import BatchFacts
+from nasplatform.service.engine import BatchStats
 from nasplatform.service.models import Model
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -62,7 +62,7 @@ class Metrics:
         counter.inc()
         histogram.observe(seconds)
 
-    def batch(self, facts: BatchFacts) -> None:
+    def batch(self, facts: BatchStats) -> None:
         """Count an inference."""
         self._sizes.observe(facts.size)
         self._inference.observe(facts.seconds)

@@ -13,19 +13,19 @@ from numpy.typing import NDArray
 
 from nasplatform.errors import NasplatformError, PredictorError
 from nasplatform.predictors.base import Predictor
-from nasplatform.service import kept
+from nasplatform.service import ranking_cache
 from nasplatform.service.cache import PredictionCache
 from nasplatform.service.settings import Settings
+from nasplatform.service.space_ranking import RankingBuilder, Reference, SpaceRanking
 from nasplatform.service.store import LATEST, PredictorStore, Version
-from nasplatform.service.view import Reference, SpaceView, ViewBuilder
 from nasplatform.spaces.base import Population, Space
 
 log = logging.getLogger("nasplatform.service")
 _HASHES = 200_000  # hashes remembered per version
-Asked = list[str] | NDArray[np.uint64]  # text forms, or codes as the space packs them
+PredictionInput = list[str] | NDArray[np.uint64]  # text forms, or codes as the space packs them
 
 
-class Answers(NamedTuple):
+class PredictionOutput(NamedTuple):
     """What is said of N texts or codes; entries of those in ``errors`` mean nothing."""
 
     mean: NDArray[np.float64]
@@ -44,12 +44,14 @@ class Model:
         self, version: Version, predictor: Predictor, space: Space[Any], settings: Settings
     ) -> None:
         self.version, self.predictor, self.space = version, predictor, space
-        self.view: SpaceView | None = None
-        self.builder: ViewBuilder | None = None
+        self.ranking: SpaceRanking | None = None
+        self.builder: RankingBuilder | None = None
         self._cache = PredictionCache(settings.cache, 4)
         self._hashes: dict[int, str] = {}
 
-    def answer(self, texts: Asked, hashes: bool, ranks: bool) -> tuple[Answers, int]:
+    def answer(
+        self, texts: PredictionInput, hashes: bool, ranks: bool
+    ) -> tuple[PredictionOutput, int]:
         """Read and score texts or codes (N); return answers and how many came from the cache."""
         population, errors = self._read(texts)
         values, known = self._values(population)
@@ -58,20 +60,22 @@ class Model:
         rows = np.zeros((len(texts), 4))
         rows[good] = values
         mean = rows[:, 0]
-        rank = self.view.ranks(mean) if ranks and self.view is not None else None
+        rank = self.ranking.ranks(mean) if ranks and self.ranking is not None else None
         names = None
         if hashes:
             names = np.full(len(texts), None, object)
             names[good] = self._named(population)
         counts = rows[:, 2:].astype(np.int64)
-        answers = Answers(mean, rows[:, 1], counts[:, 0], counts[:, 1], rank, names, errors)
+        answers = PredictionOutput(
+            mean, rows[:, 1], counts[:, 0], counts[:, 1], rank, names, errors
+        )
         return answers, known
 
-    def _read(self, asked: Asked) -> tuple[Population[Any], dict[int, str]]:
+    def _read(self, asked: PredictionInput) -> tuple[Population[Any], dict[int, str]]:
         if isinstance(asked, list):
             population, failed = self.space.parse_many(asked)
             return population, {index: str(error) for index, error in failed.items()}
-        held = self.space.holds(asked)
+        held = self.space.contains_codes(asked)
         errors = {
             index: f"code {asked[index]} is no architecture of {self.space.name}"
             for index in np.flatnonzero(~held).tolist()
@@ -81,13 +85,13 @@ class Model:
     def _values(self, population: Population[Any]) -> tuple[NDArray[np.float64], int]:
         """Return (B, 4) mean, std, params and flops (float64 is exact up to 2^53).
 
-        Looked up in the view of the space, then in the cache, and inferred only after that, each
+        Looked up in the ranking of the space, then in the cache, and inferred only after that, each
         architecture once and in the order asked: the last digits of an inference depend on the
         place in the batch.
         """
         codes, rows = population.codes, np.empty((len(population), 4))
         unknown = np.arange(len(population))
-        for look in (self.view.find if self.view else None, self._cache.get):
+        for look in (self.ranking.find if self.ranking else None, self._cache.get):
             if look is not None and len(unknown):
                 known, found = look(codes[unknown])
                 rows[unknown[known]] = found[known]
@@ -162,8 +166,8 @@ class Models:
             del self._latest[name]
         return fresh
 
-    def prepare_view(self, model: Model) -> ViewBuilder:
-        """Return the builder of a model's view; the first one of a space takes seconds."""
+    def prepare_ranking(self, model: Model) -> RankingBuilder:
+        """Return the builder of a model's ranking; the first one of a space takes seconds."""
         described = repr(sorted(model.space.describe().items()))
         if described not in self._references:
             reference = Reference.of(model.space, self.settings.reference)
@@ -172,19 +176,19 @@ class Models:
         reference = self._references[described]
         if self.settings.keep_rankings:
             home = self.store.home(model.version.name)
-            view = kept.recall(home, model.version, model.space, reference)
-            if view is not None:
-                view.prepare()
-                return ViewBuilder.finished(model.predictor, model.space, view)
-        return ViewBuilder(model.predictor, model.space, reference)
+            ranking = ranking_cache.load(home, model.version, model.space, reference)
+            if ranking is not None:
+                ranking.prepare()
+                return RankingBuilder.finished(model.predictor, model.space, ranking)
+        return RankingBuilder(model.predictor, model.space, reference)
 
-    def keep_view(self, model: Model) -> None:
-        """Write the complete view of a model beside its version, for the next start."""
-        if model.view is None or not self.settings.keep_rankings:
+    def keep_ranking(self, model: Model) -> None:
+        """Write the complete ranking of a model beside its version, for the next start."""
+        if model.ranking is None or not self.settings.keep_rankings:
             return
         try:
             home = self.store.home(model.version.name)
-            kept.keep(home, model.version, model.space, model.view)
+            ranking_cache.save(home, model.version, model.space, model.ranking)
         except (OSError, NasplatformError) as error:  # read-only, full, or gone: not needed
             facts = {"model": model.version.label, "error": str(error)}
             log.warning("ranking not kept", extra={"facts": facts})

@@ -14,13 +14,13 @@ import numpy as np
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from nasplatform.service.models import Answers, Model
+from nasplatform.service.models import Model, PredictionOutput
 from nasplatform.service.problems import Problem
-from nasplatform.service.routes import The, read, takes
+from nasplatform.service.routes import ServiceDep, read, takes
 from nasplatform.service.schemas import Item
 
 router = APIRouter(prefix="/v2", tags=["open inference protocol"])
-_OUTPUTS: dict[str, tuple[str, Callable[[Answers], Any]]] = {
+_OUTPUTS: dict[str, tuple[str, Callable[[PredictionOutput], Any]]] = {
     "mean": ("FP64", lambda answers: answers.mean),
     "std": ("FP64", lambda answers: answers.std),
     "params": ("INT64", lambda answers: answers.params),
@@ -124,7 +124,7 @@ def server() -> ServerMetadata:
 
 
 @router.get("/health/live", response_model=Health, response_model_exclude_none=True)
-async def live(service: The) -> Health:
+async def live(service: ServiceDep) -> Health:
     """Tell whether the service lives."""
     if not service.engine.alive:
         raise Problem(503, "not-ready", "the inference thread has ended: restart the service")
@@ -132,7 +132,7 @@ async def live(service: The) -> Health:
 
 
 @router.get("/health/ready", response_model=Health, response_model_exclude_none=True)
-async def ready(service: The) -> Health:
+async def ready(service: ServiceDep) -> Health:
     """Tell whether the predictors are loaded."""
     if not service.ready:
         raise Problem(503, "not-ready", "the predictors are being loaded", {"Retry-After": "2"})
@@ -140,26 +140,26 @@ async def ready(service: The) -> Health:
 
 
 @router.get("/models/{name}", response_model=ModelMetadata)
-async def metadata(name: str, service: The) -> ModelMetadata:
+async def metadata(name: str, service: ServiceDep) -> ModelMetadata:
     """Describe a model."""
     return _describe(await service.model(name), service.store.versions(name.partition("@")[0]))
 
 
 @router.get("/models/{name}/versions/{version}", response_model=ModelMetadata)
-async def version_metadata(name: str, version: str, service: The) -> ModelMetadata:
+async def version_metadata(name: str, version: str, service: ServiceDep) -> ModelMetadata:
     """Describe a version of a model."""
     return _describe(await service.model(f"{name}@{version}"), service.store.versions(name))
 
 
 @router.get("/models/{name}/ready", response_model=ModelReady)
-async def model_ready(name: str, service: The) -> ModelReady:
+async def model_ready(name: str, service: ServiceDep) -> ModelReady:
     """Tell whether a model answers."""
     await service.model(name)
     return ModelReady(name=name, ready=True)
 
 
 @router.get("/models/{name}/versions/{version}/ready", response_model=ModelReady)
-async def version_ready(name: str, version: str, service: The) -> ModelReady:
+async def version_ready(name: str, version: str, service: ServiceDep) -> ModelReady:
     """Tell whether a version of a model answers."""
     await service.model(f"{name}@{version}")
     return ModelReady(name=name, ready=True)
@@ -168,7 +168,7 @@ async def version_ready(name: str, version: str, service: The) -> ModelReady:
 @router.post(
     "/models/{name}/infer", response_model=InferResponse, openapi_extra=takes(InferRequest)
 )
-async def infer(name: str, request: Request, service: The) -> Response:
+async def infer(name: str, request: Request, service: ServiceDep) -> Response:
     """Infer with the latest version."""
     return await _infer(await service.model(name), request, service)
 
@@ -178,7 +178,7 @@ async def infer(name: str, request: Request, service: The) -> Response:
     response_model=InferResponse,
     openapi_extra=takes(InferRequest),
 )
-async def infer_version(name: str, version: str, request: Request, service: The) -> Response:
+async def infer_version(name: str, version: str, request: Request, service: ServiceDep) -> Response:
     """Infer with a version."""
     return await _infer(await service.model(f"{name}@{version}"), request, service)
 
@@ -196,7 +196,7 @@ def _describe(model: Model, versions: list[int]) -> ModelMetadata:
     )
 
 
-async def _infer(model: Model, request: Request, service: The) -> Response:
+async def _infer(model: Model, request: Request, service: ServiceDep) -> Response:
     asked = await read(request, InferRequest)
     tensor = asked.inputs[0]
     size = int(np.prod([min(n, 1 << 31) for n in tensor.shape], dtype=object))

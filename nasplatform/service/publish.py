@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from nasplatform.atomic_io import sha256
 from nasplatform.errors import ConfigError
-from nasplatform.files import sha256
 from nasplatform.service.store import NAME, PredictorStore, Version
 
 _STATE = "state.safetensors"

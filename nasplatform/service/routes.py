@@ -12,11 +12,11 @@ from pydantic import BaseModel, ValidationError
 from starlette.datastructures import QueryParams
 
 from nasplatform.service import schemas
-from nasplatform.service.answers import binary_body, predict_body
-from nasplatform.service.guard import require_media_type
 from nasplatform.service.labels import ReportedResults
-from nasplatform.service.models import Asked, Model
+from nasplatform.service.middleware import require_media_type
+from nasplatform.service.models import Model, PredictionInput
 from nasplatform.service.problems import Problem, bad_body
+from nasplatform.service.responses import binary_body, predict_body
 from nasplatform.service.service import Service, as_texts
 
 router = APIRouter(prefix="/v1")
@@ -30,7 +30,7 @@ def get_service(request: Request) -> Service:
     return service
 
 
-The = Annotated[Service, Depends(get_service)]
+ServiceDep = Annotated[Service, Depends(get_service)]
 
 
 def takes(model: type[BaseModel], compact: bool = False) -> dict[str, Any]:
@@ -53,14 +53,14 @@ async def read(request: Request, model: type[B]) -> B:
 
 
 @router.get("/predictors", response_model=schemas.PredictorList, tags=["predictors"])
-def list_predictors(service: The) -> schemas.PredictorList:
+def list_predictors(service: ServiceDep) -> schemas.PredictorList:
     """List the predictors in their latest versions."""
     cards = [_card(service, model) for _, model in sorted(service.models.latest().items())]
     return schemas.PredictorList(predictors=cards, broken=service.models.broken)
 
 
 @router.get("/predictors/{name}", response_model=schemas.PredictorCard, tags=["predictors"])
-async def show_predictor(name: str, service: The) -> schemas.PredictorCard:
+async def show_predictor(name: str, service: ServiceDep) -> schemas.PredictorCard:
     """Show one predictor; NAME@VERSION or NAME@ALIAS for another version than the latest."""
     model = await service.model(name)
     return await asyncio.to_thread(_card, service, model)
@@ -98,7 +98,7 @@ async def predict_now(request: Request) -> Response:
     kind = require_media_type(request, JSON, TEXT, BINARY)
     if kind == JSON:
         asked = await read(request, schemas.PredictRequest)
-        items: Asked = as_texts(asked.architectures)
+        items: PredictionInput = as_texts(asked.architectures)
     else:
         asked = _options(request.query_params, kind)
         body = await request.body()
@@ -118,13 +118,13 @@ async def predict_now(request: Request) -> Response:
     openapi_extra=takes(schemas.SuggestRequest),
     tags=["predictors"],
 )
-async def suggest(name: str, request: Request, service: The) -> schemas.SuggestResponse:
+async def suggest(name: str, request: Request, service: ServiceDep) -> schemas.SuggestResponse:
     """Suggest the k best architectures that nobody has measured, under limits."""
     model = await service.model(name)
     asked = await read(request, schemas.SuggestRequest)
     if len(asked.exclude) > service.settings.max_items:
         raise Problem(413, "too-many-items", f"exclude has {len(asked.exclude):,} items")
-    _require_view(service, model)
+    require_ranking(service, model)
     return await asyncio.to_thread(_suggest, service, model, asked)
 
 
@@ -134,7 +134,7 @@ async def suggest(name: str, request: Request, service: The) -> schemas.SuggestR
     openapi_extra=takes(schemas.EvaluationsRequest),
     tags=["predictors"],
 )
-async def report(name: str, request: Request, service: The) -> schemas.EvaluationsResponse:
+async def report(name: str, request: Request, service: ServiceDep) -> schemas.EvaluationsResponse:
     """Report measured results; with ``refit`` a new version is fitted in the background."""
     model = await service.model(name)
     if "@" in name:
@@ -146,7 +146,7 @@ async def report(name: str, request: Request, service: The) -> schemas.Evaluatio
 
 
 @router.get("/predictors/{name}/refit", response_model=schemas.Refit, tags=["predictors"])
-async def refit_state(name: str, service: The) -> schemas.Refit:
+async def refit_state(name: str, service: ServiceDep) -> schemas.Refit:
     """Tell how the last refit stands."""
     model = await service.model(name)
     return service.refitter.state(model.version.name)
@@ -203,7 +203,7 @@ def _card(service: Service, model: Model) -> schemas.PredictorCard:
         origin=version.facts.get("origin", {}),
         libraries=card["versions"],
         view=schemas.ViewState(
-            ready=model.view is not None,
+            ready=model.ranking is not None,
             complete=builder is not None and builder.done == builder.total,
             done=builder.done if builder else 0,
             total=builder.total if builder else 0,
@@ -212,10 +212,10 @@ def _card(service: Service, model: Model) -> schemas.PredictorCard:
     )
 
 
-def _require_view(service: Service, model: Model) -> None:
+def require_ranking(service: Service, model: Model) -> None:
     """Raise Problem while the space is not ranked; begin with that where nobody has."""
-    if model.view is None:
-        service.want_view(model)
+    if model.ranking is None:
+        service.want_ranking(model)
         builder = model.builder
         far = f"{builder.done:,} of {builder.total:,}" if builder else "being enumerated"
         words = f"the space of {model.version.label} is being ranked ({far}): try again"
@@ -225,29 +225,29 @@ def _require_view(service: Service, model: Model) -> None:
 def _suggest(
     service: Service, model: Model, asked: schemas.SuggestRequest
 ) -> schemas.SuggestResponse:
-    view = model.view
-    assert view is not None
+    ranking = model.ranking
+    assert ranking is not None
     excluded, failed = model.space.parse_many(as_texts(asked.exclude))
     seen = np.concatenate([service.seen(model), excluded.keys])
     limits = {"params": asked.max_params, "flops": asked.max_flops}
-    best = view.suggest(asked.k, seen, limits, asked.kappa)
-    chosen = view.reference.population[best]
-    ranks = view.ranks(view.mean[best])
+    best = ranking.suggest(asked.k, seen, limits, asked.kappa)
+    chosen = ranking.reference.population[best]
+    ranks = ranking.ranks(ranking.mean[best])
     hashes = model.space.from_codes(chosen.codes).hashes
     return schemas.SuggestResponse(
         predictor=model.version.name,
         version=model.version.number,
-        considered=len(view.mean),
-        complete=view.complete,
+        considered=len(ranking.mean),
+        complete=ranking.complete,
         suggestions=[
             schemas.Suggestion(
                 architecture=model.space.format(chosen[row]),
                 hash=hashes[row],
-                mean=view.mean[at],
-                std=view.std[at],
+                mean=ranking.mean[at],
+                std=ranking.std[at],
                 rank=ranks[row],
-                params=view.params[at],
-                flops=view.flops[at],
+                params=ranking.params[at],
+                flops=ranking.flops[at],
             )
             for row, at in enumerate(best.tolist())
         ],

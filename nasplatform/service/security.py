@@ -19,8 +19,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
+from nasplatform.atomic_io import replace_file
 from nasplatform.errors import ConfigError
-from nasplatform.files import replace_file
 
 Scope = Literal["read", "write"]
 _ID = r"[A-Za-z0-9-]{1,32}"
@@ -48,7 +48,7 @@ class Caller:
     rate: float | None = None
 
 
-ANYBODY = Caller("anonymous", frozenset({"read", "write"}))
+ANONYMOUS = Caller("anonymous", frozenset({"read", "write"}))
 _ENTRIES = TypeAdapter(list[KeyEntry])
 
 

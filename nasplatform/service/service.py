@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from nasplatform.service.engine import Engine, QueueFullError
 from nasplatform.service.labels import ReportedResults
 from nasplatform.service.metrics import Metrics
-from nasplatform.service.models import Answers, Asked, Model, Models, log
+from nasplatform.service.models import Model, Models, PredictionInput, PredictionOutput, log
 from nasplatform.service.problems import Problem, overloaded
 from nasplatform.service.refit import Refitter
 from nasplatform.service.settings import Settings
+from nasplatform.service.space_ranking import RankingBuilder, SpaceRanking
 from nasplatform.service.store import LATEST, PredictorStore
-from nasplatform.service.view import SpaceView, ViewBuilder
 
 
 class Service:
@@ -33,7 +33,7 @@ class Service:
         self.refitter = Refitter(store.folder, self._refitted)
         self.ready = False
         self._follower: asyncio.Task[None] | None = None
-        self._viewing: set[asyncio.Task[None]] = set()
+        self._ranking_tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Load the latest versions, then follow the store."""
@@ -45,7 +45,7 @@ class Service:
     async def stop(self) -> None:
         """Stop following, end refits, answer what waits."""
         self.ready = False
-        for task in [*self._viewing, *([self._follower] if self._follower else [])]:
+        for task in [*self._ranking_tasks, *([self._follower] if self._follower else [])]:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
@@ -61,8 +61,8 @@ class Service:
         return await asyncio.to_thread(self.models.get, name, version or LATEST)
 
     async def answer(
-        self, model: Model, texts: Asked, hashes: bool = True, ranks: bool = True
-    ) -> Answers:
+        self, model: Model, texts: PredictionInput, hashes: bool = True, ranks: bool = True
+    ) -> PredictionOutput:
         """Score texts or codes; raise Problem where too many are given or wait already."""
         if len(texts) > self.settings.max_items:
             raise Problem(
@@ -88,46 +88,46 @@ class Service:
         keys: NDArray[np.uint64] = model.space.parse_many(texts)[0].keys
         return keys
 
-    def want_view(self, model: Model) -> None:
+    def want_ranking(self, model: Model) -> None:
         """Begin to rank the space of a model, unless that is done or under way."""
-        if model.view is None and model.builder is None:
-            task = asyncio.get_running_loop().create_task(self._view(model))
-            self._viewing.add(task)
-            task.add_done_callback(self._viewing.discard)
+        if model.ranking is None and model.builder is None:
+            task = asyncio.get_running_loop().create_task(self._rank(model))
+            self._ranking_tasks.add(task)
+            task.add_done_callback(self._ranking_tasks.discard)
 
-    async def _view(self, model: Model) -> None:
+    async def _rank(self, model: Model) -> None:
         try:
-            builder = await asyncio.to_thread(self.models.prepare_view, model)
+            builder = await asyncio.to_thread(self.models.prepare_ranking, model)
         except Exception:  # a space that fails to enumerate still predicts
             log.exception("no view", extra={"facts": {"model": model.version.label}})
             return
-        model.builder, model.view = builder, builder.view
+        model.builder, model.ranking = builder, builder.ranking
         if builder.done == builder.total:
             log.info("ranking recalled", extra={"facts": {"model": model.version.label}})
             return
         await self._ranked(model, builder)
         log.info("ranked", extra={"facts": {"model": model.version.label}})
-        await asyncio.to_thread(self.models.keep_view, model)
+        await asyncio.to_thread(self.models.keep_ranking, model)
 
-    async def _ranked(self, model: Model, builder: ViewBuilder) -> None:
+    async def _ranked(self, model: Model, builder: RankingBuilder) -> None:
         """Let the engine score the space while nobody waits; return when it has."""
         loop = asyncio.get_running_loop()
-        seen: asyncio.Queue[SpaceView] = asyncio.Queue()
-        latest: SpaceView | None = None
+        seen: asyncio.Queue[SpaceRanking] = asyncio.Queue()
+        latest: SpaceRanking | None = None
 
         def step() -> bool:
             nonlocal latest
             more = builder.step()
-            if builder.view is not None and builder.view is not latest:
-                latest = builder.view
+            if builder.ranking is not None and builder.ranking is not latest:
+                latest = builder.ranking
                 loop.call_soon_threadsafe(seen.put_nowait, latest)
             return more
 
         self.engine.when_idle(step)
-        while model.view is None or len(model.view.mean) < builder.total:
-            view = await seen.get()
-            await asyncio.to_thread(view.prepare)
-            model.view = view
+        while model.ranking is None or len(model.ranking.mean) < builder.total:
+            ranking = await seen.get()
+            await asyncio.to_thread(ranking.prepare)
+            model.ranking = ranking
 
     async def _follow(self) -> None:
         while True:
@@ -143,7 +143,7 @@ class Service:
         for model in fresh:
             log.info("loaded", extra={"facts": {"model": model.version.label}})
         for model in self.models.latest().values():
-            self.want_view(model)
+            self.want_ranking(model)
         self.metrics.models(self.models.latest())
 
     def _refitted(self, name: str, outcome: str) -> None:

@@ -28,8 +28,8 @@ from typing import Any
 
 from filelock import FileLock
 
+from nasplatform.atomic_io import sha256, write_text
 from nasplatform.errors import PredictorError, did_you_mean
-from nasplatform.files import sha256, write_text
 from nasplatform.predictors.base import Predictor, read_card
 from nasplatform.runs.saved import SPACE, load_predictor, save_predictor
 from nasplatform.service.labels import LABELS, Labels, read_labels, write_labels

@@ -25,10 +25,10 @@ from typing import Any
 import pandas as pd
 
 from nasplatform import plugins
+from nasplatform.atomic_io import write_text
 from nasplatform.deploy.measure import Measurements, measure
 from nasplatform.deploy.network import Network
 from nasplatform.errors import RunError, StageError
-from nasplatform.files import write_text
 from nasplatform.stages.base import Stage, StageContext, StageResult
 from nasplatform.training.checkpoint import state_digest
 from nasplatform.training.loop import Progress

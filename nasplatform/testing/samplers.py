@@ -21,7 +21,14 @@ from nasplatform import plugins
 from nasplatform.errors import ConfigError
 from nasplatform.evaluators.base import Evaluation, Evaluator
 from nasplatform.predictors.base import Predictor
-from nasplatform.search import ArchitectureSampler, EvaluationStore, Facts, Goals, Setting, search
+from nasplatform.search import (
+    ArchitectureSampler,
+    EvaluationStore,
+    OptimizationConfig,
+    SamplerContext,
+    TrialRecord,
+    search,
+)
 from nasplatform.spaces import get_space
 from nasplatform.spaces.base import Space
 
@@ -65,15 +72,20 @@ class SamplerContract:
         return made
 
     def sampler(
-        self, evaluator: CostEvaluator, seed: int = 0, goals: Goals[Any] | None = None
+        self,
+        evaluator: CostEvaluator,
+        seed: int = 0,
+        optimization: OptimizationConfig[Any] | None = None,
     ) -> ArchitectureSampler[Any]:
         """Make the sampler as a search file does."""
         kind: type[ArchitectureSampler[Any]] = plugins.get("samplers", self.sampler_name)
         options = kind.Options(
             sampler=self.sampler_name, **{"budget": 30, "initial": 5, **self.options}
         )
-        setting = Setting(evaluator.space, seed, evaluator.candidates, self.predictor(), goals)
-        return kind.from_options(options, setting)
+        context = SamplerContext(
+            evaluator.space, seed, evaluator.candidates, self.predictor(), optimization
+        )
+        return kind.from_options(options, context)
 
     def run(
         self,
@@ -81,8 +93,8 @@ class SamplerContract:
         budgets: tuple[int, ...],
         seed: int = 0,
         candidates: int | None = 400,
-        goals: Goals[Any] | None = None,
-    ) -> list[Facts]:
+        optimization: OptimizationConfig[Any] | None = None,
+    ) -> list[TrialRecord]:
         """Search in one go, or broken off after each budget and resumed by a new sampler."""
         space = get_space("nasbench101", stem_channels=4, modules_per_stack=1)
         storage = InMemoryStorage()
@@ -92,27 +104,29 @@ class SamplerContract:
             study = optuna.create_study(
                 storage=storage,
                 study_name="contract",
-                directions=goals.directions if goals else ["maximize"],
-                sampler=self.sampler(evaluator, seed, goals),
+                directions=optimization.directions if optimization else ["maximize"],
+                sampler=self.sampler(evaluator, seed, optimization),
                 load_if_exists=True,
             )
             with EvaluationStore(folder / "measurements.db") as store:
-                search(study, evaluator, store, budget, seed, goals=goals)
-        return [found for trial in study.get_trials() if (found := Facts.of(trial)) is not None]
+                search(study, evaluator, store, budget, seed, optimization=optimization)
+        return [
+            found for trial in study.get_trials() if (found := TrialRecord.of(trial)) is not None
+        ]
 
     def test_proposes_each_architecture_once(self, tmp_path: Path) -> None:
         """As long as there is something new, nothing is proposed again."""
         for candidates in (400, None):
-            facts = self.run(tmp_path / str(candidates), (14,), candidates=candidates)
-            assert [one.repeats for one in facts] == [None] * 14
+            records = self.run(tmp_path / str(candidates), (14,), candidates=candidates)
+            assert [one.repeats for one in records] == [None] * 14
 
     def test_proposes_only_what_can_be_measured(self, tmp_path: Path) -> None:
         """A table holds some architectures and not others."""
         space = get_space("nasbench101", stem_channels=4, modules_per_stack=1)
         known = CostEvaluator(space, 400).candidates
         assert known is not None
-        facts = self.run(tmp_path / "run", (14,))
-        found = space.population([space.parse(one.architecture) for one in facts])
+        records = self.run(tmp_path / "run", (14,))
+        found = space.population([space.parse(one.architecture) for one in records])
         assert np.isin(found.keys, known.keys).all()
 
     def test_same_seed_same_search(self, tmp_path: Path) -> None:
@@ -129,30 +143,32 @@ class SamplerContract:
     def test_keeps_limits_that_are_known(self, tmp_path: Path) -> None:
         """Limits on parameters and FLOPs are kept by every proposal."""
         space = get_space("nasbench101", stem_channels=4, modules_per_stack=1)
-        goals = _goals(CostEvaluator(space), {"max_params": 4000.0})
+        optimization = _optimization(CostEvaluator(space), {"max_params": 4000.0})
         for candidates in (400, None):
-            facts = self.run(tmp_path / str(candidates), (12,), candidates=candidates, goals=goals)
-            assert all(one.metrics["params"] <= 4000 for one in facts)
+            records = self.run(
+                tmp_path / str(candidates), (12,), candidates=candidates, optimization=optimization
+            )
+            assert all(one.metrics["params"] <= 4000 for one in records)
 
     def test_several_objectives_are_searched_or_refused(self, tmp_path: Path) -> None:
         """A sampler that knows one objective only says so before anything is measured."""
         space = get_space("nasbench101", stem_channels=4, modules_per_stack=1)
-        goals = _goals(CostEvaluator(space), {}, {"flops": "minimize"})
+        optimization = _optimization(CostEvaluator(space), {}, {"flops": "minimize"})
         kind: type[ArchitectureSampler[Any]] = plugins.get("samplers", self.sampler_name)
         if kind.several_objectives:
-            assert len(self.run(tmp_path / "run", (12,), goals=goals)) >= 12
+            assert len(self.run(tmp_path / "run", (12,), optimization=optimization)) >= 12
             return
         complaint = ""
         with suppress(ConfigError):
-            self.run(tmp_path / "run", (12,), goals=goals)
+            self.run(tmp_path / "run", (12,), optimization=optimization)
             complaint = "one objective only, yet the search ran with two"
         assert not complaint, complaint
 
 
-def _goals(
+def _optimization(
     evaluator: CostEvaluator, constraints: dict[str, float], objectives: Any = None
-) -> Goals[Any]:
+) -> OptimizationConfig[Any]:
     from nasplatform.config import SearchOptions
 
     options = SearchOptions(budget=30, constraints=constraints, objectives=objectives or {})
-    return Goals.of(options, evaluator)
+    return OptimizationConfig.of(options, evaluator)

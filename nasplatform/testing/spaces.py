@@ -189,14 +189,16 @@ class SpaceContract:
             np.testing.assert_array_equal(back.codes, some.codes)
 
     def test_codes_of_strangers_are_told_apart(self) -> None:
-        """``holds`` takes what is an architecture, and nothing from which another one is made."""
+        """``contains_codes`` takes architectures, and nothing from which another one is made."""
         codes = self.some(_FEW).codes
-        assert self.space.holds(codes).all()
+        assert self.space.contains_codes(codes).all()
         noise = np.random.default_rng(0).integers(0, 1 << 63, 100).astype(np.uint64)
         shifts = np.arange(100, dtype=np.uint64) % 48
         strangers = np.concatenate([noise >> shifts, codes ^ np.uint64(1), codes + np.uint64(1)])
-        for code, held in zip(strangers, self.space.holds(strangers).tolist(), strict=True):
-            assert held == Space._holds(self.space, code), code
+        for code, held in zip(
+            strangers, self.space.contains_codes(strangers).tolist(), strict=True
+        ):
+            assert held == Space._contains_code(self.space, code), code
 
     def test_neighbours_are_others_and_each_once(self) -> None:
         """The neighbours of one and of many: no duplicate, none of those given, all found."""

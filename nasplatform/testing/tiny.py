@@ -6,7 +6,7 @@ import numpy as np
 
 from nasplatform.deploy.network import Network
 from nasplatform.spaces import get_space
-from nasplatform.training.arrays import Raw, standardised_task
+from nasplatform.training.preprocessing import Raw, standardised_task
 from nasplatform.training.task import Labels, Task
 
 CLASSES, SIDE = 3, 8

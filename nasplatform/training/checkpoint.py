@@ -13,8 +13,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from nasplatform.atomic_io import replace_file
 from nasplatform.errors import TrainingError
-from nasplatform.files import replace_file
 
 MODEL, MOMENTUM = "model.", "momentum."
 

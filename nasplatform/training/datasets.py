@@ -19,9 +19,9 @@ from PIL import Image, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from nasplatform import plugins
+from nasplatform.atomic_io import datasets_folder
 from nasplatform.errors import DataError, PluginError
-from nasplatform.files import datasets_folder
-from nasplatform.training.arrays import (
+from nasplatform.training.preprocessing import (
     Raw,
     block_sums,
     channel_statistics,

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from nasplatform.errors import TrainingError
 from nasplatform.training import checkpoint as checkpoints
-from nasplatform.training.effort import threads, worthwhile_threads
+from nasplatform.training.flops import threads, worthwhile_threads
 from nasplatform.training.recipe import Recipe, flip_crop, learning_rate
 from nasplatform.training.task import Split, Task
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from nasplatform.benchmarks.cellnet import BATCH, Curve, Images, Recipe, learning_rates
+from nasplatform.benchmarks.cellnet import BATCH, Images, LearningCurve, Recipe, learning_rates
 
 Side = tuple[Any, torch.nn.Module, list[torch.Tensor]]
 """The kernel's network, torch's of the same parameters, and these in the kernel's order."""
@@ -30,7 +30,7 @@ def flatten(tensors: list[torch.Tensor]) -> NDArray[np.float32]:
     return torch.cat([t.flatten() for t in tensors]).detach().numpy()
 
 
-def fields(curve: Curve) -> list[list[float]]:
+def fields(curve: LearningCurve) -> list[list[float]]:
     """All of a curve but the seconds."""
     return [
         curve.epochs.tolist(),
@@ -98,7 +98,7 @@ def check_steps(side: Side, shape: tuple[int, int, int]) -> None:
     assert np.linalg.norm(net.state()[0] - after) < 2e-3 * np.linalg.norm(after - before)
 
 
-def check_training(train: Callable[[Recipe, int], Curve]) -> None:
+def check_training(train: Callable[[Recipe, int], LearningCurve]) -> None:
     """It learns the digits, and the seed decides everything."""
     recipe = Recipe(evaluate_at=(1, 5, 10))
     first, again, other = (train(recipe, seed) for seed in (0, 0, 1))

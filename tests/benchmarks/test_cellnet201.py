@@ -14,8 +14,8 @@ from kernel_checks import (
 from nasplatform.benchmarks.cellnet import (
     Cell201Network,
     Recipe,
+    active_edges,
     initial_parameters,
-    live_edges,
     parameter_layout201,
     train_cell201,
 )
@@ -130,7 +130,7 @@ def test_live_edges_are_those_on_paths(name):
     paths += [[0, 2, 5]]
     whole = [p for p in paths if EDGES[p[-1]][1] == 3 and all(ops[e] for e in p)]
     expected = [ops[e] if any(e in p for p in whole) else 0 for e in range(6)]
-    assert live_edges(ops).tolist() == expected
+    assert active_edges(ops).tolist() == expected
 
 
 @pytest.mark.parametrize("ops", [(1, 1, 1), (0, 1, 2, 3, 4, 5), (0, 0, 0, 0, 0, -1)])

@@ -51,8 +51,8 @@ def test_run_then_look_at_it(search: Path, capsys: pytest.CaptureFixture[str]) -
 def test_predictors_are_explained(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["predictors", "list", "--json"]) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
-    assert {"default", "renas", "assessor", "simple"} <= set(rows)
-    for name in ("default", "renas", "assessor", "simple"):
+    assert {"default", "renas", "assessor", "gp-trees"} <= set(rows)
+    for name in ("default", "renas", "assessor", "gp-trees"):
         assert rows[name]["summary"].endswith(".")
         assert all(rows[name]["meanings"][option] for option in rows[name]["options"])
     assert main(["predictors", "list"]) == 0

@@ -16,8 +16,8 @@ import pytest
 from nasbench101_writer import official_payloads
 
 from nasplatform import fetch
-from nasplatform.benchmarks import library
-from nasplatform.benchmarks.library import load_table
+from nasplatform.benchmarks import registry
+from nasplatform.benchmarks.registry import load_table
 from nasplatform.benchmarks.tfrecord import write_records
 from nasplatform.cli import main
 from nasplatform.fetch import Download, RemoteFile
@@ -31,7 +31,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty home, no embedded tables, and a few attempts to reach a server."""
     folder = tmp_path / "home"
     monkeypatch.setenv("NASPLATFORM_HOME", str(folder))
-    monkeypatch.setattr(library, "embedded_folder", lambda: tmp_path / "embedded")
+    monkeypatch.setattr(registry, "embedded_folder", lambda: tmp_path / "embedded")
     monkeypatch.chdir(tmp_path)
     return folder
 

@@ -9,7 +9,7 @@ from nasplatform.deploy.timing import timed
 from nasplatform.errors import MissingExtraError
 from nasplatform.spaces import get_space
 from nasplatform.testing.tiny import tiny_network, tiny_task
-from nasplatform.training.effort import count_macs
+from nasplatform.training.flops import count_macs
 from nasplatform.training.loop import evaluate
 
 SHAPE = (3, 8, 6)

@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
+from nasplatform.encodings.active_subgraph import ActiveSubgraphs, active_subgraphs, operation_sets
 from nasplatform.encodings.cache import columns_of, features_of
 from nasplatform.encodings.graph_features import feature_groups, graph_features, has_slots
-from nasplatform.encodings.live import LiveGraphs, live_graphs, operation_sets
 from nasplatform.encodings.path_statistics import (
     extreme_path_features,
     path_features,
     subset_features,
 )
-from nasplatform.encodings.walks import walk_features
+from nasplatform.encodings.random_walks import walk_features
 from nasplatform.spaces import GraphBatch, get_space
 
 
@@ -54,27 +54,27 @@ def slow(graphs: GraphBatch, row: int) -> Slow:
     first = Slow(raw, graphs.ops[row].tolist(), [], [])
     used = {(a, b) for path in first.paths for a, b in itertools.pairwise(path)}
     n = graphs.n_nodes
-    live = live_graphs(graphs[:1])
+    active = active_subgraphs(graphs[:1])
     return Slow(
         [[(i, j) in used for j in range(n)] for i in range(n)],
         graphs.ops[row].tolist(),
         [float(c) / float(channels[-1]) for c in channels],
-        [[live.classes[k] for k in s] for s in operation_sets(vocabulary, live.classes)],
+        [[active.classes[k] for k in s] for s in operation_sets(vocabulary, active.classes)],
     )
 
 
 @pytest.fixture(scope="module")
-def live(some_graphs: GraphBatch) -> LiveGraphs:
-    return live_graphs(some_graphs)
+def active(some_graphs: GraphBatch) -> ActiveSubgraphs:
+    return active_subgraphs(some_graphs)
 
 
-def test_live_edges_are_those_on_paths(some_graphs: GraphBatch, live: LiveGraphs) -> None:
+def test_active_edges_are_those_on_paths(some_graphs: GraphBatch, active: ActiveSubgraphs) -> None:
     for row in range(len(some_graphs)):
-        assert (live.edges[:, :, row] > 0).tolist() == slow(some_graphs, row).edges
+        assert (active.edges[:, :, row] > 0).tolist() == slow(some_graphs, row).edges
 
 
-def test_path_features(some_graphs: GraphBatch, live: LiveGraphs) -> None:
-    fast = path_features(live)
+def test_path_features(some_graphs: GraphBatch, active: ActiveSubgraphs) -> None:
+    fast = path_features(active)
     for row in range(len(some_graphs)):
         cell = slow(some_graphs, row)
         counts = np.array([cell.tally(p) for p in cell.paths]).reshape(-1, len(cell.sets))
@@ -88,12 +88,12 @@ def test_path_features(some_graphs: GraphBatch, live: LiveGraphs) -> None:
 
 
 def test_subset_features_count_paths_inside_a_set(
-    some_graphs: GraphBatch, live: LiveGraphs
+    some_graphs: GraphBatch, active: ActiveSubgraphs
 ) -> None:
-    fast = subset_features(live)
-    k = len(live.classes)
-    sets = [{a} for a in live.classes]
-    sets += [{a, b} for i, a in enumerate(live.classes) for b in live.classes[i + 1 :]]
+    fast = subset_features(active)
+    k = len(active.classes)
+    sets = [{a} for a in active.classes]
+    sets += [{a, b} for i, a in enumerate(active.classes) for b in active.classes[i + 1 :]]
     assert len(fast) == 7 * (k + k * (k - 1) // 2)
     for row in range(0, len(some_graphs), 3):
         cell = slow(some_graphs, row)
@@ -105,8 +105,8 @@ def test_subset_features_count_paths_inside_a_set(
         assert blocks[2].tolist() == [max(found, default=-1) for found in lengths]
 
 
-def test_extreme_path_features(some_graphs: GraphBatch, live: LiveGraphs) -> None:
-    fast = extreme_path_features(live)
+def test_extreme_path_features(some_graphs: GraphBatch, active: ActiveSubgraphs) -> None:
+    fast = extreme_path_features(active)
     for row in range(len(some_graphs)):
         cell = slow(some_graphs, row)
         if not cell.paths:
@@ -119,8 +119,8 @@ def test_extreme_path_features(some_graphs: GraphBatch, live: LiveGraphs) -> Non
         np.testing.assert_allclose(fast[:, row], expected, rtol=1e-5)
 
 
-def test_walks_are_weighted_paths(some_graphs: GraphBatch, live: LiveGraphs) -> None:
-    statistics, flows = walk_features(live)
+def test_walks_are_weighted_paths(some_graphs: GraphBatch, active: ActiveSubgraphs) -> None:
+    statistics, flows = walk_features(active)
     for row in range(0, len(some_graphs), 2):
         cell = slow(some_graphs, row)
         if not cell.paths:
@@ -140,9 +140,9 @@ def test_walks_are_weighted_paths(some_graphs: GraphBatch, live: LiveGraphs) -> 
             statistics[block : 2 * block, row], expected, rtol=1e-3, atol=2e-3
         )
     # A path takes one edge into the output, whatever its weighting.
-    k = len(live.classes) + 1
+    k = len(active.classes) + 1
     arriving = flows.reshape(4, k, k, -1)[:, :, -1].sum(1)
-    np.testing.assert_allclose(arriving[:, live.live.sum(0) > 2], 1, rtol=1e-4)
+    np.testing.assert_allclose(arriving[:, active.active.sum(0) > 2], 1, rtol=1e-4)
 
 
 def test_rows_do_not_depend_on_the_batch(some_graphs: GraphBatch) -> None:
@@ -219,8 +219,8 @@ def _features_of_one(cell: Slow) -> list[float]:
 
 def test_speed_vectorised(benchmark, some_graphs: GraphBatch) -> None:  # type: ignore[no-untyped-def]
     many = some_graphs[np.arange(8192) % len(some_graphs)]
-    live = live_graphs(many)
-    benchmark(path_features, live)
+    active = active_subgraphs(many)
+    benchmark(path_features, active)
 
 
 def test_speed_one_by_one(benchmark, some_graphs: GraphBatch) -> None:  # type: ignore[no-untyped-def]

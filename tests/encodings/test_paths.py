@@ -1,6 +1,6 @@
 import numpy as np
 
-from nasplatform.encodings.live import interior_classes
+from nasplatform.encodings.active_subgraph import interior_classes
 from nasplatform.encodings.paths import path_encoding, sequence_lengths
 from nasplatform.encodings.renas import renas_tensor, renas_tensors
 from nasplatform.spaces import GraphBatch, get_space

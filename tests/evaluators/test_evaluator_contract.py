@@ -8,10 +8,10 @@ import pytest
 
 from nasplatform.benchmarks.table import BenchmarkTable, save_table
 from nasplatform.errors import ArchitectureError, ConfigError, DataError
-from nasplatform.evaluators.base import Bench, Evaluator
+from nasplatform.evaluators.base import EvaluationContext, Evaluator
 from nasplatform.evaluators.table import TableEvaluator, TableOptions
 from nasplatform.evaluators.trained import TrainedEvaluator, TrainedOptions
-from nasplatform.search import Goals
+from nasplatform.search import OptimizationConfig
 from nasplatform.search.base import InitialOptions
 from nasplatform.spaces import get_space
 from nasplatform.testing.evaluators import EvaluatorContract
@@ -22,7 +22,7 @@ class TestTrained(EvaluatorContract):
     def evaluator(self, folder: Path) -> Evaluator[Any]:
         options = TrainedOptions.model_validate({"recipe": {"epochs": 2, "batch_size": 24}})
         space = get_space("nasbench101", stem_channels=4, modules_per_stack=1)
-        return TrainedEvaluator.on_bench(options, space, Bench(folder, tiny_task()))
+        return TrainedEvaluator.from_options(options, space, EvaluationContext(folder, tiny_task()))
 
     def some(self, evaluator: Evaluator[Any]) -> Any:
         space = evaluator.space
@@ -52,7 +52,7 @@ def small_table(folder: Path) -> str:
 def table_evaluator(folder: Path, **options: Any) -> TableEvaluator:
     file = folder / "small.parquet"
     chosen = TableOptions(table=str(file) if file.exists() else small_table(folder), **options)
-    return TableEvaluator(chosen, TableEvaluator.home(chosen))
+    return TableEvaluator(chosen, TableEvaluator.implied_space(chosen))
 
 
 class TestTable(EvaluatorContract):
@@ -95,10 +95,12 @@ def test_attributes_are_the_tables_own(tmp_path: Path) -> None:
 def test_a_limit_on_a_column_of_the_table(tmp_path: Path) -> None:
     one = table_evaluator(tmp_path)
     assert one.candidates is not None
-    goals = Goals.of(InitialOptions(budget=99, constraints={"max_watt": 3.5}), one)
-    assert goals.allowed(one.candidates).tolist() == [False, False, True, True]
+    optimization = OptimizationConfig.of(
+        InitialOptions(budget=99, constraints={"max_watt": 3.5}), one
+    )
+    assert optimization.feasible_mask(one.candidates).tolist() == [False, False, True, True]
     with pytest.raises(ConfigError, match="none of 4 architectures keeps max_watt: 1; watt runs"):
-        Goals.of(InitialOptions(budget=99, constraints={"max_watt": 1}), one)
+        OptimizationConfig.of(InitialOptions(budget=99, constraints={"max_watt": 1}), one)
 
 
 def test_another_space_and_an_unknown_metric_are_refused(tmp_path: Path) -> None:

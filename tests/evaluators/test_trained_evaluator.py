@@ -12,9 +12,9 @@ import torch
 from optuna.pruners import MedianPruner
 
 from nasplatform.errors import ConfigError
-from nasplatform.evaluators.base import Bench
+from nasplatform.evaluators.base import EvaluationContext
 from nasplatform.evaluators.trained import TrainedEvaluator, TrainedOptions
-from nasplatform.search import EvaluationStore, Facts, Goals, search
+from nasplatform.search import EvaluationStore, OptimizationConfig, TrialRecord, search
 from nasplatform.search.base import InitialOptions
 from nasplatform.search.random_sampler import RandomSampler
 from nasplatform.spaces import get_space
@@ -27,7 +27,7 @@ RECIPE = {"epochs": 3, "batch_size": 16}
 def evaluator(folder: Path | None = None, **options: Any) -> TrainedEvaluator:
     space = get_space("nasbench101", stem_channels=4, modules_per_stack=1)
     chosen = TrainedOptions.model_validate({"recipe": RECIPE, **options})
-    found = TrainedEvaluator.on_bench(chosen, space, Bench(folder, tiny_task()))
+    found = TrainedEvaluator.from_options(chosen, space, EvaluationContext(folder, tiny_task()))
     assert isinstance(found, TrainedEvaluator)
     return found
 
@@ -68,12 +68,12 @@ def test_a_broken_off_training_goes_on_from_its_last_epoch(tmp_path: Path) -> No
             raise Killed
 
     broken = evaluator(tmp_path / "broken")
-    broken.bench = Bench(tmp_path / "broken", tiny_task(), progress=kill)
+    broken.context = EvaluationContext(tmp_path / "broken", tiny_task(), progress=kill)
     with pytest.raises(Killed):
         broken.evaluate(cell, 3, 0)
     epochs: list[str] = []
     resumed = evaluator(tmp_path / "broken")
-    resumed.bench = Bench(
+    resumed.context = EvaluationContext(
         tmp_path / "broken", tiny_task(), progress=lambda d, t, words: epochs.append(words[:7])
     )
     found = resumed.evaluate(cell, 3, 0)
@@ -166,24 +166,28 @@ def test_impossible_fidelities(fidelities: list[int]) -> None:
 def test_needs_a_task_and_the_device_it_is_told() -> None:
     space = get_space("nasbench101")
     with pytest.raises(ConfigError, match="'trained' trains networks: it needs a task"):
-        TrainedEvaluator.on_bench(TrainedOptions(), space, Bench())
+        TrainedEvaluator.from_options(TrainedOptions(), space, EvaluationContext())
     if not torch.cuda.is_available():
         with pytest.raises(ConfigError, match="'cuda': this machine offers no CUDA device"):
-            TrainedEvaluator.on_bench(TrainedOptions(), space, Bench(None, tiny_task(), "cuda"))
+            TrainedEvaluator.from_options(
+                TrainedOptions(), space, EvaluationContext(None, tiny_task(), "cuda")
+            )
 
 
 def test_a_search_with_pruning_and_a_limit_on_parameters(tmp_path: Path) -> None:
     recipe = {"epochs": 4, "batch_size": 24, "learning_rate": 0.01}
     one = evaluator(tmp_path / "work", recipe=recipe)
-    goals = Goals.of(InitialOptions(budget=100, constraints={"max_params": 3000}), one)
-    sampler = RandomSampler(one.space, goals=goals)
+    optimization = OptimizationConfig.of(
+        InitialOptions(budget=100, constraints={"max_params": 3000}), one
+    )
+    sampler = RandomSampler(one.space, optimization=optimization)
     study = optuna.create_study(
         sampler=sampler, direction="maximize", pruner=MedianPruner(3, n_warmup_steps=0)
     )
     with EvaluationStore(tmp_path / "m.db") as store:
-        search(study, one, store, 12, goals=goals)
-    facts = [Facts.of(trial) for trial in study.get_trials()]
-    known = [each for each in facts if each is not None]
+        search(study, one, store, 12, optimization=optimization)
+    records = [TrialRecord.of(trial) for trial in study.get_trials()]
+    known = [each for each in records if each is not None]
     assert all(each.metrics["params"] <= 3000 for each in known)
     assert any(each.stopped is not None for each in known)
     assert sum(each.counts for each in known) >= 3

@@ -6,7 +6,7 @@ from nasplatform.deploy.measure import count_parameters
 from nasplatform.deploy.network import Network
 from nasplatform.errors import ConfigError, PluginError
 from nasplatform.testing.tiny import tiny_task
-from nasplatform.training.effort import count_macs
+from nasplatform.training.flops import count_macs
 from nasplatform.training.loop import predict
 
 CIFAR = (3, 32, 32)

@@ -64,7 +64,7 @@ def test_evaluate_sets_the_simple_ones_beside() -> None:
         "gp", get_protocol("digits"), [30], 2, {"steps": 10}, lambda *step: told.append(step)
     )
     assert told == [(1, 2), (2, 2)]
-    names = {"random", "parameters", "flops", "gp", "simple"}
+    names = {"random", "parameters", "flops", "gp", "gp-trees"}
     assert set(results["predictor"]) == names
     summary = summarise(results)
     assert (summary["draws"] == 2).all()
@@ -80,7 +80,7 @@ def test_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     asked = ["predictors", "evaluate", "-p", "gp", "--protocol", "digits", "--seeds", "1"]
     assert main([*asked, "--labels", "20", "--set", "steps=5", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
-    assert {row["predictor"] for row in answer["summary"]} >= {"gp", "simple", "random"}
+    assert {row["predictor"] for row in answer["summary"]} >= {"gp", "gp-trees", "random"}
     bad = [
         [*asked[:5], "nonsense"],
         [*asked, "--labels", "20,x"],

@@ -7,7 +7,7 @@ from scipy.stats import norm
 
 from nasplatform.predictors.calibration import Rows, cross_fitted, slope_and_spread
 from nasplatform.predictors.losses import PairLoss, pairwise_ranking_loss, refinement_loss
-from nasplatform.predictors.ranks import Floats, RankMap, log_gaps, normal_scores
+from nasplatform.predictors.target_maps import Floats, MonotoneMap, log_gaps, normal_scores
 
 
 def test_log_gaps_do_not_depend_on_the_unit() -> None:
@@ -23,20 +23,20 @@ def test_log_gaps_keep_the_order_and_lift_failures() -> None:
     assert gaps[-1] == 0
 
 
-def test_rank_map_goes_through_its_labels() -> None:
+def test_monotone_map_goes_through_its_labels() -> None:
     labels = np.array([0.3, 0.1, 0.2, 0.9])
-    ranks = RankMap.of(labels)
+    ranks = MonotoneMap.of(labels)
     np.testing.assert_allclose(ranks.label(normal_scores(labels)), labels)
     far = ranks.label(np.array([-9.0, -8.0, 8.0, 9.0]))
     assert (np.diff(far) > 0).all()
-    restored = RankMap.restore(ranks.state())
+    restored = MonotoneMap.restore(ranks.state())
     np.testing.assert_array_equal(restored.label(far), ranks.label(far))
 
 
 def test_labels_that_share_the_lowest_score_widen_the_spread() -> None:
     labels = np.array([0.1, 0.3, 0.8, 0.9, 1.0])
     scores = np.array([-1.0, -1.0, 0.0, 0.5, 1.0])
-    ranks = RankMap.through(scores, labels)
+    ranks = MonotoneMap.through(scores, labels)
     low, high = ranks.prediction(np.array([-1.0, 1.0]), np.array([0.01, 0.01])).std
     assert low == pytest.approx(np.sqrt(0.5) * 0.1, rel=0.1)
     assert high < 0.02

@@ -13,8 +13,8 @@ class TestTrees(PredictorContract):
     options = {"trees": 40}  # noqa: RUF012
 
 
-class TestSimple(PredictorContract):
-    predictor_name = "simple"
+class TestGPTrees(PredictorContract):
+    predictor_name = "gp-trees"
     options = {"trees": 40}  # noqa: RUF012
     least_tau = 0.6
 

@@ -17,16 +17,16 @@ if str(TOY) not in sys.path:
 
 from search_toys import toy_sampler  # noqa: E402
 
-from nasplatform.search import EvaluationStore, Facts, Goals, search  # noqa: E402
+from nasplatform.search import EvaluationStore, OptimizationConfig, TrialRecord, search  # noqa: E402
 from nasplatform.search.base import ArchitectureSampler  # noqa: E402
 from nasplatform.search.storage import make_pruner  # noqa: E402
 
-Run = Callable[..., list[Facts]]
+Run = Callable[..., list[TrialRecord]]
 
 
 @pytest.fixture
 def run_search(tmp_path: Path) -> Run:
-    """Run a search, or go on with it, and return the facts of its trials in order.
+    """Run a search, or go on with it, and return the records of its trials in order.
 
     The studies are kept in memory by the name of their folder; each call has a sampler of its own,
     as a new process has.
@@ -39,23 +39,23 @@ def run_search(tmp_path: Path) -> Run:
         budget: int,
         seed: int = 0,
         folder: str = "run",
-        goals: Goals[Any] | None = None,
+        optimization: OptimizationConfig[Any] | None = None,
         pruner: Any = "none",
         told: dict[str, Any] | None = None,
         **options: Any,
-    ) -> list[Facts]:
+    ) -> list[TrialRecord]:
         storage = storages.setdefault(folder, InMemoryStorage())
         study = optuna.create_study(
             storage=storage,
             study_name="s",
-            sampler=toy_sampler(kind, evaluator, seed, goals, **options),
+            sampler=toy_sampler(kind, evaluator, seed, optimization, **options),
             pruner=make_pruner(pruner),
-            directions=goals.directions if goals else ["maximize"],
+            directions=optimization.directions if optimization else ["maximize"],
             load_if_exists=True,
         )
         with EvaluationStore(tmp_path / f"{folder}.db") as store:
-            search(study, evaluator, store, budget, seed, goals=goals, **(told or {}))
-        found = [Facts.of(trial) for trial in study.get_trials()]
-        return [facts for facts in found if facts is not None]
+            search(study, evaluator, store, budget, seed, optimization=optimization, **(told or {}))
+        found = [TrialRecord.of(trial) for trial in study.get_trials()]
+        return [record for record in found if record is not None]
 
     return run

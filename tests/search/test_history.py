@@ -13,17 +13,17 @@ from nasplatform.search.history import Memory
 
 
 def study_of(rows: list[Any], direction: str = "maximize") -> tuple[optuna.Study, Memory[Any]]:
-    """rows: (bits, state, value, course)."""
+    """rows: (bits, state, value, learning_curve)."""
     space = toy_evaluator(4).space
     study = optuna.create_study(direction=direction)
-    for bits, state, value, course in rows:
+    for bits, state, value, learning_curve in rows:
         study.add_trial(
             optuna.create_trial(
                 state=optuna.trial.TrialState[state],
                 params=space.to_params(space.parse(bits)),
                 distributions=space.distributions(),
                 value=value,
-                intermediate_values=course,
+                intermediate_values=learning_curve,
             )
         )
     return study, Memory(space, space.distributions())

@@ -10,8 +10,8 @@ from nasplatform_toy import Ridge
 from search_toys import toy_evaluator
 
 from nasplatform.errors import ConfigError
-from nasplatform.search import History, Setting
-from nasplatform.search.candidates import Field, spread_out
+from nasplatform.search import History, SamplerContext
+from nasplatform.search.candidates import CandidatePool, farthest_point_sampling
 from nasplatform.search.predictor_sampler import PredictorOptions, PredictorSampler
 
 
@@ -78,12 +78,12 @@ def test_a_design_that_was_seen_is_replaced() -> None:
     assert sampler(evaluator).propose(0, known).architecture != wanted
 
 
-def test_spread_out_takes_the_corners_first() -> None:
+def test_farthest_point_sampling_takes_the_corners_first() -> None:
     points = np.array([[0, 0], [1, 0], [0, 1], [1, 1], [0.5, 0.5]], np.float32)
     for seed in range(10):
-        chosen = spread_out(points, 4, np.random.default_rng(seed))
+        chosen = farthest_point_sampling(points, 4, np.random.default_rng(seed))
         assert len(set(chosen) - {4}) >= 3
-    assert len(spread_out(points, 9, np.random.default_rng(0))) == 5
+    assert len(farthest_point_sampling(points, 9, np.random.default_rng(0))) == 5
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_labels_that_teach_nothing_give_random_proposals() -> None:
 def test_a_whole_space_holds_each_isomorphism_class_once() -> None:
     evaluator = toy_evaluator(6)
     twice = evaluator.space.from_codes(np.arange(64, dtype=np.uint64))
-    every = Field.of(
+    every = CandidatePool.of(
         evaluator.space, twice, lambda p: np.ones(len(p), bool), 100, 10, np.random.default_rng(0)
     )
     assert every.whole
@@ -148,7 +148,7 @@ def test_isomorphic_candidates_stay_apart_where_what_is_known_of_them_differs() 
     evaluator = toy_evaluator(6)
     twice = evaluator.space.from_codes(np.arange(64, dtype=np.uint64))
     rng = np.random.default_rng(0)
-    every = Field.of(
+    every = CandidatePool.of(
         evaluator.space, twice, lambda p: np.ones(len(p), bool), 100, 10, rng, labelled=True
     )
     assert len(every.far) == 64
@@ -157,7 +157,9 @@ def test_isomorphic_candidates_stay_apart_where_what_is_known_of_them_differs() 
 def test_a_search_file_without_a_predictor_is_told() -> None:
     evaluator = toy_evaluator(6)
     with pytest.raises(ConfigError, match="sampler 'predictor' needs a predictor"):
-        PredictorSampler.from_options(PredictorOptions(budget=9), Setting(evaluator.space, 0))
+        PredictorSampler.from_options(
+            PredictorOptions(budget=9), SamplerContext(evaluator.space, 0)
+        )
 
 
 def test_options_take_one_acquisition_or_several() -> None:

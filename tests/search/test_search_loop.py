@@ -17,7 +17,7 @@ from optuna.trial import TrialState
 from search_toys import SAMPLERS, toy_evaluator, toy_sampler
 
 from nasplatform.errors import RunError
-from nasplatform.search import EvaluationStore, Facts, open_study, search
+from nasplatform.search import EvaluationStore, TrialRecord, open_study, search
 from nasplatform.search.predictor_sampler import PredictorSampler
 from nasplatform.search.random_sampler import RandomSampler
 
@@ -26,10 +26,10 @@ every_sampler = pytest.mark.parametrize("kind", SAMPLERS, ids=lambda kind: kind.
 
 @every_sampler
 def test_spends_the_budget_on_unique_architectures(run_search: Any, kind: Any) -> None:
-    facts = run_search(kind, toy_evaluator(), 30)
-    assert len({one.hash for one in facts}) == 30
-    assert [one.repeats for one in facts] == [None] * 30  # none of ours repeats itself
-    assert all(one.score is not None and one.cost == 1.5 for one in facts)
+    records = run_search(kind, toy_evaluator(), 30)
+    assert len({one.hash for one in records}) == 30
+    assert [one.repeats for one in records] == [None] * 30  # none of ours repeats itself
+    assert all(one.score is not None and one.cost == 1.5 for one in records)
 
 
 @every_sampler
@@ -69,14 +69,14 @@ def test_repeats_are_answered_from_the_store(tmp_path: Path) -> None:
     ):
         search(study, evaluator, store, 6)
         trials = study.get_trials()
-    facts = [Facts.of(trial) for trial in trials]
+    records = [TrialRecord.of(trial) for trial in trials]
     paid = (tmp_path / "log").read_text().split()
     assert sorted(paid) == sorted(set(paid))
     assert len(paid) == 6 < len(trials)
-    for number, one in enumerate(facts):
+    for number, one in enumerate(records):
         assert one is not None
         if one.repeats is not None:
-            first = facts[one.repeats]
+            first = records[one.repeats]
             assert first is not None
             assert (first.hash, first.score) == (one.hash, one.score)
             assert one.repeats < number
@@ -87,11 +87,11 @@ def test_an_architecture_that_fails_is_recorded_and_not_tried_again(
 ) -> None:
     broken = ("000", "001", "010")
     log = str(tmp_path / "log")
-    facts = run_search(RandomSampler, toy_evaluator(3, broken=broken, log=log), 6)
-    failed = {one.hash: one.error for one in facts if one.score is None}
+    records = run_search(RandomSampler, toy_evaluator(3, broken=broken, log=log), 6)
+    failed = {one.hash: one.error for one in records if one.score is None}
     assert failed == dict.fromkeys(broken, "out of memory")
     assert Counter((tmp_path / "log").read_text().split()).most_common(1)[0][1] == 1
-    assert [one.score is None for one in facts].count(True) == 3
+    assert [one.score is None for one in records].count(True) == 3
 
 
 def test_a_search_in_which_all_fails_says_why(run_search: Any) -> None:
@@ -102,9 +102,9 @@ def test_a_search_in_which_all_fails_says_why(run_search: Any) -> None:
 
 
 def test_target_and_time_end_the_search(run_search: Any) -> None:
-    facts = run_search(RandomSampler, toy_evaluator(), 100, told={"target": 0.6}, folder="target")
-    assert facts[-1].score >= 0.6
-    assert all(one.score < 0.6 for one in facts[:-1])
+    records = run_search(RandomSampler, toy_evaluator(), 100, told={"target": 0.6}, folder="target")
+    assert records[-1].score >= 0.6
+    assert all(one.score < 0.6 for one in records[:-1])
     slow = toy_evaluator(seconds=0.05)
     begun = time.monotonic()
     some = run_search(RandomSampler, slow, 100, told={"max_seconds": 0.5}, folder="time")
@@ -115,17 +115,17 @@ def test_target_and_time_end_the_search(run_search: Any) -> None:
 
 
 def test_the_pruner_stops_the_hopeless(run_search: Any) -> None:
-    facts = run_search(RandomSampler, toy_evaluator(), 40, pruner="median")
-    stopped = [one for one in facts if one.stopped is not None]
-    whole = [one.score for one in facts if one.stopped is None]
+    records = run_search(RandomSampler, toy_evaluator(), 40, pruner="median")
+    stopped = [one for one in records if one.stopped is not None]
+    whole = [one.score for one in records if one.stopped is None]
     assert 5 <= len(stopped) <= 35
     assert all(one.stopped < 10 and one.cost < 1.5 for one in stopped)
-    assert max(whole) == max(score_of(one) for one in facts)  # the best was not among them
+    assert max(whole) == max(score_of(one) for one in records)  # the best was not among them
 
 
-def score_of(facts: Facts) -> float:
+def score_of(record: TrialRecord) -> float:
     evaluator = toy_evaluator()
-    return evaluator.evaluate(evaluator.space.parse(facts.architecture), 1, 0).score
+    return evaluator.evaluate(evaluator.space.parse(record.architecture), 1, 0).score
 
 
 def test_a_pruned_search_is_resumed_to_the_same(run_search: Any) -> None:

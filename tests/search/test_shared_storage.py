@@ -19,9 +19,8 @@ import yaml
 from optuna.trial import TrialState
 from search_toys import toy_evaluator, toy_sampler
 
-from nasplatform.search import EvaluationStore, Facts, open_study, search
-from nasplatform.search import others as others_module
-from nasplatform.search.others import Others
+from nasplatform.search import EvaluationStore, TrialRecord, coordination, open_study, search
+from nasplatform.search.coordination import Coordinator
 from nasplatform.search.random_sampler import RandomSampler
 
 SEARCH = {
@@ -95,7 +94,7 @@ def test_two_processes_that_would_choose_alike_measure_nothing_twice(
     with open_study(storage, "s") as study:
         given_up = [t for t in study.get_trials() if t.state == TrialState.FAIL]
     assert given_up  # they did choose alike
-    assert all(Facts.of(trial) is None for trial in given_up)
+    assert all(TrialRecord.of(trial) is None for trial in given_up)
 
 
 @pytest.mark.slow
@@ -132,13 +131,13 @@ def test_what_another_process_measured_is_not_measured_again(tmp_path: Path) -> 
         with EvaluationStore(tmp_path / "ours.db") as ours:
             search(study, evaluator, ours, 6, exclusive=False)
             assert len(ours) == 2
-        facts = [Facts.of(trial) for trial in study.get_trials()]
+        records = [TrialRecord.of(trial) for trial in study.get_trials()]
     paid = (tmp_path / "log").read_text().split()
     assert len(paid) == len(set(paid)) == 6
-    for one in facts:
+    for one in records:
         assert one is not None
         if one.repeats is not None:
-            first = facts[one.repeats]
+            first = records[one.repeats]
             assert first is not None
             assert (first.hash, first.score, first.repeats) == (one.hash, one.score, None)
 
@@ -146,17 +145,17 @@ def test_what_another_process_measured_is_not_measured_again(tmp_path: Path) -> 
 def test_a_trial_that_never_chooses_is_waited_for_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(others_module, "_PATIENCE", 0.2)
+    monkeypatch.setattr(coordination, "_PATIENCE", 0.2)
     evaluator = toy_evaluator()
     distributions: Any = evaluator.space.distributions()
     sampler = toy_sampler(RandomSampler, evaluator)
     with open_study(tmp_path / "s.db", "s", sampler) as study:
         study.ask()  # killed before it chose
-        others = Others(study, evaluator.space)
+        coordinator = Coordinator(study, evaluator.space)
         waits = []
         for _ in range(2):
             trial = study.ask(distributions)
             begun = time.monotonic()
-            assert others.same_before(trial) is None
+            assert coordinator.same_before(trial) is None
             waits.append(time.monotonic() - begun)
     assert waits[0] > 0.2 > waits[1]

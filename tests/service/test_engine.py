@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nasplatform.service.engine import Engine, QueueFullError
-from nasplatform.service.models import Answers, Model
+from nasplatform.service.models import Model, PredictionOutput
 from nasplatform.service.settings import Settings
 
 
@@ -33,7 +33,7 @@ class Slow:
         mean = np.array([len(str(text)) for text in texts], float)
         zero = np.zeros(len(texts), np.int64)
         errors = {i: "empty" for i, text in enumerate(texts) if not text}
-        return Answers(mean, mean, zero, zero, None, None, errors), 0
+        return PredictionOutput(mean, mean, zero, zero, None, None, errors), 0
 
 
 def with_engine(body, **settings):

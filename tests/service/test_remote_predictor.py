@@ -31,7 +31,7 @@ from nasplatform.testing.predictors import (
 @pytest.fixture(scope="module")
 def local():
     """A predictor of the cells of the contract tests."""
-    return get_predictor("simple", trees=40).fit(known_cells(), known_scores())
+    return get_predictor("gp-trees", trees=40).fit(known_cells(), known_scores())
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_between_two_fits_one_version_answers(store, fitted):
     with serving(store) as running:
         one = get_predictor("remote", url=running.url, model="demo").fit(graphs, scores)
         before = one.predict(graphs).mean
-        store.publish("demo", get_predictor("simple", trees=5).fit(graphs, scores), space)
+        store.publish("demo", get_predictor("gp-trees", trees=5).fit(graphs, scores), space)
         newest = get_predictor("remote", url=running.url, model="demo", version=2)
         newest.fit(graphs, scores)
         assert np.abs(newest.predict(graphs).mean - before).max() > 0.01
@@ -139,7 +139,7 @@ def search_file(folder: Path, predictor: dict[str, object]) -> Path:
 
 def test_a_search_asks_a_predictor_that_a_run_has_published(tmp_path, capsys):
     """The whole way round: run, publish, serve, search by URL."""
-    file = search_file(tmp_path, {"name": "simple", "trees": 20})
+    file = search_file(tmp_path, {"name": "gp-trees", "trees": 20})
     store = tmp_path / "served"
     arguments = ["run", str(file), "--out", str(tmp_path / "one"), "--json"]
     assert main([*arguments, "--publish", f"{store}:cells"]) == 0
@@ -179,7 +179,7 @@ def test_the_same_predictor_is_published_once(tmp_path, capsys):
     ("target", "words"), [("", "expected DIR"), (":x", "expected DIR"), ("d:a b", "expected DIR")]
 )
 def test_a_wrong_target_is_told_before_the_search(tmp_path, capsys, target, words):
-    file = search_file(tmp_path, {"name": "simple"})
+    file = search_file(tmp_path, {"name": "gp-trees"})
     out = tmp_path / "run"
     assert main(["run", str(file), "--out", str(out), "--publish", target]) == 2
     assert words in capsys.readouterr().err
@@ -187,7 +187,7 @@ def test_a_wrong_target_is_told_before_the_search(tmp_path, capsys, target, word
 
 
 def test_a_search_without_a_predictor_has_none_to_publish(tmp_path, capsys):
-    file = search_file(tmp_path, {"name": "simple"})
+    file = search_file(tmp_path, {"name": "gp-trees"})
     search = yaml.safe_load(file.read_text())
     del search["predictor"]
     file.write_text(yaml.safe_dump({**search, "search": {"sampler": "random", "budget": 3}}))

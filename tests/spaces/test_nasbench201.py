@@ -15,7 +15,7 @@ from nasplatform.spaces import get_space
 from nasplatform.spaces.nasbench201 import Cell
 from nasplatform.spaces.nasbench201.cells import EDGES, N_CELLS
 from nasplatform.spaces.nasbench201.identity import OPERATIONS, canonical_strings
-from nasplatform.training.effort import count_macs
+from nasplatform.training.flops import count_macs
 
 EXAMPLE = (
     "|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_3x3~1|"

@@ -9,8 +9,8 @@ from nasplatform_toy import Bits, BitsEvaluator, BitsEvaluatorOptions, BitsOptio
 
 from nasplatform.search import (
     ArchitectureSampler,
-    Goals,
-    Setting,
+    OptimizationConfig,
+    SamplerContext,
 )
 from nasplatform.search.evolution import RegularizedEvolution
 from nasplatform.search.local_search import LocalSearch
@@ -27,13 +27,13 @@ def toy_sampler(
     kind: type[ArchitectureSampler[Any]],
     evaluator: BitsEvaluator,
     seed: int = 0,
-    goals: Goals[Any] | None = None,
+    optimization: OptimizationConfig[Any] | None = None,
     **options: Any,
 ) -> ArchitectureSampler[Any]:
     """Make a sampler as a search file does."""
     chosen = kind.Options(**{"budget": 1000, "initial": 6, **options})
-    setting = Setting(evaluator.space, seed, evaluator.candidates, Ridge(), goals)
-    return kind.from_options(chosen, setting)
+    context = SamplerContext(evaluator.space, seed, evaluator.candidates, Ridge(), optimization)
+    return kind.from_options(chosen, context)
 
 
 def toy_evaluator(n: int = 8, *, enumerable: bool = True, **options: Any) -> BitsEvaluator:

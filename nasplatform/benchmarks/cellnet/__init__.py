@@ -12,24 +12,24 @@ from nasplatform.benchmarks.cellnet.nasbench101 import (
 )
 from nasplatform.benchmarks.cellnet.nasbench201 import (
     Cell201Network,
-    live_edges,
+    active_edges,
     parameter_layout201,
     train_cell201,
 )
-from nasplatform.benchmarks.cellnet.network import Curve, Images, initial_parameters
+from nasplatform.benchmarks.cellnet.network import Images, LearningCurve, initial_parameters
 from nasplatform.benchmarks.cellnet.recipe import BATCH, Recipe, learning_rates
 
 __all__ = [
     "BATCH",
     "Cell201Network",
     "CellNetwork",
-    "Curve",
     "Images",
     "KernelError",
+    "LearningCurve",
     "Recipe",
+    "active_edges",
     "initial_parameters",
     "learning_rates",
-    "live_edges",
     "parameter_layout",
     "parameter_layout201",
     "train_cell",

@@ -4,7 +4,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasplatform.benchmarks.cellnet.build import kernel
-from nasplatform.benchmarks.cellnet.network import Curve, Images, Layout, Network, train_network
+from nasplatform.benchmarks.cellnet.network import (
+    Images,
+    Layout,
+    LearningCurve,
+    Network,
+    train_network,
+)
 from nasplatform.benchmarks.cellnet.recipe import Recipe
 
 CONV3X3, CONV1X1, MAXPOOL3X3 = 0, 1, 2
@@ -126,7 +132,7 @@ def train_cell(
     test: Images,
     recipe: Recipe,
     seed: int,
-) -> Curve:
+) -> LearningCurve:
     """Train the network of one cell and return its learning curve.
 
     matrix (V, V): 1 where an edge goes from row to column, upper triangular, every vertex on a

@@ -6,7 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasplatform.benchmarks.cellnet.build import kernel
-from nasplatform.benchmarks.cellnet.network import Curve, Images, Layout, Network, train_network
+from nasplatform.benchmarks.cellnet.network import (
+    Images,
+    Layout,
+    LearningCurve,
+    Network,
+    train_network,
+)
 from nasplatform.benchmarks.cellnet.recipe import Recipe
 from nasplatform.spaces.nasbench201.cells import (
     AVGPOOL,
@@ -18,7 +24,7 @@ from nasplatform.spaces.nasbench201.cells import (
 )
 
 
-def live_edges(ops: Sequence[int] | NDArray[np.integer]) -> NDArray[np.int8]:
+def active_edges(ops: Sequence[int] | NDArray[np.integer]) -> NDArray[np.int8]:
     """Operations (6,) with ``none`` on every edge that lies on no path from input to output.
 
     ops: the operations of the edges 1<-0, 2<-0, 2<-1, 3<-0, 3<-1, 3<-2: 0 none, 1 skip_connect,
@@ -54,7 +60,7 @@ def parameter_layout201(
         return [(f"{name}.weight", weight), *_norm(name, weight[0])]
 
     layout = normalised("stem", width, image_channels, 3, 3)
-    live = live_edges(ops)
+    live = active_edges(ops)
     for number in range(recipe.stacks * recipe.modules_per_stack):
         block = f"block{number}"
         if number and number % recipe.modules_per_stack == 0:
@@ -92,8 +98,8 @@ class Cell201Network(Network):
         shape: tuple[int, int, int],
         recipe: Recipe,
     ) -> None:
-        """ops: see ``live_edges``; shape: channels, height, width of the images."""
-        live = live_edges(ops)
+        """ops: see ``active_edges``; shape: channels, height, width of the images."""
+        live = active_edges(ops)
         handle = kernel().cellnet_new201(
             live.ctypes.data,
             *shape,
@@ -112,12 +118,12 @@ def train_cell201(
     test: Images,
     recipe: Recipe,
     seed: int,
-) -> Curve:
+) -> LearningCurve:
     """Train the network of one NAS-Bench-201 cell and return its learning curve.
 
-    ops (6,): see ``live_edges``. The batch order depends on the seed alone, the initial weights
+    ops (6,): see ``active_edges``. The batch order depends on the seed alone, the initial weights
     on seed and live operations. Raises ValueError for operations that are no cell.
     """
-    live = live_edges(ops)
+    live = active_edges(ops)
     network = Cell201Network(live, train.shape, recipe)
     return train_network(network, train, valid, test, seed, live.tobytes())

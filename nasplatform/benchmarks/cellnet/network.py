@@ -67,7 +67,7 @@ class Images:
 
 
 @dataclass(frozen=True)
-class Curve:
+class LearningCurve:
     """Learning curve of one training run; E is the number of evaluations."""
 
     epochs: NDArray[np.int64]
@@ -218,7 +218,7 @@ def _generator(*words: int) -> np.random.Generator:
 
 def train_network(
     network: Network, train: Images, valid: Images, test: Images, seed: int, cell: bytes
-) -> Curve:
+) -> LearningCurve:
     """Give a network its initial weights, train it and return its learning curve.
 
     The batch order depends on the seed alone, the initial weights on seed and cell.
@@ -245,7 +245,7 @@ def train_network(
             valid_correct.append(network.correct(valid))
             test_correct.append(network.correct(test))
             seconds.append(spent)
-    return Curve(
+    return LearningCurve(
         epochs=np.array(recipe.evaluations, dtype=np.int64),
         train_loss=np.array(losses, dtype=np.float64),
         valid_correct=np.array(valid_correct, dtype=np.int64),

@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from nasplatform.atomic_io import sha256
 from nasplatform.benchmarks.imports.nasbench101_measured import MEASURED, is_parquet, read_measured
 from nasplatform.benchmarks.imports.nasbench101_records import Trainings, read_trainings
 from nasplatform.benchmarks.table import BenchmarkTable, save_table
 from nasplatform.benchmarks.tfrecord import is_tfrecord
 from nasplatform.errors import DataError
-from nasplatform.files import sha256
 from nasplatform.spaces.nasbench101 import Cells, NASBench101, Skeleton
 
 Progress = Callable[[int, int], None]

@@ -22,10 +22,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from nasplatform.atomic_io import sha256
 from nasplatform.benchmarks.imports.natsbench import read_archive
 from nasplatform.benchmarks.table import BenchmarkTable, save_table
 from nasplatform.errors import DataError
-from nasplatform.files import sha256
 from nasplatform.spaces.nasbench201 import Cells, NASBench201, Skeleton
 from nasplatform.spaces.nasbench201.cells import N_CELLS
 

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nasplatform.benchmarks.imports.pickled import loads
+from nasplatform.benchmarks.imports.safe_pickle import loads
 from nasplatform.errors import DataError
 
 SEEDS = 3

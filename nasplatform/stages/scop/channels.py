@@ -34,17 +34,17 @@ class ChannelGraph:
     maps:      groups of the output of every other leaf module, by name.
     norms:     for a convolution the normalisation that takes exactly what it makes.
     removable: the groups that may be removed, ascending.
-    kinds:     for each of them a number; groups of one kind are made by the same layers.
+    coupling_classes: for each of them a number; groups of one class are made by the same layers.
     """
 
     layers: dict[str, Layer]
     maps: dict[str, Groups]
     norms: dict[str, str]
     removable: Groups
-    kinds: Groups
+    coupling_classes: Groups
 
     @property
-    def makers(self) -> list[Layer]:
+    def producers(self) -> list[Layer]:
         """Convolutions and linear layers that make a removable group."""
         return [
             layer
@@ -117,17 +117,17 @@ def _watched(
 
 def _graph(tracer: Tracer) -> ChannelGraph:
     layers, pinned = tracer.layers, tracer.pinned
-    makers: dict[int, list[str]] = {}
+    producers: dict[int, list[str]] = {}
     for layer in layers.values():
         if layer.area:
             for group in np.unique(layer.outputs):
-                makers.setdefault(int(group), []).append(layer.name)
-    removable = sorted(makers.keys() - pinned)
+                producers.setdefault(int(group), []).append(layer.name)
+    removable = sorted(producers.keys() - pinned)
     if not removable:
         why = f": {tracer.unfollowed[0]} cannot be followed" if tracer.unfollowed else ""
         raise StageError(f"the network has no channel that can be removed{why}")
-    kinds: dict[tuple[str, ...], int] = {}
-    numbers = [kinds.setdefault(tuple(makers[group]), len(kinds)) for group in removable]
+    classes: dict[tuple[str, ...], int] = {}
+    numbers = [classes.setdefault(tuple(producers[group]), len(classes)) for group in removable]
     return ChannelGraph(
         layers, tracer.maps, tracer.norms, np.array(removable), np.array(numbers, np.int64)
     )

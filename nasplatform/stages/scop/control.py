@@ -121,7 +121,7 @@ def train_scales(
     return found
 
 
-def refreshed(module: nn.Module, inputs: Tensor, device: str = "cpu") -> nn.Module:
+def recalibrate_batchnorm(module: nn.Module, inputs: Tensor, device: str = "cpu") -> nn.Module:
     """Return a copy whose running statistics are those of inputs (n, c, h, w); weights stay.
 
     A network that lost channels is judged so before it is fine-tuned (release).

@@ -34,7 +34,7 @@ def group_scores(graph: ChannelGraph, scores: Mapping[str, Tensor]) -> Scores:
     scores: layer name -> score of each output channel, (out,); all that make a group.
     """
     totals, counts = np.zeros((2, int(graph.removable.max()) + 1))
-    for layer in graph.makers:
+    for layer in graph.producers:
         inside = np.isin(layer.outputs, graph.removable)
         groups = layer.outputs[inside]
         np.add.at(totals, groups, scores[layer.name].double().numpy()[inside])
@@ -55,7 +55,7 @@ def scop(module: nn.Module, graph: ChannelGraph, scales: Mapping[str, Tensor]) -
 def bn_scale(module: nn.Module, graph: ChannelGraph) -> dict[str, Tensor]:
     """Return |gamma| of the normalisation after each layer, 1 where there is none."""
     found = {}
-    for layer in graph.makers:
+    for layer in graph.producers:
         norm = module.get_submodule(graph.norms[layer.name]) if layer.name in graph.norms else None
         gamma = getattr(norm, "weight", None)
         ones = torch.ones(len(layer.outputs))
@@ -86,9 +86,9 @@ def taylor(
     copied = copy.deepcopy(module).to(device).requires_grad_(True).eval()
     gates = {
         layer.name: copied.get_submodule(graph.norms.get(layer.name, layer.name))
-        for layer in graph.makers
+        for layer in graph.producers
     }
-    found = {layer.name: torch.zeros(len(layer.outputs)) for layer in graph.makers}
+    found = {layer.name: torch.zeros(len(layer.outputs)) for layer in graph.producers}
     for start in range(0, len(task.train), TAYLOR_BATCH):
         part = slice(start, start + TAYLOR_BATCH)
         labels = task.train.labels[part].to(device)
@@ -109,11 +109,11 @@ def taylor(
 def random(graph: ChannelGraph, seed: int) -> dict[str, Tensor]:
     """Return uniform random numbers."""
     rng = torch.Generator().manual_seed(seed)
-    return {layer.name: torch.rand(len(layer.outputs), generator=rng) for layer in graph.makers}
+    return {layer.name: torch.rand(len(layer.outputs), generator=rng) for layer in graph.producers}
 
 
 def _filters(module: nn.Module, graph: ChannelGraph) -> dict[str, Tensor]:
-    weights = {layer.name: module.get_submodule(layer.name).weight for layer in graph.makers}
+    weights = {layer.name: module.get_submodule(layer.name).weight for layer in graph.producers}
     return {
         name: weight.detach().flatten(1).cpu()
         for name, weight in weights.items()

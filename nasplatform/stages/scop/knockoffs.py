@@ -33,8 +33,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nasplatform.atomic_io import replace_file
 from nasplatform.errors import StageError
-from nasplatform.files import replace_file
 from nasplatform.training.checkpoint import detached_state
 from nasplatform.training.loop import Progress, derive_seed, seeded
 

@@ -1,8 +1,8 @@
 """Taking channels out of a network for good, and doing it again from a description.
 
-The description (``Kept``) is JSON: for each layer that changes, which of its input and output
-channels are kept. ``remove`` cuts parameters and buffers accordingly, so that a network that is
-built anew, cut in the same way and given the saved weights is the network that was saved.
+The description (``PruningSpec``) is JSON: for each layer that changes, which of its input and
+output channels are kept. ``remove`` cuts parameters and buffers accordingly, so that a network
+that is built anew, cut in the same way and given the saved weights is the network that was saved.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from nasplatform.errors import StageError
 from nasplatform.stages.scop.channels import ChannelGraph, trace_channels
 from nasplatform.stages.scop.tracer import Groups, Layer
 
-Kept = Mapping[str, Mapping[str, Any]]
+PruningSpec = Mapping[str, Mapping[str, Any]]
 """Layer name -> ``inputs`` and ``outputs``, the kept channels, ascending, and ``groups``, those of
 a convolution afterwards. Normalisations and modules without weights have ``outputs`` only."""
 
@@ -59,7 +59,7 @@ def kept_channels(graph: ChannelGraph, removed: Groups) -> dict[str, dict[str, A
     return described
 
 
-def remove(module: nn.Module, kept: Kept) -> nn.Module:
+def remove(module: nn.Module, kept: PruningSpec) -> nn.Module:
     """Cut a network to what is kept, in place, and return it.
 
     Raises StageError where the description is not one of this network.
@@ -144,7 +144,7 @@ def _check_left(name: str, *kept: NDArray[np.int64]) -> None:
         raise StageError(f"removing so many channels would leave layer {name!r} empty")
 
 
-def _below(name: str, kept: Kept) -> dict[str, Mapping[str, Any]]:
+def _below(name: str, kept: PruningSpec) -> dict[str, Mapping[str, Any]]:
     prefix = f"{name}." if name else ""
     return {key.removeprefix(prefix): v for key, v in kept.items() if key.startswith(prefix)}
 
@@ -197,7 +197,7 @@ def _cut_parameter(
     setattr(layer, name, cut)
 
 
-def _adapt_cell(cell: Cell, kept: Kept) -> None:
+def _adapt_cell(cell: Cell, kept: PruningSpec) -> None:
     """Tell a NAS-Bench-101 cell the new widths of its vertices, to which it cuts what flows in."""
     for vertex in range(1, cell.num_vertices - 1):
         entries = _below(f"vertex_op.{vertex}", kept).values()

@@ -37,9 +37,9 @@ class Cost(NamedTuple):
 
 
 class Step(NamedTuple):
-    """Groups of one kind that go together."""
+    """Groups of one coupling class that go together."""
 
-    kind: int
+    coupling_class: int
     groups: Groups
 
 
@@ -73,16 +73,16 @@ def widths(count: int, multiple: int) -> list[int]:
     return [*whole, *(width for width in parts if 0 < width < count), 0]
 
 
-def by_rate(graph: ChannelGraph, scores: Scores, rate: float, multiple: int = 1) -> Groups:
-    """Return the ``int(rate x n)`` lowest of the n groups of every kind (the paper's rule).
+def uniform_rate(graph: ChannelGraph, scores: Scores, rate: float, multiple: int = 1) -> Groups:
+    """Return the ``int(rate x n)`` lowest of the n groups of every class (the paper's rule).
 
     scores:   of the removable groups, (G,).
     multiple: what is left is rounded to the nearest of ``widths``, the wider of two.
     Raises StageError where that is none at all, or where a layer would be left empty.
     """
     chosen = []
-    for kind in np.unique(graph.kinds):
-        members = np.flatnonzero(graph.kinds == kind)
+    for number in np.unique(graph.coupling_classes):
+        members = np.flatnonzero(graph.coupling_classes == number)
         order = members[np.argsort(scores[members], kind="stable")]
         left = len(members) - int(rate * len(members) + 1e-9)
         allowed = [width for width in (len(members), *widths(len(members), multiple)) if width]
@@ -99,26 +99,28 @@ def ranked(
 ) -> list[Step]:
     """Return the removable groups in the steps in which they go, the most dispensable first.
 
-    A step takes the lowest groups of one kind, down to the next of its ``widths``.
+    A step takes the lowest groups of one class, down to the next of its ``widths``.
 
-    uniform: by the rank within their kind, so that the first steps take about the same share of
+    uniform: by the rank within their class, so that the first steps take about the same share of
              each; the scores of different layers are never compared. Of equal shares those of
-             wide kinds go first, and those inside of a block before those of sums.
-    global:  by the mean score of the step, divided by the mean magnitude of those of its kind.
+             wide classes go first, and those inside of a block before those of sums.
+    global:  by the mean score of the step, divided by the mean magnitude of those of its class.
     Groups without which a layer would be empty, given those before them, are left out.
     """
     steps: list[tuple[tuple[float, int, int], Step]] = []
-    for kind in np.unique(graph.kinds):
-        members = np.flatnonzero(graph.kinds == kind)
+    for number in np.unique(graph.coupling_classes):
+        members = np.flatnonzero(graph.coupling_classes == number)
         order = members[np.argsort(scores[members], kind="stable")]
-        makers = sum(np.isin(graph.removable[order[0]], layer.outputs) for layer in graph.makers)
+        producers = sum(
+            np.isin(graph.removable[order[0]], layer.outputs) for layer in graph.producers
+        )
         scale = max(float(np.abs(scores[members]).mean()), 1e-12)
         ends = [len(order) - width for width in widths(len(order), multiple)]
         for low, high in pairwise([0, *ends]):
             share = (low + high) / 2 / len(order)
             key = share if allocation == "uniform" else scores[order[low:high]].mean() / scale
-            place = (float(key), -len(order), int(makers))
-            steps.append((place, Step(int(kind), graph.removable[order[low:high]])))
+            place = (float(key), -len(order), int(producers))
+            steps.append((place, Step(int(number), graph.removable[order[low:high]])))
     steps.sort(key=lambda step: step[0])
     return _without_emptying(graph, [step for _, step in steps])
 
@@ -126,7 +128,7 @@ def ranked(
 def enough(steps: Sequence[Step], excess: Callable[[Groups], float], words: str) -> Groups:
     """Return the groups of the fewest first steps that meet a budget, found by bisection.
 
-    The last of them gives way to the next step of another kind where that meets it more closely.
+    The last of them gives way to the next step of another class where that meets it more closely.
 
     excess: by how much the budget is exceeded when these groups are removed, at most 0 where it
             is met; more groups never exceed it more.
@@ -146,7 +148,7 @@ def enough(steps: Sequence[Step], excess: Callable[[Groups], float], words: str)
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if excess(first(middle)) > 0 else (low, middle)
-    nexts = {step.kind: step.groups for step in reversed(steps[low:])}
+    nexts = {step.coupling_class: step.groups for step in reversed(steps[low:])}
     choices = [np.concatenate([first(low), groups]) for groups in nexts.values()]
     met = [(value, i) for i, value in enumerate(map(excess, choices)) if value <= 0]
     return choices[max(met)[1]]
@@ -170,7 +172,7 @@ def _without_emptying(graph: ChannelGraph, steps: Sequence[Step]) -> list[Step]:
                     left[index] -= count
                 kept.append(group)
         if kept:
-            found.append(Step(step.kind, np.array(kept, np.int64)))
+            found.append(Step(step.coupling_class, np.array(kept, np.int64)))
     return found
 
 

@@ -23,13 +23,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nasplatform.atomic_io import write_text
 from nasplatform.deploy.measure import count_parameters, latency
 from nasplatform.deploy.network import Network
-from nasplatform.files import write_text
 from nasplatform.stages.base import Stage, StageContext, StageResult
 from nasplatform.stages.scop import criteria
 from nasplatform.stages.scop.channels import ChannelGraph
-from nasplatform.stages.scop.control import ControlOptions, refreshed, train_scales
+from nasplatform.stages.scop.control import ControlOptions, recalibrate_batchnorm, train_scales
 from nasplatform.stages.scop.criteria import Criterion, Scores, group_scores
 from nasplatform.stages.scop.knockoffs import KnockoffOptions, check_swaps, make_knockoffs
 from nasplatform.stages.scop.removal import (
@@ -40,11 +40,11 @@ from nasplatform.stages.scop.removal import (
     masked,
     remove,
 )
-from nasplatform.stages.scop.selection import Allocation, Budget, by_rate, cost, enough, ranked
+from nasplatform.stages.scop.selection import Allocation, Budget, cost, enough, ranked, uniform_rate
 from nasplatform.stages.scop.tracer import Groups
 from nasplatform.stages.train import training_metrics
 from nasplatform.training.checkpoint import state_digest
-from nasplatform.training.effort import count_macs
+from nasplatform.training.flops import count_macs
 from nasplatform.training.loop import LossFunction, derive_seed, evaluate, train
 from nasplatform.training.recipe import Recipe
 from nasplatform.training.task import Task
@@ -216,7 +216,7 @@ class _Round:
         expected = masked(self.network.module, graph, removed)
         metrics["masked_difference"] = check_equal(small, expected, images)
         device = self.context.device
-        judged = refreshed(small, self.task.train.inputs, device)
+        judged = recalibrate_batchnorm(small, self.task.train.inputs, device)
         metrics["valid_accuracy_cut"] = evaluate(judged, self.task.valid, device)
         numbers = {"groups": len(graph.removable), "groups_removed": len(removed)}
         found = {"kept": kept, "metrics": metrics, **numbers}
@@ -279,7 +279,7 @@ class _Round:
         )
         scales = train_scales(
             self.network.module,
-            [layer.name for layer in graph.makers],
+            [layer.name for layer in graph.producers],
             task,
             sample,
             self.options.control,
@@ -308,7 +308,7 @@ class _Round:
     def _removed(self, graph: ChannelGraph, scores: Scores) -> Groups:
         multiple = self.options.multiple
         if self.options.budget is None:
-            return by_rate(graph, scores, self.options.rate_of_round, multiple)
+            return uniform_rate(graph, scores, self.options.rate_of_round, multiple)
         steps = ranked(graph, scores, self.options.allocation, multiple)
         words = f"a budget of {self.options.budget.keep} of the {self.options.budget.metric}"
         return enough(steps, self._excess(graph, self.options.budget), words)

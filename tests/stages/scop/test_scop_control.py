@@ -8,14 +8,20 @@ import torch
 from torch import Tensor, nn
 
 from nasplatform.errors import StageError
-from nasplatform.stages.scop.control import ControlOptions, mix, mixed, refreshed, train_scales
+from nasplatform.stages.scop.control import (
+    ControlOptions,
+    mix,
+    mixed,
+    recalibrate_batchnorm,
+    train_scales,
+)
 from nasplatform.stages.scop.criteria import bn_scale, fpgm, group_scores, l1, scop, taylor
 from nasplatform.stages.scop.knockoffs import shuffled
 from nasplatform.stages.scop.removal import channel_graph
 from nasplatform.testing.tiny import tiny_network, tiny_task
-from nasplatform.training.arrays import standardised_task
 from nasplatform.training.checkpoint import state_digest
 from nasplatform.training.loop import seeded
+from nasplatform.training.preprocessing import standardised_task
 from nasplatform.training.task import Task
 
 
@@ -40,7 +46,7 @@ class TestMix:
     def test_scales_of_one_leave_the_real_half_alone_and_of_zero_replace_it(self):
         module, task = tiny_network().module, tiny_task()
         real, fake = task.test.inputs[:5], task.valid.inputs[:5]
-        names = [layer.name for layer in channel_graph(module, task.input_shape).makers]
+        names = [layer.name for layer in channel_graph(module, task.input_shape).producers]
         widths = {name: module.get_submodule(name).weight.shape[0] for name in names}
         with torch.no_grad():
             plain, other = module(real), module(fake)
@@ -60,7 +66,7 @@ class TestTrainScales:
         return train_scales(module, names, task, shuffled, ControlOptions(**values), seed)
 
     def names(self, module):
-        return [layer.name for layer in channel_graph(module, (1, 8, 8)).makers]
+        return [layer.name for layer in channel_graph(module, (1, 8, 8)).producers]
 
     def test_network_is_untouched_and_scales_stay_within_bounds(self):
         module = tiny_network().module
@@ -115,7 +121,7 @@ def test_refreshed_statistics_are_those_of_the_images(monkeypatch):
     monkeypatch.setattr("nasplatform.stages.scop.control.EVALUATION_BATCH", 16)
     module, task = tiny_network().module, tiny_task()
     before = state_digest(module)
-    found = refreshed(module, task.train.inputs)
+    found = recalibrate_batchnorm(module, task.train.inputs)
     assert state_digest(module) == before
     assert not found.training
     name = next(name for name, child in module.named_modules() if isinstance(child, nn.BatchNorm2d))

@@ -18,7 +18,7 @@ from nasplatform.stages.pipeline import make_stage
 from nasplatform.stages.scop.removal import channel_graph, kept_channels, remove
 from nasplatform.testing.tiny import tiny_task
 from nasplatform.training.datasets import options_model
-from nasplatform.training.effort import count_macs
+from nasplatform.training.flops import count_macs
 from nasplatform.training.loop import predict
 
 SHAPE, CLASSES = (1, 8, 8), 3
@@ -133,8 +133,8 @@ def test_removal_is_that_of_torch_pruning_wherever_that_works(name):
     module = stirred(NETWORKS[name]).module
     graph = channel_graph(module, SHAPE)
     compared = 0
-    makers = [layer for layer in graph.makers if layer.outputs[0] in graph.removable]
-    for layer in makers:
+    producers = [layer for layer in graph.producers if layer.outputs[0] in graph.removable]
+    for layer in producers:
         other = by_torch_pruning(module, layer.name, 0)
         if other is None:
             continue
@@ -142,5 +142,5 @@ def test_removal_is_that_of_torch_pruning_wherever_that_works(name):
         expected = other.state_dict()
         assert all(torch.equal(value, expected[key]) for key, value in ours.state_dict().items())
         compared += 1
-    assert compared >= len(makers) / 4
-    assert (compared < len(makers)) == name.startswith("nasbench101")
+    assert compared >= len(producers) / 4
+    assert (compared < len(producers)) == name.startswith("nasbench101")

@@ -21,7 +21,7 @@ from nasplatform.stages.scop.removal import (
     remove,
 )
 from nasplatform.stages.scop.selection import cost, ranked
-from nasplatform.training.effort import count_macs
+from nasplatform.training.flops import count_macs
 from nasplatform.training.loop import predict, seeded
 
 SHAPE = (3, 8, 8)
@@ -232,7 +232,7 @@ class TestGraph:
         assert np.array_equal(layers["second.1.0"].outputs, layers["head"].inputs)
         assert not np.isin(layers["first.0.0"].outputs, layers["stem.0"].outputs).any()
         assert len(graph.removable) == 6 + 6 + 12 + 12  # two streams, two inner layers
-        assert len(np.unique(graph.kinds)) == 4
+        assert len(np.unique(graph.coupling_classes)) == 4
         assert graph.norms["stem.0"] == "stem.1"
 
     def test_depthwise_outputs_go_with_their_input_and_grouped_ones_in_step(self):

@@ -11,10 +11,10 @@ from nasplatform.stages.scop.channels import ChannelGraph
 from nasplatform.stages.scop.selection import (
     Budget,
     Step,
-    by_rate,
     cost,
     enough,
     ranked,
+    uniform_rate,
     widths,
 )
 from nasplatform.stages.scop.stage import ScopOptions
@@ -30,8 +30,8 @@ def chain(widths=(3, 8, 6, 2)) -> ChannelGraph:
         for i in range(len(widths) - 1)
     }
     removable = np.concatenate(groups[1:-1])
-    kinds = np.repeat(np.arange(len(widths) - 2), widths[1:-1])
-    return ChannelGraph(layers, {}, {}, removable, kinds)
+    classes = np.repeat(np.arange(len(widths) - 2), widths[1:-1])
+    return ChannelGraph(layers, {}, {}, removable, classes)
 
 
 def order(graph, values, allocation, multiple=1):
@@ -47,10 +47,11 @@ def scores(graph, seed=0):
 def test_rate_takes_the_lowest_share_of_every_layer(rate, seed):
     graph = chain()
     values = scores(graph, seed)
-    removed = by_rate(graph, values, rate)
-    for kind, width in ((0, 8), (1, 6)):
-        members = graph.removable[graph.kinds == kind]
-        expected = members[np.argsort(values[graph.kinds == kind])][: int(rate * width)]
+    removed = uniform_rate(graph, values, rate)
+    for number, width in ((0, 8), (1, 6)):
+        inside = graph.coupling_classes == number
+        members = graph.removable[inside]
+        expected = members[np.argsort(values[inside])][: int(rate * width)]
         assert sorted(removed[np.isin(removed, members)]) == sorted(expected)
 
 
@@ -58,12 +59,12 @@ def test_rate_takes_the_lowest_share_of_every_layer(rate, seed):
 def test_tenths_of_ten_channels_are_whole_channels(rate):
     graph = chain((3, 10, 2))
     asked = ScopOptions(rate=rate).rate_of_round
-    assert len(by_rate(graph, scores(graph), asked)) == round(10 * rate)
+    assert len(uniform_rate(graph, scores(graph), asked)) == round(10 * rate)
 
 
 def test_rate_that_takes_nothing_is_refused():
     with pytest.raises(StageError, match=r"rate 0\.1 of the channels is less than one channel"):
-        by_rate(chain(), scores(chain()), 0.1)
+        uniform_rate(chain(), scores(chain()), 0.1)
 
 
 @given(st.integers(0, 99), st.sampled_from(["uniform", "global"]))
@@ -79,7 +80,7 @@ def test_ranking_never_empties_a_layer(seed, allocation):
 def test_uniform_ranking_takes_the_same_share_of_layers_of_any_scale():
     graph = chain((3, 8, 4, 2))
     values = scores(graph)
-    values[graph.kinds == 1] = values[graph.kinds == 1] * 1e6 + 1e9
+    values[graph.coupling_classes == 1] = values[graph.coupling_classes == 1] * 1e6 + 1e9
     half = order(graph, values, "uniform")[:6]
     assert [int((half < 11).sum()), int((half >= 11).sum())] == [4, 2]
 
@@ -155,21 +156,21 @@ class TestWidths:
         assert found[0] < count
         assert found[-1] == 0
 
-    def test_steps_end_at_them_and_wide_kinds_go_first(self):
+    def test_steps_end_at_them_and_wide_classes_go_first(self):
         graph = chain((3, 32, 16, 2))
         steps = ranked(graph, scores(graph), "uniform", 16)
         assert [len(step.groups) for step in steps[:3]] == [16, 8, 8]
-        assert [step.kind for step in steps[:3]] == [0, 1, 0]
+        assert [step.coupling_class for step in steps[:3]] == [0, 1, 0]
         fine = ranked(graph, scores(graph), "uniform")
         assert all(len(step.groups) == 1 for step in fine)
 
     def test_rate_is_rounded_to_the_nearest(self):
         graph = chain((3, 32, 16, 2))
-        removed = by_rate(graph, scores(graph), 0.3, 16)
+        removed = uniform_rate(graph, scores(graph), 0.3, 16)
         assert len(removed) == 16  # 32 to 16 rather than 23; 16 stays rather than 12
         assert (removed < 3 + 32).all()
         with pytest.raises(StageError, match="less than one channel in every layer"):
-            by_rate(graph, scores(graph), 0.2, 16)
+            uniform_rate(graph, scores(graph), 0.2, 16)
 
 
 @pytest.mark.parametrize("values", [{}, {"keep": 0}, {"keep": 1}, {"keep": 0.5, "metric": "flop"}])

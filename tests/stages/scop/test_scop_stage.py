@@ -16,7 +16,7 @@ from nasplatform.stages.pipeline import make_stage, run_pipeline
 from nasplatform.stages.scop.stage import Scop, TeacherOptions, teaching
 from nasplatform.testing.tiny import tiny_network, tiny_task
 from nasplatform.training.checkpoint import state_digest
-from nasplatform.training.effort import count_macs
+from nasplatform.training.flops import count_macs
 from nasplatform.training.loop import predict
 from nasplatform.training.task import Task
 

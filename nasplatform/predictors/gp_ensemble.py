@@ -1,0 +1,258 @@
+"""The platform's best predictor: Gaussian processes on closed-form signal propagation, and trees.
+
+What tells good networks from bad ones with few labels is how signals and gradients travel through
+them. That can be computed without training (``encodings.signal_propagation``); a Gaussian process
+learns from the labels which part of it matters, and starts from what another data set taught where
+that is known (``pretrained_prior``). The labels are learnt on a common scale, the mean of their log
+distances to the best and the normal scores of their ranks, both standardised. A process on each of
+the two is averaged with boosted trees; from a hundred labels and more on, graph networks that
+imitate this mean on unlabelled architectures before they see the labels (``distilled_gnn``) join
+in. What no signal crosses needs no label to be known as bad as the worst.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field
+
+from nasplatform.encodings.active_subgraph import is_connected
+from nasplatform.predictors.base import Prediction, Predictor, Progress
+from nasplatform.predictors.distilled_gnn import (
+    EPOCHS_LABELS,
+    EPOCHS_TEACHER,
+    DistilledGNN,
+    distill,
+)
+from nasplatform.predictors.feature_scaling import FeatureScaling, fit_scaling
+from nasplatform.predictors.gp import Process, portions
+from nasplatform.predictors.kernels import Prior
+from nasplatform.predictors.pretrained_prior import PretrainedPrior, pretrained_prior_for
+from nasplatform.predictors.serialization import prefixed, within
+from nasplatform.predictors.target_maps import Floats, MonotoneMap, log_gaps, normal_scores
+from nasplatform.predictors.trees import Forest, TreesOptions
+from nasplatform.spaces.graph import GraphBatch
+
+_SCALES = 2  # of labels, a process each: log distances to the best, and ranks
+_TAUGHT = 100  # labels from which graph networks are worth their time
+_EPOCHS = EPOCHS_TEACHER + EPOCHS_LABELS
+_POOL = 6000  # unlabelled architectures on which a graph network imitates the rest, and two a label
+
+
+class GPEnsembleOptions(BaseModel):
+    """Options of ``default``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steps: int = Field(60, ge=1, description="of Adam on the parameters of each kernel")
+    trees: int = Field(200, ge=0, description="boosted trees; 0 for none")
+    tree_weight: float = Field(0.2, ge=0, le=1, description="share of the trees in the mean")
+    distilled_gnns: int = Field(2, ge=0, description="graph networks; they need unlabelled graphs")
+    pretrained: bool = Field(True, description="start from source tasks: the embedded digits")
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """What the processes and the trees see of an architecture."""
+
+    scaling: FeatureScaling
+    pretrained: PretrainedPrior | None
+
+    @classmethod
+    def of(cls, graphs: GraphBatch, unlabelled: GraphBatch | None, pretrained: bool) -> _Reader:
+        """Read with the prior for these graphs, else on the scale of what is at hand."""
+        prior = pretrained_prior_for(graphs) if pretrained else None
+        scaling = prior.scaling if prior else fit_scaling(graphs, unlabelled)
+        return cls(scaling, prior)
+
+    def __call__(self, graphs: GraphBatch) -> NDArray[np.float32]:
+        """Return (B, F + T) float32 features and how well the architectures did elsewhere."""
+        x = self.scaling(graphs)
+        return x if self.pretrained is None else np.concatenate([x, self.pretrained(x)], axis=1)
+
+    @property
+    def groups(self) -> NDArray[np.intp]:
+        """The group of each column, (F + T,)."""
+        groups = self.scaling.group
+        if self.pretrained is None:
+            return groups
+        return np.concatenate([groups, np.full(self.pretrained.source_tasks, groups.max() + 1)])
+
+    @property
+    def widths(self) -> tuple[int, int]:
+        """How many columns, from the left, the process on either scale of labels sees.
+
+        That on ranks sees the first trainings' source tasks only: the two then err in other
+        places.
+        """
+        if self.pretrained is None:
+            return (len(self.groups),) * 2
+        return len(self.groups), len(self.groups) - int((self.pretrained.source > 0).sum())
+
+    def prior(self, width: int) -> Prior:
+        """What is believed before any label of a kernel that sees so many columns."""
+        if self.pretrained is None:
+            return Prior()
+        weights = self.pretrained.weights.astype(np.float64)
+        source_tasks = width - len(weights)
+        # All source tasks together may weigh a third of what the features weigh.
+        learnt = np.log(np.exp(weights).sum() / (3 * source_tasks))
+        return Prior(weights=np.concatenate([weights, np.full(source_tasks, learnt)]))
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return the reader as arrays."""
+        if self.pretrained is None:
+            return self.scaling.state()
+        return prefixed("prior.", self.pretrained.state())
+
+    @classmethod
+    def restore(cls, state: Mapping[str, NDArray[Any]]) -> _Reader:
+        """Take back what ``state`` returned."""
+        pretrained = within(state, "prior.")
+        if not pretrained:
+            return cls(FeatureScaling.restore(state), None)
+        prior = PretrainedPrior.restore(pretrained)
+        return cls(prior.scaling, prior)
+
+
+class _Steps:
+    """Counts the steps of several parts as steps of the whole."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self._progress, self._total, self._done = progress, total, 0
+
+    def __call__(self) -> None:
+        """One step further."""
+        self._done += 1
+        self._progress(self._done, self._total)
+
+    def inner(self, done: int, total: int) -> None:
+        """Progress of a part that counts for itself."""
+        self()
+
+
+class GPEnsemble(Predictor):
+    """Gaussian processes on closed-form signal propagation, with trees and distilled networks."""
+
+    name: ClassVar[str] = "default"
+    Options: ClassVar[type[GPEnsembleOptions]] = GPEnsembleOptions
+    options: GPEnsembleOptions
+    min_labels: ClassVar[int] = 4
+
+    def quick(self) -> GPEnsemble:
+        """Return one without distilled networks, which take most of the time."""
+        return GPEnsemble(self.options.model_copy(update={"distilled_gnns": 0}), self.seed)
+
+    def _fit(
+        self,
+        graphs: GraphBatch,
+        scores: Floats,
+        unlabelled: GraphBatch | None,
+        progress: Progress,
+    ) -> None:
+        gaps, ranks = _standardised(log_gaps(scores)), _standardised(normal_scores(scores))
+        common = (gaps + ranks) / 2
+        self._labels = MonotoneMap.through(common, scores)
+        # Labels of disconnected architectures, where there are any, tell more.
+        self._disconnected = float(common.min()) if is_connected(graphs).all() else np.inf
+        self._reader = _Reader.of(graphs, unlabelled, self.options.pretrained)
+        order = np.random.default_rng(self.seed).permutation(len(scores))
+        taught = self.options.distilled_gnns if self._distillable(scores, unlabelled) else 0
+        tell = _Steps(progress, self.options.steps * _SCALES + 1 + taught * _EPOCHS)
+        x = self._reader(graphs)
+        self._processes = [
+            Process.fit(
+                x[order, :width],
+                targets[order],
+                self._reader.groups[:width],
+                self._reader.prior(width),
+                self.options.steps,
+                tell.inner,
+            )
+            for targets, width in zip((gaps, ranks), self._reader.widths, strict=True)
+        ]
+        self._forest = self._grown(x, ranks)
+        tell()
+        self._distilled = []
+        if taught and unlabelled is not None:
+            self._distilled = self._distill(taught, graphs, common, unlabelled, tell)
+
+    def _distillable(self, scores: Floats, unlabelled: GraphBatch | None) -> bool:
+        return len(scores) >= _TAUGHT and unlabelled is not None and len(unlabelled) >= _TAUGHT
+
+    def _distill(
+        self, count: int, graphs: GraphBatch, labels: Floats, unlabelled: GraphBatch, tell: _Steps
+    ) -> list[DistilledGNN]:
+        rng = np.random.default_rng([self.seed, 1])
+        size = min(len(unlabelled), _POOL + 2 * len(labels))
+        pool = unlabelled[rng.choice(len(unlabelled), size, replace=False)]
+        answers = self._bounded(pool, self._taught(pool)[0])
+        seeds = [int(seed) for seed in rng.integers(2**31, size=count)]
+        return [distill((graphs, labels), (pool, answers), seed, tell) for seed in seeds]
+
+    def _grown(self, x: NDArray[np.float32], ranks: Floats) -> Forest | None:
+        if not self.options.trees or not self.options.tree_weight:
+            return None
+        return Forest.grow(x, ranks, TreesOptions(trees=self.options.trees), self.seed)
+
+    def _predict(self, graphs: GraphBatch) -> Prediction:
+        means, spreads = zip(*(self._scored(part) for part in portions(graphs)), strict=True)
+        return self._labels.prediction(np.concatenate(means), np.concatenate(spreads))
+
+    def _scored(self, graphs: GraphBatch) -> tuple[Floats, Floats]:
+        """Return mean and standard deviation (B,) on the common scale."""
+        mean, spread = self._taught(graphs)
+        if self._distilled:
+            # Distilled networks gain more from labels than their teacher does.
+            share = 0.5 * self.n_labels / (self.n_labels + 100)
+            said = np.mean([network.score(graphs) for network in self._distilled], axis=0)
+            mean = mean + share * (said - mean)
+        return self._bounded(graphs, mean), spread
+
+    def _taught(self, graphs: GraphBatch) -> tuple[Floats, Floats]:
+        """Return what processes and trees say, as ``_scored``."""
+        x, widths = self._reader(graphs), self._reader.widths
+        found = [
+            process.predict(x[:, :width])
+            for process, width in zip(self._processes, widths, strict=True)
+        ]
+        mean = np.mean([one for one, _ in found], axis=0)
+        spread = np.sqrt(np.mean([std**2 for _, std in found], axis=0))
+        if self._forest is not None:
+            mean = mean + self.options.tree_weight * (self._forest(x) - mean)
+        return mean, spread
+
+    def _bounded(self, graphs: GraphBatch, mean: Floats) -> Floats:
+        """Return means (B,), of disconnected architectures no better than what is known of them."""
+        return np.where(is_connected(graphs), mean, np.minimum(mean, self._disconnected))
+
+    def _state(self) -> Mapping[str, NDArray[Any]]:
+        arrays = self._reader.state()
+        for place, process in enumerate(self._processes):
+            arrays |= prefixed(f"process{place}.", process.state())
+        for place, network in enumerate(self._distilled):
+            arrays |= prefixed(f"distilled_gnn{place}.", network.state())
+        if self._forest is not None:
+            arrays |= self._forest.state()
+        return arrays | self._labels.state() | {"disconnected": np.array([self._disconnected])}
+
+    def _restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        self._reader = _Reader.restore(state)
+        parts = [within(state, f"process{place}.") for place in range(_SCALES)]
+        self._processes = [Process.restore(part) for part in parts]
+        taught = [
+            within(state, f"distilled_gnn{place}.") for place in range(self.options.distilled_gnns)
+        ]
+        self._distilled = [DistilledGNN.restore(one) for one in taught if one]
+        self._forest = Forest.restore(state) if "tree_value" in state else None
+        self._labels = MonotoneMap.restore(state)
+        self._disconnected = float(state["disconnected"][0])
+
+
+def _standardised(values: Floats) -> Floats:
+    standardised: Floats = (values - values.mean()) / values.std()
+    return standardised

@@ -1,0 +1,251 @@
+"""How promising candidates are: predictors fitted to a history, and the acquisitions' values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Generic
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+from nasplatform.predictors.base import Predictor
+from nasplatform.search.acquisition import (
+    Acquisition,
+    acquire,
+    hypervolume_improvement,
+    probability_below,
+    scalarised_improvement,
+)
+from nasplatform.search.candidates import CandidateBatch
+from nasplatform.search.history import History
+from nasplatform.search.objectives import OptimizationConfig
+from nasplatform.search.posterior import Posterior
+from nasplatform.search.target_transforms import Scale, TargetTransform, combine, variants
+from nasplatform.spaces.base import A, Space
+from nasplatform.spaces.graph import GraphBatch, concatenate
+
+Array = NDArray[np.float64]
+_QUANTILES = ndtri((np.arange(8) + 0.5) / 8)  # of a normal distribution, all as likely
+_MARGIN = 0.1  # of the measured range, by which the reference lies below the worst
+
+
+@dataclass(frozen=True)
+class CandidateScores:
+    """What is expected of B candidates.
+
+    mean, std: (B,) of the score, in its unit.
+    values:    for each acquisition in turn (B,), higher is more promising.
+    """
+
+    mean: Array
+    std: Array
+    values: tuple[Array, ...]
+
+    @property
+    def acquisition(self) -> Array:
+        """The last acquisition's values."""
+        return self.values[-1]
+
+    @classmethod
+    def joined(cls, parts: Sequence[CandidateScores]) -> CandidateScores:
+        """Put scores side by side."""
+        values = zip(*(part.values for part in parts), strict=True)
+        return cls(
+            np.concatenate([part.mean for part in parts]),
+            np.concatenate([part.std for part in parts]),
+            tuple(np.concatenate(each) for each in values),
+        )
+
+
+@dataclass(frozen=True)
+class SurrogateModel(Generic[A]):
+    """Predictors fitted to what was measured.
+
+    labels:     what was measured.
+    predictor:  of the score.
+    transforms: the scales on which the score is weighed where it is the only objective.
+    further:    one predictor per further objective; None for what is known of every candidate.
+    names:      of the further objectives.
+    limit:      a predictor per limit that only measuring tells and that not all keep.
+    """
+
+    labels: History[A]
+    predictor: Predictor
+    transforms: tuple[TargetTransform, ...]
+    further: tuple[Predictor | None, ...]
+    names: tuple[str, ...]
+    limit: tuple[Predictor, ...]
+    optimization: OptimizationConfig[A] | None
+    acquisitions: tuple[Acquisition, ...]
+    beta: float
+
+    @classmethod
+    def fit(
+        cls,
+        space: Space[A],
+        predictor: Predictor,
+        labels: History[A],
+        unlabelled: GraphBatch,
+        optimization: OptimizationConfig[A] | None,
+        acquisitions: tuple[Acquisition, ...],
+        beta: float,
+        scales: tuple[Scale, ...] = ("ranks",),
+    ) -> SurrogateModel[A]:
+        """Fit the predictor, and copies of it for further scales, objectives and limits."""
+        graphs = space.graphs(labels.architectures)
+        pending = space.graphs(labels.pending) if len(labels.pending) else None
+        single = labels.values.shape[1] == 1
+        seen = variants(predictor, scales) if single else []
+        for one in (predictor, *(one for one, _ in seen if one is not predictor)):
+            _fit(one, graphs, labels.scores, unlabelled, pending)
+        kept = labels.violation <= 0
+        transforms = tuple(
+            TargetTransform.of(one, scale, labels.scores, kept) for one, scale in seen
+        )
+        static = optimization.static_names if optimization is not None else frozenset[str]()
+        names = tuple(optimization.objectives) if optimization is not None else ()
+        further: list[Predictor | None] = []
+        for column in range(1, labels.values.shape[1]):
+            if column <= len(names) and names[column - 1] in static:
+                further.append(None)
+            else:
+                further.append(_copy(predictor, graphs, labels.values[:, column], unlabelled))
+        limit = [
+            _copy(predictor, graphs, values, unlabelled)
+            for values in _learnable_limits(labels, optimization)
+        ]
+        return cls(
+            labels,
+            predictor,
+            transforms,
+            tuple(further),
+            names,
+            tuple(one for one in limit if one is not None),
+            optimization,
+            acquisitions,
+            beta,
+        )
+
+    def score(self, batch: CandidateBatch[A], rng: np.random.Generator) -> CandidateScores:
+        """Score the candidates of a batch."""
+        found = self.predictor.predict(batch.graphs)
+        keeps = self._keeps_limits(batch)
+        if self.transforms:
+            every = [
+                found
+                if transform.predictor is self.predictor
+                else transform.predictor.predict(batch.graphs)
+                for transform in self.transforms
+            ]
+            mean, std, best = combine(self.transforms, every)
+            values = [acquire(kind, mean, std, best, self.beta, rng) for kind in self.acquisitions]
+        else:
+            expected = [Posterior.of(found, self.labels.scores), *self._further(batch)]
+            values = [self._several(kind, expected, rng) for kind in self.acquisitions]
+        return CandidateScores(found.mean, found.std, tuple(_weighted(v, keeps) for v in values))
+
+    def _several(
+        self, kind: Acquisition, expected: list[Posterior], rng: np.random.Generator
+    ) -> Array:
+        """Return the acquisition's values for several objectives."""
+        size = len(expected[0].level)
+        if kind == "expected_improvement":
+            # each objective meets each of its quantiles once, together with others' at random
+            places: list[list[Array | float]] = [
+                list(rng.permutation(_QUANTILES)) for _ in expected
+            ]
+        elif kind == "thompson":
+            places = [[rng.standard_normal(size)] for _ in expected]
+        else:
+            places = [[self.beta if kind == "upper_confidence_bound" else 0.0] for _ in expected]
+        weights = rng.dirichlet(np.ones(len(expected)))
+        total = np.zeros(size)
+        for together in zip(*places, strict=True):
+            points = [one.at(place) for one, place in zip(expected, together, strict=True)]
+            total += self._gain(np.stack(points, axis=1), weights)
+        return total / len(places[0])
+
+    def _gain(self, points: Array, weights: Array) -> Array:
+        """Return what candidates with objective values (B, M) would add to what was measured."""
+        measured = self.labels.values
+        low, span = measured.min(0), np.maximum(np.ptp(measured, axis=0), 1e-12)
+        kept = (measured[self.labels.violation <= 0] - low) / span
+        scaled = (points - low) / span
+        if points.shape[1] == 2:
+            gain = hypervolume_improvement(scaled, kept, np.full(2, -_MARGIN))
+        else:
+            gain = scalarised_improvement(scaled, kept, weights)
+        tie_break: Array = 1e-9 * scaled.sum(1)
+        return gain + tie_break
+
+    def _further(self, batch: CandidateBatch[A]) -> list[Posterior]:
+        """Return what is expected of the objectives beside the score."""
+        attributes = (
+            {} if self.optimization is None else self.optimization.attributes(batch.population)
+        )
+        expected = []
+        for column, predictor in enumerate(self.further, start=1):
+            labels = self.labels.values[:, column]
+            if predictor is not None:
+                expected.append(Posterior.of(predictor.predict(batch.graphs), labels))
+            elif self.optimization is not None and self.names[column - 1] in attributes:
+                name = self.names[column - 1]
+                sign = 1.0 if self.optimization.objectives[name] == "maximize" else -1.0
+                expected.append(Posterior.known(sign * attributes[name].astype(np.float64)))
+            else:  # the same for all that was measured
+                expected.append(Posterior.known(np.full(len(batch), labels[0])))
+        return expected
+
+    def _keeps_limits(self, batch: CandidateBatch[A]) -> Array:
+        """Return (B,) the probability that a candidate keeps the limits not known of it."""
+        keeps = np.ones(len(batch))
+        for predictor in self.limit:
+            found = predictor.predict(batch.graphs)
+            keeps *= probability_below(found.mean, found.std, 0.0)
+        return keeps
+
+
+def _weighted(values: Array, keeps: Array) -> Array:
+    """Scale values (B,), shifted to be positive, by the probability (B,) to keep the limits."""
+    if (keeps == 1).all():
+        return values
+    shifted: Array = (values - values.min()) * keeps
+    return shifted
+
+
+def _learnable_limits(
+    labels: History[A], optimization: OptimizationConfig[A] | None
+) -> list[Array]:
+    if optimization is None:
+        return []
+    unknown = [
+        str(limit) for limit in optimization.limits if limit.name not in optimization.static_names
+    ]
+    columns = [labels.limits[name] for name in unknown if name in labels.limits]
+    return [column for column in columns if np.isfinite(column).all() and (column > 0).any()]
+
+
+def _copy(
+    predictor: Predictor, graphs: GraphBatch, values: Array, unlabelled: GraphBatch
+) -> Predictor | None:
+    """Fit a new predictor of the same kind; None where the values cannot be learnt from."""
+    if np.ptp(values) == 0:
+        return None
+    return type(predictor)(predictor.options, predictor.seed).fit(graphs, values, unlabelled)
+
+
+def _fit(
+    predictor: Predictor,
+    graphs: GraphBatch,
+    scores: Array,
+    unlabelled: GraphBatch,
+    pending: GraphBatch | None,
+) -> None:
+    """Fit; what is being measured now counts as if it had turned out as predicted."""
+    predictor.fit(graphs, scores, unlabelled)
+    if pending is not None:
+        believed = predictor.predict(pending).mean
+        both = concatenate([graphs, pending])
+        predictor.fit(both, np.concatenate([scores, believed]), unlabelled)

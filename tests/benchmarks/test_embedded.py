@@ -16,7 +16,9 @@ from nasplatform.benchmarks.embedded import (
     SETUPS,
     CellGroup,
     CellKernel,
+    SampleGroup,
     Setup,
+    TrainingLoop,
     build,
     get_setup,
 )

@@ -62,7 +62,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> BenchmarkTable:
 
 def assert_same(found: BenchmarkTable, expected: BenchmarkTable) -> None:
     """Equal to the last bit, but for the seconds, which are measured."""
-    assert found.architectures.codes.tolist() == expected.architectures.codes.tolist()
+    assert found.architectures.labels.tolist() == expected.architectures.labels.tolist()
     assert found.measurements.keys() == expected.measurements.keys()
     for metric, values in expected.measurements.items():
         if metric != "seconds":
@@ -75,8 +75,8 @@ def assert_same(found: BenchmarkTable, expected: BenchmarkTable) -> None:
 
 def test_the_table_holds_what_was_trained(whole: BenchmarkTable) -> None:
     assert len(whole) == 27
-    small = enumerate_cells(3).codes.tolist()
-    assert whole.architectures.codes[:7].tolist() == small
+    small = enumerate_cells(3).labels.tolist()
+    assert whole.architectures.labels[:7].tolist() == small
     valid = whole.measurements["valid_accuracy"]
     assert np.isfinite(valid[:7]).all()
     assert np.isfinite(valid[7:, :, 0]).all()

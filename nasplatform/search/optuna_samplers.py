@@ -91,7 +91,7 @@ class OptunaSampler(ArchitectureSampler[A]):
         joint = {name: joint[name] for name in self._distributions if name in joint}
         params = inner.sample_relative(study, trial, joint) if joint else {}
         for name, distribution in self._distributions.items():
-            if name not in params:
+            if name not in params and name in self.space.active(params):
                 params[name] = inner.sample_independent(study, trial, name, distribution)
         return params
 
@@ -120,7 +120,7 @@ def _places(graphs: GraphBatch) -> NDArray[np.float32]:
     b = len(graphs)
     parts = [graphs.adjacency.reshape(b, -1).astype(np.float32), graphs.ops.astype(np.float32)]
     if graphs.attributes is not None:
-        parts.append(graphs.attributes.reshape(b, -1))
+        parts.append(np.nan_to_num(graphs.attributes.reshape(b, -1)))
     return np.concatenate(parts, axis=1)
 
 
@@ -144,11 +144,13 @@ class TPE(OptunaSampler[A]):
 
     def make(self, seed: int) -> BaseSampler:
         """Return Optuna's sampler."""
+        conditional = self.space.active({}) != set(self._distributions)
         return TPESampler(
             n_startup_trials=self.options.initial,
             n_ei_candidates=self.options.ei_candidates,
             multivariate=self.options.multivariate,
-            group=False,
+            # decisions that stand together are modelled together, also where not all trials have them
+            group=self.options.multivariate and conditional,
             constant_liar=True,
             seed=seed,
         )
@@ -166,7 +168,10 @@ class NSGA2Options(InitialOptions):
 
 
 class NSGA2(OptunaSampler[A]):
-    """NSGA-II (Deb et al., 2002) as Optuna implements it."""
+    """NSGA-II (Deb et al., 2002) as Optuna implements it.
+
+    A child inherits the decisions that every architecture has; conditional ones it draws anew.
+    """
 
     name: ClassVar[str] = "nsga2"
     Options: ClassVar[type[SearchOptions]] = NSGA2Options

@@ -76,6 +76,14 @@ class Population(Sequence[A], ABC):
             return self._unpack(self.codes[index])
         return type(self)(self.codes[index])
 
+    @property
+    def labels(self) -> NDArray[Any]:
+        """(B,) one sortable value for each architecture as labelled: its word, or a record of W."""
+        if self.words == 1:
+            return self.codes[:, 0]
+        record = np.dtype([(f"word{place}", np.uint64) for place in range(self.words)])
+        return np.ascontiguousarray(self.codes).view(record)[:, 0]
+
     @abstractmethod
     def _unpack(self, code: NDArray[np.uint64]) -> A:
         """Return the architecture of one code (W,)."""

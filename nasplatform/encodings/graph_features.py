@@ -18,13 +18,14 @@ from nasplatform.encodings.active_subgraph import (
     active_subgraphs,
     interior_ops,
 )
+from nasplatform.encodings.base import Encoding
 from nasplatform.encodings.node_numbers import has_numbers, node_numbers
 from nasplatform.encodings.path_statistics import (
     extreme_path_features,
     path_features,
     subset_features,
 )
-from nasplatform.encodings.random_walks import edge_flows, walk_features
+from nasplatform.encodings.random_walks import edge_counts, walk_features
 from nasplatform.encodings.signal_propagation import depth_features, gradient_features
 from nasplatform.spaces.graph import GraphBatch
 
@@ -174,7 +175,7 @@ def _smoothed(values: Floats) -> Floats:
 _Maker = Callable[[ActiveSubgraphs, GraphBatch], tuple[Floats, ...]]
 _MAKERS: tuple[tuple[tuple[str, ...], _Maker], ...] = (
     (("count",), lambda active, graphs: (_counts(active),)),
-    (("edges",), lambda active, graphs: (edge_flows(active, active.edges),)),
+    (("edges",), lambda active, graphs: (edge_counts(active),)),
     (("cost",), lambda active, graphs: (_costs(active, graphs),)),
     (("width",), lambda active, graphs: (_widths(active),)),
     (("paths",), lambda active, graphs: (path_features(active),)),
@@ -185,3 +186,5 @@ _MAKERS: tuple[tuple[tuple[str, ...], _Maker], ...] = (
     (("differences", "modes"), lambda active, graphs: depth_features(active, graphs)),
     (("gradients",), lambda active, graphs: (gradient_features(active, graphs),)),
 )
+
+features = Encoding(graph_features)

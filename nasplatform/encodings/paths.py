@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasplatform.encodings.active_subgraph import active_subgraphs, interior_ops
+from nasplatform.encodings.base import Encoding
 from nasplatform.spaces.graph import GraphBatch
 
 LARGEST = 4096  # most sequences of one length; longer paths than that allows are not encoded
@@ -21,6 +22,34 @@ def path_encoding(graphs: GraphBatch) -> NDArray[np.uint8]:
     """
     starts = range(0, max(len(graphs), 1), _CHUNK)
     return np.concatenate([_encode(graphs[start : start + _CHUNK]) for start in starts])
+
+
+def _why_not(graphs: GraphBatch) -> str | None:
+    if graphs.attributes is not None:
+        names = ", ".join(attribute.name for attribute in graphs.attribute_schema)
+        return f"paths are sequences of operations, which do not tell the attributes {names}"
+    longest = sequence_lengths(len(interior_ops(graphs.vocabulary)), graphs.n_nodes - 2)[-1]
+    shortest = _shortest(graphs)
+    unseen = np.flatnonzero((shortest > longest) & np.isfinite(shortest))
+    if not len(unseen):
+        return None
+    return (
+        f"the shortest path of graph {unseen[0]} has {shortest[unseen[0]]:.0f} operations, and "
+        f"sequences of up to {longest} are encoded: it would look like any other so long"
+    )
+
+
+def _shortest(graphs: GraphBatch) -> NDArray[np.float64]:
+    """Return (B,) the number of operations on the shortest path; infinite where there is none."""
+    edges = active_subgraphs(graphs).edges > 0
+    steps = np.full((graphs.n_nodes, len(graphs)), np.inf)
+    steps[0] = -1
+    for node in range(1, graphs.n_nodes):
+        steps[node] = np.where(edges[:node, node], steps[:node] + 1, np.inf).min(0)
+    return steps[-1]
+
+
+paths = Encoding(path_encoding, _why_not)
 
 
 def sequence_lengths(n_operations: int, n_interior: int) -> list[int]:

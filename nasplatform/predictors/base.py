@@ -72,8 +72,14 @@ class Predictor(ABC):
         scores:     (B,) measured scores, higher is better.
         unlabelled: further architectures without scores, for methods that use them.
         progress:   called with (steps done, steps in all) from time to time.
-        Raises PredictorError for too few, constant or non-finite scores.
+        Raises PredictorError for too few, constant or non-finite scores, and for graphs that it
+        does not support.
         """
+        reason = self.supports(graphs)
+        if reason is not None:
+            raise PredictorError(
+                f"predictor {self.name!r} cannot learn from graphs of space {graphs.space!r}: {reason}"
+            )
         labels = np.asarray(scores, dtype=np.float64)
         self._check_labels(graphs, labels)
         if unlabelled is not None:
@@ -82,6 +88,10 @@ class Predictor(ABC):
         self._like = graphs[:0]
         self.n_labels = len(labels)
         return self
+
+    def supports(self, graphs: GraphBatch) -> str | None:
+        """Return None where it sees all that tells these graphs apart, else the reason why not."""
+        return None
 
     def quick(self) -> Predictor:
         """Return an unfitted predictor of this kind for a search, which fits it again and again."""

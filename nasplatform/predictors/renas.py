@@ -25,6 +25,7 @@ from nasplatform.spaces.graph import GraphBatch
 
 N = TypeVar("N", bound=nn.Module)
 _VIEWS = 8  # orders of the nodes from which scales and running statistics are learnt
+_LARGEST = 30_000_000  # weights of the first linear layer
 _CHUNK = 256  # architectures scored at once: what fits into the cache of a core
 
 
@@ -97,6 +98,16 @@ class ReNAS(Predictor):
     Options: ClassVar[type[ReNASOptions]] = ReNASOptions
     options: ReNASOptions
     min_labels: ClassVar[int] = 4
+
+    def supports(self, graphs: GraphBatch) -> str | None:
+        """Refuse graphs so large that the network would be: it grows with N^2."""
+        weights = 128 * graphs.n_nodes**2 * 120
+        if weights <= _LARGEST:
+            return None
+        return (
+            f"its network would hold {weights / 1e6:.0f} million weights for {graphs.n_nodes} "
+            f"nodes, at most {_LARGEST / 1e6:.0f} million are allowed"
+        )
 
     def _fit(
         self,

@@ -1,4 +1,4 @@
-"""What stands on the card of a table: its ceiling, its best cells, what simple counts explain."""
+"""What stands on the card of a table: its ceiling, its best, what simple counts explain."""
 
 from __future__ import annotations
 
@@ -20,17 +20,20 @@ def describe_table(table: BenchmarkTable, metric: str = "valid_accuracy") -> dic
     """
     scores, test = table.values(metric), table.values("test_accuracy")
     graphs = table.space.graphs(table.architectures)
-    conv3x3 = graphs.operation_mask(kind="conv", kernel=3).sum(1)
+    counts = {
+        "conv3x3": graphs.operation_mask(kind="conv", kernel=3).sum(1),
+        "blocks": graphs.operation_mask(kind="block").sum(1),
+    }
     best = np.argsort(-scores, kind="stable")[:5]
     return {
         "ceiling": {
-            f"{cells} cells, {seeds} seeds": ceiling(runs)
-            for seeds, cells, runs in _by_seed_count(table, metric)
+            f"{count} architectures, {seeds} seeds": ceiling(runs)
+            for seeds, count, runs in _by_seed_count(table, metric)
         },
         "correlation": {
             "parameters": _tau(scores, graphs.total_params),
             "flops": _tau(scores, graphs.total_flops),
-            "conv3x3": _tau(scores, conv3x3),
+            **{name: _tau(scores, n) for name, n in counts.items() if n.any()},
             "test_accuracy": _tau(scores, test),
         },
         "quantiles": {
@@ -48,7 +51,7 @@ def describe_table(table: BenchmarkTable, metric: str = "valid_accuracy") -> dic
 
 
 def ceiling(runs: NDArray[np.floating[Any]]) -> float:
-    """Return the mean tau-b between halves of the seeds; runs has shape (cells, seeds)."""
+    """Return the mean tau-b between halves of the seeds; runs has shape (architectures, seeds)."""
     seeds = range(runs.shape[1])
     taus = [
         kendalltau(runs[:, half].mean(1), runs[:, [s for s in seeds if s not in half]].mean(1))[0]

@@ -244,7 +244,7 @@ STAGES = [{"name": "train", "recipe": {"epochs": epochs}} for epochs in (1, 2)]
         ({"stages": STAGES}, {"stages": [STAGES[0], {**STAGES[1], "recipe": {"epochs": 9}}]},
          "stages.1.recipe.epochs is 2 there, 9 given"),
         ({"stages": STAGES}, {"stages": STAGES[:1]}, "stages is [train, train] there, [train]"),
-        ({"stages": STAGES}, {}, "stages is [train, train] there, not set given"),
+        ({"stages": STAGES}, {}, "stages is [train, train] there, [] given"),
         ({"predictor": {"name": "gp", "steps": 60}}, {}, "predictor is gp there, not set given"),
     ],
 )  # fmt: skip

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from nasplatform.atomic_io import replace_file, write_text
 from nasplatform.benchmarks import cellnet
+from nasplatform.benchmarks.cellnet.build import kernel
 from nasplatform.benchmarks.statistics import describe_table
 from nasplatform.benchmarks.table import BenchmarkTable, save_table
 from nasplatform.errors import DataError, did_you_mean
@@ -122,10 +123,12 @@ def build(setup: Setup, folder: Path, workers: int = 1, progress: Progress | Non
 
     Parts go to ``folder/.build-NAME`` as they are finished; a build that was stopped goes on
     from there, and the parts are removed when the table stands. Returns the path of the table.
+    Raises KernelError where networks cannot be trained on this machine.
     """
     work = folder / f".build-{setup.name}"
     _claim(work, setup)
-    _prepare(setup)  # errors of the data or the compiler come before any process is started
+    kernel()  # errors of the compiler and of the data come before any process is started
+    _prepare(setup)
     jobs = list(_jobs(setup))
     waiting = [job for job in jobs if not job.path(work).exists()]
     done = len(jobs) - len(waiting)

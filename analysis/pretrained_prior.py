@@ -112,7 +112,7 @@ def _nasbench101(folder: Path, data: Splits) -> list[Teacher]:
     space, table = nasplatform.get_space("nasbench101"), load_table(TABLE)
     cells = CellGroup((2, 7), seeds=1, sample=5000).cells()
     path = folder / "nasbench101.npz"
-    fast = _trained(path, cells.codes, lambda code: train_nasbench101(code, data, rate=0.5))
+    fast = _trained(path, cells.labels, lambda code: train_nasbench101(code, data, rate=0.5))
     told = []
     for metric, epochs in OF_TABLE:
         values = table.values(metric, epochs, None)
@@ -127,7 +127,7 @@ def _nasbench201(folder: Path, data: Splits) -> list[Teacher]:
     assert every is not None  # this space is finite
     cells = every[np.random.default_rng(0).permutation(len(every))[:1500]]
     path = folder / "nasbench201.npz"
-    told = _trained(path, cells.codes, lambda code: train_nasbench201(code, data, rate=2.0))
+    told = _trained(path, cells.labels, lambda code: train_nasbench201(code, data, rate=2.0))
     return [Teacher(space.graphs(cells), told)]
 
 

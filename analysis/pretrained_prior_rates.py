@@ -37,7 +37,7 @@ def cells_with_labels(name: str) -> tuple[list[int], Floats]:
         table = load_table("nasbench201")
         labels = table.values("c10_valid_accuracy", 200, 0)
         _, rows = np.unique(table.architectures.keys, return_index=True)  # one of each class
-    return table.architectures[rows].codes.tolist(), labels[rows]
+    return table.architectures[rows].labels.tolist(), labels[rows]
 
 
 def agreement(said: Floats, labels: Floats, rng: np.random.Generator) -> str:

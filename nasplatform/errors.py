@@ -4,6 +4,7 @@
     ├── InputError (also a ValueError): what the user gave cannot be used; exit code 2
     │   ├── ConfigError         a search file: unknown key, impossible value
     │   ├── ArchitectureError   a text or a matrix that is no architecture of the space
+    │   ├── GraphError          arrays of a space that are not what a GraphBatch promises
     │   ├── PluginError         an unknown, broken or clashing plug-in
     │   ├── DataError           a data set or table that is missing, broken or not what it says
     │   ├── PredictorError      labels or graphs that a predictor cannot learn from
@@ -37,6 +38,10 @@ class ConfigError(InputError):
 
 class ArchitectureError(InputError):
     """A text, a matrix or a set of parameters that is no architecture of the space."""
+
+
+class GraphError(InputError):
+    """Arrays of graphs of a wrong shape, type or range, or that an encoding cannot see."""
 
 
 class PluginError(InputError):

@@ -175,7 +175,7 @@ class _Job:
 def _jobs(setup: Setup) -> Iterable[_Job]:
     number = start = 0
     for group in setup.groups:
-        codes = group.cells().codes.tolist()
+        codes = group.cells().labels.tolist()
         for first in range(0, len(codes), _CELLS_PER_PART):
             part = tuple(codes[first : first + _CELLS_PER_PART])
             yield _Job(number, start + first, part, group.seeds)

@@ -1,11 +1,11 @@
 """A tabular benchmark: every measurement of a set of architectures, held as arrays.
 
 On disk a table is two files: ``NAME.parquet``, one row per architecture, and ``NAME.json``, its
-card. The columns of the parquet file are ``code`` (packed architecture), ``architecture`` (text
-form), ``hash``, the attributes (``params``, ``flops``, latencies, ...) and one column
-``METRIC.eEPOCHS.sSEED`` for each measured quantity, NaN where that run was not made. The card says
-which space and skeleton, how and by which command the table was made, and the sha256 of the
-parquet file; a table whose digest differs is refused.
+card. The columns of the parquet file are ``code`` (packed architecture; further words are
+``code.1`` and so on), ``architecture`` (text form), ``hash``, the attributes (``params``,
+``flops``, latencies, ...) and one column ``METRIC.eEPOCHS.sSEED`` for each measured quantity, NaN
+where that run was not made. The card says which space and skeleton, how and by which command the
+table was made, and the sha256 of the parquet file; a table whose digest differs is refused.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from nasplatform.spaces import Population, Space, get_space
 
 FORMAT = 1
 _MEASUREMENT = re.compile(r"(?P<metric>\w+)\.e(?P<epochs>\d+)\.s(?P<seed>\d+)")
+_WORD = re.compile(r"code(\.\d+)?")
 _SMALL = 100_000
 _KEYS_AT_ONCE = 1 << 14  # what a cache holds: twice as fast as all at once
 
@@ -110,12 +111,12 @@ class BenchmarkTable:
         is remembered: what is asked again costs microseconds.
         """
         population = self.space.population([architecture])
-        code = int(population.codes[0])
+        code = population.codes.tobytes()
         row = self._known.get(code)
         if row is None:
-            row = _first(self._by_code, code)
+            row = _first(self._by_label, population.labels)
             if row is None:
-                row = _first(self._by_key, int(population.keys[0]))
+                row = _first(self._by_key, population.keys)
             if row is None:
                 raise ArchitectureError(
                     f"{self.space.format(architecture)} is not among the {len(self):,} "
@@ -126,7 +127,7 @@ class BenchmarkTable:
 
     def rows(self, architectures: Population[Any]) -> NDArray[np.intp]:
         """Return the row of each of B architectures, (B,), as ``row`` does for one."""
-        rows = _first_of_each(self._by_code, architectures.codes)
+        rows = _first_of_each(self._by_label, architectures.labels)
         others = np.flatnonzero(rows < 0)
         if len(others):
             rows[others] = _first_of_each(self._by_key, architectures[others].keys)
@@ -148,12 +149,12 @@ class BenchmarkTable:
         return pd.DataFrame(columns).dropna(subset=list(self.metrics), how="all", ignore_index=True)
 
     @cached_property
-    def _known(self) -> dict[int, int]:
+    def _known(self) -> dict[bytes, int]:
         return {}
 
     @cached_property
-    def _by_code(self) -> _Index:
-        return _index(self.architectures.codes)
+    def _by_label(self) -> _Index:
+        return _index(self.architectures.labels)
 
     @cached_property
     def _by_key(self) -> _Index:
@@ -162,23 +163,21 @@ class BenchmarkTable:
         return _index(np.concatenate(keys))
 
 
-_Index = tuple[NDArray[np.uint64], NDArray[np.intp]]  # sorted values, and the row of each
+_Index = tuple[NDArray[Any], NDArray[np.intp]]  # sorted values, and the row of each
 
 
-def _index(values: NDArray[np.uint64]) -> _Index:
+def _index(values: NDArray[Any]) -> _Index:
     order = np.argsort(values, kind="stable")
     return values[order], order
 
 
-def _first(index: _Index, value: int) -> int | None:
-    """Return the first row that has a value, None where none has."""
-    values, rows = index
-    wanted = np.uint64(value)
-    place = int(values.searchsorted(wanted))
-    return int(rows[place]) if place < len(values) and values[place] == wanted else None
+def _first(index: _Index, wanted: NDArray[Any]) -> int | None:
+    """Return the first row that has the one value in ``wanted``, None where none has."""
+    row = int(_first_of_each(index, wanted)[0])
+    return None if row < 0 else row
 
 
-def _first_of_each(index: _Index, wanted: NDArray[np.uint64]) -> NDArray[np.intp]:
+def _first_of_each(index: _Index, wanted: NDArray[Any]) -> NDArray[np.intp]:
     """Return the first row of each value, -1 where none has it."""
     values, rows = index
     places = np.minimum(values.searchsorted(wanted), len(values) - 1)
@@ -191,7 +190,7 @@ def save_table(table: BenchmarkTable, path: Path, hashes: list[str] | None = Non
     hashes: canonical hashes where the caller knows them already; computing them is slow.
     """
     columns: dict[str, Any] = {
-        "code": table.architectures.codes,
+        **_words(table.architectures.codes),
         "architecture": [table.space.format(a) for a in table.architectures],
         "hash": table.architectures.hashes if hashes is None else hashes,
         **table.attributes,
@@ -217,6 +216,11 @@ def save_table(table: BenchmarkTable, path: Path, hashes: list[str] | None = Non
             "sha256": digest,
         }
         write_text(path.with_suffix(".json"), json.dumps(card, indent=2) + "\n")
+
+
+def _words(codes: NDArray[np.uint64]) -> dict[str, NDArray[np.uint64]]:
+    """Return the words of codes (B, W) by the name of their column."""
+    return {f"code.{place}" if place else "code": word for place, word in enumerate(codes.T)}
 
 
 def read_table_card(path: Path) -> dict[str, Any]:
@@ -249,14 +253,17 @@ def read_table(path: Path) -> BenchmarkTable:
     space = get_space(options.pop("name"), **options)
     names = [n for n in pq.read_schema(path).names if n not in ("architecture", "hash")]
     arrays = {name: column.to_numpy() for name, column in _columns(path, names).items()}
+    words = [name for name in names if _WORD.fullmatch(name)]
     fidelities = tuple(int(epochs) for epochs in card["fidelities"])
     return BenchmarkTable(
         name=card["name"],
         space=space,
-        architectures=space.from_codes(arrays["code"]),
+        architectures=space.from_codes(np.stack([arrays[n] for n in words], axis=1)),
         fidelities=fidelities,
         measurements=_measurements(arrays, fidelities),
-        attributes={n: a for n, a in arrays.items() if n != "code" and not _MEASUREMENT.match(n)},
+        attributes={
+            n: a for n, a in arrays.items() if n not in words and not _MEASUREMENT.match(n)
+        },
         card=card,
         digest=digest,
     )

@@ -113,7 +113,7 @@ class ArchitectureSampler(BaseSampler, ABC, Generic[A]):
             candidates = candidates[optimization.feasible_mask(candidates)]
         self.candidates = candidates
         self._distributions = space.distributions()
-        self._memory: Memory[A] = Memory(space, self._distributions)
+        self._memory: Memory[A] = Memory(space)
         self._proposals: dict[int, Proposal[A]] = {}
         self._lock = threading.Lock()
 

@@ -76,12 +76,13 @@ class History(Generic[A]):
 class _Row:
     """One trial as arrays want it.
 
+    code:           (W,) of the architecture, packed.
     values:         its objectives; None where it was not measured to the end.
     learning_curve: epochs -> score on the way, where the measurement reported.
     pruned:         whether it was given up on the way.
     """
 
-    code: int
+    code: NDArray[np.uint64]
     key: int
     values: tuple[float, ...] | None
     limits: Mapping[str, float]
@@ -93,10 +94,9 @@ class _Row:
 class Memory(Generic[A]):
     """Rows of the trials of one study; those that ended are never read twice."""
 
-    def __init__(self, space: Space[A], names: Iterable[str]) -> None:
-        """Take the space and the names of its parameters."""
+    def __init__(self, space: Space[A]) -> None:
+        """Take the space whose parameters the trials have."""
         self._space = space
-        self._names = frozenset(names)
         self._study: weakref.ref[Study] | None = None
         self._rows: dict[int, _Row | None] = {}  # None: a trial without an architecture
 
@@ -112,11 +112,11 @@ class Memory(Generic[A]):
     def _read(self, trials: list[FrozenTrial]) -> dict[int, _Row | None]:
         """Read the trials not known yet; remember those that ended, return those that did not."""
         new = [trial for trial in trials if trial.number not in self._rows]
-        whole = [trial for trial in new if self._names <= trial.params.keys()]
+        whole = [t for t in new if self._space.active(t.params) <= t.params.keys()]
         read: dict[int, _Row | None] = {trial.number: None for trial in new}
         population = self._space.population([self._space.from_params(t.params) for t in whole])
-        codes, keys = population.codes.tolist(), population.keys.tolist()
-        for trial, code, key in zip(whole, codes, keys, strict=True):
+        keys = population.keys.tolist()
+        for trial, code, key in zip(whole, population.codes, keys, strict=True):
             read[trial.number] = _row(trial, code, key)
         ended = {t.number: read.pop(t.number) for t in new if t.state.is_finished()}
         self._rows |= ended
@@ -145,7 +145,9 @@ class Memory(Generic[A]):
         )
 
     def _population(self, rows: Iterable[_Row]) -> Population[A]:
-        return self._space.from_codes(np.array([row.code for row in rows], np.uint64))
+        codes = [row.code for row in rows]
+        empty = self._space.population([])
+        return self._space.from_codes(np.stack(codes)) if codes else empty
 
 
 def _values(row: _Row, before: list[tuple[int, _Row]]) -> tuple[float, ...] | None:
@@ -165,7 +167,7 @@ def _values(row: _Row, before: list[tuple[int, _Row]]) -> tuple[float, ...] | No
     return (float(np.interp(row.learning_curve[epochs], then, finally_)),)
 
 
-def _row(trial: FrozenTrial, code: int, key: int) -> _Row:
+def _row(trial: FrozenTrial, code: NDArray[np.uint64], key: int) -> _Row:
     complete = trial.state == TrialState.COMPLETE
     return _Row(
         code=code,

@@ -91,7 +91,7 @@ class OptunaSampler(ArchitectureSampler[A]):
         joint = {name: joint[name] for name in self._distributions if name in joint}
         params = inner.sample_relative(study, trial, joint) if joint else {}
         for name, distribution in self._distributions.items():
-            if name not in params:
+            if name not in params and name in self.space.active(params):
                 params[name] = inner.sample_independent(study, trial, name, distribution)
         return params
 
@@ -120,7 +120,7 @@ def _places(graphs: GraphBatch) -> NDArray[np.float32]:
     b = len(graphs)
     parts = [graphs.adjacency.reshape(b, -1).astype(np.float32), graphs.ops.astype(np.float32)]
     if graphs.attributes is not None:
-        parts.append(graphs.attributes.reshape(b, -1))
+        parts.append(np.nan_to_num(graphs.attributes.reshape(b, -1)))
     return np.concatenate(parts, axis=1)
 
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
-from optuna.distributions import BaseDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.trial import BaseTrial
 from pydantic import BaseModel
 from torch import nn
 
@@ -16,6 +22,7 @@ from nasplatform.errors import ArchitectureError
 from nasplatform.plugins import make_options
 from nasplatform.spaces.graph import GraphBatch
 
+_EXAMPLE_OF_TEXT = 60  # characters of what is no text, in a message
 Index = slice | NDArray[np.integer] | NDArray[np.bool_]
 
 
@@ -34,11 +41,25 @@ A = TypeVar("A", bound=Architecture)
 class Population(Sequence[A], ABC):
     """Many architectures of one space as one integer array.
 
-    ``codes`` has shape (B,) uint64 and holds one packed architecture per entry, as labelled.
-    A population reads like a sequence of architectures and costs 8 bytes for each.
+    ``codes`` has shape (B, W) uint64 and holds one packed architecture per row, as labelled; W is
+    ``words``. A population reads like a sequence of architectures and costs 8 W bytes for each.
+    A subclass says how a row becomes an architecture (``_unpack``), and what its keys and hashes
+    are; keys and hashes are best cached properties.
     """
 
-    codes: NDArray[np.uint64]
+    words: ClassVar[int] = 1
+
+    def __init__(self, codes: NDArray[np.uint64]) -> None:
+        """Take codes (B, W), or (B,) where W is 1; raise ArchitectureError for another shape."""
+        codes = np.asarray(codes, np.uint64)
+        if codes.ndim == 1 and (self.words == 1 or not len(codes)):
+            codes = codes.reshape(-1, self.words)
+        if codes.ndim != 2 or codes.shape[1] != self.words:
+            raise ArchitectureError(
+                f"codes have shape {codes.shape}, expected (B, {self.words}): an architecture is "
+                f"{self.words} word(s) of 64 bits"
+            )
+        self.codes = codes
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -47,11 +68,25 @@ class Population(Sequence[A], ABC):
     def __getitem__(self, index: int) -> A: ...
 
     @overload
-    def __getitem__(self, index: Index) -> Population[A]: ...
+    def __getitem__(self, index: Index) -> Self: ...
+
+    def __getitem__(self, index: int | Index) -> A | Self:
+        """Return one architecture for an integer, a population for anything else."""
+        if isinstance(index, int | np.integer):
+            return self._unpack(self.codes[index])
+        return type(self)(self.codes[index])
+
+    @property
+    def labels(self) -> NDArray[Any]:
+        """(B,) one sortable value for each architecture as labelled: its word, or a record of W."""
+        if self.words == 1:
+            return self.codes[:, 0]
+        record = np.dtype([(f"word{place}", np.uint64) for place in range(self.words)])
+        return np.ascontiguousarray(self.codes).view(record)[:, 0]
 
     @abstractmethod
-    def __getitem__(self, index: int | Index) -> A | Population[A]:
-        """Return one architecture for an integer, a population for anything else."""
+    def _unpack(self, code: NDArray[np.uint64]) -> A:
+        """Return the architecture of one code (W,)."""
 
     @property
     @abstractmethod
@@ -63,6 +98,16 @@ class Population(Sequence[A], ABC):
     def hashes(self) -> list[str]:
         """The canonical hash of each architecture, in order."""
 
+    def unique(self) -> Self:
+        """Keep the first of each isomorphism class, in order."""
+        _, first = np.unique(self.keys, return_index=True)
+        return self[np.sort(first)]
+
+    @classmethod
+    def joined(cls, parts: Sequence[Self]) -> Self:
+        """Put populations of one space one behind the other."""
+        return cls(np.concatenate([part.codes for part in parts]))
+
 
 class Space(ABC, Generic[A]):
     """What can be built, and how it is written, varied, counted and constructed.
@@ -71,10 +116,16 @@ class Space(ABC, Generic[A]):
     immutable, and may be shared between threads. Architectures come from ``parse``, ``sample``,
     ``mutate``, ``neighbours`` or ``enumerate``; ``graphs`` turns any number of them into the
     arrays that encodings and predictors see; ``build`` makes the one that was chosen.
+
+    Decisions may be conditional: ``to_params`` leaves out those that an architecture has not, and
+    ``active`` says which of them that is.
+
+    prior: what ``sample`` draws from, in a few words, e.g. ``uniform over the unique cells``.
     """
 
     name: ClassVar[str]
     Options: ClassVar[type[BaseModel]]
+    prior: ClassVar[str]
 
     def __init__(self, options: Any) -> None:
         """Take the options of the space, an instance of its ``Options``."""
@@ -85,16 +136,17 @@ class Space(ABC, Generic[A]):
         """Read the text form. Raises ArchitectureError that says what is wrong and where."""
 
     def parse_many(
-        self, texts: Sequence[str]
+        self, texts: Iterable[str]
     ) -> tuple[Population[A], dict[int, ArchitectureError]]:
-        """Read many text forms; a bad one stops nobody.
+        """Read many text forms, taken by position; a bad one stops nobody.
 
-        Returns the population of the good ones, in order, and index -> error of the others.
+        Returns the population of the good ones, in order, and index -> error of the others, among
+        them whatever is no text.
         """
         read, errors = [], {}
         for index, text in enumerate(texts):
             try:
-                read.append(self.parse(text))
+                read.append(self.parse(as_text(text)))
             except ArchitectureError as error:
                 errors[index] = error
         return self.population(read), errors
@@ -109,7 +161,7 @@ class Space(ABC, Generic[A]):
 
     @abstractmethod
     def from_codes(self, codes: NDArray[np.uint64]) -> Population[A]:
-        """Wrap packed codes, shape (B,), as they stand in a table."""
+        """Wrap packed codes, shape (B, W), as they stand in a table."""
 
     @abstractmethod
     def enumerate(self) -> Population[A] | None:
@@ -117,7 +169,7 @@ class Space(ABC, Generic[A]):
 
     @abstractmethod
     def sample(self, n: int, rng: np.random.Generator) -> Population[A]:
-        """Draw ``n`` architectures uniformly (over the unique ones where enumerable)."""
+        """Draw ``n`` architectures, with replacement, from the ``prior`` of the space."""
 
     @abstractmethod
     def neighbours(self, architectures: Sequence[A]) -> Population[A]:
@@ -140,16 +192,16 @@ class Space(ABC, Generic[A]):
         raise ArchitectureError(f"space {self.name!r} cannot turn graphs back into architectures")
 
     def contains_codes(self, codes: NDArray[np.uint64]) -> NDArray[np.bool_]:
-        """Return (B,): which codes, of whatever origin, are packed architectures of the space."""
+        """Return (B,): which codes (B, W), of whatever origin, are packed architectures."""
         return np.array([self._contains_code(code) for code in codes], bool)
 
-    def _contains_code(self, code: np.uint64) -> bool:
+    def _contains_code(self, code: NDArray[np.uint64]) -> bool:
         try:
-            alone = self.from_codes(np.array([code], np.uint64))
+            alone = self.from_codes(code[None])
             again = self.population([self.parse(self.format(alone[0]))])
         except (ArchitectureError, ValueError, IndexError, KeyError, OverflowError):
             return False
-        return bool(again.codes[0] == code)
+        return bool((again.codes[0] == code).all())
 
     @abstractmethod
     def build(self, architecture: A) -> nn.Module:
@@ -161,11 +213,29 @@ class Space(ABC, Generic[A]):
 
     @abstractmethod
     def to_params(self, architecture: A) -> dict[str, Any]:
-        """Express an architecture in the parameters of ``distributions``."""
+        """Express an architecture in the parameters of ``distributions``, the active ones."""
 
     @abstractmethod
     def from_params(self, params: Mapping[str, Any]) -> A:
-        """Read parameters back; an invalid combination is repaired, always in the same way."""
+        """Read parameters back; what is not active is ignored.
+
+        An invalid combination is repaired, always in the same way.
+        """
+
+    def active(self, params: Mapping[str, Any]) -> frozenset[str]:
+        """Return the names of the decisions that these parameters leave open or have made.
+
+        A decision may depend on those that stand before it in ``distributions`` only.
+        """
+        return frozenset(self.distributions())
+
+    def suggest(self, trial: BaseTrial) -> A:
+        """Let an Optuna trial of anyone's study make the decisions; return the architecture."""
+        chosen: dict[str, Any] = {}
+        for name, distribution in self.distributions().items():
+            if name in self.active(chosen):
+                chosen[name] = _suggested(trial, name, distribution)
+        return self.from_params(chosen)
 
     def with_input(self, input_shape: tuple[int, int, int], classes: int) -> Self:
         """Return this space with the skeleton's input (channels, height, width) and classes set.
@@ -180,3 +250,28 @@ class Space(ABC, Generic[A]):
     def describe(self) -> dict[str, Any]:
         """Return the name and the options, as a search file and a card write them."""
         return {"name": self.name, **self.options.model_dump(mode="json")}
+
+
+def as_text(value: object) -> str:
+    """Return a text as it is; raise ArchitectureError for anything else, e.g. a blank cell."""
+    if not isinstance(value, str):
+        raise ArchitectureError(
+            f"expected the text of an architecture, found {type(value).__name__} "
+            f"{repr(value)[:_EXAMPLE_OF_TEXT]}"
+        )
+    return value
+
+
+def _suggested(trial: BaseTrial, name: str, distribution: BaseDistribution) -> Any:
+    match distribution:
+        case CategoricalDistribution():
+            return trial.suggest_categorical(name, distribution.choices)
+        case IntDistribution():
+            low, high, step = distribution.low, distribution.high, distribution.step
+            return trial.suggest_int(name, low, high, step=step, log=distribution.log)
+        case FloatDistribution():
+            low, high = distribution.low, distribution.high
+            return trial.suggest_float(
+                name, low, high, step=distribution.step, log=distribution.log
+            )
+    raise TypeError(f"decision {name!r} has the unknown distribution {distribution!r}")

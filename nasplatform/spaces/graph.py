@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nasplatform.errors import PredictorError
+from nasplatform.errors import GraphError, PredictorError
 
-Kind = Literal["input", "output", "conv", "pool", "skip", "zero", "attention", "mlp", "embed"]
+Kind = Literal[
+    "input", "output", "conv", "pool", "skip", "zero", "attention", "mlp", "embed", "block"
+]
+_LEARNT = ("conv", "attention", "mlp", "embed")
 
 
 @dataclass(frozen=True)
@@ -19,20 +22,73 @@ class Operation:
     """What an op id means, so that an encoding can reason without knowing the space.
 
     name:           the field's own name, e.g. ``conv3x3-bn-relu``.
-    kind:           the family of the operation.
+    kind:           the family of the operation; ``block`` for one that is made of ``parts``.
     kernel, stride: side of the window in pixels and its step; 0 and 1 where there is no window.
-    mixes_channels: whether an output channel depends on all input channels.
+                    Where the step is chosen per architecture, ``GraphBatch.resolution`` tells it.
+    groups:         ``full`` where an output channel depends on all input channels, ``depthwise``
+                    where on one, else the number of groups.
+    expansion:      width inside the operation divided by that of its output.
+    nonlinear:      whether a non-linearity is applied.
+    normalised:     whether what passes is normalised to unit variance.
+    residual:       whether the input is added to the output, wherever both have the same shape.
     merge:          how a node combines the tensors that flow into it.
     projects:       whether every edge that leaves the node carries its own 1x1 convolution.
+    parts:          the operations of a block, in order; empty for one that is a single operation.
     """
 
     name: str
     kind: Kind
     kernel: int = 0
     stride: int = 1
-    mixes_channels: bool = False
+    groups: Literal["full", "depthwise"] | int = "full"
+    expansion: float = 1.0
+    nonlinear: bool = False
+    normalised: bool = False
+    residual: bool = False
     merge: Literal["sum", "concat"] = "sum"
     projects: bool = False
+    parts: tuple[Operation, ...] = ()
+
+    @property
+    def mixes_channels(self) -> bool:
+        """Whether an output channel depends on all input channels."""
+        if self.parts:
+            return any(part.mixes_channels for part in self.parts)
+        return self.kind in _LEARNT and self.groups in ("full", 1)
+
+    @property
+    def steps(self) -> tuple[Operation, ...]:
+        """What happens in turn: the parts, or the operation itself."""
+        return self.parts or (self,)
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Operation:
+        """Read what ``dataclasses.asdict`` wrote; raise TypeError for anything else."""
+        parts = tuple(cls.from_json(part) for part in value.get("parts", ()))
+        return cls(**{**value, "parts": parts})
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """A numeric choice of a node: its name, unit (``px``, ``channels``, or empty) and range."""
+
+    name: str
+    unit: str
+    low: float
+    high: float
+
+
+_DIMENSIONS: Mapping[str, tuple[str, type[np.generic]]] = {
+    "adjacency": ("BNN", np.uint8),
+    "ops": ("BN", np.int8),
+    "channels": ("BCN", np.int32),
+    "flops": ("BCN", np.int64),
+    "params": ("BCN", np.int64),
+    "total_flops": ("B", np.int64),
+    "total_params": ("B", np.int64),
+    "resolution": ("BCN", np.int32),
+    "attributes": ("BNA", np.float32),
+}
 
 
 @dataclass(frozen=True)
@@ -53,7 +109,13 @@ class GraphBatch:
     params:       (B, C, N) int64, trainable parameters.
     total_flops:  (B,) int64, whole network, with stem and classifier.
     total_params: (B,) int64, whole network, with stem and classifier.
-    attributes:   (B, N, A) float32 where a space has numeric choices, else None.
+    resolution:   (B, C, N) int32, longer side in pixels (or tokens) of the map that leaves the
+                  node; it means nothing for padding.
+    positional:   whether the place of a node means something, as that of a block in a chain.
+    attribute_schema: name, unit and range of each of the A attributes.
+    attributes:   (B, N, A) float32, NaN where a node has none; None where A is 0.
+
+    Raises GraphError for an array of another shape or type, and for attributes out of range.
     """
 
     space: str
@@ -66,7 +128,49 @@ class GraphBatch:
     params: NDArray[np.int64]
     total_flops: NDArray[np.int64]
     total_params: NDArray[np.int64]
+    resolution: NDArray[np.int32]
+    positional: bool = False
+    attribute_schema: tuple[Attribute, ...] = ()
     attributes: NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse arrays that are not what the batch promises."""
+        if (self.attributes is None) != (not self.attribute_schema):
+            given = "no" if self.attributes is None else "undescribed"
+            raise GraphError(
+                f"graphs of space {self.space!r}: {given} attributes given for a schema of "
+                f"{len(self.attribute_schema)}"
+            )
+        ops = np.asarray(self.ops)
+        sizes = {
+            "B": len(ops),
+            "N": ops.shape[1] if ops.ndim == 2 else -1,
+            "C": len(self.stages),
+            "A": len(self.attribute_schema),
+        }
+        for name, array in self._arrays().items():
+            letters, kind = _DIMENSIONS[name]
+            shape = tuple(sizes[letter] for letter in letters)
+            if array.shape != shape or array.dtype != kind:
+                raise GraphError(
+                    f"graphs of space {self.space!r}: {name} is {array.dtype} {array.shape}, "
+                    f"expected {np.dtype(kind)} {shape}, ({', '.join(letters)})"
+                )
+        self._check_attributes()
+
+    def _check_attributes(self) -> None:
+        if self.attributes is None or not len(self):
+            return
+        for place, attribute in enumerate(self.attribute_schema):
+            values = self.attributes[:, :, place]
+            lowest, highest = np.fmin.reduce(values, axis=None), np.fmax.reduce(values, axis=None)
+            if lowest < attribute.low or highest > attribute.high:
+                wrong = lowest if lowest < attribute.low else highest
+                raise GraphError(
+                    f"graphs of space {self.space!r}: attribute {attribute.name!r} is {wrong:g}, "
+                    f"expected {attribute.low:g} to {attribute.high:g}, or NaN for a node that "
+                    f"has none"
+                )
 
     def __len__(self) -> int:
         return len(self.ops)
@@ -81,6 +185,17 @@ class GraphBatch:
         """Number of cells C in the skeleton."""
         return len(self.stages)
 
+    @property
+    def kind(self) -> tuple[object, ...]:
+        """What two batches have in common that an encoding reads alike."""
+        return (
+            self.vocabulary,
+            self.n_nodes,
+            self.stages,
+            self.positional,
+            self.attribute_schema,
+        )
+
     def __getitem__(self, index: slice | NDArray[np.integer] | NDArray[np.bool_]) -> GraphBatch:
         """Return the sub-batch of a slice, an index array or a mask."""
         return replace(self, **{name: value[index] for name, value in self._arrays().items()})
@@ -94,18 +209,17 @@ class GraphBatch:
         return np.array([*wanted, False])[self.ops]  # op -1, padding, reads the last entry
 
     def require_same_kind(self, other: GraphBatch) -> None:
-        """Raise PredictorError unless ``other`` has this batch's vocabulary and shape."""
-        mine = (self.vocabulary, self.n_nodes, self.stages, self._attribute_width())
-        theirs = (other.vocabulary, other.n_nodes, other.stages, other._attribute_width())
-        if mine != theirs:
+        """Raise PredictorError unless ``other`` has this batch's vocabulary, shape and schema."""
+        if self.kind != other.kind:
             raise PredictorError(
-                f"graphs of space {other.space!r} ({other.n_nodes} nodes, {other.n_cells} cells) "
-                f"given where space {self.space!r} ({self.n_nodes} nodes, {self.n_cells} cells) "
-                f"was expected"
+                f"graphs of space {other.space!r} ({other._words()}) given where space "
+                f"{self.space!r} ({self._words()}) was expected"
             )
 
-    def _attribute_width(self) -> int:
-        return 0 if self.attributes is None else int(self.attributes.shape[2])
+    def _words(self) -> str:
+        names = ", ".join(attribute.name for attribute in self.attribute_schema)
+        told = f", attributes {names}" if names else ""
+        return f"{self.n_nodes} nodes, {self.n_cells} cells{told}"
 
     def _arrays(self) -> dict[str, Any]:
         values = {field.name: getattr(self, field.name) for field in fields(self)}

@@ -9,25 +9,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from numpy.typing import NDArray
+from optuna import create_study
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
     FloatDistribution,
     IntDistribution,
 )
+from optuna.samplers import RandomSampler
 from scipy.stats import chisquare
 
 from nasplatform.deploy.measure import count_parameters
-from nasplatform.errors import ArchitectureError
+from nasplatform.errors import ArchitectureError, GraphError
 from nasplatform.spaces import GraphBatch, Population, Space, get_space
 
 _MANY, _FEW, _BUILT = 200, 20, 5
@@ -44,6 +48,7 @@ _ARRAYS = {
     "params": np.int64,
     "total_flops": np.int64,
     "total_params": np.int64,
+    "resolution": np.int32,
 }
 
 
@@ -140,12 +145,21 @@ class SpaceContract:
         assert every.codes.dtype == np.uint64
         assert self.space.population(every) is every
         odd = np.arange(len(every)) % 2 == 1
+        assert every.codes.shape == (len(every), every.words)
         for part in (every[1::2], every[odd], every[np.flatnonzero(odd)]):
             np.testing.assert_array_equal(part.codes, every.codes[1::2])
         assert every[-1] == list(every)[-1]
         packed = self.space.population(list(every))
         np.testing.assert_array_equal(packed.codes, every.codes)
         np.testing.assert_array_equal(self.space.from_codes(every.codes).keys, every.keys)
+        with pytest.raises(ArchitectureError, match="codes have shape"):
+            self.space.from_codes(np.zeros((2, every.words + 1), np.uint64))
+
+    def test_labels_tell_codes_apart(self) -> None:
+        """``labels`` sorts, and is equal where all words are."""
+        every = self.some()
+        twice = np.concatenate([every.labels, every.labels])
+        assert len(np.unique(twice)) == len(np.unique(every.codes, axis=0))
 
     def test_graphs_in_bulk_equal_one_by_one(self) -> None:
         """No architecture sees the others of its batch; an empty batch is one too."""
@@ -183,7 +197,7 @@ class SpaceContract:
     def test_graphs_lead_back(self) -> None:
         """``from_graphs`` undoes ``graphs``, where a space knows a way back."""
         if type(self.space).from_graphs is Space.from_graphs:
-            return
+            pytest.skip(f"space {self.space_name} knows no way back from graphs")
         for some in (self.some(), self.some(0), self.space.neighbours(self.some(3))):
             back = self.space.from_graphs(self.space.graphs(some))
             np.testing.assert_array_equal(back.codes, some.codes)
@@ -192,13 +206,49 @@ class SpaceContract:
         """``contains_codes`` takes architectures, and nothing from which another one is made."""
         codes = self.some(_FEW).codes
         assert self.space.contains_codes(codes).all()
-        noise = np.random.default_rng(0).integers(0, 1 << 63, 100).astype(np.uint64)
-        shifts = np.arange(100, dtype=np.uint64) % 48
-        strangers = np.concatenate([noise >> shifts, codes ^ np.uint64(1), codes + np.uint64(1)])
+        noise = np.random.default_rng(0).integers(0, 1 << 63, (100, codes.shape[1]))
+        shifts = np.arange(100, dtype=np.uint64)[:, None] % 48
+        last = np.arange(codes.shape[1]) == codes.shape[1] - 1  # the next in order, of any width
+        one = last.astype(np.uint64)
+        strangers = np.concatenate([noise.astype(np.uint64) >> shifts, codes ^ one, codes + one])
         for code, held in zip(
             strangers, self.space.contains_codes(strangers).tolist(), strict=True
         ):
             assert held == Space._contains_code(self.space, code), code
+
+    def test_other_architectures_have_other_arrays(self) -> None:
+        """No two architectures, however near, look alike to whoever reads their graphs."""
+        few = self.some(3)
+        mixed = self.space.population([*self.some(), *few, *self.space.neighbours(few)]).unique()
+        arrays = arrays_of(self.space.graphs(mixed))
+        rows = [a.reshape(len(mixed), -1).astype(np.float64) for a in arrays.values()]
+        looks = np.nan_to_num(np.concatenate(rows, axis=1), nan=-1.0)
+        assert len(np.unique(looks, axis=0)) == len(mixed)
+
+    def test_attributes_keep_to_their_schema(self) -> None:
+        """Each attribute varies within its range, and is NaN where a node has none."""
+        graphs = self.space.graphs(self.some())
+        if graphs.attributes is None:
+            pytest.skip(f"space {self.space_name} has no numeric choices")
+        names = [attribute.name for attribute in graphs.attribute_schema]
+        assert len(set(names)) == len(names)
+        assert np.isnan(graphs.attributes[graphs.ops < 0]).all()
+        for place, attribute in enumerate(graphs.attribute_schema):
+            values = graphs.attributes[:, :, place]
+            assert np.isfinite(values).any(), attribute.name
+            assert attribute.low <= np.nanmin(values) <= np.nanmax(values) <= attribute.high
+        broken = graphs.attributes.copy()
+        broken[0, np.isfinite(broken[0]).any(1).argmax()] = np.inf
+        with pytest.raises(GraphError, match="attribute"):
+            replace(graphs, attributes=broken)
+
+    def test_maps_do_not_grow(self) -> None:
+        """The resolution is positive and no larger behind an edge than before it."""
+        graphs = self.space.graphs(self.some(_FEW))
+        padding = (graphs.ops < 0)[:, None]
+        assert (graphs.resolution[~np.broadcast_to(padding, graphs.resolution.shape)] > 0).all()
+        before, after = graphs.resolution[:, :, :, None], graphs.resolution[:, :, None, :]
+        assert ((before >= after) | (graphs.adjacency[:, None] == 0)).all()
 
     def test_neighbours_are_others_and_each_once(self) -> None:
         """The neighbours of one and of many: no duplicate, none of those given, all found."""
@@ -238,20 +288,25 @@ class SpaceContract:
 
     def test_sampling_is_uniform(self) -> None:
         """Chi-square over 16 parts of the space, where it can be enumerated."""
-        every = self.space.enumerate()
-        if every is None:
-            return
+        assert self.space.prior
+        every = self._every()
+        if not self.space.prior.startswith("uniform"):
+            pytest.skip(f"space {self.space_name} samples {self.space.prior}")
         part = np.arange(len(every)) * 16 // len(every)
         place = np.searchsorted(np.sort(every.keys), self.some(8000).keys)
         found = np.bincount(part[place], minlength=16)
         expected = np.bincount(part, minlength=16) / len(every) * found.sum()
         assert chisquare(found, expected).pvalue > 1e-6
 
-    def test_enumeration_has_no_duplicates(self) -> None:
-        """Every architecture once, and all that is sampled is among them."""
+    def _every(self) -> Population[Any]:
         every = self.space.enumerate()
         if every is None:
-            return
+            pytest.skip(f"space {self.space_name} is too large to be enumerated")
+        return every
+
+    def test_enumeration_has_no_duplicates(self) -> None:
+        """Every architecture once, and all that is sampled is among them."""
+        every = self._every()
         keys = np.sort(every.keys)
         assert (keys[1:] != keys[:-1]).all()
         assert np.isin(self.some().keys, keys).all()
@@ -261,7 +316,7 @@ class SpaceContract:
         distributions = self.space.distributions()
         for architecture in self.some(_FEW):
             params = self.space.to_params(architecture)
-            assert set(params) == set(distributions)
+            assert set(params) == self.space.active(params) <= set(distributions)
             for name, value in params.items():
                 internal = distributions[name].to_internal_repr(value)
                 assert distributions[name]._contains(internal), name
@@ -276,7 +331,18 @@ class SpaceContract:
         architecture = self.space.from_params(params)
         assert self.space.from_params(params) == architecture
         assert self.space.parse(self.space.format(architecture)) == architecture
+        active = {n: v for n, v in params.items() if n in self.space.active(params)}
+        assert self.space.from_params(active) == architecture
         assert self.space.from_params(self.space.to_params(architecture)) == architecture
+
+    def test_a_trial_decides_what_is_active(self) -> None:
+        """``suggest`` asks a trial of anyone's study for the active decisions and no others."""
+        study = create_study(sampler=RandomSampler(seed=0))
+        for _ in range(_FEW):
+            trial = study.ask()
+            architecture = self.space.suggest(trial)
+            assert self.space.active(trial.params) == set(trial.params)
+            assert self.space.from_params(trial.params) == architecture
 
     def test_networks_have_the_counted_parameters(self) -> None:
         """``total_params`` are those of the network, with or without what never reaches the output.
@@ -302,6 +368,15 @@ class SpaceContract:
             logits.square().sum().backward()
             gradients = [p.grad for p in module.parameters() if p.grad is not None]
             assert any(gradient.abs().sum() > 0 for gradient in gradients)
+
+    def test_networks_answer_each_image_alone(self) -> None:
+        """In evaluation an image gets the same logits in a batch of one and of two."""
+        shape = self.space.options.input_shape
+        images = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+        for architecture in self.some(_BUILT):
+            module = self.space.build(architecture).eval()
+            with torch.inference_mode():
+                torch.testing.assert_close(module(images[:1])[0], module(images)[0])
 
     def test_description_makes_the_space_again(self) -> None:
         """``describe`` is plain JSON from which an equal space is made."""

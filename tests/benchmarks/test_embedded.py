@@ -60,7 +60,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> BenchmarkTable:
 
 def assert_same(found: BenchmarkTable, expected: BenchmarkTable) -> None:
     """Equal to the last bit, but for the seconds, which are measured."""
-    assert found.architectures.codes.tolist() == expected.architectures.codes.tolist()
+    assert found.architectures.labels.tolist() == expected.architectures.labels.tolist()
     assert found.measurements.keys() == expected.measurements.keys()
     for metric, values in expected.measurements.items():
         if metric != "seconds":
@@ -73,8 +73,8 @@ def assert_same(found: BenchmarkTable, expected: BenchmarkTable) -> None:
 
 def test_the_table_holds_what_was_trained(whole: BenchmarkTable) -> None:
     assert len(whole) == 27
-    small = enumerate_cells(3).codes.tolist()
-    assert whole.architectures.codes[:7].tolist() == small
+    small = enumerate_cells(3).labels.tolist()
+    assert whole.architectures.labels[:7].tolist() == small
     valid = whole.measurements["valid_accuracy"]
     assert np.isfinite(valid[:7]).all()
     assert np.isfinite(valid[7:, :, 0]).all()
@@ -133,6 +133,6 @@ def test_groups_are_disjoint_and_samples_repeat() -> None:
     small, large = SETUPS["cells-digits"].groups
     assert len(small.cells()) == 1 + 6 + 84 + 2441
     assert len(large.cells()) == 5000
-    assert large.cells().codes.tolist() == large.cells().codes.tolist()
+    assert large.cells().labels.tolist() == large.cells().labels.tolist()
     every = np.concatenate([small.cells().keys, large.cells().keys])
     assert len(np.unique(every)) == len(every)

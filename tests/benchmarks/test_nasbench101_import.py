@@ -52,7 +52,7 @@ def test_everything_of_the_official_file(official: Path, tmp_path: Path) -> None
     assert path == tmp_path / "out" / "nasbench101.parquet"
     table = read_table(path)
     assert table.fidelities == (4, 108)
-    assert table.architectures.codes.tolist() == CELLS.codes.tolist()
+    assert table.architectures.labels.tolist() == CELLS.labels.tolist()
     expected = measured(CELLS, (4, 108), 3, 0).astype(np.float32)
     for index, metric in enumerate(("valid_accuracy", "test_accuracy", "seconds")):
         assert np.array_equal(table.measurements[metric], expected[..., index])
@@ -72,9 +72,9 @@ def test_runs_may_stand_in_any_order_and_be_missing(tmp_path: Path) -> None:
     order = np.random.default_rng(1).permutation(len(kept))
     write_records(tmp_path / "file", [kept[n] for n in order])
     table = read_table(import_nasbench101(tmp_path / "file", tmp_path))
-    rows = {code: row for row, code in enumerate(table.architectures.codes.tolist())}
+    rows = {code: row for row, code in enumerate(table.architectures.labels.tolist())}
     expected = measured(CELLS, (4, 108), 3, 0)[..., 0].astype(np.float32)
-    for row, code in enumerate(CELLS.codes.tolist()):
+    for row, code in enumerate(CELLS.labels.tolist()):
         found = table.measurements["valid_accuracy"][rows[code]]
         for f in range(2):
             made = found[f][np.isfinite(found[f])]
@@ -82,7 +82,7 @@ def test_runs_may_stand_in_any_order_and_be_missing(tmp_path: Path) -> None:
     assert np.isfinite(table.measurements["valid_accuracy"]).sum() == len(kept)
     position = {record: n for n, record in enumerate(records)}
     first = next(n for n in (position[kept[k]] for k in order) if n // 6 == 2 and n % 6 >= 3)
-    assert table.values("valid_accuracy", 108, 0)[rows[int(CELLS.codes[2])]] == pytest.approx(
+    assert table.values("valid_accuracy", 108, 0)[rows[int(CELLS.labels[2])]] == pytest.approx(
         expected[2, 1, first % 3]
     )
 
@@ -282,7 +282,7 @@ def test_measured_subset(tmp_path: Path) -> None:
     frame.to_parquet(tmp_path / "any_name")
     table = read_table(import_nasbench101(tmp_path / "any_name", tmp_path))
     assert table.name == "nasbench101-measured"
-    assert table.architectures.codes.tolist() == CELLS.codes.tolist()
+    assert table.architectures.labels.tolist() == CELLS.labels.tolist()
     assert table.values("valid_accuracy", 36, 0) == pytest.approx(frame["val_acc_e36_r0"])
     means = table.values("test_accuracy_mean3", 108)
     assert np.array_equal(np.isfinite(means), np.arange(len(CELLS)) % 2 == 1)

@@ -57,7 +57,7 @@ def test_round_trip(tmp_path: Path, rows: int, f: int, s: int, seed: int, holes:
     assert again.name == table.name
     assert again.space.describe() == SPACE.describe()
     assert again.fidelities == table.fidelities
-    assert again.architectures.codes.tolist() == table.architectures.codes.tolist()
+    assert again.architectures.labels.tolist() == table.architectures.labels.tolist()
     for metric, values in table.measurements.items():
         found = again.measurements[metric]
         assert np.array_equal(found, values[:, :, : found.shape[2]], equal_nan=True)
@@ -166,7 +166,7 @@ def test_every_labelling_of_a_cell_finds_its_row() -> None:
     assert others > 30
     mixed = SPACE.population([*bulk, *table.architectures])
     assert table.rows(mixed).tolist() == [*expected, *range(300)]
-    missing = set(enumerate_cells(5).codes.tolist()) - set(table.architectures.codes.tolist())
+    missing = set(enumerate_cells(5).labels.tolist()) - set(table.architectures.labels.tolist())
     with pytest.raises(ArchitectureError, match="is not among the 300 architectures of table"):
         table.row(Cell(missing.pop()))
     with pytest.raises(ArchitectureError, match="is not among the 300 architectures of table"):

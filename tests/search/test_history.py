@@ -26,7 +26,7 @@ def study_of(rows: list[Any], direction: str = "maximize") -> tuple[optuna.Study
                 intermediate_values=learning_curve,
             )
         )
-    return study, Memory(space, space.distributions())
+    return study, Memory(space)
 
 
 def test_failed_and_running_trials_are_seen_but_teach_nothing() -> None:

@@ -40,7 +40,7 @@ def published():
 
 
 def test_unique_cells_per_number_of_vertices_are_the_published_ones(every):
-    sizes = (unpack(every.codes)[1] >= 0).sum(1)
+    sizes = (unpack(every.labels)[1] >= 0).sum(1)
     assert np.bincount(sizes).tolist() == [0, 0, 1, 6, 84, 2441, 62010, 359082]
 
 
@@ -68,7 +68,7 @@ def test_published_rows_have_our_hash_and_parameters(space, published):
 
 def test_bulk_hashes_are_those_of_the_plain_loop(every):
     rows = np.r_[0:120, np.random.Generator(np.random.PCG64(0)).integers(0, len(every), 400)]
-    adjacency, ops = unpack(every[rows].codes)
+    adjacency, ops = unpack(every[rows].labels)
     plain = [_hash_module(*pair) for pair in zip(adjacency, ops, strict=True)]
     assert official_hashes(adjacency, ops) == plain
     assert official_hashes(adjacency[:5], ops[:5]) == plain[:5]
@@ -162,5 +162,5 @@ def test_speed_of_enumeration_with_costs(benchmark):
 
 def test_speed_of_all_official_hashes(benchmark, every):
     """The md5 of all 423,624 cells; 40 s on one core is the aim."""
-    hashes = benchmark.pedantic(lambda: Cells(every.codes).hashes, rounds=1)
+    hashes = benchmark.pedantic(lambda: Cells(every.labels).hashes, rounds=1)
     assert len(set(hashes)) == len(every)

@@ -25,7 +25,7 @@ def one_at_a_time(texts):
 def assert_same(texts):
     population, errors = SPACE.parse_many(texts)
     expected, wrong = one_at_a_time(texts)
-    assert population.codes.tolist() == expected
+    assert population.labels.tolist() == expected
     assert {index: str(error) for index, error in errors.items()} == wrong
 
 
@@ -33,7 +33,7 @@ def test_what_format_writes_is_read_back():
     cells = SPACE.sample(3000, np.random.default_rng(0))
     population, errors = SPACE.parse_many([SPACE.format(cell) for cell in cells])
     assert not errors
-    np.testing.assert_array_equal(population.codes, cells.codes)
+    np.testing.assert_array_equal(population.labels, cells.labels)
 
 
 @given(st.lists(st.text(LETTERS, max_size=34), max_size=20))

@@ -54,7 +54,7 @@ def test_unique_cells_are_the_cheapest_of_their_class(space):
     np.minimum.at(cheapest, labelled.keys.astype(np.intp), params)
     chosen = space.enumerate()
     np.testing.assert_array_equal(
-        space.graphs(chosen).total_params, cheapest[chosen.codes.astype(np.intp)]
+        space.graphs(chosen).total_params, cheapest[chosen.labels.astype(np.intp)]
     )
 
 
@@ -74,7 +74,7 @@ def test_texts_codes_and_classes_are_the_published_ones(space, published):
     cells, errors = space.parse_many(published.arch.tolist())
     assert not errors
     assert [space.format(cell) for cell in cells] == published.arch.tolist()
-    np.testing.assert_array_equal(space.parse_many(published.code.tolist())[0].codes, cells.codes)
+    np.testing.assert_array_equal(space.parse_many(published.code.tolist())[0].labels, cells.labels)
     pairs = np.unique(np.stack([cells.keys, published.iso_class.astype(np.uint64)]), axis=1)
     assert pairs.shape[1] == len(np.unique(cells.keys)) == published.iso_class.nunique() == 6_466
 
@@ -130,7 +130,7 @@ def test_graph_of_a_cell_by_hand(space):
 def test_edges_of_the_graph_follow_the_cell(space):
     every = space.enumerate_labelled()
     graphs = space.graphs(every)
-    digits = np.array([[int(d) for d in np.base_repr(code, 5).zfill(6)] for code in every.codes])
+    digits = np.array([[int(d) for d in np.base_repr(code, 5).zfill(6)] for code in every.labels])
     for i, (source, target) in enumerate(EDGES):
         live = digits[:, i] != 0
         np.testing.assert_array_equal(graphs.adjacency[:, 0, 1 + i], live & (source == 0))

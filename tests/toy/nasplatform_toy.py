@@ -55,17 +55,20 @@ class Bitstring:
 
 class Strings(Population[Bitstring]):
     def __init__(self, codes: NDArray[np.uint64], n: int) -> None:
-        self.codes, self.n = np.asarray(codes, np.uint64), n
+        super().__init__(codes)
+        self.n = n
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, (int, np.integer)):
-            code = int(self.codes[index])
-            return Bitstring(tuple(code >> i & 1 for i in range(self.n)))
+            return self._unpack(self.codes[index])
         return Strings(self.codes[index], self.n)
+
+    def _unpack(self, code: NDArray[np.uint64]) -> Bitstring:
+        return Bitstring(tuple(int(code[0]) >> i & 1 for i in range(self.n)))
 
     @property
     def matrix(self) -> NDArray[np.uint64]:
-        return self.codes[:, None] >> np.arange(self.n, dtype=np.uint64) & np.uint64(1)
+        return self.codes >> np.arange(self.n, dtype=np.uint64) & np.uint64(1)
 
     @property
     def keys(self) -> NDArray[np.uint64]:
@@ -86,6 +89,7 @@ class BitsOptions(BaseModel):
 class Bits(Space[Bitstring]):
     name = "bits"
     Options = BitsOptions
+    prior = "uniform over the strings"
 
     def parse(self, text: str) -> Bitstring:
         if len(text) != self.options.n or set(text) - {"0", "1"}:
@@ -116,7 +120,7 @@ class Bits(Space[Bitstring]):
     def neighbours(self, architectures: Sequence[Bitstring]) -> Strings:
         given = self.population(architectures)
         flips = np.uint64(1) << np.arange(self.options.n, dtype=np.uint64)
-        around = self.from_codes((given.codes[:, None] ^ flips).ravel())
+        around = self.from_codes((given.codes ^ flips).ravel())
         return around[np.unique(around.keys, return_index=True)[1]]
 
     def graphs(self, architectures: Sequence[Bitstring]) -> GraphBatch:
@@ -140,6 +144,7 @@ class Bits(Space[Bitstring]):
             params=cost,
             total_flops=2 * cost.sum((1, 2)) + 2,
             total_params=cost.sum((1, 2)) + 1,
+            resolution=np.ones((b, 1, n + 2), np.int32),
         )
 
     def build(self, architecture: Bitstring) -> nn.Module:

@@ -199,9 +199,9 @@ def _attributes(
             f"{file}: {unit} {stated.where[row]} says {stated.params[row]:,} parameters, "
             f"its matrix has {params[row]:,}"
         )
-    keys, counts = np.unique(stated.cells.codes, return_counts=True)
+    keys, counts = np.unique(stated.cells.labels, return_counts=True)
     if len(keys) != len(stated.cells):
-        row = int(np.flatnonzero(stated.cells.codes == keys[counts.argmax()])[1])
+        row = int(np.flatnonzero(stated.cells.labels == keys[counts.argmax()])[1])
         raise DataError(f"{file}: {unit} {stated.where[row]} repeats an earlier cell")
     return {"params": params, "flops": flops}
 

@@ -161,7 +161,7 @@ def _parsed(texts: list[str], where: str) -> Cells:
     if errors:
         row, error = next(iter(errors.items()))
         raise DataError(f"{where}: cell {row}: {error}")
-    codes, counts = np.unique(cells.codes, return_counts=True)
+    codes, counts = np.unique(cells.labels, return_counts=True)
     if (counts > 1).any():
         text = NASBench201(Skeleton()).format(cells.__class__(codes[counts > 1])[0])
         raise DataError(f"{where}: {text} is there {counts.max()} times")
@@ -203,7 +203,7 @@ def _table(
 ) -> BenchmarkTable:
     space = NASBench201(Skeleton())
     graphs = space.graphs(cells)
-    iso_class = np.searchsorted(space.enumerate().codes, cells.keys)
+    iso_class = np.searchsorted(space.enumerate().labels, cells.keys)
     table = BenchmarkTable(
         name=NAME,
         space=space,

@@ -12,13 +12,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nasplatform.errors import ArchitectureError
-from nasplatform.spaces.base import Index, Population
+from nasplatform.spaces.base import Population
 from nasplatform.spaces.graph import Operation
 from nasplatform.spaces.nasbench101.hashing import isomorphism_keys, official_hashes
 
@@ -28,8 +27,8 @@ INPUT, CONV3X3, CONV1X1, MAXPOOL3X3, OUTPUT = range(5)
 
 VOCABULARY = (
     Operation("input", "input", projects=True),
-    Operation("conv3x3-bn-relu", "conv", kernel=3, mixes_channels=True),
-    Operation("conv1x1-bn-relu", "conv", kernel=1, mixes_channels=True),
+    Operation("conv3x3-bn-relu", "conv", kernel=3, nonlinear=True, normalised=True),
+    Operation("conv1x1-bn-relu", "conv", kernel=1, nonlinear=True, normalised=True),
     Operation("maxpool3x3", "pool", kernel=3),
     Operation("output", "output", merge="concat"),
 )
@@ -158,35 +157,18 @@ class Cell:
 class Cells(Population[Cell]):
     """A population of cells, 8 bytes each."""
 
-    def __init__(self, codes: NDArray[np.uint64]) -> None:
-        self.codes = codes
-
-    @overload
-    def __getitem__(self, index: int) -> Cell: ...
-
-    @overload
-    def __getitem__(self, index: Index) -> Cells: ...
-
-    def __getitem__(self, index: int | Index) -> Cell | Cells:
-        """Return one cell, or the cells of a slice, an index array or a mask."""
-        if isinstance(index, int | np.integer):
-            return Cell(int(self.codes[index]))
-        return Cells(self.codes[index])
+    def _unpack(self, code: NDArray[np.uint64]) -> Cell:
+        return Cell(int(code[0]))
 
     @cached_property
     def keys(self) -> NDArray[np.uint64]:
         """(B,) isomorphism keys."""
-        return isomorphism_keys(*unpack(self.codes))
+        return isomorphism_keys(*unpack(self.codes[:, 0]))
 
     @cached_property
     def hashes(self) -> list[str]:
         """Official md5 of every cell."""
-        return official_hashes(*unpack(self.codes))
-
-    def unique(self) -> Cells:
-        """Keep the first of each isomorphism class, in order."""
-        _, first = np.unique(self.keys, return_index=True)
-        return self[np.sort(first)]
+        return official_hashes(*unpack(self.codes[:, 0]))
 
 
 def _checked(matrix: object, ops: Sequence[str]) -> tuple[NDArray[np.uint8], NDArray[np.int8]]:

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from nasplatform.spaces.nasbench101.cells import CONV1X1, CONV3X3, MAXPOOL3X3
 
+_VERTICES = 7
 _TAPS = np.zeros(256, np.int64)  # of the window of an operation; padding is the last, -1
 _TAPS[[CONV3X3, CONV1X1]] = 9, 1
 
@@ -72,6 +73,13 @@ def count(adjacency: NDArray[np.uint8], ops: NDArray[np.int8], skeleton: Skeleto
     total_flops = flops.sum((1, 2)) + 2 * stem * height * side + 2 * last * skeleton.classes
     total_params = params.sum((1, 2)) + stem + 2 * width + (last + 1) * skeleton.classes
     return Costs(channels, flops, params, total_flops, total_params)
+
+
+def resolution(skeleton: Skeleton, count: int) -> NDArray[np.int32]:
+    """Return (B, C, 7) the longer side of the maps in pixels, the same for all of B cells."""
+    sides = [max(skeleton.input_shape[1:]) >> stage for stage in skeleton.stages]
+    column = np.array(sides, np.int32)[:, None]
+    return np.broadcast_to(column, (count, len(sides), _VERTICES))
 
 
 def _kinds_of_cells(skeleton: Skeleton) -> list[tuple[int, int, int]]:

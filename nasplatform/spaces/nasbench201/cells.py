@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nasplatform.errors import ArchitectureError
-from nasplatform.spaces.base import Index, Population
+from nasplatform.spaces.base import Population
 from nasplatform.spaces.graph import Operation
 from nasplatform.spaces.nasbench201.identity import OPERATIONS, class_hashes, classes
 
@@ -31,8 +30,8 @@ VOCABULARY = (
     Operation("input", "input"),
     Operation("none", "zero"),
     Operation("skip_connect", "skip"),
-    Operation("nor_conv_1x1", "conv", kernel=1, mixes_channels=True),
-    Operation("nor_conv_3x3", "conv", kernel=3, mixes_channels=True),
+    Operation("nor_conv_1x1", "conv", kernel=1, nonlinear=True, normalised=True),
+    Operation("nor_conv_3x3", "conv", kernel=3, nonlinear=True, normalised=True),
     Operation("avg_pool_3x3", "pool", kernel=3),
     Operation("output", "output"),
 )
@@ -134,38 +133,24 @@ class Cells(Population[Cell]):
     """A population of cells, 8 bytes each."""
 
     def __init__(self, codes: NDArray[np.uint64]) -> None:
-        """Take codes (B,); raise ArchitectureError for one that is no cell."""
-        if len(codes) and int(codes.max()) >= N_CELLS:
-            row = int(codes.argmax())
+        """Take codes (B, 1) or (B,); raise ArchitectureError for one that is no cell."""
+        super().__init__(codes)
+        if len(self.codes) and int(self.codes.max()) >= N_CELLS:
+            row = int(self.codes.argmax())
             raise ArchitectureError(
-                f"code {int(codes[row])} in row {row} is not between 0 and {N_CELLS - 1}"
+                f"code {int(self.codes[row, 0])} in row {row} is not between 0 and {N_CELLS - 1}"
             )
-        self.codes = codes
 
-    @overload
-    def __getitem__(self, index: int) -> Cell: ...
-
-    @overload
-    def __getitem__(self, index: Index) -> Cells: ...
-
-    def __getitem__(self, index: int | Index) -> Cell | Cells:
-        """Return one cell, or the cells of a slice, an index array or a mask."""
-        if isinstance(index, int | np.integer):
-            return Cell(int(self.codes[index]))
-        return Cells(self.codes[index])
+    def _unpack(self, code: NDArray[np.uint64]) -> Cell:
+        return Cell(int(code[0]))
 
     @cached_property
     def keys(self) -> NDArray[np.uint64]:
         """(B,) the code that stands for the isomorphism class of each cell."""
-        return classes()[self.codes.astype(np.intp)]
+        return classes()[self.codes[:, 0].astype(np.intp)]
 
     @cached_property
     def hashes(self) -> list[str]:
         """The md5 of the canonical string of every cell."""
         known = class_hashes()
         return [known[key] for key in self.keys.tolist()]
-
-    def unique(self) -> Cells:
-        """Keep the first of each isomorphism class, in order."""
-        _, first = np.unique(self.keys, return_index=True)
-        return self[np.sort(first)]

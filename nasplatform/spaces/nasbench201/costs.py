@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from nasplatform.spaces.nasbench201.cells import VOCABULARY
+from nasplatform.spaces.nasbench201.cells import N_NODES, VOCABULARY
 
 
 class Skeleton(BaseModel):
@@ -80,6 +80,13 @@ def count(ops: NDArray[np.int8], skeleton: Skeleton) -> Costs:
         flops.sum((1, 2)) + around_flops,
         params.sum((1, 2)) + around_params,
     )
+
+
+def resolution(skeleton: Skeleton, count: int) -> NDArray[np.int32]:
+    """Return (B, C, 8) the longer side of the maps in pixels, the same for all of B cells."""
+    longer = max(skeleton.input_shape[1:])
+    column = np.array([-(-longer >> stage) for stage in skeleton.stage_of_cell], np.int32)
+    return np.broadcast_to(column[:, None], (count, len(column), N_NODES))
 
 
 def _around(skeleton: Skeleton) -> tuple[int, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, ClassVar
 
@@ -12,7 +12,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from torch import nn
 
 from nasplatform.errors import ArchitectureError
-from nasplatform.spaces.base import Space
+from nasplatform.spaces.base import Space, as_text
 from nasplatform.spaces.graph import GraphBatch
 from nasplatform.spaces.nasbench201.cells import (
     EDGES,
@@ -25,7 +25,7 @@ from nasplatform.spaces.nasbench201.cells import (
     digits,
     graph_tables,
 )
-from nasplatform.spaces.nasbench201.costs import Skeleton, count
+from nasplatform.spaces.nasbench201.costs import Skeleton, count, resolution
 from nasplatform.spaces.nasbench201.identity import OPERATIONS, classes
 
 _DIGITS = "".join(str(digit) for digit in range(len(OPERATIONS)))
@@ -42,6 +42,7 @@ class NASBench201(Space[Cell]):
     """
 
     name: ClassVar[str] = "nasbench201"
+    prior: ClassVar[str] = "uniform over the 6,466 unique cells"
     Options: ClassVar[type[Skeleton]] = Skeleton
     options: Skeleton
 
@@ -50,15 +51,15 @@ class NASBench201(Space[Cell]):
         text = text.strip()
         return _parse_official(text) if text.startswith("|") else _parse_digits(text)
 
-    def parse_many(self, texts: Sequence[str]) -> tuple[Cells, dict[int, ArchitectureError]]:
+    def parse_many(self, texts: Iterable[str]) -> tuple[Cells, dict[int, ArchitectureError]]:
         """Read many texts; those written as ``format`` writes them cost one look-up each."""
-        known = _codes()
-        found = [known.get(text, -1) for text in texts]
+        known, texts = _codes(), list(texts)
+        found = [known.get(text, -1) if isinstance(text, str) else -1 for text in texts]
         errors: dict[int, ArchitectureError] = {}
         for index, text in enumerate(texts):
             if found[index] < 0:
                 try:
-                    found[index] = self.parse(text).code
+                    found[index] = self.parse(as_text(text)).code
                 except ArchitectureError as error:
                     errors[index] = error
         return Cells(np.array([code for code in found if code >= 0], np.uint64)), errors
@@ -93,7 +94,7 @@ class NASBench201(Space[Cell]):
     def neighbours(self, architectures: Sequence[Cell]) -> Cells:
         """Return the unique cells with the operation of one edge changed."""
         cells = self.population(architectures)
-        codes = cells.codes.astype(np.int64)
+        codes = cells.codes[:, 0].astype(np.int64)
         steps = np.arange(len(OPERATIONS)) - digits()[codes][:, :, None]  # (B, 6, 5)
         edited = codes[:, None, None] + steps * PLACES[:, None]
         around = Cells(edited.reshape(-1).astype(np.uint64)).unique()
@@ -104,7 +105,7 @@ class NASBench201(Space[Cell]):
 
         Nodes are the input, one per edge of the cell in the order of the digits, and the output.
         """
-        codes = self.population(architectures).codes.astype(np.intp)
+        codes = self.population(architectures).codes[:, 0].astype(np.intp)
         wirings, operations = graph_tables()
         adjacency, ops = wirings[codes], operations[codes]
         return GraphBatch(
@@ -113,6 +114,8 @@ class NASBench201(Space[Cell]):
             stages=self.options.stage_of_cell,
             adjacency=adjacency,
             ops=ops,
+            resolution=resolution(self.options, len(ops)),
+            positional=True,
             **count(ops, self.options)._asdict(),
         )
 
@@ -123,8 +126,8 @@ class NASBench201(Space[Cell]):
         return Cells(codes_of(graphs.ops))
 
     def contains_codes(self, codes: NDArray[np.uint64]) -> NDArray[np.bool_]:
-        """Return (B,): which codes are cells."""
-        held: NDArray[np.bool_] = codes < N_CELLS
+        """Return (B,): which codes (B, 1) are cells."""
+        held: NDArray[np.bool_] = codes[:, 0] < N_CELLS
         return held
 
     def build(self, architecture: Cell) -> nn.Module:

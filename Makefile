@@ -8,8 +8,8 @@ STAMP := $(VENV)/.installed
 demo: $(STAMP)  ## run the quickstart search on the embedded benchmark
 	$(BIN)/nasplatform run searches/quickstart.yaml --out runs/demo --force
 
-test: $(STAMP)  ## run the tests
-	$(BIN)/python -m pytest
+test: $(STAMP)  ## run the tests on all cores; what is skipped says why
+	$(BIN)/python -m pytest --numprocesses auto --dist worksteal -rs
 
 lint: $(STAMP)  ## check style and types
 	$(BIN)/ruff check .

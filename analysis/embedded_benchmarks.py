@@ -11,10 +11,10 @@ from nasplatform.benchmarks.registry import load_table
 from nasplatform.benchmarks.statistics import describe_table
 from nasplatform.benchmarks.table import BenchmarkTable
 
-TABLES = ("cells-digits", "cells-fashion")
+TABLES = ("cells-digits", "cells-fashion", "chains-digits")
 HEADER = (
-    "| table | cells | trained networks | epochs | ceiling (tau) | parameters | FLOPs | conv3x3 "
-    "| worst, median, best validation accuracy |"
+    "| table | architectures | trained networks | epochs | ceiling (tau) | parameters | FLOPs "
+    "| conv3x3 or blocks | worst, median, best validation accuracy |"
 )
 
 
@@ -23,6 +23,7 @@ def row(table: BenchmarkTable) -> str:
     found = describe_table(table)
     ceiling = "; ".join(f"{tau:.3f} ({which})" for which, tau in found["ceiling"].items())
     correlation, quantiles = found["correlation"], found["quantiles"]
+    counts = correlation.get("conv3x3", correlation.get("blocks"))
     runs = table.measurements["valid_accuracy"][:, -1]
     counted = int((runs == runs).sum())  # NaN where a run was not made
     spread = ", ".join(f"{quantiles[q]:.3f}" for q in ("0.0", "0.5", "1.0"))
@@ -30,7 +31,7 @@ def row(table: BenchmarkTable) -> str:
     return (
         f"| `{table.name}` | {len(table):,} | {counted:,} | {epochs} | {ceiling} "
         f"| {correlation['parameters']:.3f} | {correlation['flops']:.3f} "
-        f"| {correlation['conv3x3']:.3f} | {spread} |"
+        f"| {counts:.3f} | {spread} |"
     )
 
 

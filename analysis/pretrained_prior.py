@@ -110,7 +110,7 @@ def _seen_after(curve: LearningCurve) -> Trained:
 
 def _nasbench101(folder: Path, data: Splits) -> list[Teacher]:
     space, table = nasplatform.get_space("nasbench101"), load_table(TABLE)
-    cells = CellGroup((2, 7), seeds=1, sample=5000).cells()
+    cells = CellGroup((2, 7), seeds=1, sample=5000).draw(space)
     path = folder / "nasbench101.npz"
     fast = _trained(path, cells.labels, lambda code: train_nasbench101(code, data, rate=0.5))
     told = []

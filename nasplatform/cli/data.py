@@ -201,7 +201,7 @@ def _missing_tables(tables: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     there = {row["name"] for row in tables}
     for setup in SETUPS.values():
         if setup.name not in there:
-            about = f"NAS-Bench-101 cells trained on {setup.dataset}"
+            about = f"{setup.space['name']} networks trained on {setup.dataset}"
             yield _missing(setup.name, about, f"nasplatform data build {setup.name}")
     fetched = [entry for entry in catalogue().values() if entry.kind == "table"]
     for entry in fetched:

@@ -144,11 +144,13 @@ class TPE(OptunaSampler[A]):
 
     def make(self, seed: int) -> BaseSampler:
         """Return Optuna's sampler."""
+        conditional = self.space.active({}) != set(self._distributions)
         return TPESampler(
             n_startup_trials=self.options.initial,
             n_ei_candidates=self.options.ei_candidates,
             multivariate=self.options.multivariate,
-            group=False,
+            # decisions that stand together are modelled together, also where not all trials have them
+            group=self.options.multivariate and conditional,
             constant_liar=True,
             seed=seed,
         )
@@ -166,7 +168,10 @@ class NSGA2Options(InitialOptions):
 
 
 class NSGA2(OptunaSampler[A]):
-    """NSGA-II (Deb et al., 2002) as Optuna implements it."""
+    """NSGA-II (Deb et al., 2002) as Optuna implements it.
+
+    A child inherits the decisions that every architecture has; conditional ones it draws anew.
+    """
 
     name: ClassVar[str] = "nsga2"
     Options: ClassVar[type[SearchOptions]] = NSGA2Options

@@ -15,24 +15,26 @@ from nasplatform.benchmarks import cellnet
 from nasplatform.benchmarks.embedded import (
     SETUPS,
     CellGroup,
+    CellKernel,
+    SampleGroup,
     Setup,
+    TrainingLoop,
     build,
     get_setup,
-    train_one,
 )
 from nasplatform.benchmarks.table import BenchmarkTable, read_table
 from nasplatform.errors import DataError
-from nasplatform.spaces.nasbench101 import Skeleton
 from nasplatform.spaces.nasbench101.enumeration import enumerate_cells
+from nasplatform.training.datasets import load_task
+from nasplatform.training.loop import evaluate, seeded, train
+from nasplatform.training.recipe import Recipe
 
 TINY = Setup(
     name="tiny",
     dataset="digits",
     options={"noise": 1.0, "seed": 0},
-    skeleton=Skeleton(
-        stem_channels=8, stacks=3, modules_per_stack=1, classes=10, input_shape=(1, 8, 8)
-    ),
-    recipe=cellnet.Recipe(epochs=1, evaluate_at=(1,)),
+    space=SETUPS["cells-digits"].space,
+    trainer=CellKernel(cellnet.Recipe(epochs=1, evaluate_at=(1,))),
     groups=(CellGroup((2, 3), seeds=2), CellGroup((4, 4), seeds=1, sample=20)),
     licence="none",
 )
@@ -79,8 +81,9 @@ def test_the_table_holds_what_was_trained(whole: BenchmarkTable) -> None:
     assert np.isfinite(valid[:7]).all()
     assert np.isfinite(valid[7:, :, 0]).all()
     assert np.isnan(valid[7:, :, 1]).all()  # one seed for the larger ones
+    task = load_task(TINY.dataset, dict(TINY.options), "tiny")
     for row, seed in ((3, 1), (20, 0)):
-        (alone,) = train_one(TINY, whole.architectures[row], seed)
+        (alone,) = TINY.trainer.train(whole.space, whole.architectures[row], task, seed)
         assert alone["valid_accuracy"] == valid[row, 0, seed]
         assert alone["test_accuracy"] == whole.measurements["test_accuracy"][row, 0, seed]
     assert (valid[:7, 0, 0] != valid[:7, 0, 1]).any()  # the seeds are different trainings
@@ -130,9 +133,62 @@ def test_setups_by_name() -> None:
 
 
 def test_groups_are_disjoint_and_samples_repeat() -> None:
-    small, large = SETUPS["cells-digits"].groups
-    assert len(small.cells()) == 1 + 6 + 84 + 2441
-    assert len(large.cells()) == 5000
-    assert large.cells().labels.tolist() == large.cells().labels.tolist()
-    every = np.concatenate([small.cells().keys, large.cells().keys])
+    setup = SETUPS["cells-digits"]
+    space = setup.make_space()
+    small, large = (group.draw(space) for group in setup.groups)
+    assert len(small) == 1 + 6 + 84 + 2441
+    assert len(large) == 5000
+    assert setup.groups[1].draw(space).codes.tolist() == large.codes.tolist()
+    every = np.concatenate([small.keys, large.keys])
     assert len(np.unique(every)) == len(every)
+
+
+LOOP = Setup(
+    name="loop",
+    dataset="digits",
+    options={"noise": 1.0, "seed": 0},
+    space={
+        "name": "macro-chain",
+        "input_shape": (1, 8, 8),
+        "stem_channels": 4,
+        "widths": ((4, 8),),
+        "strides": ((1, 2),),
+        "max_depth": 2,
+        "kernels": (3,),
+        "expansions": (1, 2),
+    },
+    trainer=TrainingLoop(Recipe(epochs=2), evaluate_at=(1, 2)),
+    groups=(SampleGroup(9, seeds=2),),
+    licence="none",
+)
+
+
+def test_any_space_is_trained_by_the_ordinary_loop(tmp_path: Path) -> None:
+    table = read_table(build(LOOP, tmp_path / "one"))
+    assert len(table) == len(np.unique(table.architectures.keys)) == 9
+    assert table.fidelities == (1, 2)
+    assert np.isfinite(table.measurements["valid_accuracy"]).all()
+    assert (np.diff(table.measurements["seconds"], axis=1) > 0).all()
+    assert list(table.card["ceiling"]) == ["9 architectures, 2 seeds"]
+    assert table.card["recipe"]["evaluate_at"] == [1, 2]
+    assert_same(read_table(build(LOOP, tmp_path / "two", workers=2)), table)
+
+
+def test_the_loop_measures_what_a_training_comes_to() -> None:
+    """As trained by hand, in the ordinary memory format, to within rounding."""
+    space, task = LOOP.make_space(), load_task("digits", dict(LOOP.options), "loop")
+    (chain,) = space.sample(1, np.random.default_rng(0))
+    records = LOOP.trainer.train(space, chain, task, 1)
+    with seeded(1):
+        module = space.build(chain)
+    history = train(module, task, Recipe(epochs=2), 1)
+    losses = [epoch.train_loss for epoch in history.epochs]
+    np.testing.assert_allclose(records["train_loss"], losses, rtol=1e-3)
+    accuracies = [epoch.valid_accuracy for epoch in history.epochs]
+    np.testing.assert_allclose(records["valid_accuracy"], accuracies, atol=0.02)
+    assert records["test_accuracy"][-1] == pytest.approx(evaluate(module, task.test), abs=0.02)
+
+
+def test_a_space_that_is_too_small_to_sample_is_refused() -> None:
+    with pytest.raises(DataError, match="has no 5000 architectures to sample"):
+        SampleGroup(5000, seeds=1).draw(LOOP.make_space())

@@ -268,18 +268,19 @@ def test_build_is_told_of_and_can_be_interrupted(
 ) -> None:
     from nasplatform.benchmarks import embedded
     from nasplatform.benchmarks.cellnet import Recipe
+    from nasplatform.benchmarks.embedded import building
 
     setup = embedded.Setup(
         name="tiny",
         dataset="digits",
         options={},
-        skeleton=embedded.SETUPS["cells-digits"].skeleton,
-        recipe=Recipe(epochs=1, evaluate_at=(1,)),
+        space=embedded.SETUPS["cells-digits"].space,
+        trainer=embedded.CellKernel(Recipe(epochs=1, evaluate_at=(1,))),
         groups=(embedded.CellGroup((2, 4), seeds=1, sample=16),),
         licence="none",
     )
     monkeypatch.setitem(embedded.SETUPS, "tiny", setup)
-    train, calls = embedded._train_part, []
+    train, calls = building._train_part, []
 
     def interrupted(*arguments: Any) -> None:
         calls.append(arguments)
@@ -287,7 +288,7 @@ def test_build_is_told_of_and_can_be_interrupted(
             raise KeyboardInterrupt
         train(*arguments)
 
-    monkeypatch.setattr(embedded, "_train_part", interrupted)
+    monkeypatch.setattr(building, "_train_part", interrupted)
     command = ["build", "tiny", "--out", "tables", "--workers", "1"]
     _, err = said(capsys, *command, code=130)
     assert "what was trained is kept" in err

@@ -7,6 +7,17 @@ SETTINGS = {
         "options": {"stem_channels": 4, "modules_per_stack": 1, **SMALL},
         "symmetric": False,  # what an edit disconnects is pruned, which one edit cannot undo
     },
+    "macro-chain": {
+        "options": {
+            "stem_channels": 4,
+            "widths": ((4, 6), (6, 8, 12)),
+            "strides": ((1, 2), (1, 2)),
+            "max_depth": 3,
+            "kernels": (3, 5),
+            "expansions": (1, 2, 4),
+            **SMALL,
+        }
+    },
     "nasbench201": {"options": {"stem_channels": 4, "cells_per_stage": 1, **SMALL}},
 }
 

@@ -3,9 +3,9 @@
     python analysis/predictor_evolution.py --predictor renas --draws 3
 
 fits a predictor on 424 labels of the protocol ``tnasp``, scores all cells of NAS-Bench-101 once to
-know the truth, and lets the evolution of ``sampler: predictor`` look for the best of them: a random
-population, then in each generation all one-edit mutants of the ten best so far. Ranks are those
-of the predictor's own scores, 1 for its favourite.
+know the truth, and lets the evolution of the sampler ``predictor`` look for the best of them: a
+random population, then in each generation all one-edit mutants of the ten best so far. Ranks are
+those of the predictor's own scores, 1 for its favourite.
 """
 
 from __future__ import annotations

@@ -90,10 +90,23 @@ class TableEvaluator(Evaluator[Any]):
             for name, values in found.items()
         }
 
-    def known_scores(self) -> NDArray[np.float64]:
-        """Return (B,) searched score of each of the ``candidates``, mean over the repetitions."""
-        scores = self.table.scores(self.metric, self.options.fidelity)
-        return scores[np.isfinite(scores)]
+    @property
+    def target_fidelity(self) -> int:
+        """The option ``fidelity``, or the full training."""
+        chosen = self.options.fidelity
+        return super().target_fidelity if chosen is None else chosen
+
+    def known_scores(self, seed: int = 0) -> NDArray[np.float64]:
+        """Return (B,) the searched score of each of the ``candidates``."""
+        if self.options.seeds == "mean":
+            return self.table.scores(self.metric, self.options.fidelity)[self._measured]
+        f = self.table.fidelity_index(self.options.fidelity)
+        runs = self.table.measurements[self.metric][self._measured, f].astype(np.float64)
+        made = np.isfinite(runs)
+        wanted = seed % made.sum(axis=1)
+        place = (made & (made.cumsum(axis=1) == wanted[:, None] + 1)).argmax(axis=1)
+        picked: NDArray[np.float64] = self._sign * runs[np.arange(len(runs)), place]
+        return picked
 
     def evaluate(self, architecture: Any, fidelity: int, seed: int) -> Evaluation:
         """Answer from the table; ``cost`` is the training time that was spent making it.

@@ -9,12 +9,11 @@ import numpy as np
 from pydantic import Field as Option
 from pydantic import field_validator
 
-from nasplatform.config import SearchOptions
 from nasplatform.encodings.cache import features_of
 from nasplatform.errors import ConfigError
 from nasplatform.predictors.base import Predictor
 from nasplatform.search.acquisition import Acquisition
-from nasplatform.search.base import ArchitectureSampler, InitialOptions, Proposal, SamplerContext
+from nasplatform.search.base import ArchitectureSampler, Proposal, SamplerContext, SamplerOptions
 from nasplatform.search.candidates import CandidatePool, farthest_point_sampling
 from nasplatform.search.history import History
 from nasplatform.search.objectives import OptimizationConfig
@@ -29,10 +28,10 @@ from nasplatform.spaces.base import A, Population, Space
 _DESIGN, _POOL, _SCORE, _EXPLORE = 1, 2, 3, 4  # what a random generator is for
 
 
-class PredictorOptions(InitialOptions):
-    """Options of ``sampler: predictor``."""
+class PredictorOptions(SamplerOptions):
+    """Options of the sampler ``predictor``."""
 
-    initial: int = Option(default=3, ge=1, validate_default=True)
+    initial: int = Option(default=3, ge=1, description="labels before the first fit")
     design: Literal["spread", "random"] = Option(
         "spread", description="initial architectures: as unlike each other as can be, or random"
     )
@@ -92,7 +91,7 @@ class PredictorSampler(ArchitectureSampler[A]):
     """
 
     name: ClassVar[str] = "predictor"
-    Options: ClassVar[type[SearchOptions]] = PredictorOptions
+    Options: ClassVar[type[SamplerOptions]] = PredictorOptions
     several_objectives: ClassVar[bool] = True
 
     def __init__(
@@ -111,7 +110,7 @@ class PredictorSampler(ArchitectureSampler[A]):
         """
         super().__init__(space, seed=seed, candidates=candidates, optimization=optimization)
         self.predictor = predictor.quick()
-        self.options = PredictorOptions.model_validate({"budget": 10**9, **options})
+        self.options = PredictorOptions.model_validate(options)
         self.initial = max(self.options.initial, predictor.min_labels)
         self._pool: CandidatePool[A] | None = None
         self._design: list[int] = []
@@ -128,7 +127,7 @@ class PredictorSampler(ArchitectureSampler[A]):
             seed=context.seed,
             candidates=context.candidates,
             optimization=context.optimization,
-            **options.model_dump(exclude=set(SearchOptions.model_fields) - {"initial"}),
+            **options.model_dump(),
         )
 
     def propose(self, number: int, history: History[A]) -> Proposal[A]:

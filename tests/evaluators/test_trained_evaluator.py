@@ -11,11 +11,12 @@ import pytest
 import torch
 from optuna.pruners import MedianPruner
 
+from nasplatform.config import SearchOptions
 from nasplatform.errors import ConfigError
 from nasplatform.evaluators.base import EvaluationContext
 from nasplatform.evaluators.trained import TrainedEvaluator, TrainedOptions
-from nasplatform.search import EvaluationStore, OptimizationConfig, TrialRecord, search
-from nasplatform.search.base import InitialOptions
+from nasplatform.executors.store import open_store
+from nasplatform.search import OptimizationConfig, TrialRecord, search
 from nasplatform.search.random_sampler import RandomSampler
 from nasplatform.spaces import get_space
 from nasplatform.testing.tiny import tiny_task
@@ -178,13 +179,13 @@ def test_a_search_with_pruning_and_a_limit_on_parameters(tmp_path: Path) -> None
     recipe = {"epochs": 4, "batch_size": 24, "learning_rate": 0.01}
     one = evaluator(tmp_path / "work", recipe=recipe)
     optimization = OptimizationConfig.of(
-        InitialOptions(budget=100, constraints={"max_params": 3000}), one
+        SearchOptions(budget=100, constraints={"max_params": 3000}), one
     )
     sampler = RandomSampler(one.space, optimization=optimization)
     study = optuna.create_study(
         sampler=sampler, direction="maximize", pruner=MedianPruner(3, n_warmup_steps=0)
     )
-    with EvaluationStore(tmp_path / "m.db") as store:
+    with open_store(tmp_path / "m.db") as store:
         search(study, one, store, 12, optimization=optimization)
     records = [TrialRecord.of(trial) for trial in study.get_trials()]
     known = [each for each in records if each is not None]

@@ -6,15 +6,16 @@ import pytest
 import torch
 import yaml
 
-from nasplatform.runs.driver import Run, run
+from nasplatform.runs.driver import run
 from nasplatform.runs.events import Event
+from nasplatform.runs.run import Run
 from nasplatform.training.datasets import load_task
 from nasplatform.training.loop import evaluate
 
 SEARCH = {
     "name": "digits",
     "evaluator": {"name": "table", "table": "cells-digits"},
-    "search": {"sampler": "random", "budget": 5},
+    "search": {"sampler": {"name": "random"}, "budget": 5},
     "task": {"dataset": "digits"},
     "stages": [{"name": "train", "recipe": {"epochs": 2}}, {"name": "disout", "start": "given"}],
 }

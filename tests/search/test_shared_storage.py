@@ -19,7 +19,8 @@ import yaml
 from optuna.trial import TrialState
 from search_toys import toy_evaluator, toy_sampler
 
-from nasplatform.search import EvaluationStore, TrialRecord, coordination, open_study, search
+from nasplatform.executors.store import open_store
+from nasplatform.search import TrialRecord, coordination, open_study, search
 from nasplatform.search.coordination import Coordinator
 from nasplatform.search.random_sampler import RandomSampler
 
@@ -27,7 +28,7 @@ SEARCH = {
     "name": "shared",
     "space": {"name": "bits", "n": 8},
     "predictor": {"name": "ridge"},
-    "search": {"sampler": "predictor", "budget": 30, "initial": 8},
+    "search": {"sampler": {"name": "predictor", "initial": 8}, "budget": 30},
 }
 
 
@@ -83,7 +84,7 @@ def test_two_processes_that_would_choose_alike_measure_nothing_twice(
         sampler = Alike(evaluator.space, candidates=evaluator.candidates)
         with (
             open_study(storage, "s", sampler) as study,
-            EvaluationStore(tmp_path / f"{number}.db") as store,
+            open_store(tmp_path / f"{number}.db") as store,
         ):
             search(study, evaluator, store, 20, exclusive=False)
 
@@ -126,9 +127,9 @@ def test_what_another_process_measured_is_not_measured_again(tmp_path: Path) -> 
     evaluator = toy_evaluator(3, log=str(tmp_path / "log"))
     sampler = optuna.samplers.RandomSampler(seed=0)  # repeats itself: 8 strings, 6 classes
     with open_study(f"sqlite:///{tmp_path / 's.db'}", "s", sampler) as study:
-        with EvaluationStore(tmp_path / "theirs.db") as theirs:
+        with open_store(tmp_path / "theirs.db") as theirs:
             search(study, evaluator, theirs, 4, exclusive=False)
-        with EvaluationStore(tmp_path / "ours.db") as ours:
+        with open_store(tmp_path / "ours.db") as ours:
             search(study, evaluator, ours, 6, exclusive=False)
             assert len(ours) == 2
         records = [TrialRecord.of(trial) for trial in study.get_trials()]

@@ -7,9 +7,9 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 from nasplatform import plugins
-from nasplatform.deploy.measure import Measurements
-from nasplatform.deploy.network import Network
 from nasplatform.errors import ConfigError, PluginError, RunError, StageError
+from nasplatform.models.network import Network
+from nasplatform.runtimes.measure import Measurements
 from nasplatform.stages import pipeline
 from nasplatform.stages.base import Stage, StageResult
 from nasplatform.stages.pipeline import make_stage, run_pipeline, stages_frame

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import typer
 
-from nasplatform.cli import data, predictors, results, run, serve
+from nasplatform.cli import data, predict, predictors, results, run, serve
 from nasplatform.cli import plugins as plugins_command
 from nasplatform.errors import InputError, NasplatformError
 
@@ -25,7 +25,7 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("compress")(run.compress)
 app.command("worker")(run.worker)
-app.command("predict")(predictors.predict)
+app.command("predict")(predict.predict)
 app.command("serve")(serve.serve)
 app.add_typer(predictors.app, name="predictors")
 app.add_typer(results.app, name="results")

@@ -16,7 +16,7 @@ from nasplatform.errors import RunError
 from nasplatform.evaluators.base import EvaluationContext
 from nasplatform.executors.store import open_store
 from nasplatform.models.network import Network
-from nasplatform.predictors.feature_scaling import unlabelled_of
+from nasplatform.predictors.fitting import fit_on_space
 from nasplatform.runs import frames
 from nasplatform.runs.compression import Compression, make_compression
 from nasplatform.runs.events import Event, Watch, nobody
@@ -183,11 +183,8 @@ def _keep_predictor(
     if len(labels) < experiment.predictor.min_labels or labels["score"].nunique() < 2:
         watch(Event("predictor", 1, 1, "too few different labels to keep a predictor"))
         return
-    graphs = experiment.space.graphs(
-        [experiment.space.parse(text) for text in labels["architecture"]]
-    )
-    others = unlabelled_of(experiment.space, experiment.predictor.seed)
-    experiment.predictor.fit(graphs, labels["score"].to_numpy(), others)
+    architectures = [experiment.space.parse(text) for text in labels["architecture"]]
+    fit_on_space(experiment.predictor, experiment.space, architectures, labels["score"].to_numpy())
     save_predictor(experiment.predictor, experiment.space, folder.predictor)
     watch(Event("predictor", 1, 1, f"kept in {folder.predictor}"))
 

@@ -14,10 +14,14 @@ from nasplatform.errors import ConfigError
 from nasplatform.predictors.base import Predictor
 from nasplatform.search.acquisition import Acquisition
 from nasplatform.search.base import ArchitectureSampler, Proposal, SamplerContext, SamplerOptions
-from nasplatform.search.candidates import CandidateBatch, CandidatePool, farthest_point_sampling
+from nasplatform.search.candidates import CandidatePool, farthest_point_sampling
 from nasplatform.search.history import History
 from nasplatform.search.objectives import OptimizationConfig
-from nasplatform.search.surrogate import CandidateScores, SurrogateModel
+from nasplatform.search.surrogate import (
+    CandidatePredictions,
+    CandidateScores,
+    SurrogateModel,
+)
 from nasplatform.search.target_transforms import Scale
 from nasplatform.spaces.base import A, Population, Space
 
@@ -67,14 +71,6 @@ class _ScoredCandidates(Generic[A]):
 
     population: Population[A]
     scores: CandidateScores
-
-    @classmethod
-    def of(
-        cls, space: Space[A], found: list[tuple[CandidateBatch[A], CandidateScores]]
-    ) -> _ScoredCandidates[A]:
-        """Put batches side by side."""
-        codes = np.concatenate([batch.population.codes for batch, _ in found])
-        return cls(space.from_codes(codes), CandidateScores.joined([one for _, one in found]))
 
 
 class PredictorSampler(ArchitectureSampler[A]):
@@ -213,12 +209,18 @@ class PredictorSampler(ArchitectureSampler[A]):
                 self.options.beta,
                 self.options.scales,
             )
-            rng = self.rng(first, _SCORE)
-            order = np.argsort(-labels.scores, kind="stable")
+
+            def weigh(parts: list[CandidatePredictions]) -> CandidateScores:
+                rng = self.rng(first, _SCORE)
+                return surrogate.score(CandidatePredictions.joined(parts), rng)
+
             found = pool.search(
-                labels.architectures[order],
-                lambda batch: surrogate.score(batch, rng),
+                labels.architectures[np.argsort(-labels.scores, kind="stable")],
+                surrogate.predict,
+                lambda parts: weigh(parts).acquisition,
                 self.options.rounds,
             )
-            self._latest = signature, _ScoredCandidates.of(self.space, found)
+            codes = np.concatenate([batch.population.codes for batch, _ in found])
+            scores = weigh([one for _, one in found])
+            self._latest = signature, _ScoredCandidates(self.space.from_codes(codes), scores)
         return self._latest[1]

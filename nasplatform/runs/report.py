@@ -33,9 +33,6 @@ _STAGE_FORMATS = {
     "latency_64_ms": "{:.3f}",
     "seconds": "{:.1f}",
     "runtime": "{}",
-    "latency_threads": "{}",
-    "latency_repeats": "{}",
-    "latency_64_repeats": "{}",
 }
 
 
@@ -113,6 +110,12 @@ def _search_content(experiment: Experiment, folder: RunFolder) -> dict[str, Any]
         ),
         "architecture": best["architecture"],
         "best": _best_table(found),
+<<<<<<< HEAD
+=======
+        "stages": _stage_table(walk),
+        "runtimes": frames.runtime_words(walk),
+        "search": folder.search.read_text(encoding="utf-8"),
+>>>>>>> h/models
     }
 
 

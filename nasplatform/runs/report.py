@@ -79,7 +79,7 @@ def _write(content: dict[str, Any], folder: RunFolder) -> None:
     walk = frames.stage_walk(frames.stages(folder))
     every = {
         "stages": _stage_table(walk),
-        "notes": frames.runtime_notes(walk),
+        "runtimes": frames.runtime_words(walk),
         "resolved": folder.resolved.read_text(encoding="utf-8"),
     }
     write_text(folder.report, environment.from_string(source).render({**every, **content}))
@@ -110,12 +110,6 @@ def _search_content(experiment: Experiment, folder: RunFolder) -> dict[str, Any]
         ),
         "architecture": best["architecture"],
         "best": _best_table(found),
-<<<<<<< HEAD
-=======
-        "stages": _stage_table(walk),
-        "runtimes": frames.runtime_words(walk),
-        "search": folder.search.read_text(encoding="utf-8"),
->>>>>>> h/models
     }
 
 

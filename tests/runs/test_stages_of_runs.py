@@ -12,12 +12,8 @@ from nasplatform.evaluators.base import EvaluationContext
 from nasplatform.runs.driver import run
 from nasplatform.runs.events import Event
 from nasplatform.runs.experiment import make_experiment
-<<<<<<< HEAD
-from nasplatform.runs.frames import runtime_notes, stage_walk
-from nasplatform.runs.run import Run
-=======
 from nasplatform.runs.frames import runtime_words, stage_walk
->>>>>>> h/models
+from nasplatform.runs.run import Run
 from nasplatform.runtimes.choice import choose_runtime
 from nasplatform.training.datasets import load_task
 from nasplatform.training.loop import evaluate

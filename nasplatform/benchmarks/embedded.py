@@ -238,7 +238,7 @@ def _assemble(setup: Setup, jobs: list[_Job], work: Path) -> BenchmarkTable:
 def _images(name: str, options: str) -> tuple[cellnet.Images, cellnet.Images, cellnet.Images]:
     task = load_task(name, json.loads(options), name)
     train, valid, test = (
-        cellnet.Images(split.inputs.numpy(), split.labels.numpy())
+        cellnet.Images(split.inputs[:].numpy(), split.labels.numpy())
         for split in (task.train, task.valid, task.test)
     )
     return train, valid, test

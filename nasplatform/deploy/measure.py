@@ -54,7 +54,7 @@ def measure(
     folder: where it is saved already; None saves it to a temporary folder to weigh it.
     device: where the accuracy is computed; the latency is always that of the CPU.
     """
-    accuracy = evaluate(network.module, task.test, device)
+    accuracy = evaluate(network.module, task, "test", device)
     network.module.to("cpu")
     shape = task.input_shape
     (median, spread), (many, _) = latencies(network.module, shape, (1, MANY))

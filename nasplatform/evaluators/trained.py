@@ -148,7 +148,7 @@ class TrainedEvaluator(Evaluator[Any]):
         metrics: dict[str, float] = {
             "valid_accuracy": last.valid_accuracy,
             "train_loss": last.train_loss,
-            "test_accuracy": evaluate(module, self.data.test, self.context.device),
+            "test_accuracy": evaluate(module, self.data, "test", self.context.device),
         }
         module.to("cpu")
         if self.options.latency:

@@ -24,12 +24,29 @@ class StageContext:
     seed:     the source of everything random in the stage.
     device:   ``cpu`` or ``cuda``.
     progress: called with (steps done, steps in all, a few words) from time to time.
+    networks: earlier networks of the run, by the name of the stage that left them; ``start`` is
+              the one that the first stage was given.
     """
 
     folder: Path
     seed: int = 0
     device: str = "cpu"
     progress: Callable[[int, int, str], None] = lambda done, total, words: None
+    networks: Mapping[str, Network] = field(default_factory=dict)
+
+    def network(self, name: str) -> Network:
+        """Return an earlier network of the run, or the one saved in the folder ``name``.
+
+        Raises StageError where it is neither, RunError where the folder is damaged.
+        """
+        if name in self.networks:
+            return self.networks[name]
+        if Path(name).is_dir():
+            return Network.load(Path(name))
+        known = ", ".join(self.networks) or "none"
+        raise StageError(
+            f"{name!r} is no earlier network of this run ({known}) and no folder of a network"
+        )
 
     @property
     def checkpoint(self) -> Path:

@@ -52,4 +52,5 @@ def training_metrics(history: History) -> dict[str, float]:
         "train_loss": last.train_loss,
         "valid_accuracy": last.valid_accuracy,
         "training_seconds": history.seconds,
+        **last.metrics,
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gzip
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
@@ -21,7 +21,7 @@ from nasplatform import plugins
 from nasplatform.atomic_io import datasets_folder
 from nasplatform.errors import DataError, PluginError
 from nasplatform.training.decoding import decoded
-from nasplatform.training.image_store import Images, Raw
+from nasplatform.training.image_store import Array, Images, Raw
 from nasplatform.training.preprocessing import (
     block_sums,
     channel_statistics,
@@ -229,7 +229,7 @@ def npz(options: NpzOptions) -> Task:
     return standardised_task("npz", _hold_out(found, options, where), where, more)
 
 
-def read_npz(path: Path) -> dict[str, Raw]:
+def read_npz(path: Path) -> dict[str, Array]:
     """Read the arrays of an ``.npz`` file, nothing unpickled; raise DataError for any other."""
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -248,7 +248,7 @@ def read_npz(path: Path) -> dict[str, Raw]:
     return arrays
 
 
-def _npz_images(arrays: dict[str, Raw], name: str, options: NpzOptions) -> Raw:
+def _npz_images(arrays: dict[str, Array], name: str, options: NpzOptions) -> Array:
     if name not in arrays:
         raise DataError(f"{options.path}: array {name!r} is missing")
     images = arrays[name]
@@ -267,7 +267,7 @@ def _npz_images(arrays: dict[str, Raw], name: str, options: NpzOptions) -> Raw:
     return images if options.layout == "channels-first" else np.moveaxis(images, 3, 1)
 
 
-def _npz_labels(arrays: dict[str, Raw], name: str, count: int, where: str) -> Labels:
+def _npz_labels(arrays: dict[str, Array], name: str, count: int, where: str) -> Labels:
     if name not in arrays:
         raise DataError(f"{where}: array {name!r} is missing")
     labels = arrays[name]
@@ -279,7 +279,7 @@ def _npz_labels(arrays: dict[str, Raw], name: str, count: int, where: str) -> La
 
 
 def _hold_out(
-    found: dict[str, tuple[Raw, Labels]], options: SplitOptions, where: str
+    found: Mapping[str, tuple[Raw, Labels]], options: SplitOptions, where: str
 ) -> list[tuple[Raw, Labels]]:
     """Return train, valid and test; those that are missing are taken from the training data."""
     images, labels = found["train"]

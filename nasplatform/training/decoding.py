@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,7 +107,7 @@ def _from_cache(files: Sequence[Path], shape: Shape) -> DiskImages:
 
 def _write_cache(files: Sequence[Path], shape: Shape, folder: Path) -> None:
     count, channels = shape[:2]
-    facts = {
+    facts: dict[str, NDArray[Any]] = {
         "sums": np.empty((count, channels), np.int64),
         "squares": np.empty((count, channels), np.int64),
         "digests": np.empty((count, 32), np.uint8),

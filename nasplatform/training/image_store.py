@@ -63,7 +63,8 @@ class DiskImages:
         return found if dtype is None else found.astype(dtype)
 
 
-Raw = NDArray[Any] | DiskImages
+Array = NDArray[Any]
+Raw = Array | DiskImages
 """Images (n, c, h, w) of any real type, as they are stored."""
 
 

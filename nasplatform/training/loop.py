@@ -113,7 +113,8 @@ def train(
     check_device(recipe, device)
     key = _key(module, task, recipe, seed, tag)
     stream = stream or labelled(task, recipe)
-    count = worthwhile_threads(module, task.input_shape, recipe.batch_size)
+    with seeded(seed):  # the module may draw numbers in any forward pass
+        count = worthwhile_threads(module, task.input_shape, recipe.batch_size)
     state = TrainingState.start(module, objective or Supervised(task.loss), recipe, device)
     known = checkpoints.read(checkpoint, key) if checkpoint else None
     epochs, seconds = [], 0.0
@@ -126,15 +127,13 @@ def train(
         if ended:
             break
         start = time.perf_counter()
-        with threads(count):
-            words = _words(number, recipe.epochs, epochs)
-            with seeded(derive_seed(seed, number), device):
-                loss, metrics = _epoch(state, stream, number, seed, words, progress, on_step)
-                state.end_epoch(number, _inputs(task, recipe, device))
-            state.check_finite(
-                f"step {stream.batches * number} of {stream.batches * recipe.epochs}"
-            )
-            accuracy = evaluate(state.judged, task, "valid", device)
+        words = _words(number, recipe.epochs, epochs)
+        with threads(count), seeded(derive_seed(seed, number), device):
+            loss, metrics = _epoch(state, stream, number, seed, words, progress, on_step)
+            state.end_epoch(number, _inputs(task, recipe, device))
+            logits = predict(state.judged, task.valid.inputs, device)
+        state.check_finite(logits, stream.batches * number, stream.batches * recipe.epochs)
+        accuracy = task.metric(logits, task.valid.labels)
         epochs.append(Epoch(number, loss, accuracy, metrics))
         seconds += time.perf_counter() - start
         if checkpoint:

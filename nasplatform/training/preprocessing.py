@@ -7,7 +7,7 @@ and with them the data, are equal bit for bit on every machine.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ def generator(seed: int) -> np.random.Generator:
 
 def standardised_task(
     name: str,
-    splits: list[tuple[Raw, Labels]],
+    splits: Sequence[tuple[Raw, Labels]],
     where: str,
     unlabelled: Raw | None = None,
     unit: float = 1.0,

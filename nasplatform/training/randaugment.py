@@ -47,7 +47,7 @@ def randaugment(
         kinds = torch.randint(len(COLOUR) + len(GEOMETRY), (len(inputs),), generator=rng)
         signs = torch.randint(2, (len(inputs),), generator=rng) * 2 - 1
         strengths = signs * (options.magnitude / HIGHEST)
-        for kind in kinds.unique().tolist():
+        for kind in set(kinds.tolist()):
             chosen = (kinds == kind).nonzero()[:, 0]
             rows, strength = chosen.to(inputs.device), strengths[chosen].to(inputs.device)
             pixels[rows] = _operate(kind, pixels[rows], strength, mean)

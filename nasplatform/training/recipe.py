@@ -31,7 +31,7 @@ class Recipe(BaseModel):
     batch_size: int = Field(default=64, ge=2)
     """Largest batch; the batches of an epoch differ by at most one image."""
     optimizer: Optimizer = SGD()
-    """``{name: sgd, momentum, nesterov}``, ``{name: adam, betas, eps}`` or ``{name: adamw, ...}``."""
+    """``{name: sgd, momentum, nesterov}``, or ``{name: adam | adamw, betas, eps}``."""
     learning_rate: float = Field(default_factory=_usual_rate, gt=0)
     """Peak learning rate; unless given, 0.1 for sgd (Disout, CIFAR ResNet-56) and 0.001 for adam
     and adamw."""

@@ -79,9 +79,9 @@ class TrainingState:
     @property
     def judged(self) -> nn.Module:
         """The module with the weights that would be handed on now: the average, if there is one."""
-        if self.average is None or not int(cast(Tensor, self.average.n_averaged)):
+        if self.average is None or not int(self.average.n_averaged):
             return self.module
-        return cast(nn.Module, self.average.module)
+        return self.average.module
 
     def finish(self) -> None:
         """Give the module the weights that are handed on, on the CPU, in evaluation mode."""
@@ -89,11 +89,15 @@ class TrainingState:
             self.module.load_state_dict(self.judged.state_dict())
         place(self.module, "cpu", torch.contiguous_format).eval()
 
-    def check_finite(self, where: str) -> None:
-        """Raise TrainingError where a weight or a buffer is no finite number."""
-        for name, tensor in self.judged.state_dict().items():
+    def check_finite(self, logits: Tensor, step: int, steps: int) -> None:
+        """Raise TrainingError where a weight, a buffer or a logit left the finite numbers.
+
+        logits: what the judged module says after step 1..steps; minus infinity may be meant.
+        """
+        tensors = self.judged.state_dict() | {"a logit": logits.clamp_min(0)}
+        for name, tensor in tensors.items():
             if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-                raise diverged(f"{name} is not finite after {where}", self.recipe)
+                raise diverged(f"{name} is not finite after step {step} of {steps}", self.recipe)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all tensors by name."""
@@ -173,7 +177,7 @@ def _average(module: nn.Module, recipe: Recipe) -> AveragedModel | None:
         return None
     if isinstance(recipe.averaging, MeanOfLast):
         return AveragedModel(module)
-    update = get_ema_multi_avg_fn(recipe.averaging.decay)
+    update = get_ema_multi_avg_fn(recipe.averaging.decay)  # type: ignore[no-untyped-call]
     return AveragedModel(module, multi_avg_fn=update, use_buffers=True)
 
 

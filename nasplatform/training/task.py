@@ -76,7 +76,11 @@ class Task:
 
     def summary(self) -> str:
         """Return one line that says what was read: images, shape, classes, splits."""
-        sizes = {"train": self.train, "valid": self.valid, "test": self.test}
+        sizes: dict[str, Split | Images] = {
+            "train": self.train,
+            "valid": self.valid,
+            "test": self.test,
+        }
         if self.unlabelled is not None:
             sizes["unlabelled"] = self.unlabelled
         splits = ", ".join(f"{len(part):,} {name}" for name, part in sizes.items())

@@ -102,7 +102,7 @@ def test_measure_is_made_of_its_parts(tmp_path):
     network, task = tiny_network(), tiny_task()
     network.save(tmp_path / "n")
     found = measure(network, task, tmp_path / "n")
-    assert found.accuracy == evaluate(network.module, task.test)
+    assert found.accuracy == evaluate(network.module, task, "test")
     assert found.parameters == count_parameters(network.module, task.input_shape)
     assert found.macs == count_macs(network.module, task.input_shape)
     assert found.bytes_on_disk == sum(path.stat().st_size for path in (tmp_path / "n").iterdir())

@@ -76,9 +76,10 @@ class StageResult:
 class Stage(ABC):
     """One step on the way from the winner of a search to a deployed network.
 
-    Life cycle: made with its options; ``apply`` is called once; it never changes the network
-    that it is given. The pipeline measures accuracy, parameters, MACs, bytes on disk and latency
-    before and after, and saves the result before the next stage starts.
+    Life cycle: made with its options; ``check`` and ``apply`` are called once; it never changes
+    the network that it is given, nor those of ``context.networks``. The pipeline measures
+    accuracy, parameters, MACs, bytes on disk and latency before and after, and saves the result
+    before the next stage starts.
 
     A stage that changes layers describes the change as one JSON-able edit, hands it on with
     ``network.edited(module, {"stage": name, ...})``, and does it again in ``replay``.
@@ -90,6 +91,9 @@ class Stage(ABC):
     def __init__(self, options: Any = None) -> None:
         """Take the options, an instance of ``Options`` (None for the defaults)."""
         self.options = self.Options() if options is None else options
+
+    def check(self, task: Task, device: str) -> None:  # noqa: B027
+        """Raise where the options do not fit task or device; called before any stage is run."""
 
     @abstractmethod
     def apply(self, network: Network, task: Task, context: StageContext) -> StageResult:

@@ -56,6 +56,8 @@ def run_pipeline(
     StageError where one changed nothing; RunError where the folder holds another pipeline.
     """
     made = [make_stage(name, options, f"stages[{i}]") for i, (name, options) in enumerate(stages)]
+    for stage in made:
+        stage.check(task, device)
     key = _digest(network.structure.to_json(), state_digest(network.module), task.digest, seed)
     before = _measured_start(network, task, folder / "start.json", key, device)
     records = []

@@ -16,7 +16,7 @@ from nasplatform.training import augmentation
 from nasplatform.training.image_store import Images
 from nasplatform.training.objective import Batch
 from nasplatform.training.randaugment import randaugment
-from nasplatform.training.recipe import Recipe
+from nasplatform.training.recipe import Recipe, check_device
 from nasplatform.training.seeding import derive_seed
 from nasplatform.training.task import Task
 
@@ -117,6 +117,15 @@ def unlabelled(task: Task, recipe: Recipe) -> Stream:
         raise TrainingError(f"{task.name} has no unlabelled images")
     plain = recipe.model_copy(update={"mixup": 0.0, "cutmix": 0.0, "label_smoothing": 0.0})
     return Stream(task.unlabelled, None, plain, task.classes)
+
+
+def check_recipe(task: Task, recipe: Recipe, device: str) -> None:
+    """Raise TrainingError, before anything is paid for, where a recipe asks for the impossible.
+
+    That is: a device that is missing or cannot do it, or augmentations that the data do not allow.
+    """
+    check_device(recipe, device)
+    labelled(task, recipe)
 
 
 def _endless(stream: Stream, seed: int, device: str) -> Iterator[Batch]:

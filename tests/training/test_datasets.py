@@ -133,7 +133,9 @@ class TestNpz:
         assert [len(s) for s in (task.train, task.valid, task.test)] == [11, 5, 4]
         assert (task.input_shape, task.classes, task.unlabelled) == ((3, 6, 5), 4, None)
         mean, std = (np.array(v)[:, None, None] for v in (task.mean, task.std))
-        raw = np.concatenate([s.inputs[:] for s in (task.train, task.valid, task.test)]) * std + mean
+        raw = (
+            np.concatenate([s.inputs[:] for s in (task.train, task.valid, task.test)]) * std + mean
+        )
         expected = good()["x_train"].reshape(20, -1)
         found = np.round(raw).astype(int).reshape(20, -1)
         assert np.array_equal(np.unique(found, axis=0), np.unique(expected, axis=0))

@@ -47,6 +47,7 @@ from nasplatform.training.distillation import Distillation, DistillationOptions
 from nasplatform.training.flops import count_macs
 from nasplatform.training.loop import derive_seed, evaluate, train
 from nasplatform.training.recipe import Recipe
+from nasplatform.training.streams import check_recipe
 from nasplatform.training.task import Task
 
 
@@ -102,6 +103,10 @@ class Scop(Stage):
     name: ClassVar[str] = "scop"
     Options: ClassVar[type[BaseModel]] = ScopOptions
     options: ScopOptions
+
+    def check(self, task: Task, device: str) -> None:
+        """Raise TrainingError where the recipe asks for what task or device do not allow."""
+        check_recipe(task, self.options.recipe, device)
 
     def apply(self, network: Network, task: Task, context: StageContext) -> StageResult:
         """Return the smaller network.

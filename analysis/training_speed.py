@@ -88,7 +88,7 @@ def by_hand(task: Task, layout: torch.memory_format, augmentation: str) -> Calla
     def epoch() -> Times:
         module.train()
         start = perf_counter(), process_time()
-        for rows in torch.randperm(len(inputs)).split(BATCH):
+        for rows in torch.randperm(len(inputs)).tensor_split(BATCHES):
             images: Tensor = inputs[rows]
             if augmentation == "flip-crop":
                 images = flip_crop(images, rng)

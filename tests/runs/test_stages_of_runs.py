@@ -39,7 +39,7 @@ def test_network_on_disk_is_the_one_that_was_measured(finished: Run) -> None:
     task = load_task("digits", {}, "test")
     network = finished.network()
     assert network.structure.base["architecture"] == finished.best["architecture"]
-    accuracy = evaluate(network.module, task.test)
+    accuracy = evaluate(network.module, task, "test")
     assert accuracy == pytest.approx(finished.stages["after_accuracy"].iloc[-1])
     assert accuracy > 0.2  # twice what guessing gives
     with torch.inference_mode():

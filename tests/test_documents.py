@@ -3,11 +3,14 @@
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
 from nasplatform.spaces import get_space
+from nasplatform.training.recipe import Recipe
 
 ROOT = Path(__file__).parents[1]
 
@@ -56,3 +59,13 @@ def test_pruning_of_the_readme_runs_as_typed(
     exec(next(text for text in blocks("README.md", "python") if "Network.named" in text), shown)
     last = shown["records"][-1]  # type: ignore[index]
     assert last["after"]["macs"] <= 0.45 * last["before"]["macs"]
+
+
+def test_docs_on_training_work_as_typed() -> None:
+    recipe = yaml.safe_load(blocks("docs/training.md", "yaml")[0])["recipe"]
+    assert set(recipe) == set(Recipe.model_fields)  # every option is shown
+    Recipe.model_validate(recipe)
+    shown: dict[str, Any] = {}
+    exec(blocks("docs/training.md", "python")[0], shown)
+    columns = ["epoch", "train_loss", "valid_accuracy", "teacher_loss"]
+    assert list(shown["history"].frame().columns) == columns

@@ -14,6 +14,8 @@ from nasplatform.config import Choice, Provenance, SearchConfig, SearchOptions
 from nasplatform.errors import ConfigError
 from nasplatform.evaluators.base import EvaluationContext, Evaluator
 from nasplatform.executors import EvaluatorSpec, Executor, ExecutorContext
+from nasplatform.models.check import checked
+from nasplatform.models.network import Network
 from nasplatform.predictors.base import Predictor
 from nasplatform.runs.components import (
     choose_runtime_of,
@@ -119,6 +121,8 @@ def make_experiment(config: SearchConfig, source: Source, context: EvaluationCon
     )
     with source.blame("task"):
         built = space if task is None else space.with_input(task.input_shape, task.classes)
+        if task is not None:
+            _check_a_network(evaluator, built, task)
     return Experiment(
         config=config,
         space=space,
@@ -140,6 +144,15 @@ def make_experiment(config: SearchConfig, source: Source, context: EvaluationCon
         executor=options_of("executors", config.executor, source, "executor"),
         notes=notes,
     )
+
+
+def _check_a_network(evaluator: Evaluator[Any], built: Space[Any], task: Task) -> None:
+    """Raise NetworkError where a network of the space does not suit the task."""
+    found = evaluator.candidates
+    if found is None:
+        found = evaluator.space.sample(1, np.random.Generator(np.random.PCG64(0)))
+    text = evaluator.space.format(found[len(found) // 2])
+    checked(Network.of(built, built.parse(text)), task)
 
 
 def _evaluator(config: SearchConfig, source: Source, context: EvaluationContext) -> Evaluator[Any]:

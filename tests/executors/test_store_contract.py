@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import postgresql
 import pytest
-import sqlalchemy as sa
 
 from nasplatform.errors import ConfigError, RunError
 from nasplatform.executors.store import (
@@ -28,10 +26,11 @@ class TestSQLite(StoreContract):
 
 @pytest.mark.postgres
 class TestPostgreSQL(StoreContract):
-    """Each test has a database of its own, named after its folder."""
+    """Each test has a database of its own."""
 
     @pytest.fixture(scope="class")
-    def server(self) -> Iterator[str]:
+    @classmethod
+    def server(cls) -> Iterator[str]:
         reason = postgresql.missing()
         if reason is not None:
             pytest.skip(reason)
@@ -39,13 +38,8 @@ class TestPostgreSQL(StoreContract):
             yield url
 
     @pytest.fixture(autouse=True)
-    def database(self, server: str, tmp_path: Path) -> None:
-        name = "t" + hashlib.sha256(str(tmp_path).encode()).hexdigest()[:16]
-        engine = sa.create_engine(server, isolation_level="AUTOCOMMIT")
-        with engine.connect() as connection:
-            connection.exec_driver_sql(f"CREATE DATABASE {name}")
-        engine.dispose()
-        self.url = f"{server.rpartition('/')[0]}/{name}"
+    def database(self, server: str) -> None:
+        self.url = postgresql.new_database(server)
 
     def store(self, home: Path, max_attempts: int = 3) -> EvaluationStore:
         return SQLEvaluationStore(self.url, max_attempts)

@@ -216,19 +216,6 @@ def test_a_trial_left_running_is_taken_up_with_its_number(tmp_path: Path) -> Non
     assert trials[3].params == left.params
 
 
-def test_sharing_processes_leave_each_others_trials_alone(tmp_path: Path) -> None:
-    evaluator = toy_evaluator()
-    with (
-        open_study(tmp_path / "s.db", "s", toy_sampler(RandomSampler, evaluator)) as study,
-        open_store(tmp_path / "m.db") as store,
-    ):
-        theirs = study.ask(evaluator.space.distributions())
-        search(study, evaluator, store, 4, exclusive=False)
-        trials = study.get_trials()
-    assert trials[theirs.number].state == TrialState.RUNNING
-    assert sum(trial.state == TrialState.COMPLETE for trial in trials) == 4
-
-
 def test_any_optuna_study_can_use_the_sampler(tmp_path: Path) -> None:
     evaluator = toy_evaluator()
     space = evaluator.space

@@ -149,7 +149,7 @@ class TPE(OptunaSampler[A]):
             n_startup_trials=self.options.initial,
             n_ei_candidates=self.options.ei_candidates,
             multivariate=self.options.multivariate,
-            # decisions that stand together are modelled together, also where not all trials have them
+            # what stands together is modelled together, also where not all trials have it
             group=self.options.multivariate and conditional,
             constant_liar=True,
             seed=seed,

@@ -2,22 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
-
-from numpy.typing import NDArray
-
 from nasplatform import plugins
-from nasplatform.spaces.graph import GraphBatch
+from nasplatform.encodings.base import Encoding
 
 __all__ = ["Encoding", "get_encoding"]
-
-
-class Encoding(Protocol):
-    """Turns B architectures into an array whose first axis has length B."""
-
-    def __call__(self, graphs: GraphBatch) -> NDArray[Any]:
-        """Encode a batch."""
-        ...
 
 
 def get_encoding(name: str) -> Encoding:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -14,6 +15,7 @@ from nasplatform.spaces.graph import GraphBatch, Operation
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.floating[Any]]
 _NOT_INTERIOR = ("input", "output", "zero")
+_TOLD_APART = 8  # operations; of a larger vocabulary families are told apart in the graph
 
 
 @dataclass(frozen=True)
@@ -24,15 +26,17 @@ class ActiveSubgraphs:
     have no edges and no operation. The input and the output always stay.
 
     vocabulary: what an op id means.
-    classes:    ids of the K operations that an interior node can have, ascending.
+    classes:    the K classes of operations of an interior node, each the op ids in it.
+    ops:        (N, B) int8, op of an active interior node, -1 elsewhere.
     edges:      (N, N, B) float32, 1 where an edge runs from the first to the second node.
-    has:        (K, N, B) float32, 1 where the node is active and has the operation.
+    has:        (K, N, B) float32, 1 where the node is active and has an operation of the class.
     active:     (N, B) bool.
     shares:     (N, B) float32, channels of the first cell divided by those of its output.
     """
 
     vocabulary: tuple[Operation, ...]
-    classes: tuple[int, ...]
+    classes: tuple[tuple[int, ...], ...]
+    ops: NDArray[np.int8]
     edges: Floats
     has: Floats
     active: Bools
@@ -56,15 +60,10 @@ class ActiveSubgraphs:
         sets = operation_sets(self.vocabulary, self.classes)
         return np.stack([self.has[list(chosen)].sum(0) for chosen in sets])
 
-    def where(self, **traits: object) -> Floats:
-        """Return (N, B) float32: 1 where an active interior node's operation has all these."""
-        chosen = [
-            k
-            for k, op in enumerate(self.classes)
-            if all(getattr(self.vocabulary[op], key) == value for key, value in traits.items())
-        ]
-        total: Floats = self.has[chosen].sum(0)
-        return total
+    def of_ops(self, ids: Collection[int]) -> Floats:
+        """Return (N, B) float32: 1 where an active interior node has one of these op ids."""
+        chosen: Floats = np.isin(np.arange(len(self.vocabulary) + 1), list(ids))
+        return chosen.astype(np.float32)[self.ops]  # op -1 reads the last entry, which is no op
 
 
 def is_connected(graphs: GraphBatch) -> Bools:
@@ -79,22 +78,39 @@ def is_connected(graphs: GraphBatch) -> Bools:
     return found
 
 
-def interior_classes(vocabulary: tuple[Operation, ...]) -> tuple[int, ...]:
+def interior_ops(vocabulary: tuple[Operation, ...]) -> tuple[int, ...]:
     """Return the op ids that an interior node which computes something can have."""
     return tuple(i for i, op in enumerate(vocabulary) if op.kind not in _NOT_INTERIOR)
 
 
+def interior_classes(vocabulary: tuple[Operation, ...]) -> tuple[tuple[int, ...], ...]:
+    """Return which operations graph statistics tell apart, as sets of op ids.
+
+    Each for itself; of more than eight those that differ in more than a number: in kind, in
+    whether they mix channels, look through a window or add their input.
+    """
+    ids = interior_ops(vocabulary)
+    if len(ids) <= _TOLD_APART:
+        return tuple((op,) for op in ids)
+    families: dict[tuple[object, ...], list[int]] = {}
+    for op in ids:
+        known = vocabulary[op]
+        family = known.kind, known.mixes_channels, known.kernel > 1, known.residual
+        families.setdefault(family, []).append(op)
+    return tuple(tuple(members) for members in families.values())
+
+
 def operation_sets(
-    vocabulary: tuple[Operation, ...], classes: tuple[int, ...]
+    vocabulary: tuple[Operation, ...], classes: tuple[tuple[int, ...], ...]
 ) -> list[tuple[int, ...]]:
     """Return the sets of operations worth counting together, as indices into ``classes``.
 
-    Each operation alone, those that mix channels, those with a window wider than one pixel, and
+    Each class alone, those that mix channels, those with a window wider than one pixel, and
     all; sets that are empty or the same are left out.
     """
     singles = [(k,) for k in range(len(classes))]
-    mixing = tuple(k for k, op in enumerate(classes) if vocabulary[op].mixes_channels)
-    spatial = tuple(k for k, op in enumerate(classes) if vocabulary[op].kernel > 1)
+    mixing = tuple(k for k, ops in enumerate(classes) if vocabulary[ops[0]].mixes_channels)
+    spatial = tuple(k for k, ops in enumerate(classes) if vocabulary[ops[0]].kernel > 1)
     every = tuple(range(len(classes)))
     return [s for s in dict.fromkeys([*singles, mixing, spatial, every]) if s]
 
@@ -110,10 +126,14 @@ def active_subgraphs(graphs: GraphBatch) -> ActiveSubgraphs:
     edges &= active[:, None] & active[None, :]
     active[0] = active[-1] = True
     classes = interior_classes(vocabulary)
-    has = np.stack([(ops == op) & active for op in classes]).astype(np.float32)
+    inner = np.where(active, ops, np.int8(-1))
+    inner[[0, -1]] = -1
+    has = np.stack([np.any([inner == op for op in known], axis=0) for known in classes])
     first = np.ascontiguousarray(graphs.channels[:, 0].T).astype(np.float32)
     shares = np.where(active, first / np.maximum(first[-1], 1), 0).astype(np.float32)
-    return ActiveSubgraphs(vocabulary, classes, edges.astype(np.float32), has, active, shares)
+    return ActiveSubgraphs(
+        vocabulary, classes, inner, edges.astype(np.float32), has.astype(np.float32), active, shares
+    )
 
 
 def _on_a_path(edges: Bools) -> Bools:

@@ -7,8 +7,7 @@ change between the fits. Groups of features that nobody reads are not computed.
 from __future__ import annotations
 
 import threading
-import weakref
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,10 +16,7 @@ from numpy.typing import NDArray
 from nasplatform.encodings.graph_features import feature_groups
 from nasplatform.spaces.graph import GraphBatch
 
-LARGEST = 50_000  # architectures; the features of a larger batch are not kept
 _Groups = dict[str, NDArray[np.floating[Any]]]
-_lock = threading.Lock()
-_known: dict[int, _Known] = {}
 _layouts: dict[tuple[object, ...], _Layout] = {}
 
 
@@ -46,15 +42,6 @@ class Features:
         return cls(values, np.repeat(np.arange(len(sizes)), sizes), tuple(groups))
 
 
-@dataclass
-class _Known:
-    """What was computed of a batch so far."""
-
-    batch: weakref.ref[GraphBatch]
-    groups: _Groups = field(default_factory=dict)
-    whole: Features | None = None
-
-
 @dataclass(frozen=True)
 class _Layout:
     """Which column of the features belongs to which group: names, and first columns (G + 1,)."""
@@ -62,15 +49,62 @@ class _Layout:
     names: tuple[str, ...]
     starts: NDArray[np.intp]
 
+    @classmethod
+    def of(cls, graphs: GraphBatch) -> _Layout:
+        """Return the layout of this kind of graphs, found out once."""
+        layout = _layouts.get(graphs.kind)
+        if layout is None:
+            groups = feature_groups(graphs[:0])
+            sizes = [array.shape[1] for array in groups.values()]
+            layout = _layouts[graphs.kind] = cls(tuple(groups), np.cumsum([0, *sizes]))
+        return layout
+
+
+class _Table:
+    """The groups of one batch that were asked for so far; several threads may ask.
+
+    It belongs to its batch (``GraphBatch.derived``) and is gone with it.
+    """
+
+    def __init__(self, graphs: GraphBatch) -> None:
+        self._lock = threading.Lock()
+        self._layout = _Layout.of(graphs)
+        self._groups: _Groups = {}
+        self._whole: Features | None = None
+
+    def whole(self, graphs: GraphBatch) -> Features:
+        """Return all features."""
+        with self._lock:
+            if self._whole is None:
+                self._complete(graphs, set(self._layout.names))
+                names = self._layout.names
+                self._whole = Features.of({name: self._groups[name] for name in names})
+            return self._whole
+
+    def columns(self, graphs: GraphBatch, columns: NDArray[np.intp]) -> NDArray[np.float32]:
+        """Return some columns of all features."""
+        starts = self._layout.starts
+        places = np.searchsorted(columns, starts)
+        wanted = [
+            (name, columns[first:last] - starts[group])
+            for group, name in enumerate(self._layout.names)
+            if (first := places[group]) < (last := places[group + 1])
+        ]
+        with self._lock:
+            self._complete(graphs, {name for name, _ in wanted})
+        parts = [self._groups[name][:, inside] for name, inside in wanted]
+        values: NDArray[np.float32] = np.concatenate(parts, axis=1, dtype=np.float32)
+        return values
+
+    def _complete(self, graphs: GraphBatch, wanted: set[str]) -> None:
+        missing = wanted - self._groups.keys()
+        if missing:
+            self._groups |= feature_groups(graphs, set(self._layout.names) - missing)
+
 
 def features_of(graphs: GraphBatch) -> Features:
     """Return the features of a batch; the same object again for the same batch."""
-    known = _of_batch(graphs)
-    if known.whole is None:
-        layout = _layout_of(graphs)
-        groups = _groups(known, graphs, layout, layout.names)
-        known.whole = Features.of({name: groups[name] for name in layout.names})
-    return known.whole
+    return graphs.derived(_Table).whole(graphs)
 
 
 def columns_of(graphs: GraphBatch, columns: NDArray[np.intp]) -> NDArray[np.float32]:
@@ -78,52 +112,9 @@ def columns_of(graphs: GraphBatch, columns: NDArray[np.intp]) -> NDArray[np.floa
 
     columns: (C,) ascending. A group in which none of them lies is not computed.
     """
-    layout = _layout_of(graphs)
-    places = np.searchsorted(columns, layout.starts)
-    wanted = [
-        (name, columns[first:last] - layout.starts[group])
-        for group, name in enumerate(layout.names)
-        if (first := places[group]) < (last := places[group + 1])
-    ]
-    groups = _groups(_of_batch(graphs), graphs, layout, tuple(name for name, _ in wanted))
-    parts = [groups[name][:, inside] for name, inside in wanted]
-    values: NDArray[np.float32] = np.concatenate(parts, axis=1, dtype=np.float32)
-    return values
+    return graphs.derived(_Table).columns(graphs, columns)
 
 
 def width_of(graphs: GraphBatch) -> int:
     """Return the number of columns of ``features_of(graphs).values`` without computing any."""
-    return int(_layout_of(graphs).starts[-1])
-
-
-def _of_batch(graphs: GraphBatch) -> _Known:
-    key = id(graphs)
-    with _lock:
-        found = _known.get(key)
-        if found is not None and found.batch() is graphs:
-            return found
-        made = _Known(weakref.ref(graphs, lambda _: _known.pop(key, None)))
-        if len(graphs) <= LARGEST:
-            _known[key] = made
-        return made
-
-
-def _groups(known: _Known, graphs: GraphBatch, layout: _Layout, wanted: tuple[str, ...]) -> _Groups:
-    """Return the groups computed so far, the wanted ones among them."""
-    missing = {name for name in wanted if name not in known.groups}
-    if missing:
-        without = {name for name in layout.names if name not in missing}
-        known.groups |= feature_groups(graphs, without)
-    return known.groups
-
-
-def _layout_of(graphs: GraphBatch) -> _Layout:
-    """Return the layout of this kind of graphs, found out once."""
-    width = None if graphs.attributes is None else graphs.attributes.shape[2]
-    kind = graphs.vocabulary, graphs.stages, graphs.n_nodes, width
-    layout = _layouts.get(kind)
-    if layout is None:
-        groups = feature_groups(graphs[:0])
-        sizes = [array.shape[1] for array in groups.values()]
-        layout = _layouts[kind] = _Layout(tuple(groups), np.cumsum([0, *sizes]))
-    return layout
+    return int(_Layout.of(graphs).starts[-1])

@@ -13,18 +13,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nasplatform.encodings.active_subgraph import ActiveSubgraphs, active_subgraphs
+from nasplatform.encodings.active_subgraph import (
+    ActiveSubgraphs,
+    active_subgraphs,
+    interior_ops,
+)
+from nasplatform.encodings.base import Encoding
+from nasplatform.encodings.node_numbers import has_numbers, node_numbers
 from nasplatform.encodings.path_statistics import (
     extreme_path_features,
     path_features,
     subset_features,
 )
-from nasplatform.encodings.random_walks import edge_flows, walk_features
+from nasplatform.encodings.random_walks import edge_counts, walk_features
 from nasplatform.encodings.signal_propagation import depth_features, gradient_features
 from nasplatform.spaces.graph import GraphBatch
 
 Floats = NDArray[np.floating[Any]]
-CHUNK = 4096  # architectures encoded at once: what a sweep touches stays in the cache
+_WINDOWS = 4  # along the nodes
+_CHUNK = 4096  # architectures encoded at once: what a sweep touches stays in the cache
+_PAIRS = 2**20  # of nodes, in all architectures that are encoded at once
 
 
 def graph_features(graphs: GraphBatch) -> Floats:
@@ -49,17 +57,12 @@ def feature_groups(graphs: GraphBatch, without: Collection[str] = ()) -> dict[st
     slots:    operation of each slot, only where nodes are named slots.
     numbers:  attributes, only where the space has them.
     """
-    starts = range(0, max(len(graphs), 1), CHUNK)
-    parts = [_groups_of_chunk(graphs[start : start + CHUNK], without) for start in starts]
+    chunk = max(1, min(_CHUNK, _PAIRS // graphs.n_nodes**2))
+    starts = range(0, max(len(graphs), 1), chunk)
+    parts = [_groups_of_chunk(graphs[start : start + chunk], without) for start in starts]
     if len(parts) == 1:
         return parts[0]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
-def has_slots(graphs: GraphBatch) -> bool:
-    """Whether the position of a node means something in this space."""
-    zero = any(operation.kind == "zero" for operation in graphs.vocabulary)
-    return zero or graphs.attributes is not None
 
 
 def _groups_of_chunk(graphs: GraphBatch, without: Collection[str]) -> dict[str, Floats]:
@@ -135,21 +138,44 @@ def _depths(active: ActiveSubgraphs) -> Floats:
 
 def _slots(active: ActiveSubgraphs, graphs: GraphBatch) -> Mapping[str, Floats]:
     groups: dict[str, Floats] = {}
-    if has_slots(graphs):
-        inner = active.has[:, 1:-1]
-        groups["slots"] = np.concatenate(inner)
-    if graphs.attributes is not None:
-        values = np.where(active.active[:, :, None], graphs.attributes.transpose(1, 0, 2), 0)
-        flat = np.concatenate(values.transpose(0, 2, 1))
-        means = values.sum(0).T / np.maximum(active.active.sum(0), 1)
-        groups["numbers"] = np.concatenate([flat, means, values.max(0).T, values.sum(0).T])
+    if graphs.positional:
+        inner = active.ops[1:-1]
+        present = [inner == op for op in interior_ops(graphs.vocabulary)]
+        groups["slots"] = np.concatenate(present).astype(np.float32)
+    if has_numbers(graphs):
+        groups |= _numbers(active, graphs)
     return groups
+
+
+def _numbers(active: ActiveSubgraphs, graphs: GraphBatch) -> Mapping[str, Floats]:
+    """Return sums, means and extremes over the nodes (4 D, B), and by place where it has a meaning."""
+    values = node_numbers(graphs).transpose(1, 2, 0) * active.active[:, None]
+    inner = values[1:-1]
+    means = inner.sum(0) / np.maximum(active.active[1:-1].sum(0), 1)
+    groups = {"numbers": np.concatenate([values.sum(0), means, values.max(0), values[0]])}
+    if graphs.positional:
+        groups["profile"] = np.concatenate(_smoothed(inner))
+        groups["places"] = np.concatenate(inner)
+    return groups
+
+
+def _smoothed(values: Floats) -> Floats:
+    """Return (R, D, B) for values (N, D, B): means over overlapping windows along the nodes.
+
+    What a number does changes but slowly from node to node along a chain.
+    """
+    places = (np.arange(len(values)) + 0.5) / max(len(values), 1)
+    centres = (np.arange(_WINDOWS) + 0.5) / _WINDOWS
+    weights = np.exp(-(((places - centres[:, None]) * _WINDOWS) ** 2) / 2)
+    weights /= weights.sum(1, keepdims=True)
+    smoothed: Floats = np.tensordot(weights.astype(np.float32), values, axes=1)
+    return smoothed
 
 
 _Maker = Callable[[ActiveSubgraphs, GraphBatch], tuple[Floats, ...]]
 _MAKERS: tuple[tuple[tuple[str, ...], _Maker], ...] = (
     (("count",), lambda active, graphs: (_counts(active),)),
-    (("edges",), lambda active, graphs: (edge_flows(active, active.edges),)),
+    (("edges",), lambda active, graphs: (edge_counts(active),)),
     (("cost",), lambda active, graphs: (_costs(active, graphs),)),
     (("width",), lambda active, graphs: (_widths(active),)),
     (("paths",), lambda active, graphs: (path_features(active),)),
@@ -157,6 +183,8 @@ _MAKERS: tuple[tuple[tuple[str, ...], _Maker], ...] = (
     (("extremes",), lambda active, graphs: (extreme_path_features(active),)),
     (("walks", "flows"), lambda active, graphs: walk_features(active)),
     (("depth",), lambda active, graphs: (_depths(active),)),
-    (("differences", "modes"), lambda active, graphs: depth_features(active, graphs.stages)),
-    (("gradients",), lambda active, graphs: (gradient_features(active),)),
+    (("differences", "modes"), lambda active, graphs: depth_features(active, graphs)),
+    (("gradients",), lambda active, graphs: (gradient_features(active, graphs),)),
 )
+
+features = Encoding(graph_features)

@@ -7,14 +7,13 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from nasplatform.encodings.graph_features import has_slots
 from nasplatform.spaces.graph import GraphBatch
 
 
 def permute_nodes(graphs: GraphBatch, rng: np.random.Generator) -> GraphBatch:
     """Return each graph in a random topological order; padding stays before the output.
 
-    Where nodes are named slots the order means something: the batch comes back as it is.
+    Where graphs are positional the order means something: the batch comes back as it is.
     """
     return reordered(graphs, rng.random(graphs.ops.shape))
 
@@ -23,9 +22,9 @@ def reordered(graphs: GraphBatch, priorities: NDArray[np.float64]) -> GraphBatch
     """Return each graph in the topological order that takes free nodes of high priority first.
 
     priorities: (B, N), or (N,) for all graphs alike, in [0, 1). Padding stays before the output,
-    and named slots where they are, as in ``permute_nodes``.
+    and positional graphs as they are, as in ``permute_nodes``.
     """
-    if has_slots(graphs):
+    if graphs.positional:
         return graphs
     order = _orders(graphs.adjacency.astype(bool), graphs.ops >= 0, priorities)
     moved = np.take_along_axis(graphs.adjacency, order[:, :, None], axis=1)
@@ -37,7 +36,15 @@ def reordered(graphs: GraphBatch, priorities: NDArray[np.float64]) -> GraphBatch
         channels=np.take_along_axis(graphs.channels, cells, axis=2),
         flops=np.take_along_axis(graphs.flops, cells, axis=2),
         params=np.take_along_axis(graphs.params, cells, axis=2),
+        resolution=np.take_along_axis(graphs.resolution, cells, axis=2),
+        attributes=_moved(graphs.attributes, order),
     )
+
+
+def _moved(
+    attributes: NDArray[np.float32] | None, order: NDArray[np.intp]
+) -> NDArray[np.float32] | None:
+    return None if attributes is None else np.take_along_axis(attributes, order[:, :, None], axis=1)
 
 
 def _orders(

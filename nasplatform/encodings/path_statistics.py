@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from nasplatform.encodings.active_subgraph import ActiveSubgraphs
 
 Floats = NDArray[np.floating[Any]]
+MOST = np.float32(1e18)  # paths beyond it are not counted: their number doubles with each node
 _FAR = np.float32(1e6)  # stands for minus or plus infinity in sweeps of maxima and minima
 
 
@@ -84,6 +85,7 @@ def _sweep_sums(graphs: ActiveSubgraphs, through: Floats) -> dict[int, Floats]:
             reached[j] += graphs.edges[i, j] * reached[i]
         if j < n - 1:
             reached[j] *= through[:, j]
+        np.minimum(reached[j], MOST, out=reached[j])
     return reached
 
 
@@ -95,6 +97,7 @@ def _sweep_means(graphs: ActiveSubgraphs, found: Floats, ways: dict[int, Floats]
         total[j] = found[:, j] * ways[j][0]
         for i in graphs.sources[j]:
             total[j] += graphs.edges[i, j] * total[i]
+        np.minimum(total[j], n * MOST, out=total[j])
     return total[n - 1]
 
 
@@ -131,6 +134,8 @@ def _longest(graphs: ActiveSubgraphs, found: Floats) -> tuple[Floats, Floats]:
             ways[j] += chosen * ways[i]
             counts[j] += chosen[:, None] * counts[i]
         counts[j] += found[:, j] * ways[j][:, None]
+        np.minimum(ways[j], MOST, out=ways[j])
+        np.minimum(counts[j], n * MOST, out=counts[j])
     some = ways[n - 1] > 0
     steps = np.where(some, sign * length[n - 1] - 1, -1).astype(np.float32)
     return steps, counts[n - 1] / np.maximum(ways[n - 1], 1)[:, None]

@@ -7,14 +7,17 @@ walk forth from the input that takes each outgoing edge alike.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nasplatform.encodings.active_subgraph import ActiveSubgraphs
+from nasplatform.encodings.path_statistics import MOST
 
 Floats = NDArray[np.floating[Any]]
+OnEdges = Mapping[tuple[int, int], Floats]  # (source, target) -> (..., B), for ``pairs``
 
 
 def walk_features(graphs: ActiveSubgraphs) -> tuple[Floats, Floats]:
@@ -26,24 +29,28 @@ def walk_features(graphs: ActiveSubgraphs) -> tuple[Floats, Floats]:
     """
     weights = _weightings(graphs)
     statistics = _statistics(graphs, weights, graphs.op_counts)
-    flows = edge_flows(graphs, _traffic(graphs, weights))
+    flows = _flows(graphs, _traffic(graphs, weights), (4,))
     return np.concatenate(statistics), np.concatenate(flows)
 
 
-def edge_flows(graphs: ActiveSubgraphs, traffic: Floats) -> Floats:
-    """Return (..., (K + 1)^2, B): traffic (..., N, N, B) summed by operations of its two ends.
+def edge_counts(graphs: ActiveSubgraphs) -> Floats:
+    """Return ((K + 1)^2, B): number of edges by operations of their two ends.
 
     The first source is the input, the last target the output.
     """
+    return _flows(graphs, {(i, j): graphs.edges[i, j] for i, j in graphs.pairs}, ())
+
+
+def _flows(graphs: ActiveSubgraphs, traffic: OnEdges, lead: tuple[int, ...]) -> Floats:
+    """Return (*lead, (K + 1)^2, B): traffic (*lead, B) summed by operations, as ``edge_counts``."""
     k, n, b = graphs.has.shape
-    lead = traffic.shape[:-3]
     sums = np.zeros((*lead, k + 1, k + 1, b), np.float32)
     for j in range(1, n):
         if not graphs.sources[j]:
             continue
         arriving = np.zeros((*lead, k + 1, b), np.float32)
         for i in graphs.sources[j]:
-            taken = traffic[..., i, j, :]
+            taken = traffic[i, j]
             if i == 0:
                 arriving[..., 0, :] += taken
             else:
@@ -55,40 +62,46 @@ def edge_flows(graphs: ActiveSubgraphs, traffic: Floats) -> Floats:
     return sums.reshape(*lead, (k + 1) ** 2, b)
 
 
-def _weightings(graphs: ActiveSubgraphs) -> Floats:
-    """Return (4, N, N, B): the factor that an edge puts on a path."""
-    edges = graphs.edges
-    backward = edges / np.maximum(edges.sum(0), 1)
-    by_width = backward.copy()
-    arriving = edges[:, -1] * graphs.shares
-    by_width[:, -1] = arriving / np.maximum(arriving.sum(0), np.float32(1e-6))
-    forward = edges / np.maximum(edges.sum(1)[:, None], 1)
-    return np.stack([edges, backward, by_width, forward])
+def _weightings(graphs: ActiveSubgraphs) -> OnEdges:
+    """Return (4, B) on each edge: the factor that it puts on a path."""
+    edges, last = graphs.edges, len(graphs.edges) - 1
+    entering, leaving = np.maximum(edges.sum(0), 1), np.maximum(edges.sum(1), 1)
+    widths = edges[:, -1] * graphs.shares
+    all_widths = np.maximum(widths.sum(0), np.float32(1e-6))
+    weights = {}
+    for i, j in graphs.pairs:
+        edge = edges[i, j]
+        backward = edge / entering[j]
+        by_width = widths[i] / all_widths if j == last else backward
+        weights[i, j] = np.stack([edge, backward, by_width, edge / leaving[i]])
+    return weights
 
 
-def _statistics(graphs: ActiveSubgraphs, weights: Floats, found: Floats) -> Floats:
-    """Return (4, 3 T + 1, B) for weights (4, N, N, B) and op counts (T, N, B).
+def _statistics(graphs: ActiveSubgraphs, weights: OnEdges, found: Floats) -> Floats:
+    """Return (4, 3 T + 1, B) for four weights of the edges and op counts (T, N, B).
 
     What is known of the paths to a node are rows of one array (4, 1 + 3 T, B), since they are
     added alike: mass, sums of counts and of their squares, mass of the paths without each set.
     """
-    (t, n, b), lead = found.shape, weights.shape[0]
+    (t, n, b), lead = found.shape, 4
     first, second, without = slice(1, 1 + t), slice(1 + t, 1 + 2 * t), slice(1 + 2 * t, None)
-    logs = np.log(np.where(weights > 0, weights, 1))
     start: Floats = np.zeros((lead, 1 + 3 * t, b), np.float32)
     start[:, 0] = start[:, without] = 1
     known, entropy = [start], [np.zeros_like(start[:, 0])]
     for j in range(1, n):
         rows, surprise = np.zeros_like(start), np.zeros_like(entropy[0])
         for i in graphs.sources[j]:
-            w = weights[:, i, j]
+            w = weights[i, j]
             rows += w[:, None] * known[i]
-            surprise += w * (entropy[i] - known[i][:, 0] * logs[:, i, j])
+            surprise += w * (entropy[i] - known[i][:, 0] * np.log(np.where(w > 0, w, 1)))
         if j < n - 1:
             here, mass = found[:, j], rows[:, :1]
             rows[:, second] += here * (2 * rows[:, first] + mass)
             rows[:, first] += here * mass
             rows[:, without] *= 1 - here
+        if rows[:, 0].max(initial=0) > MOST:
+            scale = np.minimum(1, MOST / np.maximum(rows[:, 0], 1))
+            rows, surprise = rows * scale[:, None], surprise * scale
         known.append(rows)
         entropy.append(surprise)
     total = np.maximum(known[-1][:, :1], np.float32(1e-6))
@@ -98,19 +111,18 @@ def _statistics(graphs: ActiveSubgraphs, weights: Floats, found: Floats) -> Floa
     return np.concatenate([mean, spread, rest, surprise], axis=1)
 
 
-def _traffic(graphs: ActiveSubgraphs, weights: Floats) -> Floats:
-    """Return (4, N, N, B): share of the paths, by weight, that take each edge."""
-    lead, n, _, b = weights.shape
-    ahead, behind = np.zeros((2, n, lead, b), np.float32)
+def _traffic(graphs: ActiveSubgraphs, weights: OnEdges) -> OnEdges:
+    """Return (4, B) on each edge: share of the paths, by weight, that take it."""
+    n, _, b = graphs.edges.shape
+    ahead, behind = np.zeros((2, n, 4, b), np.float32)
     ahead[0] = behind[n - 1] = 1
     for j in range(1, n):
         for i in graphs.sources[j]:
-            ahead[j] += weights[:, i, j] * ahead[i]
+            ahead[j] += weights[i, j] * ahead[i]
+        np.minimum(ahead[j], MOST, out=ahead[j])
     for j in range(n - 1, 0, -1):
+        np.minimum(behind[j], MOST, out=behind[j])
         for i in graphs.sources[j]:
-            behind[i] += weights[:, i, j] * behind[j]
+            behind[i] += weights[i, j] * behind[j]
     total = np.maximum(ahead[n - 1], np.float32(1e-6))
-    traffic = np.zeros_like(weights)
-    for i, j in graphs.pairs:
-        traffic[:, i, j] = ahead[i] * weights[:, i, j] * behind[j] / total
-    return traffic
+    return {(i, j): ahead[i] * weights[i, j] * behind[j] / total for i, j in graphs.pairs}

@@ -130,12 +130,12 @@ class Assessment:
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return weights and anchors as arrays."""
-        return network_state(self.network) | {"anchors": self.anchors.numpy().astype(np.uint8)}
+        return network_state(self.network) | {"anchors": self.anchors.numpy()}
 
     @classmethod
     def restore(cls, state: Mapping[str, NDArray[Any]], options: AssessorOptions) -> Assessment:
         """Take back what ``state`` returned."""
-        anchors = torch.from_numpy(state["anchors"].astype(np.float32))
+        anchors = torch.from_numpy(state["anchors"])
         network = _network(anchors.shape[1], options)
         load_network(network, state)
         return cls(network, anchors, options)
@@ -236,7 +236,7 @@ def _network(inputs: int, options: AssessorOptions) -> AssessorNetwork:
 
 
 def _inputs(graphs: GraphBatch) -> Tensor:
-    """Return (B, D): the adjacency matrix and the operations, 0 and 1."""
+    """Return (B, D): the adjacency matrix, the operations and attributes, from 0 to 1."""
     return torch.from_numpy(adjacency_one_hot(graphs))
 
 

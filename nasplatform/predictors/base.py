@@ -18,9 +18,9 @@ from safetensors.numpy import load_file, save_file
 
 from nasplatform.atomic_io import replace_folder
 from nasplatform.errors import PredictorError
-from nasplatform.spaces.graph import GraphBatch, Operation
+from nasplatform.spaces.graph import Attribute, GraphBatch, Operation
 
-FORMAT = 3
+FORMAT = 4
 Progress = Callable[[int, int], None]
 
 
@@ -72,8 +72,14 @@ class Predictor(ABC):
         scores:     (B,) measured scores, higher is better.
         unlabelled: further architectures without scores, for methods that use them.
         progress:   called with (steps done, steps in all) from time to time.
-        Raises PredictorError for too few, constant or non-finite scores.
+        Raises PredictorError for too few, constant or non-finite scores, and for graphs that it
+        does not support.
         """
+        reason = self.supports(graphs)
+        if reason is not None:
+            raise PredictorError(
+                f"predictor {self.name!r} cannot learn from graphs of space {graphs.space!r}: {reason}"
+            )
         labels = np.asarray(scores, dtype=np.float64)
         self._check_labels(graphs, labels)
         if unlabelled is not None:
@@ -82,6 +88,10 @@ class Predictor(ABC):
         self._like = graphs[:0]
         self.n_labels = len(labels)
         return self
+
+    def supports(self, graphs: GraphBatch) -> str | None:
+        """Return None where it sees all that tells these graphs apart, else the reason why not."""
+        return None
 
     def quick(self) -> Predictor:
         """Return an unfitted predictor of this kind for a search, which fits it again and again."""
@@ -200,21 +210,22 @@ def read_card(folder: Path | str) -> dict[str, Any]:
 
 
 def _describe_batch(like: GraphBatch) -> dict[str, Any]:
-    width = 0 if like.attributes is None else like.attributes.shape[2]
     return {
         "space": like.space,
         "vocabulary": [asdict(operation) for operation in like.vocabulary],
         "stages": list(like.stages),
         "n_nodes": like.n_nodes,
-        "attributes": width,
+        "positional": like.positional,
+        "attributes": [asdict(attribute) for attribute in like.attribute_schema],
     }
 
 
 def _empty_batch(description: Mapping[str, Any]) -> GraphBatch:
-    n, c, width = description["n_nodes"], len(description["stages"]), description["attributes"]
+    n, c = description["n_nodes"], len(description["stages"])
+    schema = tuple(Attribute(**attribute) for attribute in description["attributes"])
     return GraphBatch(
         space=description["space"],
-        vocabulary=tuple(Operation(**operation) for operation in description["vocabulary"]),
+        vocabulary=tuple(Operation.from_json(known) for known in description["vocabulary"]),
         stages=tuple(description["stages"]),
         adjacency=np.empty((0, n, n), np.uint8),
         ops=np.empty((0, n), np.int8),
@@ -223,5 +234,8 @@ def _empty_batch(description: Mapping[str, Any]) -> GraphBatch:
         params=np.empty((0, c, n), np.int64),
         total_flops=np.empty(0, np.int64),
         total_params=np.empty(0, np.int64),
-        attributes=np.empty((0, n, width), np.float32) if width else None,
+        resolution=np.empty((0, c, n), np.int32),
+        positional=description["positional"],
+        attribute_schema=schema,
+        attributes=np.empty((0, n, len(schema)), np.float32) if schema else None,
     )

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nasplatform.encodings.active_subgraph import ActiveSubgraphs, active_subgraphs
+from nasplatform.encodings.node_numbers import has_numbers, node_numbers
 from nasplatform.predictors.serialization import load_network, network_state
 from nasplatform.spaces.graph import GraphBatch
 
@@ -34,7 +35,7 @@ _SOFTNESS = 0.3  # a pair of labels this far apart is ordered with probability s
 class Nodes:
     """B graphs as a network reads them.
 
-    nodes:  (B, N, D) operation, place and width of each node.
+    nodes:  (B, N, D) operation, place and width of each node, and its numbers where it has any.
     edges:  (B, N, N) 1 where an edge runs from row to column.
     active: (B, N, 1) 1 for nodes that compute.
     """
@@ -48,6 +49,9 @@ class Nodes:
         """Read B graphs."""
         active = active_subgraphs(graphs)
         nodes = np.ascontiguousarray(_described(active).transpose(2, 1, 0))
+        if has_numbers(graphs):
+            numbers = node_numbers(graphs) * active.active.T[:, :, None]
+            nodes = np.concatenate([nodes, numbers], axis=2)
         edges = np.ascontiguousarray(active.edges.transpose(2, 0, 1))
         alive = np.ascontiguousarray(active.active.T[:, :, None], dtype=np.float32)
         return cls(torch.from_numpy(nodes), torch.from_numpy(edges), torch.from_numpy(alive))

@@ -7,7 +7,7 @@ that is known (``pretrained_prior``). The labels are learnt on a common scale, t
 distances to the best and the normal scores of their ranks, both standardised. A process on each of
 the two is averaged with boosted trees; from a hundred labels and more on, graph networks that
 imitate this mean on unlabelled architectures before they see the labels (``distilled_gnn``) join
-in. What no signal crosses needs no label to be known as bad as the worst.
+in, where there is a graph to read: not for chains. What no signal crosses needs no label to be known as bad as the worst.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from nasplatform.encodings.active_subgraph import is_connected
+from nasplatform.encodings.active_subgraph import active_subgraphs, is_connected
+from nasplatform.encodings.node_numbers import has_numbers
 from nasplatform.predictors.base import Prediction, Predictor, Progress
 from nasplatform.predictors.distilled_gnn import (
     EPOCHS_LABELS,
@@ -161,7 +162,7 @@ class GPEnsemble(Predictor):
         self._disconnected = float(common.min()) if is_connected(graphs).all() else np.inf
         self._reader = _Reader.of(graphs, unlabelled, self.options.pretrained)
         order = np.random.default_rng(self.seed).permutation(len(scores))
-        taught = self.options.distilled_gnns if self._distillable(scores, unlabelled) else 0
+        taught = self.options.distilled_gnns if _distillable(graphs, unlabelled) else 0
         tell = _Steps(progress, self.options.steps * _SCALES + 1 + taught * _EPOCHS)
         x = self._reader(graphs)
         self._processes = [
@@ -180,9 +181,6 @@ class GPEnsemble(Predictor):
         self._distilled = []
         if taught and unlabelled is not None:
             self._distilled = self._distill(taught, graphs, common, unlabelled, tell)
-
-    def _distillable(self, scores: Floats, unlabelled: GraphBatch | None) -> bool:
-        return len(scores) >= _TAUGHT and unlabelled is not None and len(unlabelled) >= _TAUGHT
 
     def _distill(
         self, count: int, graphs: GraphBatch, labels: Floats, unlabelled: GraphBatch, tell: _Steps
@@ -251,6 +249,17 @@ class GPEnsemble(Predictor):
         self._forest = Forest.restore(state) if "tree_value" in state else None
         self._labels = MonotoneMap.restore(state)
         self._disconnected = float(state["disconnected"][0])
+
+
+def _distillable(graphs: GraphBatch, unlabelled: GraphBatch | None) -> bool:
+    """Whether graph networks are worth their time: enough graphs, which differ in how they are wired.
+
+    The features tell all of a chain, and of graphs whose nodes have numbers and a place.
+    """
+    if unlabelled is None or min(len(graphs), len(unlabelled)) < _TAUGHT:
+        return False
+    wired = bool((active_subgraphs(graphs).edges.sum(0) > 1).any())
+    return wired and not (graphs.positional and has_numbers(graphs))
 
 
 def _standardised(values: Floats) -> Floats:

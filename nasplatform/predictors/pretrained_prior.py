@@ -83,10 +83,17 @@ class PretrainedPrior:
 
 
 def kind_of(graphs: GraphBatch) -> dict[str, Any]:
-    """Return what must agree for source tasks of some graphs to hold for others, as JSON."""
+    """Return what must agree for source tasks of some graphs to hold for others, as JSON.
+
+    graphs: one at least: width and resolution of the skeleton are those of what leaves the first
+    cell and the last.
+    """
+    ends = [0, -1]
     return {
         "vocabulary": [operation.name for operation in graphs.vocabulary],
         "stages": list(graphs.stages),
+        "channels": graphs.channels[0, ends, -1].tolist(),
+        "resolution": graphs.resolution[0, ends, -1].tolist(),
         "features": width_of(graphs),
     }
 

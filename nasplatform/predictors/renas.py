@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.optim.swa_utils import AveragedModel, update_bn
 
-from nasplatform.encodings.graph_features import has_slots
 from nasplatform.encodings.node_permutation import permute_nodes, reordered
 from nasplatform.encodings.renas import renas_tensor
 from nasplatform.predictors.base import Prediction, Predictor, Progress
@@ -26,6 +25,7 @@ from nasplatform.spaces.graph import GraphBatch
 
 N = TypeVar("N", bound=nn.Module)
 _VIEWS = 8  # orders of the nodes from which scales and running statistics are learnt
+_LARGEST = 30_000_000  # weights of the first linear layer
 _CHUNK = 256  # architectures scored at once: what fits into the cache of a core
 
 
@@ -98,6 +98,16 @@ class ReNAS(Predictor):
     Options: ClassVar[type[ReNASOptions]] = ReNASOptions
     options: ReNASOptions
     min_labels: ClassVar[int] = 4
+
+    def supports(self, graphs: GraphBatch) -> str | None:
+        """Refuse graphs so large that the network would be: it grows with N^2."""
+        weights = 128 * graphs.n_nodes**2 * 120
+        if weights <= _LARGEST:
+            return None
+        return (
+            f"its network would hold {weights / 1e6:.0f} million weights for {graphs.n_nodes} "
+            f"nodes, at most {_LARGEST / 1e6:.0f} million are allowed"
+        )
 
     def _fit(
         self,
@@ -229,7 +239,8 @@ class _Ranker:
 def _orders(graphs: GraphBatch, several: bool) -> NDArray[np.float64]:
     """Return (1 or 2, N) priorities of the nodes: the order as given, and one far from it."""
     as_given = np.arange(graphs.n_nodes)[::-1] / graphs.n_nodes
-    return np.stack([as_given, as_given[::-1]] if several and not has_slots(graphs) else [as_given])
+    both = several and not graphs.positional
+    return np.stack([as_given, as_given[::-1]] if both else [as_given])
 
 
 def _images(tensors: NDArray[np.float32]) -> Tensor:

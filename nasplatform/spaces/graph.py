@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ Kind = Literal[
     "input", "output", "conv", "pool", "skip", "zero", "attention", "mlp", "embed", "block"
 ]
 _LEARNT = ("conv", "attention", "mlp", "embed")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -199,6 +200,17 @@ class GraphBatch:
     def __getitem__(self, index: slice | NDArray[np.integer] | NDArray[np.bool_]) -> GraphBatch:
         """Return the sub-batch of a slice, an index array or a mask."""
         return replace(self, **{name: value[index] for name, value in self._arrays().items()})
+
+    def derived(self, make: Callable[[GraphBatch], T]) -> T:
+        """Return ``make(batch)``, made once and kept for as long as the batch lives."""
+        kept: dict[object, T] = self.__dict__.setdefault("_derived", {})
+        if make not in kept:
+            kept.setdefault(make, make(self))
+        return kept[make]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the fields; what was derived is made anew where it is asked for."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def operation_mask(self, **traits: object) -> NDArray[np.bool_]:
         """Return (B, N): nodes whose operation has all these traits, e.g. ``kind="conv"``."""

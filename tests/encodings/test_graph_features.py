@@ -9,7 +9,7 @@ import pytest
 
 from nasplatform.encodings.active_subgraph import ActiveSubgraphs, active_subgraphs, operation_sets
 from nasplatform.encodings.cache import columns_of, features_of
-from nasplatform.encodings.graph_features import feature_groups, graph_features, has_slots
+from nasplatform.encodings.graph_features import feature_groups, graph_features
 from nasplatform.encodings.path_statistics import (
     extreme_path_features,
     path_features,
@@ -163,15 +163,7 @@ def test_isomorphic_cells_have_equal_features() -> None:
 
 
 def test_slots_are_features_only_where_they_have_names(some_graphs: GraphBatch) -> None:
-    assert has_slots(some_graphs) == (some_graphs.space == "nasbench201")
-    assert ("slots" in feature_groups(some_graphs)) == has_slots(some_graphs)
-
-
-def test_attributes_become_features(some_graphs: GraphBatch) -> None:
-    numbers = np.arange(some_graphs.ops.size * 2, dtype=np.float32)
-    attributes = numbers.reshape(*some_graphs.ops.shape, 2)
-    groups = feature_groups(replace(some_graphs, attributes=attributes))
-    assert groups["numbers"].shape == (len(some_graphs), 2 * some_graphs.n_nodes + 6)
+    assert ("slots" in feature_groups(some_graphs)) == some_graphs.positional
 
 
 def test_features_are_remembered_while_the_batch_lives(some_graphs: GraphBatch) -> None:

@@ -1,5 +1,7 @@
 """What the embedded digits taught still fits the features, and helps."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.stats import kendalltau
@@ -56,13 +58,23 @@ def test_source_tasks_of_nasbench201_know_good_cells_from_bad_ones() -> None:
     assert (told[0].min(0) > told[1].max(0)).all()
 
 
-def test_nothing_is_told_about_other_skeletons() -> None:
-    for name, options in (
-        ("nasbench101", {"stem_channels": 8, "modules_per_stack": 1, "input_shape": (1, 8, 8)}),
-        ("nasbench201", {"stem_channels": 8, "cells_per_stage": 1, "input_shape": (1, 8, 8)}),
-    ):
-        small = nasplatform.get_space(name, **options)
-        assert pretrained_prior_for(small.graphs(small.enumerate()[:3])) is None
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("nasbench101", {"modules_per_stack": 1}),
+        ("nasbench101", {"stem_channels": 64}),
+        ("nasbench101", {"input_shape": (3, 64, 64)}),
+        ("nasbench201", {"cells_per_stage": 1}),
+        ("nasbench201", {"stem_channels": 8}),
+        ("nasbench201", {"input_shape": (3, 16, 16)}),
+    ],
+)
+def test_nothing_is_told_about_other_skeletons(name: str, options: dict[str, Any]) -> None:
+    """Neither other cells in a row, nor another width, nor another resolution."""
+    other = nasplatform.get_space(name, **options)
+    assert pretrained_prior_for(other.graphs(other.enumerate()[:3])) is None
+    same = nasplatform.get_space(name)
+    assert pretrained_prior_for(same.graphs(same.enumerate()[:3])) is not None
 
 
 def test_restored_priors_are_the_same(digits: tuple[GraphBatch, np.ndarray]) -> None:

@@ -1,0 +1,42 @@
+"""The contract of an encoding."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from nasplatform.errors import GraphError
+from nasplatform.spaces.graph import GraphBatch
+
+
+def _sees_all(graphs: GraphBatch) -> str | None:
+    return None
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """Turns B architectures into an array whose first axis has length B.
+
+    An encoding reads all that tells architectures of a space apart, their attributes among it, or
+    it refuses the space.
+
+    encode: the arrays of a batch.
+    why_not: what these graphs have that the encoding cannot see, or None.
+    """
+
+    encode: Callable[[GraphBatch], NDArray[Any]]
+    why_not: Callable[[GraphBatch], str | None] = _sees_all
+
+    def supports(self, graphs: GraphBatch) -> str | None:
+        """Return None where the encoding sees these graphs, else the reason why not."""
+        return self.why_not(graphs)
+
+    def __call__(self, graphs: GraphBatch) -> NDArray[Any]:
+        """Encode a batch; raise GraphError where the encoding does not support it."""
+        reason = self.supports(graphs)
+        if reason is not None:
+            raise GraphError(f"graphs of space {graphs.space!r} cannot be encoded: {reason}")
+        return self.encode(graphs)

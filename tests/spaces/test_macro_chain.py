@@ -375,7 +375,7 @@ def test_active_grows_with_what_is_decided(seed):
 def test_graphs_of_another_space_lead_nowhere(space):
     for changed in ({"expansions": (1, 2)}, {"max_depth": 2}, {"widths": ((8, 16), (24,))}):
         other = small(**changed)
-        with pytest.raises(ArchitectureError, match="'macro-chain', expected .* same options"):
+        with pytest.raises(ArchitectureError, match=r"'macro-chain', expected .* same options"):
             space.from_graphs(other.graphs(some(other, 2)))
 
 

@@ -163,7 +163,7 @@ def _step(
 ) -> None:
     inputs = task.train.inputs[indices].to(device)
     logits = module(torch.cat([inputs, knockoffs(inputs, rng)]))
-    loss = Task.loss(logits[: len(indices)], task.train.labels[indices].to(device))
+    loss = task.loss(logits[: len(indices)], task.train.labels[indices].to(device))
     optimizer.zero_grad()
     torch.autograd.backward(loss)
     optimizer.step()

@@ -93,7 +93,7 @@ def taylor(
         part = slice(start, start + TAYLOR_BATCH)
         labels = task.train.labels[part].to(device)
         copied.zero_grad()
-        loss = Task.loss(copied(task.train.inputs[part].to(device)), labels)
+        loss = task.loss(copied(task.train.inputs[part].to(device)), labels)
         torch.autograd.backward(loss)
         for name, gated in gates.items():
             terms = [

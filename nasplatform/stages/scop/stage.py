@@ -21,7 +21,6 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
-from torch.nn import functional
 
 from nasplatform.atomic_io import write_text
 from nasplatform.models.costs import count_parameters
@@ -46,21 +45,12 @@ from nasplatform.stages.scop.selection import Allocation, Budget, cost, enough, 
 from nasplatform.stages.scop.tracer import Groups
 from nasplatform.stages.train import training_metrics
 from nasplatform.training.checkpoint import state_digest
+from nasplatform.training.distillation import Distillation, DistillationOptions
 from nasplatform.training.flops import count_macs
-from nasplatform.training.loop import LossFunction, derive_seed, evaluate, train
+from nasplatform.training.loop import derive_seed, evaluate, train
 from nasplatform.training.recipe import Recipe
+from nasplatform.training.streams import check_recipe
 from nasplatform.training.task import Task
-
-
-class TeacherOptions(BaseModel):
-    """How the network before the stage teaches the one after it (Hinton et al. 2015)."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    weight: float = Field(default=0.9, gt=0, le=1)
-    """Share of the loss that is the teacher's; the rest is the cross-entropy."""
-    temperature: float = Field(default=4.0, gt=0)
-    """By which the logits of both are divided."""
 
 
 class ScopOptions(BaseModel):
@@ -88,7 +78,7 @@ class ScopOptions(BaseModel):
     """How the scales are trained."""
     rounds: int = Field(default=1, ge=1)
     """In how many equal parts channels are removed, with fine-tuning after each."""
-    teacher: TeacherOptions | None = None
+    teacher: DistillationOptions | None = None
     """Teach with the network that was given, or not at all."""
 
     @model_validator(mode="after")
@@ -116,6 +106,10 @@ class Scop(Stage):
     Options: ClassVar[type[BaseModel]] = ScopOptions
     options: ScopOptions
 
+    def check(self, task: Task, device: str) -> None:
+        """Raise TrainingError where the recipe asks for what task or device do not allow."""
+        check_recipe(task, self.options.recipe, device)
+
     def apply(self, network: Network, task: Task, context: StageContext) -> StageResult:
         """Return the smaller network.
 
@@ -137,21 +131,6 @@ class Scop(Stage):
         metrics["macs_kept"] = end.macs / start.macs
         metrics["parameters_kept"] = end.parameters / start.parameters
         return StageResult(current, metrics)
-
-
-def teaching(teacher: nn.Module, options: TeacherOptions, device: str) -> LossFunction:
-    """Return a loss: the share of the teacher's soft labels, and the cross-entropy."""
-    frozen = copy.deepcopy(teacher).to(device).requires_grad_(False).eval()
-
-    def loss(module: nn.Module, inputs: Tensor, labels: Tensor) -> Tensor:
-        logits, heat = module(inputs), options.temperature
-        with torch.no_grad():
-            soft = (frozen(inputs) / heat).log_softmax(1)
-        found = (logits / heat).log_softmax(1)
-        apart = functional.kl_div(found, soft, reduction="batchmean", log_target=True) * heat**2
-        return options.weight * apart + (1 - options.weight) * Task.loss(logits, labels)
-
-    return loss
 
 
 @dataclass(frozen=True)
@@ -213,8 +192,8 @@ class _Round:
         expected = masked(self.network.module, graph, removed)
         metrics["masked_difference"] = check_equal(small, expected, images)
         device = self.context.device
-        judged = recalibrate_batchnorm(small, self.task.train.inputs, device)
-        metrics["valid_accuracy_cut"] = evaluate(judged, self.task.valid, device)
+        judged = recalibrate_batchnorm(small, self.task.train.inputs[:], device)
+        metrics["valid_accuracy_cut"] = evaluate(judged, self.task, "valid", device)
         numbers = {"groups": len(graph.removable), "groups_removed": len(removed)}
         found = {"kept": kept, "metrics": metrics, **numbers}
         write_text(path, json.dumps(found))
@@ -227,9 +206,11 @@ class _Round:
 
     def fine_tune(self, network: Network, teacher: nn.Module | None) -> dict[str, float]:
         """Train the smaller network in place."""
-        loss = None
+        objective = None
         if teacher is not None and self.options.teacher is not None:
-            loss = teaching(teacher, self.options.teacher, self.context.device)
+            objective = Distillation.of(
+                teacher, self.task.loss, self.options.teacher, self.context.device
+            )
         history = train(
             network.module,
             self.task,
@@ -238,7 +219,7 @@ class _Round:
             device=self.context.device,
             checkpoint=self.folder / "checkpoint.safetensors",
             progress=self.context.progress,
-            loss=loss,
+            objective=objective,
             tag=repr((self.options.teacher, self.number)),
         )
         return training_metrics(history)

@@ -121,14 +121,14 @@ def test_refreshed_statistics_are_those_of_the_images(monkeypatch):
     monkeypatch.setattr("nasplatform.stages.scop.control.EVALUATION_BATCH", 16)
     module, task = tiny_network().module, tiny_task()
     before = state_digest(module)
-    found = recalibrate_batchnorm(module, task.train.inputs)
+    found = recalibrate_batchnorm(module, task.train.inputs[:])
     assert state_digest(module) == before
     assert not found.training
     name = next(name for name, child in module.named_modules() if isinstance(child, nn.BatchNorm2d))
     made = []
     first = next(child for child in module.modules() if isinstance(child, nn.Conv2d))
     hook = first.register_forward_hook(lambda layer, given, output: made.append(output))
-    module(task.train.inputs)
+    module(task.train.inputs[:])
     hook.remove()
     norm = found.get_submodule(name)
     torch.testing.assert_close(norm.running_mean, made[0].mean((0, 2, 3)), rtol=1e-4, atol=1e-5)
@@ -184,7 +184,7 @@ def planted():
     with torch.no_grad():
         module.train()
         for _ in range(60):
-            module(task.train.inputs)
+            module(task.train.inputs[:])
         module.eval()
         generator = rng(3)
         module.head.weight.copy_(torch.sign(torch.randn(2, 16, generator=generator)))
@@ -277,7 +277,7 @@ class TestCriteria:
 
         def loss(gate: Tensor, part: slice) -> Tensor:
             maps = module[:5](task.train.inputs[part]) * gate[:, None, None]
-            return Task.loss(module[5:](maps), task.train.labels[part])
+            return task.loss(module[5:](maps), task.train.labels[part])
 
         squares = [
             torch.autograd.functional.jacobian(

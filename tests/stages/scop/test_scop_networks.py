@@ -80,7 +80,7 @@ def test_prune_save_load_export(name, tmp_path, monkeypatch):
     }
     result = make_stage("scop", options, "test").apply(network, task, StageContext(tmp_path))
     assert result.metrics["masked_difference"] < 1e-5
-    pruned, images = result.network, task.test.inputs
+    pruned, images = result.network, task.test.inputs[:]
     for count in (count_macs, count_parameters):
         assert count(pruned.module, SHAPE) < 0.75 * count(network.module, SHAPE)
 

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from nasplatform.errors import StageError
+from nasplatform.pruning.importance import bn_scale, fpgm, group_scores, l1, taylor
+from nasplatform.pruning.tracing import channel_graph
 from nasplatform.stages.scop.control import (
     ControlOptions,
     mix,
@@ -15,9 +17,8 @@ from nasplatform.stages.scop.control import (
     recalibrate_batchnorm,
     train_scales,
 )
-from nasplatform.stages.scop.criteria import bn_scale, fpgm, group_scores, l1, scop, taylor
 from nasplatform.stages.scop.knockoffs import shuffled
-from nasplatform.stages.scop.removal import channel_graph
+from nasplatform.stages.scop.score import scop
 from nasplatform.testing.tiny import tiny_network, tiny_task
 from nasplatform.training.checkpoint import state_digest
 from nasplatform.training.loop import seeded

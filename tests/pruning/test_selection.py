@@ -7,18 +7,16 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from nasplatform.errors import StageError
-from nasplatform.stages.scop.channels import ChannelGraph
-from nasplatform.stages.scop.selection import (
-    Budget,
+from nasplatform.pruning.budgets import Budget
+from nasplatform.pruning.graph import ChannelGraph, Layer, cost
+from nasplatform.pruning.selection import (
     Step,
-    cost,
     enough,
     ranked,
     uniform_rate,
     widths,
 )
 from nasplatform.stages.scop.stage import ScopOptions
-from nasplatform.stages.scop.tracer import Layer
 
 
 def chain(widths=(3, 8, 6, 2)) -> ChannelGraph:

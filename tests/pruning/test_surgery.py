@@ -11,16 +11,12 @@ from torch.nn import functional
 
 from nasplatform.errors import StageError
 from nasplatform.models.costs import count_parameters
+from nasplatform.pruning.equality import check_equal, masked
+from nasplatform.pruning.graph import ChannelGraph, cost
+from nasplatform.pruning.selection import ranked
+from nasplatform.pruning.surgery import kept_channels, remove
+from nasplatform.pruning.tracing import channel_graph
 from nasplatform.spaces import get_space
-from nasplatform.stages.scop.channels import ChannelGraph
-from nasplatform.stages.scop.removal import (
-    channel_graph,
-    check_equal,
-    kept_channels,
-    masked,
-    remove,
-)
-from nasplatform.stages.scop.selection import cost, ranked
 from nasplatform.training.flops import count_macs
 from nasplatform.training.loop import predict, seeded
 

@@ -1,6 +1,6 @@
-"""How dispensable the output channels of a layer are: SCOP's score and the baselines.
+"""How much the output channels of a layer count, by the criteria of the field.
 
-Every criterion gives one number per output channel, low for the dispensable; ``group_scores``
+Every importance gives one number per output channel, low for the dispensable; ``group_scores``
 averages them over the channels that can only be removed together.
 
 ``random``, ``l1`` and ``bn_scale`` are torch-pruning's, value for value, written out here because
@@ -13,17 +13,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nasplatform.stages.scop.channels import ChannelGraph
+from nasplatform.pruning.graph import ChannelGraph
 from nasplatform.training.task import Task
 
-Criterion = Literal["scop", "random", "l1", "bn_scale", "fpgm", "taylor"]
 Scores = NDArray[np.float64]
 TAYLOR_BATCH = 64
 
@@ -41,15 +39,6 @@ def group_scores(graph: ChannelGraph, scores: Mapping[str, Tensor]) -> Scores:
         np.add.at(counts, groups, 1)
     mean: Scores = totals[graph.removable] / counts[graph.removable]
     return mean
-
-
-def scop(module: nn.Module, graph: ChannelGraph, scales: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return |gamma| (beta - (1 - beta)): how much more the real feature counts (SCOP, release).
-
-    gamma is the weight of the normalisation after the layer, 1 where there is none.
-    """
-    gammas = bn_scale(module, graph)
-    return {name: gammas[name] * (2 * beta - 1) for name, beta in scales.items()}
 
 
 def bn_scale(module: nn.Module, graph: ChannelGraph) -> dict[str, Tensor]:

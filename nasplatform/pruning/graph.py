@@ -28,6 +28,7 @@ class Layer:
     window:  size of its window; 1 for other layers.
     area:    places where it is computed for one image; 0 for a normalisation.
     vectors: parameters per output channel beside the window: bias, scale and shift.
+    tied:    whether its weight is an earlier layer's.
     vector_names: what of the layer goes with its outputs beside the weight of a convolution.
     transposed: whether inputs lie on axis 0 of the weight and outputs on axis 1.
     """
@@ -39,6 +40,7 @@ class Layer:
     window: int = 1
     area: int = 0
     vectors: int = 0
+    tied: bool = False
     vector_names: tuple[str, ...] = ()
     transposed: bool = False
 
@@ -152,7 +154,7 @@ def cost(graph: ChannelGraph, removed: Groups) -> Cost:
         groups = inputs if layer.groups == len(layer.inputs) else layer.groups
         weights = outputs * inputs // groups * layer.window
         macs += weights * layer.area
-        parameters += weights
+        parameters += 0 if layer.tied else weights
     for loose in graph.loose.values():
         parameters += loose.each * int((~np.isin(loose.groups, removed)).sum())
     return Cost(macs, parameters)

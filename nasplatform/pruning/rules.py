@@ -128,7 +128,7 @@ def slicing(trace: Trace, call: Call) -> Labels:
         return None
     if not trace.slicers:
         shares, rest = divmod(len(groups), len(found))
-        if rest or step != 1 or int(found[0]) % len(found):
+        if rest or step != 1 or len(found) == 1 or int(found[0]) % len(found):
             return None  # a number in the code says how many, so they must stay
         trace.couplings.unite_columns(groups, shares)
     return laid(groups[found], axis, part.dim())

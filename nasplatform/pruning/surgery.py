@@ -73,7 +73,7 @@ def remove(module: nn.Module, kept: PruningSpec) -> nn.Module:
     for name, entry in kept.items():
         try:
             layer = module.get_submodule(name)
-            if "inputs" in entry:
+            if "inputs" in entry or isinstance(layer, (nn.modules.conv._ConvNd, nn.Linear)):
                 _cut_weight(layer, entry, cuts)
             for vector in entry.get("vectors", ()):
                 cuts.cut(layer, vector, {0: entry["outputs"]})

@@ -183,11 +183,17 @@ class Trace:
         if known is not None:
             self.couplings.unite(known.inputs, layer.inputs)
             self.couplings.unite(known.outputs, layer.outputs)
-        area = layer.area + (known.area if known else 0)
-        self.layers[layer.name] = replace(layer, area=area)
+            self.layers[layer.name] = replace(known, area=known.area + layer.area)
+        else:
+            self.layers[layer.name] = layer
         if layer.area:
             self._made_by[id(made)] = layer.name
         return layer.outputs
+
+    def fresh(self, *tensors: Any) -> int:
+        """Count the parameters among tensors that no layer has explained yet."""
+        owners = [self.owner(tensor) for tensor in tensors]
+        return sum(owned is not None and owned.name not in self._explained for owned in owners)
 
     def explain(self, layer: str, **tensors: Any) -> tuple[str, ...]:
         """Note and return what a layer holds under these names, and its cut takes along."""

@@ -49,7 +49,8 @@ def convolution(trace: Trace, call: Call) -> Labels:
         groups,
         window=int(weight[0, 0].numel()),
         area=int(side[0, 0].numel()),
-        vectors=int(bias is not None),
+        vectors=trace.fresh(bias),
+        tied=not trace.fresh(weight),
         vector_names=trace.explain(name, weight=weight, bias=bias)[1:],
         transposed=transposed,
     )
@@ -70,9 +71,15 @@ def linear(trace: Trace, call: Call) -> Labels:
     trace.couple(weight, 1, inputs)
     if bias is not None and not trace.couple(bias, 0, outputs):
         trace.couplings.pin(outputs, f"{call.place} has a bias that is computed")
-    names = trace.explain(name, weight=weight, bias=bias)[1:]
-    area, vectors = max(1, len(given) // BATCH), int(bias is not None)
-    layer = Layer(name, inputs, outputs, area=area, vectors=vectors, vector_names=names)
+    layer = Layer(
+        name,
+        inputs,
+        outputs,
+        area=max(1, len(given) // BATCH),
+        vectors=trace.fresh(bias),
+        tied=not trace.fresh(weight),
+        vector_names=trace.explain(name, weight=weight, bias=bias)[1:],
+    )
     return laid(trace.layer(layer, call.made), 1, 2)
 
 
@@ -128,11 +135,11 @@ def _normalised(
         trace.inside[-1][0] if trace.inside and isinstance(trace.module, _PLAIN) else None,
     )
     if name is not None:
+        size = trace.fresh(*vectors[:2])
         names = trace.explain(name, **dict(zip(VECTORS, vectors, strict=False)))
         maker = trace.maker(given)
         if maker is not None:
             trace.norms[maker] = name
-        size = sum(vector is not None for vector in vectors[:2])
         layer = Layer(name, groups, groups, count, vectors=size, vector_names=names)
         groups = trace.layer(layer, call.made[0])
     return laid(groups, axis, given.dim())

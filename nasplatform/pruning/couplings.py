@@ -46,8 +46,9 @@ class Couplings:
     def unite_columns(self, groups: Groups, rows: int) -> Groups:
         """Unite what stands below one another in (rows, n / rows); return the first row, (n,)."""
         columns = groups.reshape(rows, -1)
-        self.unite(columns, np.broadcast_to(columns[0], columns.shape))
-        return columns[0]
+        first: Groups = columns[0]
+        self.unite(columns, np.broadcast_to(first, columns.shape))
+        return first
 
     def roots(self, groups: Groups) -> Groups:
         """Return each group as the one number that stands for all it was united with."""

@@ -108,3 +108,7 @@ def _filters(module: nn.Module, graph: ChannelGraph) -> dict[str, Tensor]:
         for name, weight in weights.items()
         if isinstance(weight, Tensor)
     }
+
+
+OF_WEIGHTS = {"l1": l1, "bn_scale": bn_scale, "fpgm": fpgm}
+"""Those that need nothing but the network."""

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from nasplatform.pruning.couplings import along, axis_of, laid
+from nasplatform.pruning.graph import Groups
 from nasplatform.pruning.trace import Call, Trace
 
 Labels = Tensor | list[Tensor] | None
@@ -46,9 +47,8 @@ def padding(trace: Trace, call: Call) -> Labels:
 
 def pointwise(trace: Trace, call: Call) -> Labels:
     """Combine tensors element by element, with broadcasting: what meets is one group."""
-    made, found = call.made, []
-    operands = call.tensors
-    known = [(tensor, trace.followed(tensor)) for tensor in operands]
+    made = call.made
+    known = [(tensor, trace.followed(tensor)) for tensor in call.tensors]
     axes = {
         axis + made.dim() - labels.dim()
         for _, labels in known
@@ -59,24 +59,22 @@ def pointwise(trace: Trace, call: Call) -> Labels:
     if not axes:
         return _single(trace, made, known)
     (axis,) = axes
-    length = made.shape[axis]
+    wide: list[Groups] = []
+    others: list[tuple[Tensor, int]] = []
     for tensor, labels in known:
         own = axis - made.dim() + tensor.dim()
-        wide = own >= 0 and tensor.shape[own] > 1
-        if labels is None:
-            if wide:
-                found.append((tensor, own, None))
-        elif wide:
-            found.append((tensor, own, along(labels, own, tensor.shape[own])))
-        else:  # spread over all channels
+        narrow = own < 0 or tensor.shape[own] == 1
+        if labels is None and not narrow:
+            others.append((tensor, own))
+        elif labels is not None and narrow:  # spread over all channels
             trace.couplings.pin(labels.flatten().numpy())
-    first = next(groups for *_, groups in found if groups is not None)
-    for tensor, own, groups in found:
-        if groups is None and not trace.couple(tensor, own, first):
-            return None
-        if groups is not None and groups is not first:
-            trace.couplings.unite(first, groups)
-    return laid(first[:length], axis, made.dim())
+        elif labels is not None and (groups := along(labels, own, made.shape[axis])) is not None:
+            wide.append(groups)
+    first = wide[0]
+    for groups in wide[1:]:
+        trace.couplings.unite(first, groups)
+    coupled = [trace.couple(tensor, own, first) for tensor, own in others]
+    return laid(first, axis, made.dim()) if all(coupled) else None
 
 
 def _single(trace: Trace, made: Tensor, known: list[tuple[Tensor, Tensor | None]]) -> Labels:
@@ -122,8 +120,8 @@ def slicing(trace: Trace, call: Call) -> Labels:
     if axis != own or part.shape == whole.shape:
         return labels
     groups = along(labels, axis, whole.shape[axis])
-    start, _, step = (*call.args[2:], *(0, None, 1)[len(call.args) - 2 :])
-    found = np.arange(whole.shape[axis])[start or 0 :: step][: part.shape[axis]]
+    start, step = call.argument(2, "start") or 0, call.argument(4, "step", 1)
+    found = np.arange(whole.shape[axis])[start::step][: part.shape[axis]]
     if groups is None:
         return None
     if not trace.slicers:

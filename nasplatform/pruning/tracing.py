@@ -56,7 +56,7 @@ def stirred(module: nn.Module) -> nn.Module:
         for tensor in (*copied.parameters(), *copied.buffers()):
             if tensor.is_floating_point():
                 factor, shift = torch.rand((2, *tensor.shape), generator=rng)
-                tensor.mul_((factor + 0.5).to(tensor)).add_((shift / 10).to(tensor))
+                tensor.nan_to_num_().mul_((factor + 0.5).to(tensor)).add_((shift / 10).to(tensor))
     return copied
 
 
@@ -96,12 +96,16 @@ def _graph(trace: Trace) -> ChannelGraph:
 
 def _pins(trace: Trace, layers: Sequence[Layer]) -> tuple[Pin, ...]:
     reasons: dict[str, set[int]] = {}
-    for reason, groups in trace.couplings.reasons:
-        found = np.unique(trace.couplings.roots(groups)).tolist()
+    for reason, pinned in trace.couplings.reasons:
+        found = np.unique(trace.couplings.roots(pinned)).tolist()
         reasons.setdefault(reason, set()).update(found)
     pins = []
     for reason, groups in reasons.items():
-        made = [layer.name for layer in layers if layer.area and groups & set(layer.outputs)]
+        made = [
+            layer.name
+            for layer in layers
+            if layer.area and not groups.isdisjoint(layer.outputs.tolist())
+        ]
         if made:
             pins.append(Pin(reason, tuple(made)))
     return tuple(pins)
@@ -114,7 +118,7 @@ def _tried_out(module: nn.Module, graph: ChannelGraph, images: Tensor) -> Channe
     if not failed:
         return graph
     gone = np.isin(graph.coupling_classes, list(failed))
-    pins = {}
+    pins: dict[str, tuple[str, ...]] = {}
     for number, reason in failed.items():
         group = graph.removable[graph.coupling_classes == number][0]
         makers = [layer.name for layer in graph.producers if group in layer.outputs]

@@ -86,11 +86,11 @@ def taylor(
         torch.autograd.backward(loss)
         for name, gated in gates.items():
             terms = [
-                (weight.detach() * weight.grad).flatten(1 if weight.dim() > 1 else 0)
+                _rows(gated, weight.detach() * weight.grad).sum(1)
                 for weight in gated.parameters(recurse=False)
                 if weight.grad is not None
             ]
-            slope = sum(term.sum(1) if term.dim() > 1 else term for term in terms)
+            slope = sum(terms)
             found[name] += torch.as_tensor(slope).square().cpu() * len(labels) / len(task.train)
     return found
 
@@ -102,12 +102,19 @@ def random(graph: ChannelGraph, seed: int) -> dict[str, Tensor]:
 
 
 def _filters(module: nn.Module, graph: ChannelGraph) -> dict[str, Tensor]:
-    weights = {layer.name: module.get_submodule(layer.name).weight for layer in graph.producers}
+    layers = {layer.name: module.get_submodule(layer.name) for layer in graph.producers}
     return {
-        name: weight.detach().flatten(1).cpu()
-        for name, weight in weights.items()
-        if isinstance(weight, Tensor)
+        name: _rows(layer, layer.get_parameter("weight").detach()).cpu()
+        for name, layer in layers.items()
     }
+
+
+def _rows(layer: nn.Module, weight: Tensor) -> Tensor:
+    """Return one row per output channel, (out, n)."""
+    transposed = isinstance(layer, nn.modules.conv._ConvTransposeNd) and weight.dim() > 1
+    return (weight.transpose(0, 1) if transposed else weight).reshape(
+        weight.shape[int(transposed)], -1
+    )
 
 
 OF_WEIGHTS = {"l1": l1, "bn_scale": bn_scale, "fpgm": fpgm}

@@ -75,6 +75,16 @@ class TestImportance:
         slow = [sum(math.dist(row, other) for other in rows) for row in rows]
         assert found == pytest.approx(slow, rel=1e-3)
 
+    def test_filters_of_a_transposed_convolution_lie_on_its_second_axis(self):
+        module = nn.Sequential(
+            *(nn.Conv2d(1, 6, 3), nn.ConvTranspose2d(6, 4, 2), nn.AdaptiveAvgPool2d(1)),
+            *(nn.Flatten(), nn.Linear(4, 3)),
+        )
+        graph, task = channel_graph(module, (1, 8, 8)), tiny_task()
+        expected = module[1].weight.detach().abs().sum((0, 2, 3))
+        torch.testing.assert_close(l1(module, graph)["1"], expected)
+        assert fpgm(module, graph)["1"].shape == taylor(module, graph, task)["1"].shape == (4,)
+
     @pytest.mark.parametrize("normalised", [True, False])
     def test_taylor_is_the_mean_square_of_the_slope_of_a_gate(self, monkeypatch, normalised):
         module, task = chain(), tiny_task()

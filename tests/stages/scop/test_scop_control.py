@@ -43,6 +43,11 @@ class TestMix:
     def test_works_on_features_without_places(self):
         assert mix(torch.randn(4, 5), torch.zeros(5)).shape == (4, 5)
 
+    def test_channels_may_lie_on_the_last_axis(self):
+        made, scale = torch.randn(4, 3, 5, generator=rng()), torch.rand(5, generator=rng(1))
+        expected = mix(made.transpose(1, 2), scale).transpose(1, 2)
+        torch.testing.assert_close(mix(made, scale, axis=-1), expected)
+
     def test_scales_of_one_leave_the_real_half_alone_and_of_zero_replace_it(self):
         module, task = tiny_network().module, tiny_task()
         real, fake = task.test.inputs[:5], task.valid.inputs[:5]

@@ -7,12 +7,15 @@ from dataclasses import dataclass, replace
 from importlib import metadata
 from typing import Any
 
+import numpy as np
 import torch
 
 from nasplatform import plugins
 from nasplatform.config import SearchConfig, SearchOptions, Source
 from nasplatform.errors import ConfigError
 from nasplatform.evaluators.base import EvaluationContext, Evaluator
+from nasplatform.models.check import checked
+from nasplatform.models.network import Network
 from nasplatform.predictors.base import Predictor
 from nasplatform.runtimes.choice import choose_runtime
 from nasplatform.search.base import ArchitectureSampler, SamplerContext
@@ -102,10 +105,21 @@ def make_experiment(config: SearchConfig, source: Source, context: EvaluationCon
     options, optimization, sampler = _sampler(config, source, evaluator, predictor)
     with source.blame("task"):
         built = space if task is None else space.with_input(task.input_shape, task.classes)
+        if task is not None:
+            _check_a_network(evaluator, built, task)
     stages = tuple(_stage(index, config, source) for index in range(len(config.stages)))
     return Experiment(
         config, space, evaluator, predictor, options, optimization, sampler, task, built, stages
     )
+
+
+def _check_a_network(evaluator: Evaluator[Any], built: Space[Any], task: Task) -> None:
+    """Raise NetworkError where a network of the space does not suit the task."""
+    found = evaluator.candidates
+    if found is None:
+        found = evaluator.space.sample(1, np.random.Generator(np.random.PCG64(0)))
+    text = evaluator.space.format(found[len(found) // 2])
+    checked(Network.of(built, built.parse(text)), task)
 
 
 def _stage(index: int, config: SearchConfig, source: Source) -> tuple[str, dict[str, Any]]:

@@ -32,9 +32,6 @@ _STAGE_FORMATS = {
     "latency_64_ms": "{:.3f}",
     "seconds": "{:.1f}",
     "runtime": "{}",
-    "latency_threads": "{}",
-    "latency_repeats": "{}",
-    "latency_64_repeats": "{}",
 }
 
 
@@ -90,7 +87,7 @@ def _content(experiment: Experiment, folder: RunFolder) -> dict[str, Any]:
         "architecture": best["architecture"],
         "best": _best_table(found),
         "stages": _stage_table(walk),
-        "notes": frames.runtime_notes(walk),
+        "runtimes": frames.runtime_words(walk),
         "search": folder.search.read_text(encoding="utf-8"),
     }
 

@@ -23,13 +23,14 @@ _PRODUCTS = {
     torch.ops.aten.mv: lambda matrix, vector, **_: 2 * matrix[0] * matrix[1],
     torch.ops.aten.addmv: lambda bias, matrix, vector, **_: 2 * matrix[0] * matrix[1],
     torch.ops.aten.dot: lambda one, other, **_: 2 * one[0],
+    torch.ops.aten.vdot: lambda one, other, **_: 2 * one[0],
 }
 """Products that torch's own counter leaves out: shapes -> floating-point operations."""
 _UNCOUNTED = (
     *("_trilinear", "_cdist", "_pdist", "_fft", "_linalg", "linalg", "_sparse", "sparse"),
     *("mkldnn", "_native_multi_head", "_transformer", "_scaled_dot_product", "_flash_attention"),
     *("_efficient_attention", "_thnn_fused", "_cudnn_rnn", "cholesky", "lu_", "triangular_solve"),
-    *("addr", "vdot", "ormqr", "geqrf", "_int_mm", "_weight_int", "_mixed_dtypes"),
+    *("addr", "ormqr", "geqrf", "_int_mm", "_weight_int", "_mixed_dtypes"),
 )
 """How the names of torch's operations begin that multiply and whose products nobody counts."""
 

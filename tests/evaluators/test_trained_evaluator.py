@@ -11,9 +11,10 @@ import pytest
 import torch
 from optuna.pruners import MedianPruner
 
-from nasplatform.errors import ConfigError
+from nasplatform.errors import BuildError, ConfigError
 from nasplatform.evaluators.base import EvaluationContext
 from nasplatform.evaluators.trained import TrainedEvaluator, TrainedOptions
+from nasplatform.runtimes.onnx_runtime import OnnxRuntime
 from nasplatform.search import EvaluationStore, OptimizationConfig, TrialRecord, search
 from nasplatform.search.base import InitialOptions
 from nasplatform.search.random_sampler import RandomSampler
@@ -155,6 +156,20 @@ def test_shorter_trainings_and_latency() -> None:
     assert one.fidelities == (1, 3)
     assert "latency_ms" in one.metrics()
     assert one.evaluate(one.space.parse(CELL), 1, 0).metrics["latency_ms"] > 0
+
+
+def test_latencies_of_a_search_are_of_one_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which the name of what is measured says; a network that it cannot compute has none."""
+    one = evaluator(latency=True)
+    assert one.task.endswith("/latency_ms:onnxruntime")
+
+    def refuse(*_: object) -> None:
+        raise BuildError("no words for it")
+
+    monkeypatch.setattr(OnnxRuntime, "compile", refuse)
+    assert evaluator(latency=True).task.endswith("/latency_ms:torch")
+    found = one.evaluate(one.space.parse(CELL), 1, 0)
+    assert found.error == "no latency: onnxruntime was not used: no words for it"
 
 
 @pytest.mark.parametrize("fidelities", [[3], [2, 1], [0, 1]])

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils.parametrizations import spectral_norm
 
 from nasplatform.errors import NetworkError
 from nasplatform.training.flops import count_macs
@@ -58,6 +59,7 @@ MLP = 2 * TOKENS * WIDTH * HIDDEN
         (Does(lambda inner, x: torch.einsum("bij,bkj->bik", x, x)), (3, 8), 3 * 3 * 8),
         (Does(lambda inner, x: x[0] @ torch.ones(8)), (3, 8), 3 * 8),
         (Does(lambda inner, x: x[0, 0] @ torch.ones(8)), (3, 8), 8),
+        (spectral_norm(nn.Linear(8, 5)), (3, 8), 3 * 8 * 5 + 5 * 8 + 5),  # and u (W v)
         (Does(lambda inner, x: functional.normalize(x)), (3, 8), 0),
     ],
 )  # fmt: skip

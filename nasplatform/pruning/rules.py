@@ -49,6 +49,8 @@ def pointwise(trace: Trace, call: Call) -> Labels:
     """Combine tensors element by element, with broadcasting: what meets is one group."""
     made = call.made
     known = [(tensor, trace.followed(tensor)) for tensor in call.tensors]
+    if all(labels is None for _, labels in known):  # of parameters alone
+        known = [(tensor, trace.labels(tensor)) for tensor in call.tensors]
     axes = {
         axis + made.dim() - labels.dim()
         for _, labels in known
@@ -80,7 +82,7 @@ def pointwise(trace: Trace, call: Call) -> Labels:
 def _single(trace: Trace, made: Tensor, known: list[tuple[Tensor, Tensor | None]]) -> Labels:
     """Combine maps of one channel each."""
     found = [(tensor, labels) for tensor, labels in known if labels is not None]
-    if any(tensor.shape != made.shape for tensor, _ in found):
+    if not found or any(tensor.shape != made.shape for tensor, _ in found):
         return None
     first = found[0][1]
     for _, labels in found[1:]:

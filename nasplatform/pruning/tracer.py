@@ -12,13 +12,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from nasplatform.errors import StageError
 from nasplatform.pruning.couplings import along, axis_of, laid
-from nasplatform.pruning.rules import layout, rule_of, slicing, splitting, view
+from nasplatform.pruning.rules import layout, pointwise, rule_of, slicing, splitting, view
 from nasplatform.pruning.trace import Call, Trace, tensors_in
 from nasplatform.pruning.weighted import WEIGHTED
 
 _OPAQUE = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
 """Modules whose inner widths hang together in more ways than one axis can say."""
-_ALSO_OF_PARAMETERS = (layout, slicing, splitting, view)
+_ALSO_OF_PARAMETERS = (layout, pointwise, slicing, splitting, view)
 
 
 @runtime_checkable
@@ -118,20 +118,21 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has n
             return
         given = [t for t in call.tensors if trace.followed(t) is not None]
         weighted, rule = WEIGHTED.get(call.name), rule_of(call.func)
-        of_parameters = rule in _ALSO_OF_PARAMETERS and trace.owner(call.args[0]) is not None
+        of_parameters = rule in _ALSO_OF_PARAMETERS and any(map(trace.owner, call.tensors))
         if not (given or weighted or of_parameters):
             return
         if not any(isinstance(t, Tensor) for t in tensors_in((call.made,))):
             return  # asks for a size
         hand_on = None if trace.opaque else weighted or rule
         labels = None if hand_on is None else hand_on(trace, call)
+        several = isinstance(labels, list)
         if labels is None:
             self._pin(call, given)
-        elif isinstance(call.made, (tuple, list)) and not isinstance(labels, list):
+        elif isinstance(call.made, (tuple, list)) and not several:
             trace.label(call.made[0], labels)
         else:
-            made = call.made if isinstance(labels, list) else [call.made]
-            for tensor, own in zip(made, labels if isinstance(labels, list) else [labels]):  # noqa: B905
+            pairs = zip(call.made, labels, strict=True) if several else [(call.made, labels)]
+            for tensor, own in pairs:
                 trace.label(tensor, own)
 
     def _pin(self, call: Call, given: list[Tensor]) -> None:

@@ -218,6 +218,82 @@ class FunctionalNorm(nn.Module):
         return functional.batch_norm(x, self.mean, self.spread, self.scale, self.shift)
 
 
+class FrozenNorm(nn.Module):
+    """A normalisation whose scale is worked out of four buffers in every pass."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        for name in ("weight", "bias", "running_mean", "running_var"):
+            self.register_buffer(name, torch.rand(width) + 0.5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale = self.weight * (self.running_var + 1e-5).rsqrt()
+        shift = self.bias - self.running_mean * scale
+        return x * scale.reshape(1, -1, 1, 1) + shift.reshape(1, -1, 1, 1)
+
+
+class OwnConvolution(nn.Module):
+    """A convolution that is no class of torch."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.rand(width, width, 3, 3) - 0.5)
+        self.bias = nn.Parameter(torch.rand(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.conv2d(x, self.weight, self.bias, padding=1)
+
+
+class UNet(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.down, self.bottom = conv(3, 8), conv(8, 12)
+        self.up, self.out = nn.ConvTranspose2d(12, 6, 2, 2), conv(14, 10)
+        self.head = head(10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = functional.relu(self.down(x))
+        deep = functional.relu(self.bottom(functional.max_pool2d(wide, 2)))
+        return self.head(functional.relu(self.out(torch.cat([wide, self.up(deep)], dim=1))))
+
+
+class RepVGG(nn.Module):
+    """Three branches in a sum, one of them a normalisation of the input."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.wide = nn.Sequential(conv(width, width), nn.BatchNorm2d(width))
+        self.narrow = nn.Sequential(conv(width, width, 1), nn.BatchNorm2d(width))
+        self.plain = nn.BatchNorm2d(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.relu(self.wide(x) + self.narrow(x) + self.plain(x))
+
+
+class Inception(nn.Module):
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.a, self.b = conv(width, 5, 1), nn.Sequential(conv(width, 3, 1), conv(3, 4, 3))
+        self.c = nn.Sequential(nn.MaxPool2d(3, 1, 1), conv(width, 3, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([self.a(x), self.b(x), self.c(x)], dim=1)
+
+
+class OptionA(nn.Module):
+    """A shortcut that is filled up with channels of zeros."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = conv(3, 6), conv(6, 9), conv(9, 12)
+        self.head = head(12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.relu(self.a(x))
+        inner = self.c(functional.relu(self.b(x)))
+        return self.head(functional.relu(inner + functional.pad(x, (0, 0, 0, 0, 3, 3))))
+
+
 class Rows(nn.Module):
     """The rows of the pooled map go through a recurrent layer."""
 
@@ -367,6 +443,15 @@ PRUNED: dict[str, Callable[[], nn.Module]] = {
     "tied-normalisations": Tied,
     "tied-convolutions": TiedConvolutions,
     "functional-norm": lambda: stack(FunctionalNorm, FunctionalNorm),
+    "frozen-norm": lambda: stack(FrozenNorm, FrozenNorm),
+    "sync-norm": lambda: stack(nn.SyncBatchNorm),
+    "own-convolution": lambda: stack(OwnConvolution, OwnConvolution),
+    "reflecting-convolution": lambda: stack(lambda n: conv(n, n, padding_mode="reflect")),
+    "unet": UNet,
+    "repvgg": lambda: stack(RepVGG, RepVGG),
+    "inception": lambda: stack(Inception, Inception),
+    "dropout": lambda: stack(lambda n: nn.Dropout2d(), lambda n: nn.Dropout(inplace=True)),
+    "local-pools": lambda: stack(lambda n: nn.LPPool2d(2, 2), lambda n: nn.AdaptiveMaxPool2d(2)),
     "conv1d": OneD,
     "conv3d": ThreeD,
     "norm-without-scale": lambda: stack(lambda n: nn.BatchNorm2d(n, affine=False)),
@@ -410,6 +495,17 @@ PINNED: dict[str, tuple[Callable[[], nn.Module], str, set[str]]] = {
     "softmax": (
         lambda: Around(lambda self, x: x.softmax(1)),
         "operation '_softmax' in the network itself",
+        {"a"},
+    ),
+    "option-a": (OptionA, "operation 'constant_pad_nd' in the network itself", {"a"}),
+    "einsum": (
+        lambda: Around(lambda self, x: torch.einsum("bchw,bchw->bc", x, x)[..., None, None]),
+        "operation 'bmm' in the network itself",
+        {"a"},
+    ),
+    "normalised-length": (
+        lambda: Around(lambda self, x: functional.normalize(x, dim=1)),
+        "operation 'linalg_vector_norm' in the network itself",
         {"a"},
     ),
     "weight-norm": (

@@ -125,7 +125,7 @@ class _KeptStatistics(TorchDispatchMode):  # type: ignore[no-untyped-call]  # to
         if name not in ("native_group_norm", "native_layer_norm"):
             return func(*args, **(kwargs or {}))
         axis, keep = next(self.kept)
-        places = torch.from_numpy(np.flatnonzero(keep))
+        places = torch.from_numpy(np.flatnonzero(keep)).to(args[0].device)
         given, whole = args[0].index_select(axis, places), torch.zeros_like(args[0])
         if name == "native_layer_norm":
             _, _, *vectors, epsilon = args

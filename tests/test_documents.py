@@ -16,9 +16,8 @@ def blocks(document: str, language: str) -> list[str]:
 def test_documents_name_files_that_exist() -> None:
     for document in ("README.md", "CONTRIBUTING.md"):
         text = (ROOT / document).read_text()
-        for path in re.findall(
-            r"`((?:analysis|searches|nasplatform|data|docs|tests)/[\w/.-]+)`", text
-        ):
+        named = re.findall(r"`((?:analysis|searches|nasplatform|data|docs|tests)/[\w/.-]+)`", text)
+        for path in named:
             assert (ROOT / path).exists(), f"{document} names {path}"
 
 

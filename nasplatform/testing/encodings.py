@@ -12,12 +12,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pytest
-from optuna import create_study
-from optuna.samplers import RandomSampler
 
 from nasplatform.encodings import Encoding, get_encoding
 from nasplatform.errors import GraphError
-from nasplatform.spaces import GraphBatch, Population, Space, get_space
+from nasplatform.spaces import GraphBatch, Space, get_space
 
 _SPACES: Mapping[str, Mapping[str, Any]] = {
     "nasbench101": {"stem_channels": 4, "modules_per_stack": 1},
@@ -32,12 +30,10 @@ class EncodingContract:
 
     encoding_name: the name under which the encoding is registered.
     spaces:        name -> options of the spaces that it is shown; by default cells and chains.
-    invariant:     whether isomorphic architectures, however they are labelled, look alike.
     """
 
     encoding_name: ClassVar[str]
     spaces: ClassVar[Mapping[str, Mapping[str, Any]]] = _SPACES
-    invariant: ClassVar[bool] = False
 
     @pytest.fixture(params=range(3))
     def space(self, request: pytest.FixtureRequest) -> Space[Any]:
@@ -125,22 +121,3 @@ class EncodingContract:
         self.encoding(graphs)
         for name, array in graphs._arrays().items():
             np.testing.assert_array_equal(array, before[name], err_msg=name)
-
-    def test_isomorphic_architectures_look_alike(self, space: Space[Any]) -> None:
-        """Where the encoding says so."""
-        if not self.invariant:
-            pytest.skip("the encoding reads architectures as they are labelled")
-        population = _as_decided(space, 600)
-        _, first, group = np.unique(population.keys, return_index=True, return_inverse=True)
-        twins = np.flatnonzero(population.labels != population.labels[first[group]])[:_FEW]
-        if not len(twins):
-            pytest.skip(f"no two of 600 random decisions in space {space.name} are isomorphic")
-        one = self.encoding(space.graphs(population[twins]))
-        other = self.encoding(space.graphs(population[first[group[twins]]]))
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
-
-
-def _as_decided(space: Space[Any], count: int) -> Population[Any]:
-    """Return architectures whose decisions were made at random, labelled as they come."""
-    study = create_study(sampler=RandomSampler(seed=0))
-    return space.population([space.suggest(study.ask()) for _ in range(count)])

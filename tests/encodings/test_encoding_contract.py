@@ -14,12 +14,10 @@ class TestReNAS(EncodingContract):
 
 class TestGraphFeatures(EncodingContract):
     encoding_name = "graph-features"
-    invariant = True
 
 
 class TestPaths(EncodingContract):
     encoding_name = "paths"
-    invariant = True
 
 
 def test_all_are_here() -> None:

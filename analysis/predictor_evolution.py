@@ -3,16 +3,15 @@
     python analysis/predictor_evolution.py --predictor renas --draws 3
 
 fits a predictor on 424 labels of the protocol ``tnasp``, scores all cells of NAS-Bench-101 once to
-know the truth, and lets the evolution of ``sampler: predictor`` look for the best of them: a random
-population, then in each generation all one-edit mutants of the ten best so far. Ranks are those
-of the predictor's own scores, 1 for its favourite.
+know the truth, and lets the evolution of the sampler ``predictor`` look for the best of them: a
+random population, then in each generation all one-edit mutants of the ten best so far. Ranks are
+those of the predictor's own scores, 1 for its favourite.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
@@ -22,37 +21,34 @@ import nasplatform
 from nasplatform.errors import InputError
 from nasplatform.predictors import get_predictor
 from nasplatform.predictors.base import Predictor
-from nasplatform.predictors.evaluation import draw, get_protocol
+from nasplatform.predictors.protocols import draw, get_protocol
 from nasplatform.search.candidates import CandidateBatch, CandidatePool
 from nasplatform.spaces.base import Population, Space
 from nasplatform.spaces.nasbench101.cells import Cell
 
 LABELS, TOP = 424, 10
 POPULATION = 1000  # random cells to begin with
+Floats = NDArray[np.float64]
 GENERATIONS = (0, 2, 5, 10, 20)
-
-
-@dataclass(frozen=True)
-class Scored:
-    """What the predictor says of the candidates of a batch."""
-
-    acquisition: NDArray[np.float64]
 
 
 def evolved(
     space: Space[Cell], predictor: Predictor, seed: int
-) -> list[tuple[CandidateBatch[Cell], Scored]]:
+) -> list[tuple[CandidateBatch[Cell], Floats]]:
     """Return the batches that were scored: the random population, then one for each generation."""
     rng = np.random.default_rng(seed)
     pool = CandidatePool.of(space, None, _all, pool=0, samples=POPULATION, rng=rng)
 
-    def score(batch: CandidateBatch[Cell]) -> Scored:
-        return Scored(predictor.predict(batch.graphs).mean)
+    def score(batch: CandidateBatch[Cell]) -> Floats:
+        return predictor.predict(batch.graphs).mean
 
     first = score(pool.far)
-    best = pool.far.population[np.argsort(-first.acquisition, kind="stable")]
+    best = pool.far.population[np.argsort(-first, kind="stable")]
     return pool.search(
-        best, lambda batch: first if batch is pool.far else score(batch), GENERATIONS[-1] - 1
+        best,
+        lambda batch: first if batch is pool.far else score(batch),
+        lambda parts: np.concatenate(parts),
+        GENERATIONS[-1] - 1,
     )
 
 

@@ -25,7 +25,7 @@ from nasplatform.benchmarks.cellnet import vertex_channels
 from nasplatform.benchmarks.registry import load_table
 from nasplatform.encodings.renas import FLOPS_SCALE, PARAMS_SCALE, renas_tensor
 from nasplatform.predictors import get_predictor
-from nasplatform.predictors.feature_scaling import unlabelled_of
+from nasplatform.predictors.fitting import unlabelled_of
 from nasplatform.predictors.renas import ReNASNetwork
 from nasplatform.spaces.base import Population, Space
 from nasplatform.spaces.nasbench101 import Cell

@@ -127,7 +127,9 @@ def transformer_graphs(width: Floats, heads: Floats, ratios: Floats) -> GraphBat
 
 def _padded(lists: pd.Series[Any]) -> Floats:
     longest = max(map(len, lists))
-    padded = [np.pad(np.asarray(v, float), (0, longest - len(v)), constant_values=np.nan) for v in lists]
+    padded = [
+        np.pad(np.asarray(v, float), (0, longest - len(v)), constant_values=np.nan) for v in lists
+    ]
     return np.stack(padded)
 
 
@@ -166,7 +168,9 @@ def flat_trees(task: Task, drawn: NDArray[np.intp], asked: NDArray[np.intp]) -> 
     return forest(x[asked])
 
 
-def baselines(task: Task, drawn: NDArray[np.intp], asked: NDArray[np.intp]) -> Iterator[tuple[str, Floats]]:
+def baselines(
+    task: Task, drawn: NDArray[np.intp], asked: NDArray[np.intp]
+) -> Iterator[tuple[str, Floats]]:
     """Yield what says something without a graph."""
     yield "random", np.random.default_rng(int(drawn[0])).normal(size=len(asked))
     yield "parameters", task.graphs.total_params[asked].astype(np.float64)
@@ -175,7 +179,9 @@ def baselines(task: Task, drawn: NDArray[np.intp], asked: NDArray[np.intp]) -> I
     yield "trees on decisions", flat_trees(task, drawn, asked)
 
 
-def measured(task: Task, labels: int, seed: int, names: Sequence[str]) -> Iterator[tuple[str, float]]:
+def measured(
+    task: Task, labels: int, seed: int, names: Sequence[str]
+) -> Iterator[tuple[str, float]]:
     """Yield (method, tau) on one draw."""
     order = np.random.default_rng(seed).permutation(len(task.scores))
     drawn, asked = order[:labels], order[labels:]
@@ -192,7 +198,10 @@ def measured(task: Task, labels: int, seed: int, names: Sequence[str]) -> Iterat
 
 def summary(rows: pd.DataFrame) -> str:
     """Return a table: mean, standard error, and the mean difference of ``default`` to the method."""
-    lines = ["| task | labels | method | tau | default minus it |", "| --- | --- | --- | --- | --- |"]
+    lines = [
+        "| task | labels | method | tau | default minus it |",
+        "| --- | --- | --- | --- | --- |",
+    ]
     for (task, labels), part in rows.groupby(["task", "labels"], sort=False):
         wide = part.pivot(index="draw", columns="method", values="tau")
         for method in part["method"].unique():

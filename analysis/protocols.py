@@ -20,16 +20,9 @@ import yaml
 
 from nasplatform.atomic_io import replace_file, write_text
 from nasplatform.errors import InputError
-from nasplatform.predictors.evaluation import (
-    BASELINES,
-    COLUMNS,
-    Protocol,
-    draw,
-    get_protocol,
-    measure,
-    summarise,
-    table,
-)
+from nasplatform.predictors.baselines import BASELINES
+from nasplatform.predictors.evaluation import COLUMNS, measure, summarise, table
+from nasplatform.predictors.protocols import Protocol, draw, get_protocol
 
 KEYS = ["protocol", "predictor", "labels", "draw"]
 

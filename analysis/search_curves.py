@@ -27,7 +27,8 @@ from published import SOURCE, regrets_of_others
 from nasplatform import plugins
 from nasplatform.atomic_io import replace_file, write_text
 from nasplatform.evaluators.table import TableEvaluator, TableOptions
-from nasplatform.search import EvaluationStore, SamplerContext, TrialRecord, search
+from nasplatform.executors.store import open_store
+from nasplatform.search import SamplerContext, TrialRecord, search
 from nasplatform.search.baseline import random_search_curve
 
 SAMPLERS = ("predictor", "regularized-evolution", "local-search", "tpe", "nsga2", "random")
@@ -62,11 +63,11 @@ def run(job: Job) -> pd.DataFrame:
     predictor = kind(kind.Options(**dict(job.options)), seed=job.seed)
     sampler_kind = plugins.get("samplers", job.sampler)
     context = SamplerContext(home, job.seed, evaluator.candidates, predictor)
-    chosen = sampler_kind.Options(sampler=job.sampler, budget=job.budget)
+    chosen = sampler_kind.Options()
     sampler = sampler_kind.from_options(chosen, context)
     study = optuna.create_study(direction="maximize", sampler=sampler)
     begun = time.perf_counter()
-    with EvaluationStore(":memory:") as store:
+    with open_store(":memory:") as store:
         search(study, evaluator, store, job.budget, job.seed, target=job.target)
     seconds = time.perf_counter() - begun
     records = [

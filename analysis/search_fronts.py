@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 
 from nasplatform import plugins
 from nasplatform.atomic_io import replace_file
+from nasplatform.config import SearchOptions
 from nasplatform.evaluators.table import TableEvaluator, TableOptions
+from nasplatform.executors.store import open_store
 from nasplatform.search import (
-    EvaluationStore,
     OptimizationConfig,
     SamplerContext,
     TrialRecord,
@@ -39,15 +40,15 @@ Array = NDArray[np.float64]
 def run(evaluator: TableEvaluator, name: str, seed: int, budget: int) -> pd.DataFrame:
     """Run one search in memory; return accuracy and latency of each evaluation, in order."""
     kind = plugins.get("samplers", name)
-    options = kind.Options(sampler=name, budget=budget, objectives={LATENCY: "minimize"})
-    optimization: OptimizationConfig[Any] = OptimizationConfig.of(options, evaluator)
+    wanted = SearchOptions(budget=budget, objectives={LATENCY: "minimize"})
+    optimization: OptimizationConfig[Any] = OptimizationConfig.of(wanted, evaluator)
     gp = plugins.get("predictors", "gp")
     predictor = gp(gp.Options(propagation=True, steps=30), seed=seed)
     context = SamplerContext(evaluator.space, seed, evaluator.candidates, predictor, optimization)
     study = optuna.create_study(
-        directions=optimization.directions, sampler=kind.from_options(options, context)
+        directions=optimization.directions, sampler=kind.from_options(kind.Options(), context)
     )
-    with EvaluationStore(":memory:") as store:
+    with open_store(":memory:") as store:
         search(study, evaluator, store, budget, seed, optimization=optimization)
     found = [
         record for trial in study.get_trials() if (record := TrialRecord.of(trial)) is not None

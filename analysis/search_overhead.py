@@ -31,8 +31,8 @@ def proposals(evaluator: TableEvaluator, method: str, trials: int) -> NDArray[np
     kind = plugins.get("samplers", name)
     predictor = None if name == "tpe" else plugins.get("predictors", method)(seed=0)
     context = SamplerContext(evaluator.space, 0, evaluator.candidates, predictor)
-    options = kind.Options(sampler=name, budget=trials)
-    study = optuna.create_study(direction="maximize", sampler=kind.from_options(options, context))
+    sampler = kind.from_options(kind.Options(), context)
+    study = optuna.create_study(direction="maximize", sampler=sampler)
     distributions = evaluator.space.distributions()
     spent = np.empty(trials)
     for number in range(trials):

@@ -28,8 +28,8 @@ import pandas as pd
 import torch
 
 from nasplatform.atomic_io import replace_file, write_text
-from nasplatform.deploy.measure import latencies
-from nasplatform.deploy.network import Network
+from nasplatform.models.network import Network
+from nasplatform.runtimes.measure import latencies
 from nasplatform.spaces import get_space
 from nasplatform.stages.pipeline import run_pipeline
 from nasplatform.stages.scop.knockoffs import KnockoffOptions, check_swaps, make_knockoffs
@@ -127,7 +127,7 @@ def speeds(before: Network, after: Network, shape: tuple[int, int, int]) -> dict
     """Time two networks in turn; of each the best of three, in milliseconds per batch."""
     found = torch.tensor(
         [
-            [[median for median, _ in latencies(x.module, shape, BATCHES)] for x in (before, after)]
+            [[x.median_ms for x in latencies(n.module, shape, BATCHES)] for n in (before, after)]
             for _ in range(ROUNDS)
         ]
     ).amin(0)

@@ -16,14 +16,25 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from nasplatform.predictors import get_predictor
-    from nasplatform.runs.driver import Run, run
+    from nasplatform.runs.driver import compress, run
     from nasplatform.runs.frames import list_runs, read_runs, read_stages
+    from nasplatform.runs.run import Run
     from nasplatform.spaces import get_space
 
-__all__ = ["Run", "get_predictor", "get_space", "list_runs", "read_runs", "read_stages", "run"]
+__all__ = [
+    "Run",
+    "compress",
+    "get_predictor",
+    "get_space",
+    "list_runs",
+    "read_runs",
+    "read_stages",
+    "run",
+]
 
 _HOMES = {
-    "Run": "runs.driver",
+    "Run": "runs.run",
+    "compress": "runs.driver",
     "get_predictor": "predictors",
     "get_space": "spaces",
     "list_runs": "runs.frames",

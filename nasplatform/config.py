@@ -1,21 +1,16 @@
-"""The typed model of a search file: read, overridden, checked, each complaint with its line."""
+"""The typed model of a search file, and of one that starts from a network instead."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from nasplatform.errors import ConfigError, InputError
-from nasplatform.plugins import explain
-
-M = TypeVar("M", bound=BaseModel)
-Key = str | int
+from nasplatform.errors import ConfigError
+from nasplatform.yaml_source import Source, read_yaml
 
 
 class Choice(BaseModel):
@@ -44,11 +39,51 @@ class TaskChoice(BaseModel):
         return dict(self.model_extra or {})
 
 
-class SearchOptions(BaseModel):
-    """What every sampler is told; the ``Options`` of a sampler inherit from this.
+class NetworkChoice(BaseModel):
+    """A network by its registered name, its options beside it, or a function of the user's own.
 
+    name:     a registered network; its own options stand beside the name.
+    function: ``module:function``, annotated ``-> nn.Module``; importable from the file's folder or
+              the working directory.
+    options:  keyword arguments of the function.
+    weights:  a file of its weights (see ``load_weights``); without one they follow from the seed.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str | None = None
+    function: str | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+    weights: Path | None = None
+
+    @property
+    def own_options(self) -> dict[str, Any]:
+        """The options of the network or of the function."""
+        return dict(self.options if self.name is None else self.model_extra or {})
+
+    @property
+    def title(self) -> str:
+        """What the network is called."""
+        return str(self.name or self.function)
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> NetworkChoice:
+        beside = sorted(self.model_extra or {})
+        if (self.name is None) == (self.function is None):
+            raise ValueError("expected either 'name' or 'function'")
+        if self.name is not None and self.options:
+            raise ValueError("the options of a named network stand beside its name")
+        if self.function is not None and beside:
+            raise ValueError(f"write {beside[0]!r} below 'options': they are the function's own")
+        return self
+
+
+class SearchOptions(BaseModel):
+    """The section ``search``: what is searched, how long, and by which sampler.
+
+    sampler:     by name, its own options beside it: ``{name: predictor, batch: 5}``.
     budget:      unique architectures that are evaluated in all.
-    initial:     how many of them are drawn at random before the sampler has its say.
+    enqueue:     text forms of architectures that are evaluated first.
     max_seconds: the search ends after this time, however much of the budget is left.
     target:      the search ends as soon as a score is at least this.
     objectives:  what is searched beside the score, name -> ``minimize`` or ``maximize``: params,
@@ -60,9 +95,9 @@ class SearchOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    sampler: str = "predictor"
+    sampler: Choice = Choice(name="predictor")
     budget: int = Field(ge=1, strict=True)
-    initial: int = Field(default=16, ge=1)
+    enqueue: tuple[str, ...] = ()
     max_seconds: float | None = Field(default=None, gt=0)
     target: float | None = Field(default=None, allow_inf_nan=False)
     objectives: dict[str, Literal["minimize", "maximize"]] = Field(default_factory=dict)
@@ -70,92 +105,75 @@ class SearchOptions(BaseModel):
     pruner: Literal["none", "median", "halving"] = "none"
 
 
-class SearchConfig(BaseModel):
-    """A search file.
+class Provenance(BaseModel):
+    """Where the numbers of a run come from; written into the copy that its folder keeps.
+
+    measured: what the evaluator measures, or the data set of the stages.
+    data:     digest of the data of the stages.
+    weights:  digest of the file of weights that a network came with.
+    versions: of Python and of the libraries that decide the numbers.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    measured: str
+    data: str | None = None
+    weights: str | None = None
+    versions: dict[str, str]
+
+
+class FileConfig(BaseModel):
+    """What every file has.
 
     name:       of the run, and of its folder below ``runs/`` where none is given.
     seed:       the source of everything random in the search and the stages.
-    space:      may be left out where the evaluator's table says which space it holds.
-    evaluator:  what measures an architecture.
-    predictor:  what learns from the measurements; needed by ``sampler: predictor``.
-    search:     the sampler, its budget and its options (see ``SearchOptions``).
     task:       the data for the stages.
-    stages:     what the winner walks through, in order.
+    stages:     what the network walks through, in order.
     device:     where the stages train, ``cpu`` or ``cuda``.
-    storage:    Optuna storage URL; by default an SQLite file in the run folder.
-    provenance: versions and digests, written into the copy that a run folder keeps; never read.
+    runtime:    what computes the network where latency and accuracy are measured, e.g.
+                ``onnxruntime`` or ``torch``; by default the best that is available.
+    provenance: stands in the copy that a run folder keeps; a file that is run may lack it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
     seed: int = Field(default=0, ge=0, lt=2**31)
-    space: Choice | None = None
-    evaluator: Choice
-    predictor: Choice | None = None
-    search: dict[str, Any]
     task: TaskChoice | None = None
     stages: tuple[Choice, ...] = ()
     device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
-    storage: str | None = None
-    provenance: dict[str, Any] | None = None
+    runtime: str | None = None
+    provenance: Provenance | None = None
 
 
-@dataclass(frozen=True)
-class Source:
-    """Where values came from, so that a complaint can say it.
+class SearchConfig(FileConfig):
+    """A search file: it finds a network and takes it through the stages.
 
-    file:      the search file, as the user wrote its name.
-    lines:     path of each key -> its line, counted from 1.
-    overrides: path of each ``--set`` -> its text.
+    space:     may be left out where the evaluator's table says which space it holds.
+    evaluator: what measures an architecture.
+    predictor: what learns from the measurements; needed by the sampler ``predictor``.
+    search:    the sampler, its budget, and what is searched for.
+    executor:  where the evaluator works, ``{name: inline}`` or ``{name: process, workers: 4}``.
+    storage:   Optuna storage URL; by default an SQLite file in the run folder.
     """
 
-    file: str
-    lines: Mapping[tuple[Key, ...], int] = field(default_factory=dict)
-    overrides: Mapping[tuple[Key, ...], str] = field(default_factory=dict)
+    space: Choice | None = None
+    evaluator: Choice
+    predictor: Choice | None = None
+    search: SearchOptions
+    executor: Choice = Choice(name="inline")
+    storage: str | None = None
 
-    def where(self, path: Sequence[Key], section: int | None = None) -> str:
-        """Return the override of a key, or ``file:line`` of it or of the nearest key above it.
 
-        section: how many parts of the path lead to the section that is blamed as a whole, by
-        default all of them: overrides inside it are named beside the line.
-        """
-        heads = [tuple(path[:length]) for length in range(len(path), 0, -1)]
-        for head in heads:
-            if head in self.overrides:
-                return f"--set {self.overrides[head]}"
-        blamed = tuple(path[: len(path) if section is None else section])
-        told = [
-            f"--set {text}"
-            for key, text in self.overrides.items()
-            if blamed and key[: len(blamed)] == blamed
-        ]
-        lines = [f"{self.file}:{self.lines[head]}" for head in heads if head in self.lines]
-        return " with ".join([(lines or [self.file])[0], *told])
+class CompressionConfig(FileConfig):
+    """A file that takes a network, which no search found, through the stages.
 
-    @contextmanager
-    def blame(self, *path: Key) -> Iterator[None]:
-        """Put the place of a key before whatever InputError the block raises."""
-        try:
-            yield
-        except InputError as error:
-            key = ".".join(str(part) for part in path)
-            raise ConfigError(f"{self.where(path)}: {key}: {error}") from error
+    network: where the walk begins.
+    """
 
-    def validate(self, model: type[M], values: Mapping[str, Any], *section: Key) -> M:
-        """Validate one section of the file; raise ConfigError with file, line and key."""
-        try:
-            return model.model_validate(dict(values))
-        except ValidationError as error:
-            finding = error.errors()[0]
-            path = (*section, *finding["loc"])
-            text = explain(error, model, ".".join(str(part) for part in section))
-            # a validator of ours may have compared the key with others of its section
-            compared = finding["type"] == "value_error"
-            place = self.where(path, len(section) if compared else 0)
-            if compared and path not in self.lines and path not in self.overrides:
-                text += " (the default)"
-            raise ConfigError(f"{place}: {text}") from None
+    network: NetworkChoice
+    task: TaskChoice
+    stages: tuple[Choice, ...] = Field(min_length=1)
 
 
 def load_config(
@@ -166,100 +184,49 @@ def load_config(
     overrides: dotted key -> value, e.g. ``{"search.budget": 20, "stages.0.epochs": 3}``.
     Raises ConfigError with file, line and key for anything that cannot be right.
     """
-    values, lines = _read(Path(file))
-    told = {}
-    for dotted, value in (overrides or {}).items():
-        path = _set(values, dotted, value)
-        told[path] = f"{dotted}={value}"
-    source = Source(str(file), lines, told)
+    values, source = read_yaml(Path(file), overrides)
+    if _starts_from_a_network(values, source):
+        with source.blame("network"):
+            raise ConfigError(f"starts from a network, not a search: nasplatform compress {file}")
+    _require_nested_sampler(values, source)
     return source.validate(SearchConfig, values), source
 
 
-def parse_overrides(texts: Sequence[str]) -> dict[str, Any]:
-    """Turn ``["search.budget=20"]`` into ``{"search.budget": 20}``; the values are YAML."""
-    found = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not (equals and key.strip()):
-            raise ConfigError(f"--set {text}: expected KEY=VALUE such as search.budget=20")
-        try:
-            found[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise ConfigError(f"--set {text}: {value!r} is not a YAML value") from None
-    return found
+def load_compression(
+    file: Path | str, overrides: Mapping[str, Any] | None = None
+) -> tuple[CompressionConfig, Source]:
+    """Read a file that starts from a network; overrides and errors are as of ``load_config``."""
+    values, source = read_yaml(Path(file), overrides)
+    if not _starts_from_a_network(values, source) and "search" in values:
+        with source.blame("search"):
+            raise ConfigError(f"starts from a search, not a network: nasplatform run {file}")
+    return source.validate(CompressionConfig, values), source
 
 
-def _read(file: Path) -> tuple[dict[str, Any], dict[tuple[Key, ...], int]]:
-    try:
-        text = file.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError(f"{file}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: cannot be read as a text file ({error})") from None
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        lines = dict(_lines(node, (), str(file))) if node else {}
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(_yaml_complaint(error, file)) from None
-    except RecursionError:
-        raise ConfigError(f"{file}: broken YAML: nested too deeply, or in itself") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"{file}: expected keys and values such as 'name: my-search'")
-    return values, lines
+def _starts_from_a_network(values: Mapping[str, Any], source: Source) -> bool:
+    """Return whether ``network`` is given; raise ConfigError where keys of a search are, too."""
+    own = SearchConfig.model_fields.keys() - CompressionConfig.model_fields.keys()
+    beside = [key for key in values if key in own]
+    if "network" in values and beside:
+        with source.blame("network"):
+            raise ConfigError(f"excludes {beside[0]!r}: a file starts from a network or a search")
+    return "network" in values
 
 
-def _yaml_complaint(error: yaml.YAMLError, file: Path) -> str:
-    problem = getattr(error, "problem", None) or "not YAML"
-    mark = getattr(error, "problem_mark", None)
-    place = f"{file}:{mark.line + 1}" if mark else str(file)
-    column = f", column {mark.column + 1}" if mark else ""
-    return f"{place}: broken YAML{column}: {problem}"
-
-
-def _lines(
-    node: yaml.Node, path: tuple[Key, ...], file: str
-) -> Iterator[tuple[tuple[Key, ...], int]]:
-    """Walk a YAML tree: the path and line of each key; a key given twice is an error."""
-    children: list[tuple[Key, yaml.Node, yaml.Node]] = []
-    if isinstance(node, yaml.MappingNode):
-        children = [(str(key.value), key, value) for key, value in node.value]
-    elif isinstance(node, yaml.SequenceNode):
-        children = [(index, value, value) for index, value in enumerate(node.value)]
-    known: dict[Key, int] = {}
-    for key, place, value in children:
-        line = place.start_mark.line + 1
-        if key in known:
-            dotted = ".".join(str(part) for part in (*path, key))
-            raise ConfigError(f"{file}:{line}: {dotted}: stands in line {known[key]} already")
-        known[key] = line
-        yield (*path, key), line
-        yield from _lines(value, (*path, key), file)
-
-
-def _set(values: dict[str, Any], dotted: str, value: Any) -> tuple[Key, ...]:
-    """Set a dotted key in nested mappings and lists; return its path."""
-    path: list[Key] = []
-    inner: Any = values
-    *heads, last = dotted.split(".")
-    for part in heads:
-        key = _key(inner, part, dotted)
-        if isinstance(inner, dict) and not isinstance(inner.get(key), (dict, list)):
-            inner[key] = {}
-        inner = inner[key]
-        path.append(key)
-    key = _key(inner, last, dotted)
-    inner[key] = value
-    return (*path, key)
-
-
-def _key(inner: Any, part: str, dotted: str) -> Key:
-    if isinstance(inner, dict):
-        return part
-    if not isinstance(inner, list):
-        raise ConfigError(f"--set {dotted}: {part!r} lies below a plain value")
-    if not part.isdigit() or int(part) >= len(inner):
-        raise ConfigError(
-            f"--set {dotted}: {part!r} is not an index of a list of {len(inner)}, counted from 0"
-        )
-    return int(part)
+def _require_nested_sampler(values: Mapping[str, Any], source: Source) -> None:
+    """Raise ConfigError where a sampler's options do not stand beside its name."""
+    search = values.get("search")
+    if not isinstance(search, dict):
+        return
+    sampler = search.get("sampler", {})
+    flat = [key for key in search if key not in SearchOptions.model_fields]
+    mistyped = [key for key in flat if get_close_matches(str(key), SearchOptions.model_fields, n=1)]
+    named = isinstance(sampler, str)
+    if not named and (not flat or mistyped):
+        return
+    nested = sampler if isinstance(sampler, dict) else {}
+    name = sampler if named else nested.get("name", "predictor")
+    options = [f"{key}: {search[key]}" for key in flat if key not in mistyped]
+    with source.blame("search", "sampler" if named else flat[0]):
+        written = ", ".join([f"name: {name}", *options])
+        raise ConfigError(f"a sampler's options stand beside its name: sampler: {{{written}}}")

@@ -9,10 +9,13 @@
     │   ├── DataError           a data set or table that is missing, broken or not what it says
     │   ├── PredictorError      labels or graphs that a predictor cannot learn from
     │   ├── TrainingError       a training that diverged, or a checkpoint of another training
+    │   ├── NetworkError        a network that cannot be built, trained or saved as it is
     │   ├── StageError          a stage that cannot do what it was asked
     │   ├── MissingExtraError   an optional dependency that is not installed
     │   └── RunError            a run folder that exists, is broken or belongs to another search
-    └── BuildError              a tool of this machine (a compiler) failed us; exit code 1
+    ├── BuildError              a tool of this machine (a compiler) failed us; exit code 1
+    │   └── KernelError         the training kernel cannot be compiled, loaded or used here
+    └── EvaluationError         an evaluator broke, whatever the architecture; exit code 1
 
 Messages are one line: what was given, what was expected, and where (file and key, index).
 """
@@ -59,6 +62,10 @@ class TrainingError(InputError):
     """A training that diverged, or a checkpoint that belongs to another training."""
 
 
+class NetworkError(InputError):
+    """A network that cannot be built, or that cannot be trained, run or saved as it is."""
+
+
 class StageError(InputError):
     """A stage that cannot do what it was asked, or that would have changed nothing."""
 
@@ -73,6 +80,14 @@ class MissingExtraError(InputError):
 
 class BuildError(NasplatformError):
     """A tool outside Python, such as the C compiler, is missing or failed."""
+
+
+class KernelError(BuildError):
+    """The training kernel cannot be compiled, loaded or used on this machine."""
+
+
+class EvaluationError(NasplatformError):
+    """An evaluator that broke in a way that is no architecture's fault; its traceback is a note."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

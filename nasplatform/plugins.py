@@ -10,12 +10,13 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from nasplatform.errors import ConfigError, PluginError, did_you_mean
 
 KINDS = (
     *("spaces", "encodings", "predictors", "evaluators", "stages", "datasets", "samplers"),
-    "networks",
+    *("networks", "edits", "runtimes", "executors"),
 )
 
 
@@ -79,8 +80,8 @@ def make_options(model: type[BaseModel], values: dict[str, Any], where: str) -> 
 
 
 def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
-    """Turn the first finding of pydantic into one line: the key, and what would be right."""
-    finding = error.errors()[0]
+    """Turn the telling finding of pydantic into one line: the key, and what would be right."""
+    finding = telling(error)
     path = ".".join(str(part) for part in (where, *finding["loc"]) if str(part))
     if finding["type"] == "extra_forbidden":
         key = str(finding["loc"][-1])
@@ -91,6 +92,12 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
         return f"{path}: this key is required"
     words = finding["msg"].removeprefix("Value error, ")
     return f"{path}: {words}, got {finding['input']!r}"
+
+
+def telling(error: ValidationError) -> ErrorDetails:
+    """Return the first unknown key, of which a missing one may be the consequence, or the first."""
+    findings = error.errors()
+    return next((one for one in findings if one["type"] == "extra_forbidden"), findings[0])
 
 
 def _fields(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:

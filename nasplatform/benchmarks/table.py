@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -29,6 +29,8 @@ from nasplatform.errors import ArchitectureError, DataError, did_you_mean
 from nasplatform.spaces import Population, Space, get_space
 
 FORMAT = 1
+Direction = Literal["maximize", "minimize"]
+_COSTS = frozenset({"seconds", "train_loss"})  # less of them is better, whatever a card says not
 _MEASUREMENT = re.compile(r"(?P<metric>\w+)\.e(?P<epochs>\d+)\.s(?P<seed>\d+)")
 _WORD = re.compile(r"code(\.\d+)?")
 _SMALL = 100_000
@@ -64,6 +66,16 @@ class BenchmarkTable:
         return tuple(self.measurements)
 
     @property
+    def score(self) -> str:
+        """Name of the metric that is searched where none is asked for."""
+        return str(self.card.get("score", "valid_accuracy"))
+
+    def direction(self, metric: str) -> Direction:
+        """Return whether more or less of a metric is better, as the card says."""
+        known: Mapping[str, Direction] = self.card.get("directions", {})
+        return known.get(metric, "minimize" if metric in _COSTS else "maximize")
+
+    @property
     def seeds(self) -> int:
         """Most repetitions of one architecture."""
         return max(int(array.shape[2]) for array in self.measurements.values())
@@ -92,6 +104,17 @@ class BenchmarkTable:
         if not 0 <= seed < runs.shape[1]:
             raise DataError(f"table {self.name!r} has seeds 0 to {runs.shape[1] - 1}, not {seed}")
         return runs[:, seed].astype(np.float64)
+
+    def scores(
+        self, metric: str | None = None, fidelity: int | None = None, seed: int | None = None
+    ) -> NDArray[np.float64]:
+        """Return (B,) ``values`` turned so that higher is better; None for the table's ``score``.
+
+        Those of a metric of which less is better are negative: accuracies stay as they are.
+        """
+        name = metric or self.score
+        values = self.values(name, fidelity, seed)
+        return -values if self.direction(name) == "minimize" else values
 
     def fidelity_index(self, fidelity: int | None) -> int:
         """Return the position of a fidelity (None = the last); raise DataError if absent."""

@@ -7,11 +7,12 @@ prints one JSON document to stdout and nothing else there; words for people go t
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Sequence
 
 import typer
 
-from nasplatform.cli import data, predictors, results, run, serve
+from nasplatform.cli import data, predict, predictors, results, run, serve
 from nasplatform.cli import plugins as plugins_command
 from nasplatform.errors import InputError, NasplatformError
 
@@ -22,8 +23,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("run")(run.run)
+app.command("compress")(run.compress)
 app.command("worker")(run.worker)
-app.command("predict")(predictors.predict)
+app.command("predict")(predict.predict)
 app.command("serve")(serve.serve)
 app.add_typer(predictors.app, name="predictors")
 app.add_typer(results.app, name="results")
@@ -45,7 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     given = None if arguments is None else list(arguments)
     try:
-        code = app(args=given, prog_name="nasplatform", standalone_mode=False)
+        with warnings.catch_warnings():
+            warnings.showwarning = _say_warning
+            code = app(args=given, prog_name="nasplatform", standalone_mode=False)
     except InputError as error:
         return _complain(error, 2)
     except NasplatformError as error:
@@ -59,6 +63,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except typer.Abort:
         return 130
     return code if isinstance(code, int) else 0
+
+
+def _say_warning(message: object, *_: object, **__: object) -> None:
+    words = " ".join(str(message).split())
+    sys.stderr.write(f"warning: {words}\n")
 
 
 def _complain(error: object, code: int) -> int:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from importlib import import_module
-from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nasplatform.cli.display import Display, emit, say, show, show_table
+from nasplatform.cli import imports
+from nasplatform.cli.display import done, emit, say, show_table, watched
+from nasplatform.cli.imports import IMPORTERS, import_published
 from nasplatform.cli.run import JsonFlag
 
 if TYPE_CHECKING:
@@ -23,9 +22,7 @@ app = typer.Typer(
     help="List, fetch, import, build and verify benchmark tables and data sets.",
     no_args_is_help=True,
 )
-_IMPORTS = "nasplatform.benchmarks.imports"
-IMPORTERS = {name: f"{_IMPORTS}.{name}:import_{name}" for name in ("nasbench101", "nasbench201")}
-"""Name of a published benchmark -> ``module:function`` that turns a file of it into a table."""
+app.command("import")(imports.import_)
 _MEBIBYTE = 1 << 20
 
 
@@ -91,24 +88,9 @@ def build(
     from nasplatform.benchmarks.embedded import get_setup
 
     setup = get_setup(name)
-    with _watched("build", f"training {name}", "what was trained is kept") as progress:
+    with watched("build", f"training {name}", "what was trained is kept") as progress:
         path = build_table(setup, out, workers, progress)
-    _done(name, "table", path, as_json)
-
-
-@app.command("import")
-def import_(
-    name: Annotated[str, typer.Argument(help=f"Benchmark: {', '.join(IMPORTERS)}.")],
-    file: Annotated[Path, typer.Argument(help="Its published file (or folder).")],
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the table.", show_default="the user's own")
-    ] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes, where the format allows.")] = 1,
-    as_json: JsonFlag = False,
-) -> None:
-    """Turn a published benchmark's file into a table; the kind of file is told by its content."""
-    path = _import(name, file, out, workers)
-    _done(path.stem, "table", path, as_json)
+    done(name, "table", path, as_json)
 
 
 @app.command()
@@ -129,7 +111,7 @@ def fetch(
         if file.sha256 is None:
             say(f"no digest of {file.name} is published: this first download is taken on trust")
     path = _fetch_table(download, keep) if download.kind == "table" else _fetch_images(download)
-    _done(path.stem, "table" if download.kind == "table" else "data set", path, as_json)
+    done(path.stem, "table" if download.kind == "table" else "data set", path, as_json)
 
 
 def _fetch_table(download: Download, keep: bool) -> Path:
@@ -144,7 +126,7 @@ def _fetch_table(download: Download, keep: bool) -> Path:
         say(f"{importer} is at hand already, from this very file")
         return known
     folder = _download(download)
-    path = _import(importer, folder / download.files[0].name, None, 1)
+    path = import_published(importer, folder / download.files[0].name)
     if not keep:
         shutil.rmtree(folder)
     return path
@@ -178,52 +160,13 @@ def _download(download: Download) -> Path:
 
     folder = user_folder() / "downloads" / download.name
     for file in download.files:
-        with _watched("fetch", f"{file.name}, MiB", "what has come is kept") as progress:
+        with watched("fetch", f"{file.name}, MiB", "what has come is kept") as progress:
             fetch_file(file, folder, _in_mebibytes(progress))
     return folder
 
 
 def _in_mebibytes(progress: Callable[[int, int], None]) -> Callable[[int, int], None]:
     return lambda done, total: progress(-(-done // _MEBIBYTE), -(-total // _MEBIBYTE))
-
-
-def _import(name: str, file: Path, out: Path | None, workers: int) -> Path:
-    from nasplatform.atomic_io import user_folder
-    from nasplatform.errors import DataError, did_you_mean
-
-    if name not in IMPORTERS:
-        raise DataError(f"no benchmark to import is called {name!r}{did_you_mean(name, IMPORTERS)}")
-    module, _, function = IMPORTERS[name].partition(":")
-    importer = getattr(import_module(module), function)
-    options: dict[str, Any] = {}
-    if workers > 1:
-        if "workers" not in signature(importer).parameters:
-            raise DataError(f"{name} is read by one process: leave --workers out")
-        options["workers"] = workers
-    folder = user_folder() if out is None else out
-    with _watched("import", f"reading {file.name}", "nothing was written") as progress:
-        path: Path = importer(file, folder, progress, **options)
-    return path
-
-
-@contextmanager
-def _watched(phase: str, words: str, interrupted: str) -> Iterator[Callable[[int, int], None]]:
-    """Show the progress of some work; when interrupted, say what is left and exit with 130."""
-    from nasplatform.runs.events import Event
-
-    try:
-        with Display() as display:
-            yield lambda done, total: display(Event(phase, done, total, words))
-    except KeyboardInterrupt:
-        say(f"interrupted; {interrupted}, the same command goes on from there")
-        raise typer.Exit(130) from None
-
-
-def _done(name: str, kind: str, path: Path, as_json: bool) -> None:
-    if as_json:
-        emit({"name": name, "kind": kind, "path": path})
-    else:
-        show(f"{kind}: {path}")
 
 
 def _table_row(name: str, path: Path) -> dict[str, Any]:

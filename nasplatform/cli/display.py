@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -52,11 +55,14 @@ def show_table(rows: Sequence[Mapping[Any, Any]], columns: Iterable[str], title:
 
 def show_stages(stages: pd.DataFrame) -> None:
     """Print what each stage of a run came to; nothing where there was none."""
-    from nasplatform.runs.frames import stage_walk
+    from nasplatform.runs.frames import runtime_notes, stage_walk
 
     if len(stages):
         walk = stage_walk(stages)
-        show_table(walk.to_dict("records"), [str(name) for name in walk], title="stages")
+        columns = [str(name) for name in walk if name != "runtime_note"]
+        show_table(walk.to_dict("records"), columns, title="stages")
+        for note in runtime_notes(walk):
+            show(note)
 
 
 def show(text: str) -> None:
@@ -142,3 +148,24 @@ def _bar(console: Console) -> Progress:
         TextColumn("{task.fields[words]}", markup=False),
         console=console,
     )
+
+
+@contextmanager
+def watched(phase: str, words: str, interrupted: str) -> Iterator[Callable[[int, int], None]]:
+    """Show the progress of some work; when interrupted, say what is left and exit with 130."""
+    from nasplatform.runs.events import Event
+
+    try:
+        with Display() as display:
+            yield lambda done, total: display(Event(phase, done, total, words))
+    except KeyboardInterrupt:
+        say(f"interrupted; {interrupted}, the same command goes on from there")
+        raise typer.Exit(130) from None
+
+
+def done(name: str, kind: str, path: Path, as_json: bool) -> None:
+    """Say where something stands that was made."""
+    if as_json:
+        emit({"name": name, "kind": kind, "path": path})
+    else:
+        show(f"{kind}: {path}")

@@ -1,17 +1,32 @@
-"""``nasplatform predictors`` and ``nasplatform predict``."""
+"""``nasplatform predictors``: list, inspect, fit, evaluate."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from nasplatform.cli.display import Display, emit, say, show, show_table
+from nasplatform.cli.display import emit, say, show, show_table, watched
+from nasplatform.cli.imports import (
+    ArchitectureOption,
+    MinimizeFlag,
+    ScoreOption,
+    SkipFlag,
+    SpaceOption,
+    SpaceOptions,
+    make_space,
+)
 from nasplatform.cli.run import JsonFlag
 
 if TYPE_CHECKING:
-    from nasplatform.spaces.base import Space
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from nasplatform.predictors import Predictor
+    from nasplatform.predictors.protocols import Protocol
+    from nasplatform.spaces.base import Population, Space
 
 app = typer.Typer(
     help="List, inspect, fit and evaluate performance predictors.", no_args_is_help=True
@@ -54,13 +69,26 @@ def show_(
 
 @app.command()
 def fit(
-    table: Annotated[str, typer.Option(help="Table with the labels, by name or path.")],
     out: Annotated[Path, typer.Option(help="Folder of the fitted predictor.")],
     predictor: Annotated[str, typer.Option(help="Which predictor; see `predictors list`.")],
+    table: Annotated[
+        str | None, typer.Option(help="Table with the labels, by name or path.")
+    ] = None,
+    csv: Annotated[
+        Path | None, typer.Option(help="Or a file of labels, with --space and --score.")
+    ] = None,
+    space: SpaceOption = None,
+    option: SpaceOptions = None,
+    score: ScoreOption = None,
+    architecture: ArchitectureOption = None,
+    minimize: MinimizeFlag = False,
+    skip_bad: SkipFlag = False,
     labels: Annotated[
         int | None, typer.Option(min=2, help="How many random labels; all where not given.")
     ] = None,
-    metric: Annotated[str, typer.Option(help="Column to learn.")] = "valid_accuracy",
+    metric: Annotated[
+        str | None, typer.Option(help="Column of the table.", show_default="its score")
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="An option of it.")
     ] = None,
@@ -68,30 +96,31 @@ def fit(
     force: Annotated[bool, typer.Option(help="Replace the predictor that stands there.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Fit a predictor to random labels of a table, and keep it."""
-    from nasplatform import plugins
-    from nasplatform.config import parse_overrides
+    """Fit a predictor to labels of a table or a file, and keep it.
+
+    Scores of which less is better are learnt, and predicted, with their sign turned.
+    """
     from nasplatform.errors import PredictorError
-    from nasplatform.predictors.feature_scaling import unlabelled_of
-    from nasplatform.runs.events import Event
+    from nasplatform.predictors.fitting import fit_on_space
     from nasplatform.runs.saved import save_predictor
+    from nasplatform.yaml_source import parse_overrides
 
     if out.exists() and not (force and (out / "card.json").is_file()):
         raise PredictorError(f"{out}: exists; --force replaces a predictor, nothing else")
-    kind = plugins.get("predictors", predictor)
-    options = plugins.make_options(kind.Options, parse_overrides(settings or []), predictor)
-    made = kind(options, seed=seed)
-    graphs, scores, space = _labels(table, metric, labels, seed)
-    words = f"fitting {predictor} to {len(scores)} labels of {table}"
-    with Display() as display:
-        display(Event("fit", 0, 0, words))
-        made.fit(
-            graphs,
-            scores,
-            unlabelled_of(space, seed),
-            lambda d, t: display(Event("fit", d, t, words)),
-        )
-    save_predictor(made, space, out)
+    made = _made(predictor, settings, seed)
+    if csv is not None and table is None and space is not None and score is not None:
+        known = make_space(space, option)
+        architectures, scores = _labels_of_file(csv, known, score, architecture, skip_bad)
+        scores = -scores if minimize else scores
+    elif table is not None and (csv, space, score) == (None, None, None):
+        known, architectures, scores = _labels_of_table(table, metric)
+    else:
+        raise PredictorError("labels come from --table, or from --csv with --space and --score")
+    rows = _drawn(len(scores), labels, seed)
+    words = f"fitting {predictor} to {len(rows)} labels of {table or csv}"
+    with watched("fit", words, "nothing was written") as progress:
+        fit_on_space(made, known, architectures[rows], scores[rows], progress)
+    save_predictor(made, known, out)
     if as_json:
         emit({"folder": out, **made.card()})
     else:
@@ -100,81 +129,95 @@ def fit(
 
 @app.command()
 def evaluate(
-    predictor: Annotated[str, typer.Option("-p", "--predictor", help="See `predictors list`.")],
-    protocol: Annotated[str, typer.Option(help="Label protocol: tnasp, nb201, digits, fashion.")],
+    predictors: Annotated[
+        str, typer.Option("-p", "--predictors", help="By comma; see `predictors list`.")
+    ] = "default",
+    protocol: Annotated[
+        str | None, typer.Option(help="Label protocol: tnasp, nb201, digits, fashion.")
+    ] = None,
+    table: Annotated[
+        str | None, typer.Option(help="Or any table: a few of its rows against all the others.")
+    ] = None,
     labels: Annotated[
         str | None, typer.Option(help="Label counts, e.g. 100,172; the protocol's own if absent.")
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Random draws of each count.")] = 10,
+    draws: Annotated[int, typer.Option(min=1, help="Random draws of each count.")] = 10,
+    metric: Annotated[
+        str | None, typer.Option(help="Column of the table.", show_default="its score")
+    ] = None,
+    fidelity: Annotated[
+        int | None, typer.Option(help="Epochs.", show_default="the full training")
+    ] = None,
     settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="An option of it.")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="An option of a single predictor."),
     ] = None,
     as_json: JsonFlag = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print the summary as CSV.")] = False,
 ) -> None:
-    """Measure how well a predictor ranks a benchmark, beside the simple ones."""
-    from nasplatform import plugins
-    from nasplatform.config import parse_overrides
-    from nasplatform.predictors import evaluation
-    from nasplatform.runs.events import Event
+    """Measure how well predictors rank the rest of a table, beside what they must beat.
 
-    kind = plugins.get("predictors", predictor)
+    Mean and standard error over random draws of the labels, the same draws for all; the last
+    column is the paired difference in Kendall's tau to the first predictor named.
+    """
+    from nasplatform.yaml_source import parse_overrides
+    from nasplatform.errors import PredictorError
+    from nasplatform.predictors import evaluation
+
+    names = [name.strip() for name in predictors.split(",") if name.strip()]
+    if settings and len(names) != 1:
+        raise PredictorError("--set is for one predictor: several are named")
     options = parse_overrides(settings or [])
-    plugins.make_options(kind.Options, options, f"predictor {predictor!r}")
-    chosen = evaluation.get_protocol(protocol)
-    counts = _counts(labels) if labels else list(chosen.labels)
+    for name in names:
+        _made(name, settings, 0)
+    chosen = _protocol(protocol, table, _counts(labels) if labels else [], metric, fidelity)
     say(f"{chosen.about} ({chosen.source})")
-    words = f"{predictor} on {protocol}"
-    with Display() as display:
+    words = f"{', '.join(names)} on {chosen.name}"
+    with watched("evaluate", words, "nothing was kept") as progress:
         results = evaluation.evaluate(
-            predictor,
-            chosen,
-            counts,
-            seeds,
-            options,
-            lambda done, total: display(Event("evaluate", done, total, words)),
+            dict.fromkeys(names, options), chosen, chosen.labels, draws, progress
         )
-    summary = evaluation.summarise(results)
+    summary = evaluation.summarise(results).merge(evaluation.paired(results, names[0]))
     if as_json:
         emit({"summary": summary.to_dict("records"), "draws": results.to_dict("records")})
+    elif as_csv:
+        sys.stdout.write(summary.to_csv(index=False))
     else:
-        show_table(evaluation.table(summary), evaluation.COLUMNS)
+        rows = evaluation.table(summary, "sem")
+        gaps = evaluation.differences(summary)
+        shown = [row | {f"tau - {names[0]}": gap} for row, gap in zip(rows, gaps, strict=True)]
+        show_table(shown, list(shown[0]))
 
 
-def predict(
-    architectures: Annotated[list[str], typer.Argument(help="Text forms of architectures.")],
-    folder: Annotated[
-        Path, typer.Option("-p", "--predictor", help="Folder of a fitted predictor, or of a run.")
-    ],
-    as_json: JsonFlag = False,
-) -> None:
-    """Predict the scores of architectures with a fitted predictor."""
-    from nasplatform.errors import ArchitectureError
-    from nasplatform.runs.saved import load_predictor
+def _protocol(
+    name: str | None,
+    table: str | None,
+    labels: list[int],
+    metric: str | None,
+    fidelity: int | None,
+) -> Protocol:
+    """Return the protocol that was asked for, with the label counts that were."""
+    from nasplatform.errors import PredictorError
+    from nasplatform.predictors.protocols import get_protocol, table_protocol
 
-    predictor, space = load_predictor(folder)
-    parsed = []
-    for index, text in enumerate(architectures):
-        try:
-            parsed.append(space.parse(text))
-        except ArchitectureError as error:
-            raise ArchitectureError(f"architecture {index + 1}: {error}") from None
-    graphs = space.graphs(space.population(parsed))
-    prediction = predictor.predict(graphs)
-    rows = [
-        {
-            "architecture": text,
-            "hash": architecture.hash,
-            "mean": prediction.mean[i],
-            "std": prediction.std[i],
-            "params": graphs.total_params[i],
-            "flops": graphs.total_flops[i],
-        }
-        for i, (text, architecture) in enumerate(zip(architectures, parsed, strict=True))
-    ]
-    if as_json:
-        emit(rows)
-    else:
-        show_table(rows, ["architecture", "mean", "std", "params", "flops"])
+    if table is not None and name is None:
+        if not labels:
+            raise PredictorError("--table needs --labels, e.g. --labels 50,100")
+        return table_protocol(table, tuple(labels), metric, fidelity)
+    if name is None or table is not None:
+        raise PredictorError("give --protocol NAME or --table NAME: one of them")
+    if (metric, fidelity) != (None, None):
+        raise PredictorError("--metric and --fidelity are for --table: a protocol has its own")
+    known = get_protocol(name)
+    return known.model_copy(update={"labels": tuple(labels)}) if labels else known
+
+
+def _made(name: str, settings: list[str] | None, seed: int) -> Predictor:
+    """Make a predictor with the options of ``--set``."""
+    from nasplatform.yaml_source import parse_overrides
+    from nasplatform.predictors import get_predictor
+
+    return get_predictor(name, seed=seed, **parse_overrides(settings or []))
 
 
 def _counts(text: str) -> list[int]:
@@ -199,19 +242,41 @@ def _described(name: str, kind: Any) -> dict[str, Any]:
     }
 
 
-def _labels(table: str, metric: str, count: int | None, seed: int) -> tuple[Any, Any, Space[Any]]:
-    """Draw labelled architectures of a table: their graphs, their scores (B,), their space."""
+def _labels_of_file(
+    file: Path, space: Space[Any], score: str, architecture: str | None, skip_bad: bool
+) -> tuple[Population[Any], NDArray[np.float64]]:
+    """Read labels of a user's file: each architecture once, with the mean of its scores."""
+    from nasplatform.benchmarks.imports.measured import quoted, read_measured
+
+    found = read_measured(file, space, score, architecture, skip_bad)
+    if found.bad:
+        say(f"left out {quoted(found.bad, 'row')}")
+    return found.averaged()
+
+
+def _labels_of_table(
+    table: str, metric: str | None
+) -> tuple[Space[Any], Population[Any], NDArray[np.float64]]:
+    """Return the space of a table and all its labels (B,)."""
     import numpy as np
 
     from nasplatform.benchmarks.registry import load_table
-    from nasplatform.errors import DataError
 
     say(f"reading table {table}")
     found = load_table(table)
-    values = found.values(metric)
-    rows = np.flatnonzero(np.isfinite(values))
-    if count is not None and count > len(rows):
-        raise DataError(f"--labels {count}: table {table!r} has {len(rows)} values of {metric!r}")
-    if count is not None:
-        rows = np.sort(np.random.default_rng(seed).choice(rows, count, replace=False))
-    return found.space.graphs(found.architectures[rows]), values[rows], found.space
+    scores = found.scores(metric)
+    rows = np.flatnonzero(np.isfinite(scores))
+    return found.space, found.architectures[rows], scores[rows]
+
+
+def _drawn(known: int, count: int | None, seed: int) -> NDArray[np.intp]:
+    """Draw ``count`` of the known labels, all of them for None."""
+    import numpy as np
+
+    from nasplatform.errors import DataError
+
+    if count is None:
+        return np.arange(known)
+    if count > known:
+        raise DataError(f"--labels {count}: there are {known:,} labels")
+    return np.sort(np.random.default_rng(seed).choice(known, count, replace=False))

@@ -45,16 +45,18 @@ def show_(
     as_json: JsonFlag = False,
 ) -> None:
     """Show one run: its best architectures and its stages."""
-    from nasplatform.runs.driver import Run
+    from nasplatform.runs.run import Run
 
     run = Run(path)
     summary = run.summary()
-    best = run.evaluations[run.evaluations["feasible"]].nlargest(top, "score").to_dict("records")
+    found = run.evaluations
+    best = found[found["feasible"]].nlargest(top, "score").to_dict("records") if len(found) else []
     if as_json:
         emit({**summary, "top": best})
         return
-    columns = ["number", "source", "architecture", "score", "mean", "std", "params", "flops"]
-    show_table(best, columns, title=f"the best of {len(run.evaluations)} evaluations")
+    if best:
+        columns = ["number", "source", "architecture", "score", "mean", "std", "params", "flops"]
+        show_table(best, columns, title=f"the best of {len(found)} evaluations")
     show_stages(run.stages)
     show(f"report: {run.folder.report}")
 

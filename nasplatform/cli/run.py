@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -13,19 +13,21 @@ if TYPE_CHECKING:
     from nasplatform.service.publish import Target
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. search.budget=20."),
+]
+OutOption = Annotated[Path | None, typer.Option(help="Folder of the run; runs/NAME by default.")]
+ResumeFlag = Annotated[bool, typer.Option(help="Go on with a run that was broken off.")]
+ForceFlag = Annotated[bool, typer.Option(help="Remove the run that stands in the folder.")]
 
 
 def run(
     file: Annotated[Path, typer.Argument(help="Search file, e.g. searches/quickstart.yaml.")],
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. search.budget=20."),
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder of the run.", show_default="runs/NAME")
-    ] = None,
-    resume: Annotated[bool, typer.Option(help="Go on with a run that was broken off.")] = False,
-    force: Annotated[bool, typer.Option(help="Remove the run that stands in the folder.")] = False,
+    settings: SetOption = None,
+    out: OutOption = None,
+    resume: ResumeFlag = False,
+    force: ForceFlag = False,
     publish: Annotated[
         str | None,
         typer.Option(
@@ -35,7 +37,7 @@ def run(
     as_json: JsonFlag = False,
 ) -> None:
     """Search, walk the stages, write the report."""
-    from nasplatform.config import parse_overrides
+    from nasplatform.yaml_source import parse_overrides
 
     overrides = parse_overrides(settings or [])
     if resume and force:
@@ -51,9 +53,7 @@ def run(
         with Display() as display:
             done = run_search(file, out, overrides, resume=resume, force=force, watch=display)
     except KeyboardInterrupt:
-        command = _resume_command(file, settings, out, publish)
-        say(f"interrupted; nothing is lost, go on with: {command}")
-        raise typer.Exit(130) from None
+        _interrupted("run", file, settings, out, publish)
     summary = done.summary()
     if target is not None:
         from nasplatform.service.publish import publish_run
@@ -70,16 +70,44 @@ def run(
     show(f"report: {summary['report']}")
 
 
+def compress(
+    file: Annotated[Path, typer.Argument(help="File with a network, e.g. searches/compress.yaml.")],
+    settings: SetOption = None,
+    out: OutOption = None,
+    resume: ResumeFlag = False,
+    force: ForceFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Take a network that no search found through the stages, and write the report."""
+    from nasplatform.yaml_source import parse_overrides
+
+    overrides = parse_overrides(settings or [])
+    if resume and force:
+        raise typer.BadParameter("--resume and --force exclude each other")
+    say(f"reading {file}")
+    from nasplatform.runs.driver import compress as compress_network
+
+    try:
+        with Display() as display:
+            done = compress_network(file, out, overrides, resume=resume, force=force, watch=display)
+    except KeyboardInterrupt:
+        _interrupted("compress", file, settings, out)
+    summary = done.summary()
+    if as_json:
+        emit(summary)
+        return
+    show_stages(done.stages)
+    show(f"report: {summary['report']}")
+
+
 def worker(
     file: Annotated[Path, typer.Argument(help="Search file that all workers share.")],
     storage: Annotated[str, typer.Option(help="Optuna storage URL, postgresql+psycopg://...")],
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key.")
-    ] = None,
+    settings: SetOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Join a search that runs with the same storage elsewhere, until its budget is spent."""
-    from nasplatform.config import parse_overrides
+    from nasplatform.yaml_source import parse_overrides
 
     overrides = parse_overrides(settings or [])
     say(f"reading {file}")
@@ -112,16 +140,22 @@ def _target(file: Path, overrides: dict[str, Any], text: str) -> Target:
     return Target.parse(text, config.name)
 
 
-def _resume_command(
-    file: Path, settings: list[str] | None, out: Path | None, publish: str | None
-) -> str:
+def _interrupted(
+    command: str,
+    file: Path,
+    settings: list[str] | None,
+    out: Path | None,
+    publish: str | None = None,
+) -> NoReturn:
+    """Say how to go on, and leave."""
     import shlex
 
-    words = ["nasplatform", "run", str(file)]
+    words = ["nasplatform", command, str(file)]
     for text in settings or []:
         words += ["--set", text]
     if out is not None:
         words += ["--out", str(out)]
     if publish is not None:
         words += ["--publish", publish]
-    return shlex.join([*words, "--resume"])
+    say(f"interrupted; nothing is lost, go on with: {shlex.join([*words, '--resume'])}")
+    raise typer.Exit(130) from None

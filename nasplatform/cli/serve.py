@@ -46,12 +46,12 @@ def serve(
     if add_key is not None:
         _add_key(api_keys, add_key, scopes)
         return
-    from nasplatform.config import parse_overrides
     from nasplatform.errors import ConfigError
     from nasplatform.plugins import make_options
     from nasplatform.service import PredictorStore
     from nasplatform.service.security import KeyFile, is_loopback
     from nasplatform.service.settings import Settings
+    from nasplatform.yaml_source import parse_overrides
 
     if predictors is None:
         raise ConfigError("--predictors: the folder of predictors is missing")

@@ -44,9 +44,7 @@ def reordered(graphs: GraphBatch, priorities: NDArray[np.float64]) -> GraphBatch
 def _moved(
     attributes: NDArray[np.float32] | None, order: NDArray[np.intp]
 ) -> NDArray[np.float32] | None:
-    return (
-        None if attributes is None else np.take_along_axis(attributes, order[:, :, None], axis=1)
-    )
+    return None if attributes is None else np.take_along_axis(attributes, order[:, :, None], axis=1)
 
 
 def _orders(

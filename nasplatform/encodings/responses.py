@@ -175,7 +175,9 @@ def _channels(rectified: int, grid: Floats, density: Floats) -> list[_Function]:
         functions = [
             again
             for known in functions
-            for again in _rescaled(known, float(density @ known(grid)), _variance(known(grid), density))
+            for again in _rescaled(
+                known, float(density @ known(grid)), _variance(known(grid), density)
+            )
         ]
     return functions
 

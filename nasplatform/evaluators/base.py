@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Self
+from typing import Any, ClassVar, Generic, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,16 +19,22 @@ from nasplatform.training.task import Task
 Report = Callable[[int, float], bool]
 """(epochs so far, score so far) -> whether the measurement is hopeless and should stop."""
 
+ErrorClass = Literal["architecture", "transient", "fatal"]
+"""What a failed measurement says: the architecture cannot be measured; not at this moment; the
+evaluator or its options are wrong, whatever the architecture."""
+
 
 @dataclass(frozen=True)
 class Evaluation:
     """One measurement of one architecture.
 
-    score:   the searched metric, higher is better; NaN where the measurement failed.
-    metrics: everything else that was measured, by name.
-    cost:    seconds of training that the measurement took (or took when the table was made).
-    error:   why it failed, in one line; None where it did not.
-    stopped: epochs after which it was given up as hopeless; None where it ran to its end.
+    score:       the searched metric, higher is better; NaN where the measurement failed.
+    metrics:     everything else that was measured, by name.
+    cost:        seconds of training that it took (or took when the table was made).
+    error:       why it failed, in one line; None where it did not.
+    stopped:     epochs after which it was given up as hopeless; None where it ran to its end.
+    error_class: whether another try would help; None where nothing failed.
+    traceback:   where it broke, for whoever mends the evaluator.
     """
 
     score: float
@@ -36,6 +42,8 @@ class Evaluation:
     cost: float = 0.0
     error: str | None = None
     stopped: int | None = None
+    error_class: ErrorClass | None = None
+    traceback: str | None = None
 
 
 @dataclass(frozen=True)
@@ -45,12 +53,14 @@ class EvaluationContext:
     folder:   its own, for what it keeps between measurements; None where nothing is kept.
     task:     the data of the search file; None where it names none.
     device:   ``cpu`` or ``cuda``.
+    runtime:  in which runtime latency counts; None for the best that is available.
     progress: called with (steps done, steps in all, a few words) from time to time.
     """
 
     folder: Path | None = None
     task: Task | None = None
     device: str = "cpu"
+    runtime: str | None = None
     progress: Callable[[int, int, str], None] = lambda done, total, words: None
 
 
@@ -112,8 +122,16 @@ class Evaluator(ABC, Generic[A]):
         graphs = self.space.graphs(architectures)
         return {"params": graphs.total_params, "flops": graphs.total_flops}
 
-    def known_scores(self) -> NDArray[np.float64] | None:
-        """Return (B,) the scores of ``candidates`` where they are known unmeasured, else None."""
+    @property
+    def target_fidelity(self) -> int:
+        """The training length that is searched at, epochs; the full one unless an option says."""
+        return self.fidelities[-1]
+
+    def known_scores(self, seed: int = 0) -> NDArray[np.float64] | None:
+        """Return (B,) the scores of ``candidates`` where they are known unmeasured, else None.
+
+        They are those that ``evaluate`` gives at the target fidelity with this seed.
+        """
         return None
 
     @abstractmethod

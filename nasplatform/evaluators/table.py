@@ -22,7 +22,11 @@ class TableOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     table: str = Field(description="name of a table, or the path of its parquet file")
-    metric: str = Field("valid_accuracy", description="the searched metric, higher is better")
+    metric: str | None = Field(
+        None,
+        description="the searched metric, by default the table's own score; its negative is the "
+        "score where the table says that less of it is better",
+    )
     fidelity: int | None = Field(None, description="epochs; null for the full training")
     seeds: Literal["mean", "single"] = Field(
         "mean", description="score by the mean of all repetitions, or by the one of the seed"
@@ -45,14 +49,16 @@ class TableEvaluator(Evaluator[Any]):
                 f"table {self.table.name!r} was measured in {self.table.space.describe()}, "
                 f"the search is set in {space.describe()}"
             )
-        scores = self.table.values(options.metric, options.fidelity)
-        measured = np.isfinite(scores)
+        self.metric = options.metric or self.table.score
+        self._sign = -1.0 if self.table.direction(self.metric) == "minimize" else 1.0
+        measured = np.isfinite(self.table.values(self.metric, options.fidelity))
         if not measured.any():
-            raise DataError(f"table {self.table.name!r} has no value of {options.metric!r}")
+            raise DataError(f"table {self.table.name!r} has no value of {self.metric!r}")
         self._measured = measured
         self.candidates = self.table.architectures[measured]
         self.fidelities = self.table.fidelities
-        self.task = f"{self.table.name}/{options.metric}/{options.seeds}@{self.table.digest[:12]}"
+        searched = f"-{self.metric}" if self._sign < 0 else self.metric
+        self.task = f"{self.table.name}/{searched}/{options.seeds}@{self.table.digest[:12]}"
 
     @classmethod
     def implied_space(cls, options: Any) -> Space[Any]:
@@ -84,10 +90,23 @@ class TableEvaluator(Evaluator[Any]):
             for name, values in found.items()
         }
 
-    def known_scores(self) -> NDArray[np.float64]:
-        """Return (B,) searched score of each of the ``candidates``, mean over the repetitions."""
-        scores = self.table.values(self.options.metric, self.options.fidelity)
-        return scores[np.isfinite(scores)]
+    @property
+    def target_fidelity(self) -> int:
+        """The option ``fidelity``, or the full training."""
+        chosen = self.options.fidelity
+        return super().target_fidelity if chosen is None else chosen
+
+    def known_scores(self, seed: int = 0) -> NDArray[np.float64]:
+        """Return (B,) the searched score of each of the ``candidates``."""
+        if self.options.seeds == "mean":
+            return self.table.scores(self.metric, self.options.fidelity)[self._measured]
+        f = self.table.fidelity_index(self.options.fidelity)
+        runs = self.table.measurements[self.metric][self._measured, f].astype(np.float64)
+        made = np.isfinite(runs)
+        wanted = seed % made.sum(axis=1)
+        place = (made & (made.cumsum(axis=1) == wanted[:, None] + 1)).argmax(axis=1)
+        picked: NDArray[np.float64] = self._sign * runs[np.arange(len(runs)), place]
+        return picked
 
     def evaluate(self, architecture: Any, fidelity: int, seed: int) -> Evaluation:
         """Answer from the table; ``cost`` is the training time that was spent making it.
@@ -98,10 +117,10 @@ class TableEvaluator(Evaluator[Any]):
         f = self.table.fidelity_index(fidelity)
         # Plain floats: numpy takes ten times as long for a handful of numbers.
         runs = {name: array[row, f].tolist() for name, array in self.table.measurements.items()}
-        made = [s for s, value in enumerate(runs[self.options.metric]) if isfinite(value)]
+        made = [s for s, value in enumerate(runs[self.metric]) if isfinite(value)]
         if not made:
             raise ArchitectureError(
-                f"{self.space.format(architecture)} has no {self.options.metric!r} at "
+                f"{self.space.format(architecture)} has no {self.metric!r} at "
                 f"{fidelity} epochs in table {self.table.name!r}"
             )
         used = set(made if self.options.seeds == "mean" else [made[seed % len(made)]])
@@ -113,4 +132,5 @@ class TableEvaluator(Evaluator[Any]):
         seconds = [v for s, v in enumerate(runs.get("seconds", ())) if s in used and isfinite(v)]
         cost = float(sum(seconds))
         attributes = {name: float(values[row]) for name, values in self.table.attributes.items()}
-        return Evaluation(metrics[self.options.metric], metrics | attributes, cost)
+        score = self._sign * metrics[self.metric]
+        return Evaluation(score, metrics | attributes, cost)

@@ -6,12 +6,14 @@ import hashlib
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from nasplatform.deploy.measure import latency
 from nasplatform.errors import ConfigError, TrainingError
 from nasplatform.evaluators.base import Evaluation, EvaluationContext, Evaluator, Report
+from nasplatform.runtimes.choice import open_session
+from nasplatform.runtimes.measure import latency
 from nasplatform.spaces.base import Space
 from nasplatform.training.loop import Epoch, History, evaluate, seeded, train
 from nasplatform.training.recipe import Recipe
@@ -28,7 +30,9 @@ class TrainedOptions(BaseModel):
         (), description="shorter trainings that may be asked for, in epochs, ascending"
     )
     latency: bool = Field(
-        False, description="also measure latency_ms, one image on one thread of this CPU"
+        False,
+        description="also measure latency_ms, one image on one thread of this CPU, by the runtime "
+        "of the search file",
     )
     keep: bool = Field(
         False, description="keep the trained weights of every architecture, not the latest only"
@@ -74,7 +78,9 @@ class TrainedEvaluator(Evaluator[Any]):
         super().__init__(options, space.with_input(self.data.input_shape, self.data.classes))
         self.fidelities = (*options.fidelities, options.recipe.epochs)
         recipe = hashlib.sha256(options.recipe.model_dump_json().encode()).hexdigest()
-        self.task = f"{self.data.name}/valid_accuracy/{recipe[:12]}@{self.data.digest[:12]}"
+        self._engine = self._latency_engine()
+        measured = "valid_accuracy" + (f"+latency:{self._engine}" if self._engine else "")
+        self.task = f"{self.data.name}/{measured}/{recipe[:12]}@{self.data.digest[:12]}"
         self._done: Path | None = None
 
     @classmethod
@@ -152,9 +158,23 @@ class TrainedEvaluator(Evaluator[Any]):
         }
         module.to("cpu")
         if self.options.latency:
-            metrics["latency_ms"] = latency(module, self.data.input_shape)[0]
+            metrics["latency_ms"] = self._latency_ms(module)
         stopped = last.epoch if last.epoch < fidelity else None
         return Evaluation(last.valid_accuracy, metrics, history.seconds, stopped=stopped)
+
+    def _latency_engine(self) -> str | None:
+        """Return what computes networks of this space, so that all latencies are of one engine."""
+        if not self.options.latency:
+            return None
+        one = self.space.sample(1, np.random.Generator(np.random.PCG64(0)))[0]
+        module = self.space.build(one).eval()
+        return open_session(module, self.data.input_shape, self.context.runtime).session.runtime
+
+    def _latency_ms(self, module: torch.nn.Module) -> float:
+        found = latency(module, self.data.input_shape, self._engine)
+        if found.note:
+            raise TrainingError(f"no latency: {found.note}")
+        return found.median_ms
 
     def _checkpoint(self, architecture: Any, fidelity: int, seed: int) -> Path | None:
         """Return where a training is kept; the one before it is in the store by now."""

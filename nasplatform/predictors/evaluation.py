@@ -1,161 +1,24 @@
-"""How good a predictor is: the field's metrics, under protocols that have names."""
+"""How good a predictor is: the field's metrics, on draws of a label protocol."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cache
-from importlib.resources import files
+from collections.abc import Callable, Mapping, Sequence
 from time import perf_counter
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
-import yaml
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 from scipy.stats import kendalltau, spearmanr
 
-from nasplatform.benchmarks.registry import list_tables, load_table
-from nasplatform.benchmarks.table import BenchmarkTable
-from nasplatform.errors import DataError, PredictorError, did_you_mean
+from nasplatform.errors import PredictorError
 from nasplatform.predictors import get_predictor
-from nasplatform.spaces.graph import GraphBatch
+from nasplatform.predictors.baselines import BASELINES
+from nasplatform.predictors.protocols import Draw, Protocol, draw, most_labels
 
 Floats = NDArray[np.float64]
 TOP = 100  # k of precision@k
-_HELD_OUT = 5000
 PICKED = 10  # architectures that a user would train
-
-
-class Measurement(BaseModel):
-    """Which value of a table: metric (the first one that it has), epochs, repetition."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    metric: str | tuple[str, ...]
-    fidelity: int
-    seed: int | None
-
-    def values(self, table: BenchmarkTable) -> Floats:
-        """Return (B,) values, NaN where the table has none."""
-        wanted = (self.metric,) if isinstance(self.metric, str) else self.metric
-        metric = next((name for name in wanted if name in table.metrics), wanted[0])
-        return table.values(metric, self.fidelity, self.seed)
-
-
-class Protocol(BaseModel):
-    """A label protocol; the fields are explained in ``protocols.yaml``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    name: str
-    source: str
-    about: str
-    table: tuple[str, ...]
-    train: Measurement
-    test: Measurement
-    train_rows: Literal["unlabelled", "any"]
-    labels: tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Draw:
-    """One random choice of labels under a protocol.
-
-    train, test: graphs that are learnt from (n) and predicted (m); they share no architecture.
-    labels:      (n,) what the predictor is told.
-    truth:       (m,) what it is judged by, higher is better.
-    unique:      (m,) True where no isomorphic architecture was learnt from.
-    held_out, held_out_labels: at most 5,000 further architectures with the measurement that was
-        learnt from: what the predicted mean and standard deviation speak of. The truth often is
-        another quantity (test in place of validation, a mean in place of one run).
-    """
-
-    train: GraphBatch
-    labels: Floats
-    test: GraphBatch
-    truth: Floats
-    unique: NDArray[np.bool_]
-    held_out: GraphBatch
-    held_out_labels: Floats
-
-
-def protocols() -> dict[str, Protocol]:
-    """Return every protocol by name."""
-    text = files("nasplatform.predictors").joinpath("protocols.yaml").read_text("utf-8")
-    return {name: Protocol(name=name, **entry) for name, entry in yaml.safe_load(text).items()}
-
-
-def get_protocol(name: str) -> Protocol:
-    """Return a protocol; raise PredictorError for an unknown name."""
-    known = protocols()
-    if name not in known:
-        raise PredictorError(f"unknown protocol {name!r}{did_you_mean(name, known)}")
-    return known[name]
-
-
-def draw(protocol: Protocol, labels: int, seed: int) -> Draw:
-    """Choose ``labels`` architectures at random and set the others that have a truth apart.
-
-    Raises DataError where the table is not at hand, PredictorError where it has too few labels.
-    """
-    arena = _arena(protocol)
-    rng = np.random.default_rng([seed, labels])
-    if labels > len(arena.train_rows):
-        raise PredictorError(
-            f"protocol {protocol.name!r} has {len(arena.train_rows)} labels, "
-            f"{labels} were asked for"
-        )
-    train = rng.choice(arena.train_rows, labels, replace=False)
-    test = np.setdiff1d(arena.test_rows, train)
-    others = np.setdiff1d(arena.train_rows, train)
-    held_out = rng.permutation(others)[:_HELD_OUT]
-    graphs, keys = arena.graphs, arena.table.architectures.keys
-    return Draw(
-        train=graphs[train],
-        labels=arena.train_values[train],
-        test=graphs[test],
-        truth=arena.test_values[test],
-        unique=~np.isin(keys[test], keys[train]),
-        held_out=graphs[held_out],
-        held_out_labels=arena.train_values[held_out],
-    )
-
-
-@dataclass(frozen=True)
-class _Arena:
-    """The table of a protocol with what may be learnt from and what may be asked."""
-
-    table: BenchmarkTable
-    graphs: GraphBatch
-    train_values: Floats
-    test_values: Floats
-    train_rows: NDArray[np.intp]
-    test_rows: NDArray[np.intp]
-
-
-@cache
-def _arena(protocol: Protocol) -> _Arena:
-    at_hand = [name for name in protocol.table if name in list_tables()]
-    if not at_hand:
-        raise DataError(
-            f"protocol {protocol.name!r} needs the table {' or '.join(protocol.table)}: "
-            f"see `nasplatform data import --help`"
-        )
-    table = load_table(at_hand[0])
-    train, test = protocol.train.values(table), protocol.test.values(table)
-    learnable, judged = np.isfinite(train), np.isfinite(test)
-    if protocol.train_rows == "unlabelled" and not judged.all():
-        learnable &= ~judged
-    return _Arena(
-        table=table,
-        graphs=table.space.graphs(table.architectures),
-        train_values=train,
-        test_values=test,
-        train_rows=np.flatnonzero(learnable),
-        test_rows=np.flatnonzero(judged),
-    )
 
 
 def rank_metrics(predicted: Floats, truth: Floats) -> dict[str, float]:
@@ -164,20 +27,36 @@ def rank_metrics(predicted: Floats, truth: Floats) -> dict[str, float]:
     kendall:      Kendall's tau-b.
     spearman:     Spearman's rho.
     precision@100: share of the 100 predicted best that are among the 100 truly best.
+    precision@10: the same of 10.
     regret@10:    truly best score minus the best true score among the 10 predicted best.
+    ndcg@10:      discounted gain of the 10 predicted best, as a share of what the 10 truly best
+                  gain; the gain of an architecture is its score, 0 for the worst and 1 for the best
+                  (Jaervelin & Kekaelaeinen, 2002).
     """
     if len(truth) < 2:
         raise PredictorError(f"{len(truth)} scores cannot be ranked: at least 2 are needed")
     constant = np.ptp(predicted) == 0
     order = np.argsort(-predicted, kind="stable")
     best = np.argsort(-truth, kind="stable")
-    top = min(TOP, len(truth))
     return {
         "kendall": 0.0 if constant else float(kendalltau(predicted, truth)[0]),
         "spearman": 0.0 if constant else float(spearmanr(predicted, truth)[0]),
-        f"precision@{TOP}": len(np.intersect1d(order[:top], best[:top])) / top,
+        f"precision@{TOP}": _precision(order, best, TOP),
+        f"precision@{PICKED}": _precision(order, best, PICKED),
         f"regret@{PICKED}": float(truth.max() - truth[order[:PICKED]].max()),
+        f"ndcg@{PICKED}": _ndcg(truth[order[:PICKED]], truth[best[:PICKED]], truth.min()),
     }
+
+
+def _precision(order: NDArray[np.intp], best: NDArray[np.intp], k: int) -> float:
+    top = min(k, len(best))
+    return len(np.intersect1d(order[:top], best[:top])) / top
+
+
+def _ndcg(picked: Floats, best: Floats, lowest: float) -> float:
+    discount = 1 / np.log2(np.arange(len(best)) + 2)
+    most = float(discount @ (best - lowest))
+    return float(discount @ (picked - lowest)) / most if most else 1.0
 
 
 def coverage(mean: Floats, std: Floats, truth: Floats, level: float = 0.9) -> float:
@@ -188,63 +67,58 @@ def coverage(mean: Floats, std: Floats, truth: Floats, level: float = 0.9) -> fl
     return float(inside.mean())
 
 
-BASELINES: dict[str, Callable[[GraphBatch, np.random.Generator], Floats]] = {
-    "random": lambda graphs, rng: rng.random(len(graphs)),
-    "parameters": lambda graphs, rng: graphs.total_params.astype(np.float64),
-    "flops": lambda graphs, rng: graphs.total_flops.astype(np.float64),
-}
 GP_TREES = "gp-trees"  # the strong simple predictor, in every table
 
 
 def evaluate(
-    predictor: str,
+    predictors: Mapping[str, Mapping[str, Any]],
     protocol: Protocol,
     labels: Sequence[int],
-    seeds: int,
-    options: dict[str, Any] | None = None,
+    draws: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> pd.DataFrame:
-    """Measure a predictor, and the baselines beside it, on the same draws.
+    """Measure predictors, and the baselines beside them, on the same draws.
 
+    predictors: name -> options.
     labels: label counts; everything that a predictor holds out for itself is among them.
-    seeds:  number of random draws of each count.
+    draws:  number of random draws of each count.
     Returns a tidy frame, one row per predictor, label count and draw: ``protocol``, ``predictor``,
     ``labels``, ``draw``, the metrics of ``rank_metrics`` over all judged architectures,
     ``kendall_unique`` over those with no isomorphic twin among the labels, ``coverage90`` (share
     of further labels inside their central 90 % interval), ``fit_seconds``, ``query_seconds``.
     A predictor is shown the graphs that it will be asked about, without scores: the space is known.
     """
-    _check_request(protocol, labels, seeds)
-    contestants = [*BASELINES, *dict.fromkeys([predictor, GP_TREES])]
-    runs = [(n, seed) for n in labels for seed in range(seeds)]
+    _check_request(protocol, labels, draws)
+    contestants = [*BASELINES, *dict.fromkeys([*predictors, GP_TREES])]
+    runs = [(n, seed, name) for n in labels for seed in range(draws) for name in contestants]
     rows: list[dict[str, Any]] = []
-    for done, (n, seed) in enumerate(runs):
-        drawn = draw(protocol, n, seed)
-        for name in contestants:
-            place = {"protocol": protocol.name, "predictor": name, "labels": n, "draw": seed}
-            own = (options or {}) if name == predictor else {}
-            rows.append(place | measure(name, drawn, seed, own))
+    drawn, of = None, (-1, -1)
+    for done, (n, seed, name) in enumerate(runs):
+        if drawn is None or of != (n, seed):
+            drawn, of = draw(protocol, n, seed), (n, seed)
+        place = {"protocol": protocol.name, "predictor": name, "labels": n, "draw": seed}
+        rows.append(place | measure(name, drawn, seed, predictors.get(name)))
         if progress:
             progress(done + 1, len(runs))
     return pd.DataFrame(rows)
 
 
 def measure(
-    name: str, drawn: Draw, seed: int, options: dict[str, Any] | None = None
+    name: str, drawn: Draw, seed: int, options: Mapping[str, Any] | None = None
 ) -> dict[str, float]:
     """Return the metrics of one predictor, or baseline, on one draw; see ``evaluate``."""
     if name in BASELINES:
-        return _judge(BASELINES[name](drawn.test, np.random.default_rng(seed)), drawn)
+        return _judge(BASELINES[name](drawn.train, drawn.labels, drawn.test, seed), drawn)
     return _fit_and_judge(name, options or {}, drawn, seed)
 
 
-def _check_request(protocol: Protocol, labels: Sequence[int], seeds: int) -> None:
+def _check_request(protocol: Protocol, labels: Sequence[int], draws: int) -> None:
     """Refuse what cannot be drawn before anything is fitted."""
-    if seeds < 1:
-        raise PredictorError(f"{seeds} draws: at least 1 is needed")
+    if draws < 1:
+        raise PredictorError(f"{draws} draws: at least 1 is needed")
     if not labels:
         raise PredictorError("no label counts were given")
-    most = len(_arena(protocol).train_rows)
+    most = most_labels(protocol)
     for n in labels:
         if not 2 <= n <= most:
             raise PredictorError(
@@ -252,7 +126,9 @@ def _check_request(protocol: Protocol, labels: Sequence[int], seeds: int) -> Non
             )
 
 
-def _fit_and_judge(name: str, options: dict[str, Any], drawn: Draw, seed: int) -> dict[str, float]:
+def _fit_and_judge(
+    name: str, options: Mapping[str, Any], drawn: Draw, seed: int
+) -> dict[str, float]:
     fitted = get_predictor(name, seed=seed, **options)
     start = perf_counter()
     fitted.fit(drawn.train, drawn.labels, unlabelled=drawn.test)
@@ -277,10 +153,13 @@ def _judge(scores: Floats, drawn: Draw) -> dict[str, float]:
 
 
 def summarise(results: pd.DataFrame) -> pd.DataFrame:
-    """Return mean and standard deviation over the draws, one row per predictor and label count."""
+    """Return mean, standard deviation and standard error over the draws.
+
+    One row per predictor and label count: ``draws``, and ``METRIC_mean``, ``_std`` and ``_sem``.
+    """
     keys = ["protocol", "predictor", "labels"]
     grouped = results.drop(columns="draw").groupby(keys, sort=False)
-    summary = grouped.agg(["mean", "std"])
+    summary = grouped.agg(["mean", "std", "sem"])
     summary.columns = [
         f"{metric}_{kind}" for metric, kind in cast("pd.MultiIndex", summary.columns)
     ]
@@ -288,17 +167,42 @@ def summarise(results: pd.DataFrame) -> pd.DataFrame:
     return summary.reset_index()
 
 
-COLUMNS = ("predictor", "labels", "draws", "kendall", "spearman", "precision@100", "regret@10")
+def paired(results: pd.DataFrame, reference: str, metric: str = "kendall") -> pd.DataFrame:
+    """Return how far each predictor is above a reference on the same draws.
+
+    One row per predictor and label count: ``predictor``, ``labels``, ``difference`` (mean over the
+    draws) and ``difference_sem``, the standard error of that mean.
+    """
+    on = ["labels", "draw"]
+    level = results.loc[results["predictor"] == reference, [*on, metric]]
+    both = results[["predictor", *on, metric]].merge(level, on=on, suffixes=("", "_reference"))
+    both["gap"] = both[metric] - both[f"{metric}_reference"]
+    found = both.groupby(["predictor", "labels"], sort=False)["gap"].agg(["mean", "sem"])
+    return found.set_axis(["difference", "difference_sem"], axis=1).reset_index()
 
 
-def table(summary: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return the rows of a summary for people: mean and deviation in one column each."""
+COLUMNS = (
+    *("predictor", "labels", "draws", "kendall", "spearman"),
+    *(f"precision@{TOP}", f"precision@{PICKED}", f"regret@{PICKED}", f"ndcg@{PICKED}"),
+)
+
+
+def table(summary: pd.DataFrame, spread: str = "std") -> list[dict[str, Any]]:
+    """Return the rows of a summary for people: mean and ``std`` or ``sem`` in one column each."""
     rows = []
     for entry in summary.to_dict("records"):
         row: dict[str, Any] = {key: entry[key] for key in COLUMNS[:3]}
         for metric in COLUMNS[3:]:
-            mean, deviation = entry[f"{metric}_mean"], entry[f"{metric}_std"]
-            spread = f" ± {deviation:.4f}" if np.isfinite(deviation) else ""
-            row[metric] = f"{mean:.4f}{spread}"
+            row[metric] = _with_spread(entry[f"{metric}_mean"], entry[f"{metric}_{spread}"])
         rows.append(row)
     return rows
+
+
+def differences(summary: pd.DataFrame) -> list[str]:
+    """Return the paired differences of a summary for people, with their standard errors."""
+    pairs = zip(summary["difference"], summary["difference_sem"], strict=True)
+    return [_with_spread(mean, error) for mean, error in pairs]
+
+
+def _with_spread(mean: float, spread: float) -> str:
+    return f"{mean:.4f}" + (f" ± {spread:.4f}" if np.isfinite(spread) else "")

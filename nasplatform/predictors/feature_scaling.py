@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from nasplatform.encodings.cache import Features, columns_of, features_of
 from nasplatform.errors import PredictorError
-from nasplatform.spaces.base import Space
 from nasplatform.spaces.graph import GraphBatch
 
 SEEN = 20_000  # architectures from which centres and scales are learnt
@@ -76,11 +75,6 @@ def fit_scaling(
 ) -> FeatureScaling:
     """Learn a scaling from the labelled architectures and whatever else is known of the space."""
     return FeatureScaling.of(seen_features(graphs, unlabelled), without)
-
-
-def unlabelled_of(space: Space[Any], seed: int) -> GraphBatch:
-    """Return random architectures of a space, as ``Predictor.fit`` wants to see them."""
-    return space.graphs(space.sample(SEEN, np.random.default_rng(seed)))
 
 
 def seen_features(graphs: GraphBatch, unlabelled: GraphBatch | None) -> Features:

@@ -1,77 +1,36 @@
-"""One search file from beginning to end: search, predictor, stages, report."""
+"""A file from beginning to end: search and predictor or a given network, stages, report."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from contextlib import AbstractContextManager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import optuna
 import pandas as pd
 
-from nasplatform.config import load_config
-from nasplatform.deploy.network import Network
+from nasplatform.config import load_compression, load_config
 from nasplatform.errors import RunError
 from nasplatform.evaluators.base import EvaluationContext
-from nasplatform.predictors.feature_scaling import unlabelled_of
+from nasplatform.executors.store import open_store
+from nasplatform.models.network import Network
+from nasplatform.predictors.fitting import fit_on_space
 from nasplatform.runs import frames
+from nasplatform.runs.compression import Compression, make_compression
 from nasplatform.runs.events import Event, Watch, nobody
 from nasplatform.runs.experiment import Experiment, make_experiment
 from nasplatform.runs.folder import RunFolder
-from nasplatform.runs.report import write_report
+from nasplatform.runs.report import write_compression_report, write_search_report
+from nasplatform.runs.resolved import dump_resolved
+from nasplatform.runs.run import Run
 from nasplatform.runs.saved import save_predictor
-from nasplatform.search.loop import Step, search
+from nasplatform.search.identity import identity_of
+from nasplatform.search.loop import search
 from nasplatform.search.storage import open_study, require_study
-from nasplatform.search.store import EvaluationStore
+from nasplatform.search.trial_record import Step
 from nasplatform.stages.pipeline import run_pipeline, stages_frame
-
-
-class Run:
-    """What stands in the folder of a run, finished or not."""
-
-    def __init__(self, folder: Path | str) -> None:
-        """Take the folder; raise RunError where no run stands there."""
-        self.folder = RunFolder(Path(folder))
-        self.search = self.folder.read_search()
-
-    @cached_property
-    def evaluations(self) -> pd.DataFrame:
-        """One row per evaluation; the columns are those of ``read_runs`` without the run's own."""
-        return frames.evaluations(self.folder)
-
-    @cached_property
-    def stages(self) -> pd.DataFrame:
-        """One row per stage; the columns are those of ``stages_frame``."""
-        return frames.stages(self.folder)
-
-    @property
-    def best(self) -> dict[str, Any]:
-        """The evaluation with the highest score; RunError where nothing was measured yet."""
-        found = frames.best_row(self.evaluations)
-        if found is None:
-            raise RunError(f"{self.folder.path}: nothing was measured yet; go on with --resume")
-        return found
-
-    def network(self) -> Network:
-        """Load the network that the last stage left; raise RunError where there is none."""
-        if self.stages.empty:
-            raise RunError(f"{self.folder.path}: no stage was finished, so there is no network")
-        last = self.stages.iloc[-1]
-        return Network.load(self.folder.models / f"{last['index']}-{last['stage']}" / "network")
-
-    def summary(self) -> dict[str, Any]:
-        """Return the result in a few plain values."""
-        best = self.best
-        kept = ("number", "architecture", "hash", "score", "params", "flops")
-        return {
-            "run": str(self.folder.path),
-            "evaluations": int(self.evaluations["hash"].nunique()),
-            "score": best["score"],
-            "best": {name: best[name] for name in kept},
-            "stages": self.stages.to_dict("records"),
-            "report": str(self.folder.report),
-        }
 
 
 def run(
@@ -94,16 +53,37 @@ def run(
     """
     watch(Event("setup", 0, 0, f"checking {file}"))
     config, source = load_config(file, overrides)
-    folder = RunFolder(Path(out) if out is not None else Path("runs") / config.name)
+    folder = _folder(out, config.name)
     tell = _progress(watch, "training")
     experiment = make_experiment(config, source, EvaluationContext(folder.work, progress=tell))
+    for note in experiment.notes:
+        watch(Event("setup", 0, 0, note))
     with folder.claimed(experiment.resolved(), resume, force):
         found = _search(experiment, folder, watch)
         _keep_predictor(experiment, folder, found, watch)
-        _walk_stages(experiment, folder, found, watch)
-        watch(Event("report", 0, 1, "writing report.html"))
-        write_report(experiment, folder)
-        watch(Event("report", 1, 1, str(folder.report)))
+        _train_winner(experiment, folder, found, watch)
+        _report(folder, lambda: write_search_report(experiment, folder), watch)
+    return Run(folder.path)
+
+
+def compress(
+    file: Path | str,
+    out: Path | str | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    resume: bool = False,
+    force: bool = False,
+    watch: Watch = nobody,
+) -> Run:
+    """Take the network of a file through its stages; arguments and errors are as of ``run``."""
+    watch(Event("setup", 0, 0, f"checking {file}"))
+    config, source = load_compression(file, overrides)
+    folder = _folder(out, config.name)
+    compression = make_compression(config, source)
+    with folder.claimed(compression.resolved(), resume, force):
+        if not folder.stages.is_file():
+            _walk_stages(compression, compression.network, folder, watch)
+        _report(folder, lambda: write_compression_report(compression, folder), watch)
     return Run(folder.path)
 
 
@@ -126,22 +106,40 @@ def run_worker(
         experiment = make_experiment(
             config, source, EvaluationContext(own.work, progress=_progress(watch, "training"))
         )
-        _spend_budget(experiment, own, watch)
-        with EvaluationStore(own.measurements) as store:
-            return len(store)
+        with _study(experiment, own) as study:
+            return _spend_budget(experiment, own, study, watch)
 
 
 def _search(experiment: Experiment, folder: RunFolder, watch: Watch) -> pd.DataFrame:
     """Spend the budget; return the evaluations."""
     if not folder.evaluations.is_file():
-        frames.write_frame(_spend_budget(experiment, folder, watch), folder.evaluations)
+        with _study(experiment, folder) as study:
+            _spend_budget(experiment, folder, study, watch)
+            found = frames.study_frame(study, experiment.space)
+        frames.write_frame(found, folder.evaluations)
     elif experiment.config.storage is None:
         require_study(folder.study, experiment.config.name, experiment.optimization.directions)
     return frames.evaluations(folder)
 
 
-def _spend_budget(experiment: Experiment, folder: RunFolder, watch: Watch) -> pd.DataFrame:
-    budget, options = experiment.options.budget, experiment.options
+def _study(experiment: Experiment, folder: RunFolder) -> AbstractContextManager[optuna.Study]:
+    """Open the study of the search, refused where it is another's."""
+    return open_study(
+        experiment.config.storage or folder.study,
+        experiment.config.name,
+        experiment.sampler,
+        directions=experiment.optimization.directions,
+        pruner=experiment.search.pruner,
+        identity=identity_of(dump_resolved(experiment.resolved())),
+    )
+
+
+def _spend_budget(
+    experiment: Experiment, folder: RunFolder, study: optuna.Study, watch: Watch
+) -> int:
+    """Search until a stopping rule says so; return how many measurements were made here."""
+    wanted, task = experiment.search, experiment.evaluator.task
+    budget = wanted.budget
 
     def tell(step: Step) -> None:
         best = "nothing yet" if step.best is None else f"{step.best:.4f}"
@@ -149,19 +147,13 @@ def _spend_budget(experiment: Experiment, folder: RunFolder, watch: Watch) -> pd
         words = f"best {best}, latest {latest} ({step.record.source})"
         watch(Event("search", step.done, budget, words))
 
-    watch(Event("search", 0, budget, f"{options.sampler} search on {experiment.evaluator.task}"))
+    watch(Event("search", 0, budget, f"{wanted.sampler.name} search on {task}"))
     shared = experiment.config.storage
     with (
-        open_study(
-            shared or folder.study,
-            experiment.config.name,
-            experiment.sampler,
-            directions=experiment.optimization.directions,
-            pruner=options.pruner,
-        ) as study,
-        EvaluationStore(folder.measurements) as store,
+        open_store(shared or folder.measurements) as store,
+        experiment.make_executor(_progress(watch, "training")) as executor,
     ):
-        search(
+        return search(
             study,
             experiment.evaluator,
             store,
@@ -169,11 +161,12 @@ def _spend_budget(experiment: Experiment, folder: RunFolder, watch: Watch) -> pd
             experiment.config.seed,
             tell,
             optimization=experiment.optimization,
-            max_seconds=options.max_seconds,
-            target=options.target,
+            max_seconds=wanted.max_seconds,
+            target=wanted.target,
             exclusive=shared is None,
+            executor=executor,
+            spec=experiment.spec,
         )
-        return frames.study_frame(study, experiment.space)
 
 
 def _keep_predictor(
@@ -190,37 +183,54 @@ def _keep_predictor(
     if len(labels) < experiment.predictor.min_labels or labels["score"].nunique() < 2:
         watch(Event("predictor", 1, 1, "too few different labels to keep a predictor"))
         return
-    graphs = experiment.space.graphs(
-        [experiment.space.parse(text) for text in labels["architecture"]]
-    )
-    others = unlabelled_of(experiment.space, experiment.predictor.seed)
-    experiment.predictor.fit(graphs, labels["score"].to_numpy(), others)
+    architectures = [experiment.space.parse(text) for text in labels["architecture"]]
+    fit_on_space(experiment.predictor, experiment.space, architectures, labels["score"].to_numpy())
     save_predictor(experiment.predictor, experiment.space, folder.predictor)
     watch(Event("predictor", 1, 1, f"kept in {folder.predictor}"))
 
 
-def _walk_stages(
+def _train_winner(
     experiment: Experiment, folder: RunFolder, found: pd.DataFrame, watch: Watch
 ) -> None:
     """Take the winner through the stages."""
     if not experiment.stages or folder.stages.is_file():
         return
-    assert experiment.task is not None
     best = frames.best_row(found)
     if best is None:
         raise RunError(f"{folder.path}: no evaluation gave a score, so there is no winner to train")
     architecture = experiment.built.parse(best["architecture"])
+    folder.begin_stages(best["architecture"])
     watch(Event("stages", 0, 0, f"building the winner {best['architecture']}"))
+    network = Network.of(experiment.built, architecture, experiment.config.seed)
+    _walk_stages(experiment, network, folder, watch)
+
+
+def _walk_stages(
+    made: Experiment | Compression, network: Network, folder: RunFolder, watch: Watch
+) -> None:
+    """Take a network through the stages of a file."""
+    assert made.task is not None  # stages were refused without it
     _, records = run_pipeline(
-        Network.of(experiment.built, architecture, experiment.config.seed),
-        experiment.task,
-        experiment.stages,
+        network,
+        made.task,
+        [(stage.name, stage.options) for stage in made.stages],
         folder.models,
-        experiment.config.seed,
-        experiment.config.device,
+        made.config.seed,
+        made.config.device,
         _progress(watch, "stages"),
+        made.config.runtime,
     )
     frames.write_frame(stages_frame(records), folder.stages)
+
+
+def _folder(out: Path | str | None, name: str) -> RunFolder:
+    return RunFolder(Path(out) if out is not None else Path("runs") / name)
+
+
+def _report(folder: RunFolder, write: Callable[[], None], watch: Watch) -> None:
+    watch(Event("report", 0, 1, "writing report.html"))
+    write()
+    watch(Event("report", 1, 1, str(folder.report)))
 
 
 def _progress(watch: Watch, phase: str) -> Callable[[int, int, str], None]:

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-import platform
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from importlib import metadata
 from typing import Any
 
-import torch
+import numpy as np
+from pydantic import BaseModel
 
 from nasplatform import plugins
-from nasplatform.config import SearchConfig, SearchOptions, Source
+from nasplatform.config import Choice, Provenance, SearchConfig, SearchOptions
 from nasplatform.errors import ConfigError
 from nasplatform.evaluators.base import EvaluationContext, Evaluator
+from nasplatform.executors import EvaluatorSpec, Executor, ExecutorContext
+from nasplatform.models.check import checked
+from nasplatform.models.network import Network
 from nasplatform.predictors.base import Predictor
+from nasplatform.runs.components import (
+    choose_runtime_of,
+    make_task,
+    options_of,
+    require_device,
+    resolve_stages,
+    versions,
+    with_options,
+)
+from nasplatform.runs.resolved import ResolvedSearch
 from nasplatform.search.base import ArchitectureSampler, SamplerContext
 from nasplatform.search.objectives import OptimizationConfig
 from nasplatform.search.storage import require_storage
 from nasplatform.spaces import Space, get_space
-from nasplatform.stages.base import Stage
-from nasplatform.stages.pipeline import make_stage
-from nasplatform.training.datasets import load_task
 from nasplatform.training.task import Task
-
-_VERSIONS = ("nasplatform", "numpy", "optuna", "scikit-learn", "torch")
+from nasplatform.yaml_source import Source
 
 
 @dataclass(frozen=True)
@@ -31,50 +40,57 @@ class Experiment:
     """Everything a search file names, made and checked.
 
     predictor:    not fitted yet; None where the file names none.
+    search:       with every option of the sampler, and each architecture enqueued once.
     optimization: further objectives, and limits.
     built:        the space in which the winner is built: the searched one, with the task's input.
-    stages:       (name, options) of each stage.
+    stages:       with every option.
+    spec:         how to make the evaluator elsewhere.
+    executor:     options of the executor, an instance of its ``Options``.
+    notes:        what was left out of the file, in words.
     """
 
     config: SearchConfig
     space: Space[Any]
     evaluator: Evaluator[Any]
     predictor: Predictor | None
-    options: SearchOptions
+    search: SearchOptions
     optimization: OptimizationConfig[Any]
     sampler: ArchitectureSampler[Any]
     task: Task | None
     built: Space[Any]
-    stages: tuple[tuple[str, dict[str, Any]], ...]
+    stages: tuple[Choice, ...]
+    spec: EvaluatorSpec
+    executor: BaseModel
+    notes: tuple[str, ...]
 
-    def resolved(self) -> dict[str, Any]:
+    def make_executor(self, progress: Callable[[int, int, str], None]) -> Executor:
+        """Make what measures; the evaluator that was made here is at hand for it."""
+        kind: type[Executor] = plugins.get("executors", self.config.executor.name)
+        made = {self.spec.key: self.evaluator}
+        return kind(self.executor, ExecutorContext(progress, made))
+
+    def resolved(self) -> ResolvedSearch:
         """Return the search with every default written out, and where its numbers come from."""
-        config = self.config
-        found: dict[str, Any] = {
-            "name": config.name,
-            "seed": config.seed,
-            "space": self.space.describe(),
-            "evaluator": _with_options(self.evaluator.name, self.evaluator.options),
-            "predictor": self.predictor
-            and _with_options(self.predictor.name, self.predictor.options),
-            "search": self.options.model_dump(mode="json"),
-            "task": config.task and config.task.model_dump(mode="json"),
-            "stages": [
-                _with_options(name, make_stage(name, options, name).options)
-                for name, options in self.stages
-            ],
-            "device": config.device,
-            "storage": config.storage,
-            "provenance": {
-                "measured": self.evaluator.task,
-                "data": self.task and self.task.digest,
-                "versions": {
-                    "python": platform.python_version(),
-                    **{name: metadata.version(name) for name in _VERSIONS},
-                },
-            },
-        }
-        return {key: value for key, value in found.items() if value not in (None, [])}
+        predictor, config = self.predictor, self.config
+        return ResolvedSearch(
+            name=config.name,
+            seed=config.seed,
+            space=Choice(**self.space.describe()),
+            evaluator=with_options(self.evaluator.name, self.evaluator.options),
+            predictor=predictor and with_options(predictor.name, predictor.options),
+            search=self.search,
+            task=config.task,
+            stages=self.stages,
+            device=config.device,
+            runtime=config.runtime,
+            executor=with_options(config.executor.name, self.executor),
+            storage=config.storage,
+            provenance=Provenance(
+                measured=self.evaluator.task,
+                data=self.task and self.task.digest,
+                versions=versions(),
+            ),
+        )
 
 
 def make_experiment(config: SearchConfig, source: Source, context: EvaluationContext) -> Experiment:
@@ -82,38 +98,65 @@ def make_experiment(config: SearchConfig, source: Source, context: EvaluationCon
 
     context: where the evaluator may work; its task is filled in here.
     """
-    with source.blame("device"):
-        if config.device.startswith("cuda") and not torch.cuda.is_available():
-            raise ConfigError(f"{config.device!r}: this machine offers no CUDA device; use cpu")
+    require_device(config, source)
     if config.storage is not None:
         with source.blame("storage"):
             require_storage(config.storage)
-    task = _task(config, source)
-    evaluator = _evaluator(config, source, replace(context, task=task, device=config.device))
+    task = make_task(config, source)
+    config = config.model_copy(update={"runtime": choose_runtime_of(config, source)})
+    context = replace(context, task=task, device=config.device, runtime=config.runtime)
+    evaluator = _evaluator(config, source, context)
     space = evaluator.space
     predictor = _predictor(config, source)
-    options, optimization, sampler = _sampler(config, source, evaluator, predictor)
+    optimization = _optimization(config, source, evaluator)
+    known = SamplerContext(space, config.seed, evaluator.candidates, predictor, optimization)
+    options, sampler = _sampler(config, source, known)
+    enqueued, notes = _enqueued(config, source, evaluator)
+    sampler.enqueue(enqueued)
+    search = config.search.model_copy(
+        update={
+            "sampler": with_options(sampler.name, options),
+            "enqueue": tuple(space.format(one) for one in enqueued),
+        }
+    )
     with source.blame("task"):
         built = space if task is None else space.with_input(task.input_shape, task.classes)
-    stages = tuple(_stage(index, config, source) for index in range(len(config.stages)))
+        if task is not None:
+            _check_a_network(evaluator, built, task)
     return Experiment(
-        config, space, evaluator, predictor, options, optimization, sampler, task, built, stages
+        config=config,
+        space=space,
+        evaluator=evaluator,
+        predictor=predictor,
+        search=search,
+        optimization=optimization,
+        sampler=sampler,
+        task=task,
+        built=built,
+        stages=resolve_stages(config, source),
+        spec=EvaluatorSpec.of(
+            evaluator,
+            task=config.task and config.task.model_dump(mode="json"),
+            device=config.device,
+            runtime=config.runtime,
+            folder=context.folder and str(context.folder.absolute()),
+        ),
+        executor=options_of("executors", config.executor, source, "executor"),
+        notes=notes,
     )
 
 
-def _stage(index: int, config: SearchConfig, source: Source) -> tuple[str, dict[str, Any]]:
-    """Return name and options of a stage, which are right."""
-    stage = config.stages[index]
-    with source.blame("stages", index):
-        kind: type[Stage] = plugins.get("stages", stage.name)
-        if config.task is None:
-            raise ConfigError(f"stage {stage.name!r} needs data: add 'task: {{dataset: ...}}'")
-    source.validate(kind.Options, stage.options, "stages", index)
-    return stage.name, stage.options
+def _check_a_network(evaluator: Evaluator[Any], built: Space[Any], task: Task) -> None:
+    """Raise NetworkError where a network of the space does not suit the task."""
+    found = evaluator.candidates
+    if found is None:
+        found = evaluator.space.sample(1, np.random.Generator(np.random.PCG64(0)))
+    text = evaluator.space.format(found[len(found) // 2])
+    checked(Network.of(built, built.parse(text)), task)
 
 
 def _evaluator(config: SearchConfig, source: Source, context: EvaluationContext) -> Evaluator[Any]:
-    options = _options("evaluators", config.evaluator, source, "evaluator")
+    options = options_of("evaluators", config.evaluator, source, "evaluator")
     space = _space(config, options, source)
     with source.blame("evaluator"):
         kind: type[Evaluator[Any]] = plugins.get("evaluators", config.evaluator.name)
@@ -135,49 +178,66 @@ def _space(config: SearchConfig, evaluator_options: Any, source: Source) -> Spac
 def _predictor(config: SearchConfig, source: Source) -> Predictor | None:
     if config.predictor is None:
         return None
-    options = _options("predictors", config.predictor, source, "predictor")
+    options = options_of("predictors", config.predictor, source, "predictor")
     kind: type[Predictor] = plugins.get("predictors", config.predictor.name)
     return kind(options, seed=config.seed)
 
 
-def _sampler(
-    config: SearchConfig,
-    source: Source,
-    evaluator: Evaluator[Any],
-    predictor: Predictor | None,
-) -> tuple[SearchOptions, OptimizationConfig[Any], ArchitectureSampler[Any]]:
-    name = config.search.get("sampler", SearchOptions.model_fields["sampler"].default)
-    with source.blame("search", "sampler"):
-        kind: type[ArchitectureSampler[Any]] = plugins.get("samplers", str(name))
-    options = source.validate(kind.Options, config.search, "search")
-    candidates = evaluator.candidates
+def _optimization(
+    config: SearchConfig, source: Source, evaluator: Evaluator[Any]
+) -> OptimizationConfig[Any]:
+    search, candidates = config.search, evaluator.candidates
     with source.blame("search", "budget"):
-        if candidates is not None and options.budget > len(candidates):
+        if candidates is not None and search.budget > len(candidates):
             raise ConfigError(
-                f"{options.budget} evaluations asked for, evaluator {evaluator.name!r} can "
+                f"{search.budget} evaluations asked for, evaluator {evaluator.name!r} can "
                 f"measure {len(candidates)} architectures"
             )
     with source.blame("search"):
-        if options.pruner != "none" and not evaluator.stops_early:
+        if search.pruner != "none" and not evaluator.stops_early:
             raise ConfigError(f"evaluator {evaluator.name!r} trains nothing to prune: drop pruner")
-        optimization = OptimizationConfig.of(options, evaluator)
-        context = SamplerContext(evaluator.space, config.seed, candidates, predictor, optimization)
-        return options, optimization, kind.from_options(options, context)
+        return OptimizationConfig.of(search, evaluator)
 
 
-def _task(config: SearchConfig, source: Source) -> Task | None:
-    if config.task is None:
-        return None
-    with source.blame("task"):
-        return load_task(config.task.dataset, config.task.options, "task")
+def _sampler(
+    config: SearchConfig, source: Source, context: SamplerContext[Any]
+) -> tuple[Any, ArchitectureSampler[Any]]:
+    """Return the options of the sampler and the sampler."""
+    chosen, budget = config.search.sampler, config.search.budget
+    options = options_of("samplers", chosen, source, "search", "sampler")
+    kind: type[ArchitectureSampler[Any]] = plugins.get("samplers", chosen.name)
+    with source.blame("search", "sampler"):
+        sampler = kind.from_options(options, context)
+    with source.blame("search", "budget"):
+        if sampler.initial > budget:
+            raise ConfigError(
+                f"{budget} evaluations do not pay for the {sampler.initial} initial ones of "
+                f"sampler {sampler.name!r}"
+            )
+    return options, sampler
 
 
-def _options(kind: str, choice: Any, source: Source, section: str) -> Any:
-    """Validate the options of a named plug-in against its ``Options``."""
-    with source.blame(section, "name"):
-        plugin = plugins.get(kind, choice.name)
-    return source.validate(plugin.Options, choice.options, section)
-
-
-def _with_options(name: str, options: Any) -> dict[str, Any]:
-    return {"name": name, **options.model_dump(mode="json")}
+def _enqueued(
+    config: SearchConfig, source: Source, evaluator: Evaluator[Any]
+) -> tuple[list[Any], tuple[str, ...]]:
+    """Return what is evaluated first, each architecture once, and words about the others."""
+    space, candidates, budget = evaluator.space, evaluator.candidates, config.search.budget
+    first: dict[str, int] = {}
+    found, notes = [], []
+    for index, text in enumerate(config.search.enqueue):
+        with source.blame("search", "enqueue", index):
+            one = space.parse(text)
+            keys = space.population([one]).keys
+            if candidates is not None and not np.isin(keys, candidates.keys).all():
+                raise ConfigError(f"evaluator {evaluator.name!r} cannot measure {text}")
+        if one.hash in first:
+            notes.append(
+                f"enqueue.{index} is the architecture of enqueue.{first[one.hash]}: evaluated once"
+            )
+            continue
+        first[one.hash] = index
+        found.append(one)
+    with source.blame("search", "enqueue"):
+        if len(found) > budget:
+            raise ConfigError(f"{len(found)} architectures, the budget pays for {budget}")
+    return found, tuple(notes)

@@ -1,6 +1,6 @@
 """Where a run keeps what, and who may write there.
 
-search.yaml           the search as resolved: every option, seeds, versions, data digests
+resolved.yaml         the file of the run with every option, seeds, versions, data digests
 study.db              Optuna's study
 measurements.db       every measurement that was paid for
 evaluations.parquet   one row per evaluation
@@ -25,6 +25,14 @@ from filelock import FileLock, Timeout
 
 from nasplatform.atomic_io import write_text
 from nasplatform.errors import RunError
+from nasplatform.runs.resolved import (
+    ResolvedConfig,
+    dump_resolved,
+    read_resolved,
+)
+from nasplatform.search.identity import differences, identity_of, stopping_rules
+
+RESOLVED = "resolved.yaml"
 
 
 @dataclass(frozen=True)
@@ -34,9 +42,9 @@ class RunFolder:
     path: Path
 
     @property
-    def search(self) -> Path:
-        """The search as resolved."""
-        return self.path / "search.yaml"
+    def resolved(self) -> Path:
+        """The file of the run as resolved."""
+        return self.path / RESOLVED
 
     @property
     def study(self) -> Path:
@@ -86,28 +94,28 @@ class RunFolder:
     @property
     def exists(self) -> bool:
         """Whether a run stands here."""
-        return self.search.is_file()
+        return self.resolved.is_file()
 
-    def read_search(self) -> dict[str, Any]:
-        """Return the search as resolved; raise RunError where none can be read."""
-        try:
-            found = yaml.safe_load(self.search.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise RunError(f"{self.path}: no run stands here (search.yaml is missing)") from None
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            words = " ".join(str(error).split())
-            raise RunError(f"{self.search}: cannot be read ({words})") from None
-        if not isinstance(found, dict):
-            raise RunError(f"{self.search}: holds no search")
-        return found
+    def read(self) -> ResolvedConfig:
+        """Return the file of the run as resolved; raise RunError where none can be read."""
+        return read_resolved(self.resolved)
+
+    def begin_stages(self, winner: str) -> None:
+        """Make room for the stages of a winner; those of another, found with less budget, go."""
+        known = self.models / "winner"
+        if known.is_file() and known.read_text(encoding="utf-8") != winner:
+            shutil.rmtree(self.models)
+        self.models.mkdir(parents=True, exist_ok=True)
+        write_text(known, winner)
 
     @contextmanager
     def claimed(
-        self, resolved: dict[str, Any], resume: bool = False, force: bool = False
+        self, resolved: ResolvedConfig, resume: bool = False, force: bool = False
     ) -> Iterator[None]:
-        """Hold the folder for one process, with ``resolved`` written as its search.
+        """Hold the folder for one process, with ``resolved`` written as its file.
 
-        resume: the folder may hold this very search already; it goes on.
+        resume: the folder may hold this very search already; it goes on. Its stopping rules may
+                have changed and stages may have been added.
         force:  the run that stands there is removed first.
         Raises RunError where the folder is in the way, belongs to another search, or is held.
         """
@@ -124,8 +132,8 @@ class RunFolder:
             self._check(resolved, resume, force)  # another process may have been here meanwhile
             if force:
                 self._remove()
-            if not self.exists:
-                write_text(self.search, yaml.safe_dump(resolved, sort_keys=False))
+            self._adapt(resolved)
+            write_text(self.resolved, yaml.safe_dump(dump_resolved(resolved), sort_keys=False))
             yield
         finally:
             lock.release()
@@ -141,7 +149,7 @@ class RunFolder:
     def _contents(self) -> list[Path]:
         return [path for path in self.path.iterdir() if path != self.lock]
 
-    def _check(self, resolved: dict[str, Any], resume: bool, force: bool) -> None:
+    def _check(self, resolved: ResolvedConfig, resume: bool, force: bool) -> None:
         if not self.exists:
             if self.path.is_dir() and self._contents():
                 raise RunError(f"{self.path}: a folder with other files; give another --out")
@@ -153,33 +161,47 @@ class RunFolder:
                 f"{self.path}: a run stands here already; go on with it by --resume, remove it "
                 f"by --force, or give another --out"
             )
-        differing = sorted(_differences(self.read_search(), resolved))
+        known, given = dump_resolved(self.read()), dump_resolved(resolved)
+        differing = [*_foreign(known, given), *differences(*_stages(known, given), "stages")]
         if differing:
             raise RunError(
                 f"{self.path}: belongs to another search: {differing[0]}; "
                 f"give another --out or the settings it was started with"
             )
 
+    def _adapt(self, resolved: ResolvedConfig) -> None:
+        """Remove what does not hold any more where a run goes on with other rules or stages."""
+        if not self.exists:
+            return
+        known, given = dump_resolved(self.read()), dump_resolved(resolved)
+        if _rules(known) != _rules(given):
+            self.report.unlink(missing_ok=True)
+            shutil.rmtree(self.predictor, ignore_errors=True)
+            self.evaluations.unlink(missing_ok=True)
+        searched = "search" not in given or self.evaluations.is_file()
+        if not searched or known.get("stages") != given.get("stages"):
+            self.report.unlink(missing_ok=True)
+            self.stages.unlink(missing_ok=True)
 
-def _differences(known: Any, given: Any, path: str = "") -> Iterator[str]:
-    """Yield what differs, as ``key is VALUE there, VALUE given``; versions may differ."""
-    if isinstance(known, dict) and isinstance(given, dict):
-        for key in known.keys() | given.keys():
-            dotted = f"{path}.{key}" if path else str(key)
-            if dotted != "provenance.versions":
-                yield from _differences(known.get(key), given.get(key), dotted)
-    elif isinstance(known, list) and isinstance(given, list) and len(known) == len(given):
-        for index, (left, right) in enumerate(zip(known, given, strict=True)):
-            yield from _differences(left, right, f"{path}.{index}")
-    elif known != given:
-        yield f"{path} is {_short(known)} there, {_short(given)} given"
+
+def _rules(resolved: dict[str, Any]) -> dict[str, Any]:
+    return stopping_rules(resolved) if "search" in resolved else {}
 
 
-def _short(value: Any) -> str:
-    """Say a value in a few words."""
-    if isinstance(value, list):
-        names = [one["name"] for one in value if isinstance(one, dict) and "name" in one]
-        return f"[{', '.join(names)}]" if len(names) == len(value) else f"a list of {len(value)}"
-    if isinstance(value, dict):
-        return str(value.get("name", f"a section of {len(value)} keys"))
-    return "not set" if value is None else repr(value)
+def _foreign(known: dict[str, Any], given: dict[str, Any]) -> list[str]:
+    """Return what makes two resolved files different runs."""
+    return list(differences(_identity(known), _identity(given)))
+
+
+def _identity(resolved: dict[str, Any]) -> dict[str, Any]:
+    if "search" in resolved:
+        return {**identity_of(resolved), "storage": resolved.get("storage")}
+    provenance = {**resolved["provenance"], "versions": None}
+    kept = {key: value for key, value in resolved.items() if key != "stages"}
+    return {**kept, "provenance": provenance}
+
+
+def _stages(known: dict[str, Any], given: dict[str, Any]) -> tuple[list[Any], list[Any]]:
+    """Return the stages of both, without those that were added."""
+    there, here = known.get("stages") or [], given.get("stages") or []
+    return there, here[: len(there)]

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import optuna
 import pandas as pd
 from optuna.trial import TrialState
 
 from nasplatform.atomic_io import replace_file
-from nasplatform.errors import RunError
-from nasplatform.runs.folder import RunFolder
-from nasplatform.search.loop import TrialRecord
+from nasplatform.errors import InputError, RunError
+from nasplatform.runs.folder import RESOLVED, RunFolder
+from nasplatform.runs.resolved import ResolvedCompression
+from nasplatform.search.objectives import Direction
 from nasplatform.search.storage import open_study
+from nasplatform.search.trial_record import TrialRecord
 from nasplatform.spaces import Space, get_space
 
 _RECORDED = (
@@ -22,8 +25,10 @@ _RECORDED = (
     "repeats", "stopped", "error",
 )  # fmt: skip
 
+T = TypeVar("T")
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 _SIZES = ("accuracy", "parameters", "macs", "bytes_on_disk", "latency_ms", "latency_64_ms")
+_ENGINE = ("runtime", "latency_threads", "latency_repeats", "latency_64_repeats", "runtime_note")
 
 
 def read_runs(path: Path | str = "runs") -> pd.DataFrame:
@@ -35,7 +40,8 @@ def read_runs(path: Path | str = "runs") -> pd.DataFrame:
     hopeless training was given up), error, feasible (all limits kept, and measured to the end),
     params, flops, started, ended; ``metric_`` with the names of what else was measured; with
     several objectives ``pareto``, whether no other evaluation is better in all of them. Runs that
-    are not finished show what they have so far. Raises RunError where no run stands.
+    are not finished show what they have so far; one that cannot be read is left out with a
+    warning. Raises RunError where no run stands.
     """
     return _joined(path, evaluations)
 
@@ -51,10 +57,13 @@ def read_stages(path: Path | str = "runs") -> pd.DataFrame:
 def list_runs(path: Path | str = "runs") -> pd.DataFrame:
     """Return one row per run: what was searched, how far it came, the best it found.
 
-    Columns: run, search, space, task, sampler, predictor, seed, state (``searching``, ``stages``
-    or ``finished``), evaluations, budget, score, architecture, stages, folder.
+    Columns: run, search (its name), space, task, sampler, predictor, seed, state (``searching``,
+    ``stages`` or ``finished``), evaluations, budget, score, architecture, stages, accuracy (test
+    split, of the last network), folder. A run that started from a network has its name as
+    architecture, and neither space, sampler nor budget. One that cannot be read is left out with a
+    warning.
     """
-    return pd.DataFrame([_overview(folder) for folder in find_runs(path)])
+    return pd.DataFrame(_each(path, _overview))
 
 
 def find_runs(path: Path | str) -> list[RunFolder]:
@@ -63,7 +72,7 @@ def find_runs(path: Path | str) -> list[RunFolder]:
     here = RunFolder(root)
     if here.exists:
         return [here]
-    found = sorted(file.parent for file in root.glob("**/search.yaml"))
+    found = sorted(file.parent for file in root.glob(f"**/{RESOLVED}"))
     if not found:
         raise RunError(f"{root}: no run stands here or below")
     return [RunFolder(folder) for folder in found]
@@ -72,19 +81,23 @@ def find_runs(path: Path | str) -> list[RunFolder]:
 def evaluations(folder: RunFolder) -> pd.DataFrame:
     """Return the evaluations of one run, finished or not."""
     if folder.evaluations.is_file():
-        return _read_frame(folder.evaluations)
-    search = folder.read_search()
-    storage = search.get("storage") or folder.study
+        return _read_frame(folder.evaluations, "hash", "score", "feasible")
+    config = folder.read()
+    if isinstance(config, ResolvedCompression):
+        return pd.DataFrame(columns=["number", *_RECORDED])
+    storage = config.storage or folder.study
     if isinstance(storage, Path) and not storage.is_file():
         return pd.DataFrame(columns=["number", *_RECORDED])
-    directions = ["maximize", *search["search"]["objectives"].values()]
-    with open_study(storage, search["name"], directions=directions) as study:
-        return study_frame(study, space_of(search))
+    directions: list[Direction] = ["maximize", *config.search.objectives.values()]
+    with open_study(storage, config.name, directions=directions) as study:
+        return study_frame(study, get_space(config.space.name, **config.space.options))
 
 
 def stages(folder: RunFolder) -> pd.DataFrame:
     """Return the finished stages of one run."""
-    return _read_frame(folder.stages) if folder.stages.is_file() else pd.DataFrame()
+    if not folder.stages.is_file():
+        return pd.DataFrame()
+    return _read_frame(folder.stages, "stage", "after_accuracy")
 
 
 def stage_walk(frame: pd.DataFrame) -> pd.DataFrame:
@@ -92,20 +105,22 @@ def stage_walk(frame: pd.DataFrame) -> pd.DataFrame:
 
     frame: of one run. Columns: network (``start`` or the stage), accuracy (test split), parameters,
     macs, bytes_on_disk, latency_ms and latency_64_ms (of one image and of 64), seconds (of the
-    stage). A run of an older version lacks the latency of 64.
+    stage); runtime, latency_threads, latency_repeats, latency_64_repeats: with what and how often
+    was measured; runtime_note: why that runtime where another one was wanted.
     """
     if frame.empty:
-        return pd.DataFrame(columns=["network", *_SIZES, "seconds"])
-    sizes = [name for name in _SIZES if f"after_{name}" in frame]
-    start = {"network": "start", **{name: frame[f"before_{name}"].iloc[0] for name in sizes}}
-    after = frame[["stage", *(f"after_{name}" for name in sizes), "seconds"]]
-    after = after.set_axis(["network", *sizes, "seconds"], axis=1)
+        return pd.DataFrame(columns=["network", *_SIZES, "seconds", *_ENGINE])
+    measured = (*_SIZES, *_ENGINE)
+    start = {"network": "start", **{name: frame[f"before_{name}"].iloc[0] for name in measured}}
+    names = [*(f"after_{name}" for name in _SIZES), "seconds", *(f"after_{n}" for n in _ENGINE)]
+    after = frame[["stage", *names]].set_axis(["network", *_SIZES, "seconds", *_ENGINE], axis=1)
     return pd.concat([pd.DataFrame([start]), after], ignore_index=True)
 
 
-def space_of(search: dict[str, Any]) -> Space[Any]:
-    """Return the space of a resolved search."""
-    return get_space(**search["space"])
+def runtime_notes(walk: pd.DataFrame) -> list[str]:
+    """Return why some networks of a ``stage_walk`` were not measured in the runtime wanted."""
+    noted = walk[walk["runtime_note"] != ""]
+    return [f"{row['network']}: {row['runtime_note']}" for row in noted.to_dict("records")]
 
 
 def study_frame(study: optuna.Study, space: Space[Any]) -> pd.DataFrame:
@@ -130,11 +145,15 @@ def write_frame(frame: pd.DataFrame, path: Path) -> None:
         frame.to_parquet(temporary, index=False)
 
 
-def _read_frame(path: Path) -> pd.DataFrame:
+def _read_frame(path: Path, *columns: str) -> pd.DataFrame:
+    """Read a parquet file; raise RunError where it is damaged or lacks one of the columns."""
     try:
-        return pd.read_parquet(path)
-    except (OSError, ValueError) as error:  # what pyarrow raises is one of these
-        raise RunError(f"{path}: damaged ({error}); remove it and go on with --resume") from None
+        frame = pd.read_parquet(path)
+        frame[list(columns)]
+    except (OSError, ValueError, KeyError) as error:  # what pyarrow raises is one of these
+        words = " ".join(str(error).split())
+        raise RunError(f"{path}: damaged ({words}); remove it and go on with --resume") from None
+    return frame
 
 
 def _rows(study: optuna.Study) -> Iterator[dict[str, Any]]:
@@ -152,43 +171,57 @@ def _rows(study: optuna.Study) -> Iterator[dict[str, Any]]:
 
 
 def _joined(path: Path | str, read: Callable[[RunFolder], pd.DataFrame]) -> pd.DataFrame:
-    parts = []
-    for folder in find_runs(path):
-        search = folder.read_search()
-        frame = read(folder)
+    def placed(folder: RunFolder) -> pd.DataFrame:
+        config, frame = folder.read(), read(folder)
         place = {
             "run": folder.path.name,
-            "search": search["name"],
-            "sampler": search["search"]["sampler"],
-            "predictor": _name(search.get("predictor")),
-            "run_seed": search["seed"],
+            "search": config.name,
+            "sampler": config.about["sampler"],
+            "predictor": config.about["predictor"],
+            "run_seed": config.seed,
         }
         for column, value in reversed(place.items()):
             frame.insert(0, column, value)
-        if len(frame):
-            parts.append(frame)
+        return frame
+
+    parts = [frame for frame in _each(path, placed) if len(frame)]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
+def _each(path: Path | str, read: Callable[[RunFolder], T]) -> list[T]:
+    """Read every run; one of several that cannot be read is left out with a warning."""
+    found = []
+    for folder in find_runs(path):
+        try:
+            found.append(read(folder))
+        except InputError as error:
+            if folder.path == Path(path):
+                raise
+            warnings.warn(f"a run is left out: {error}", stacklevel=3)
+    return found
+
+
 def _overview(folder: RunFolder) -> dict[str, Any]:
-    search = folder.read_search()
-    frame = evaluations(folder)
-    best = best_row(frame)
-    searched = "stages" if folder.evaluations.is_file() else "searching"
+    config, frame, staged = folder.read(), evaluations(folder), stages(folder)
+    best = best_row(frame) or {"score": None, "architecture": None}
+    about = config.about
+    searched = folder.evaluations.is_file() or isinstance(config, ResolvedCompression)
+    unfinished = "stages" if searched else "searching"
     return {
         "run": folder.path.name,
-        "search": search["name"],
-        "space": _name(search["space"]),
-        "task": search["provenance"]["measured"],
-        "sampler": search["search"]["sampler"],
-        "predictor": _name(search.get("predictor")),
-        "seed": search["seed"],
-        "state": "finished" if folder.report.is_file() else searched,
+        "search": config.name,
+        "space": about["space"],
+        "task": config.provenance.measured,
+        "sampler": about["sampler"],
+        "predictor": about["predictor"],
+        "seed": config.seed,
+        "state": "finished" if folder.report.is_file() else unfinished,
         "evaluations": int(frame["hash"].nunique()),
-        "budget": search["search"]["budget"],
-        "score": None if best is None else best["score"],
-        "architecture": None if best is None else best["architecture"],
-        "stages": len(stages(folder)),
+        "budget": about["budget"],
+        "score": best["score"],
+        "architecture": about["network"] or best["architecture"],
+        "stages": len(staged),
+        "accuracy": staged["after_accuracy"].iloc[-1] if len(staged) else None,
         "folder": str(folder.path),
     }
 
@@ -200,7 +233,3 @@ def best_row(frame: pd.DataFrame) -> dict[str, Any] | None:
         return None
     order = scored.sort_values(["score", "number"], ascending=[False, True])
     return {str(column): value for column, value in order.iloc[0].to_dict().items()}
-
-
-def _name(section: dict[str, Any] | None) -> str | None:
-    return None if section is None else str(section["name"])

@@ -15,6 +15,7 @@ from scipy.stats import kendalltau
 from nasplatform.atomic_io import write_text
 from nasplatform.errors import RunError
 from nasplatform.runs import charts, frames
+from nasplatform.runs.compression import Compression
 from nasplatform.runs.experiment import Experiment
 from nasplatform.runs.folder import RunFolder
 from nasplatform.runs.saved import load_predictor
@@ -31,6 +32,10 @@ _STAGE_FORMATS = {
     "latency_ms": "{:.3f}",
     "latency_64_ms": "{:.3f}",
     "seconds": "{:.1f}",
+    "runtime": "{}",
+    "latency_threads": "{}",
+    "latency_repeats": "{}",
+    "latency_64_repeats": "{}",
 }
 
 
@@ -52,14 +57,38 @@ class Comparison:
     words: str
 
 
-def write_report(experiment: Experiment, folder: RunFolder) -> None:
+def write_search_report(experiment: Experiment, folder: RunFolder) -> None:
     """Write the page of a run whose search (and stages, if any) are finished."""
+    _write(_search_content(experiment, folder), folder)
+
+
+def write_compression_report(compression: Compression, folder: RunFolder) -> None:
+    """Write the page of a run whose network has walked all its stages."""
+    config, stages = compression.config, frames.stages(folder)
+    walk = " and ".join(stage.name for stage in config.stages)
+    content = {
+        "title": config.name,
+        "lead": f"{config.network.title} on {config.task.dataset} through {walk}, "
+        f"seed {config.seed}",
+        "facts": _compression_facts(stages),
+        "searched": False,
+    }
+    _write(content, folder)
+
+
+def _write(content: dict[str, Any], folder: RunFolder) -> None:
     source = files("nasplatform.runs").joinpath("report.html.j2").read_text("utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    write_text(folder.report, environment.from_string(source).render(_content(experiment, folder)))
+    walk = frames.stage_walk(frames.stages(folder))
+    every = {
+        "stages": _stage_table(walk),
+        "notes": frames.runtime_notes(walk),
+        "resolved": folder.resolved.read_text(encoding="utf-8"),
+    }
+    write_text(folder.report, environment.from_string(source).render({**every, **content}))
 
 
-def _content(experiment: Experiment, folder: RunFolder) -> dict[str, Any]:
+def _search_content(experiment: Experiment, folder: RunFolder) -> dict[str, Any]:
     found = frames.evaluations(folder)
     best = frames.best_row(found)
     if best is None:
@@ -67,12 +96,12 @@ def _content(experiment: Experiment, folder: RunFolder) -> dict[str, Any]:
     curve = best_so_far(found)
     random = _random(experiment, len(curve))
     comparison = _compare(experiment, folder, found)
-    stages = frames.stages(folder)
     return {
         "title": experiment.config.name,
-        "lead": f"{experiment.options.sampler} search in {experiment.space.name} "
+        "lead": f"{experiment.search.sampler.name} search in {experiment.space.name} "
         f"by {experiment.evaluator.task}, seed {experiment.config.seed}",
-        "facts": _facts(experiment, found, best, stages),
+        "facts": _search_facts(experiment, found, best, frames.stages(folder)),
+        "searched": True,
         "curve": charts.curve_chart(curve, random),
         "random": random is not None,
         "curve_note": _curve_words(curve, random),
@@ -84,8 +113,6 @@ def _content(experiment: Experiment, folder: RunFolder) -> dict[str, Any]:
         ),
         "architecture": best["architecture"],
         "best": _best_table(found),
-        "stages": _stage_table(stages),
-        "search": folder.search.read_text(encoding="utf-8"),
     }
 
 
@@ -167,11 +194,11 @@ def _fronts(experiment: Experiment, found: pd.DataFrame) -> list[tuple[str, str]
         rows = found.dropna(subset=["score", column])
         objective, scores = rows[column].to_numpy(float), rows["score"].to_numpy(float)
         chart = charts.front_chart(objective, scores, rows["pareto"].to_numpy(bool), name)
-        charted.append((name.replace("_", " "), chart))
+        charted.append((_words(name), chart))
     return charted
 
 
-def _facts(
+def _search_facts(
     experiment: Experiment, found: pd.DataFrame, best: dict[str, Any], stages: pd.DataFrame
 ) -> list[tuple[str, str]]:
     facts = [
@@ -187,6 +214,19 @@ def _facts(
     if not stages.empty:
         facts.append(("test accuracy of the network", f"{stages.iloc[-1]['after_accuracy']:.4f}"))
     return facts
+
+
+def _compression_facts(stages: pd.DataFrame) -> list[tuple[str, str]]:
+    first, last = stages.iloc[0], stages.iloc[-1]
+    facts = [("test accuracy of the network", f"{last['after_accuracy']:.4f}")]
+    for name in ("parameters", "macs", "latency_ms"):
+        share = last[f"after_{name}"] / first[f"before_{name}"]
+        facts.append((f"{_words(name)}, of those at the start", f"{share:.0%}"))
+    return facts
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def _best_table(found: pd.DataFrame) -> TextTable:
@@ -206,13 +246,12 @@ def _best_table(found: pd.DataFrame) -> TextTable:
     )
 
 
-def _stage_table(stages: pd.DataFrame) -> TextTable:
-    walk = frames.stage_walk(stages).to_dict("records") if len(stages) else []
+def _stage_table(walk: pd.DataFrame) -> TextTable:
     rows = [
         [
-            "" if pd.isna(row.get(name)) else form.format(row[name])
+            "" if pd.isna(row[name]) else form.format(row[name])
             for name, form in _STAGE_FORMATS.items()
         ]
-        for row in walk
+        for row in walk.to_dict("records")
     ]
-    return TextTable([name.replace("_", " ") for name in _STAGE_FORMATS], rows)
+    return TextTable([_words(name) for name in _STAGE_FORMATS], rows)

@@ -9,13 +9,10 @@ from nasplatform.search.objectives import OptimizationConfig
 from nasplatform.search.predictor_sampler import PredictorSampler
 from nasplatform.search.random_sampler import RandomSampler
 from nasplatform.search.storage import open_study
-from nasplatform.search.store import EvaluationKey, EvaluationStore
 from nasplatform.search.trial_record import Step, TrialRecord
 
 __all__ = [
     "ArchitectureSampler",
-    "EvaluationKey",
-    "EvaluationStore",
     "History",
     "OptimizationConfig",
     "PredictorSampler",

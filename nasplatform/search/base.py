@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self
 
@@ -12,9 +13,8 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict
 
-from nasplatform.config import SearchOptions
 from nasplatform.errors import ConfigError
 from nasplatform.predictors.base import Predictor
 from nasplatform.search.history import History, Memory
@@ -24,7 +24,7 @@ from nasplatform.spaces.base import A, Population, Space
 if TYPE_CHECKING:
     from optuna.study import Study
 
-Reason = Literal["initial", "predicted", "random", "sampled", "evolved", "neighbour"]
+Reason = Literal["enqueued", "initial", "predicted", "random", "sampled", "evolved", "neighbour"]
 _KEPT_PROPOSALS = 64
 _ROUNDS = 100  # of 64 random architectures each, before all counts as seen
 
@@ -33,8 +33,8 @@ _ROUNDS = 100  # of 64 random architectures each, before all counts as seen
 class Proposal(Generic[A]):
     """An architecture that should be evaluated next, and why.
 
-    source: ``initial`` label, best ``predicted``, ``random`` exploration, ``sampled`` by Optuna,
-            ``evolved`` from a parent, or ``neighbour`` of the best.
+    source: ``enqueued`` by the user, ``initial`` label, best ``predicted``, ``random`` exploration,
+            ``sampled`` by Optuna, ``evolved`` from a parent, or ``neighbour`` of the best.
     mean, std: what the predictor expected of it, in the unit of the scores; None without one.
     """
 
@@ -44,18 +44,10 @@ class Proposal(Generic[A]):
     std: float | None = None
 
 
-class InitialOptions(SearchOptions):
-    """Options of a sampler that begins with random labels; the budget must pay for them."""
+class SamplerOptions(BaseModel):
+    """What the options of every sampler have in common: frozen, and no unknown key."""
 
-    initial: int = Field(default=16, ge=1, validate_default=True)
-
-    @field_validator("initial")
-    @classmethod
-    def _paid_for(cls, initial: int, info: ValidationInfo) -> int:
-        budget = info.data.get("budget")
-        if budget is not None and budget < initial:
-            raise ValueError(f"more initial architectures than the budget of {budget} pays for")
-        return initial
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 @dataclass(frozen=True)
@@ -85,11 +77,13 @@ class ArchitectureSampler(BaseSampler, ABC, Generic[A]):
     evaluation; a subclass may ask its predictor anything it likes meanwhile.
 
     several_objectives: whether the sampler knows what to do with more than the score.
+    initial: trials that are labels to begin with; the budget must pay for them.
     """
 
     name: ClassVar[str]
-    Options: ClassVar[type[SearchOptions]]
+    Options: ClassVar[type[SamplerOptions]]
     several_objectives: ClassVar[bool] = False
+    initial: int = 0
 
     def __init__(
         self,
@@ -113,6 +107,7 @@ class ArchitectureSampler(BaseSampler, ABC, Generic[A]):
             candidates = candidates[optimization.feasible_mask(candidates)]
         self.candidates = candidates
         self._distributions = space.distributions()
+        self._enqueued: Population[A] | None = None
         self._memory: Memory[A] = Memory(space)
         self._proposals: dict[int, Proposal[A]] = {}
         self._lock = threading.Lock()
@@ -121,20 +116,20 @@ class ArchitectureSampler(BaseSampler, ABC, Generic[A]):
     def from_options(cls, options: Any, context: SamplerContext[A]) -> Self:
         """Make the sampler that a search file describes; ``options`` are its ``Options``.
 
-        The constructor is given what the context explains and the options that are not every
-        sampler's; a subclass whose constructor takes anything else overrides this.
+        The constructor is given what the context explains and each option by its name; a subclass
+        whose constructor takes anything else overrides this.
         """
-        every = set(SearchOptions.model_fields)
-        own = {n for n in type(options).model_fields if n not in every}
-        if isinstance(options, InitialOptions):
-            own.add("initial")
         return cls(
             context.space,
             seed=context.seed,
             candidates=context.candidates,
             optimization=context.optimization,
-            **options.model_dump(include=own),
+            **options.model_dump(),
         )
+
+    def enqueue(self, architectures: Sequence[A]) -> None:
+        """Let these be evaluated first, in order; one that the study has seen is not proposed."""
+        self._enqueued = self.space.population(architectures)
 
     @abstractmethod
     def propose(self, number: int, history: History[A]) -> Proposal[A]:
@@ -196,7 +191,7 @@ class ArchitectureSampler(BaseSampler, ABC, Generic[A]):
         self._raise_error_if_too_many_objectives(study)
         with self._lock:
             history = self._memory.before(study, trial.number)
-            proposal = self.choose(study, trial, history)
+            proposal = self._first(study, trial, history) or self.choose(study, trial, history)
             self._proposals[trial.number] = proposal
             while len(self._proposals) > _KEPT_PROPOSALS:
                 del self._proposals[next(iter(self._proposals))]
@@ -205,6 +200,19 @@ class ArchitectureSampler(BaseSampler, ABC, Generic[A]):
     def choose(self, study: Study, trial: FrozenTrial, history: History[A]) -> Proposal[A]:
         """Choose the architecture of a trial; a sampler that needs the study overrides this."""
         return self.propose(trial.number, history)
+
+    def note(self, study: Study, trial: FrozenTrial) -> None:
+        """Take note of a trial that the sampler did not choose by its own method."""
+
+    def _first(self, study: Study, trial: FrozenTrial, history: History[A]) -> Proposal[A] | None:
+        """Return the first enqueued architecture that was not seen yet, None for none."""
+        if self._enqueued is None:
+            return None
+        fresh = np.flatnonzero(~np.isin(self._enqueued.keys, history.seen))
+        if not len(fresh):
+            return None
+        self.note(study, trial)
+        return Proposal(self._enqueued[int(fresh[0])], "enqueued")
 
     def sample_independent(
         self,

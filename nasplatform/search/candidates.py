@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,16 +15,7 @@ from nasplatform.spaces.graph import GraphBatch
 _ELITE = 10  # architectures whose neighbours are looked at
 
 
-class Scored(Protocol):
-    """What was found of a batch's candidates; ``acquisition`` is (B,), higher is better."""
-
-    @property
-    def acquisition(self) -> NDArray[np.float64]:
-        """By what the local search is led."""
-        ...
-
-
-J = TypeVar("J", bound=Scored)
+P = TypeVar("P")
 
 
 @dataclass(frozen=True)
@@ -87,27 +78,38 @@ class CandidatePool(Generic[A]):
         return CandidateBatch(found, self.space.graphs(found))
 
     def search(
-        self, best: Population[A], score: Callable[[CandidateBatch[A]], J], rounds: int
-    ) -> list[tuple[CandidateBatch[A], J]]:
-        """Score the candidates; return batches with what was found of them.
+        self,
+        best: Population[A],
+        predict: Callable[[CandidateBatch[A]], P],
+        promise: Callable[[list[P]], NDArray[np.float64]],
+        rounds: int,
+    ) -> list[tuple[CandidateBatch[A], P]]:
+        """Look for candidates; return batches of them with what is predicted.
 
-        best:   measured architectures, the best first.
-        score:  scores the candidates of a batch.
-        rounds: of local search: the neighbours of the most promising are scored in turn.
+        best:    measured architectures, the best first.
+        predict: says what is to be expected of the candidates of a batch.
+        promise: weighs all candidates of several batches against each other; (B,), higher is
+                 better.
+        rounds:  of local search: the neighbours of the most promising are scored in turn.
         """
-        found = [(self.far, score(self.far))]
+        found = [(self.far, predict(self.far))]
         if self.whole:
             return found
         for round_ in range(rounds + 1):
-            near = self.near(best[:_ELITE] if round_ == 0 else self._most_promising(found))
+            around = best[:_ELITE] if round_ == 0 else self._most_promising(found, promise)
+            near = self.near(around)
             if not len(near):
                 break
-            found.append((near, score(near)))
+            found.append((near, predict(near)))
         return found
 
-    def _most_promising(self, found: list[tuple[CandidateBatch[A], J]]) -> Population[A]:
+    def _most_promising(
+        self,
+        found: list[tuple[CandidateBatch[A], P]],
+        promise: Callable[[list[P]], NDArray[np.float64]],
+    ) -> Population[A]:
         codes = np.concatenate([batch.population.codes for batch, _ in found])
-        order = np.argsort(-np.concatenate([one.acquisition for _, one in found]), kind="stable")
+        order = np.argsort(-promise([one for _, one in found]), kind="stable")
         return self.space.from_codes(codes[order[:_ELITE]])
 
 

@@ -1,70 +1,67 @@
-"""Other processes at the same study: who was the first to choose an architecture."""
+"""Other processes at the same study: what they are measuring, and what the dead left behind."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Collection, Iterable
 from typing import Generic
 
 import optuna
-from optuna.trial import FrozenTrial, Trial, TrialState
+from optuna.trial import FrozenTrial
 
-from nasplatform.search.trial_record import TrialRecord
 from nasplatform.spaces.base import A, Space
-
-_PATIENCE = 60.0  # seconds, for a process that was asked for an architecture and still chooses
-_PAUSE = 0.02  # seconds between two looks
 
 
 class Coordinator(Generic[A]):
-    """Finds the trial that chose the same architecture before.
+    """Watches the trials that run elsewhere.
 
-    Optuna gives out numbers before parameters: two processes that choose at the same moment do
-    not see each other's choice. So each looks once more when its own choice stands in the
-    storage, and waits for the trials before its own that have not chosen yet. Of two trials the
-    one with the lower number keeps the architecture, which both sides see alike.
+    Who measures an architecture is settled by the store of evaluations; of the study only this
+    much is needed: how many trials others hold, and which of them nobody works on any more. A
+    trial that has run for longer than ``patience`` is a suspect; whether its measurement is still
+    leased, the store knows. Only spans of one clock are compared, never two clocks.
     """
 
-    def __init__(self, study: optuna.Study, space: Space[A]) -> None:
-        """Take the study that is shared and the space of its architectures."""
+    def __init__(self, study: optuna.Study, space: Space[A], patience: float) -> None:
+        """Take the shared study, its space, and the seconds before a running trial is a suspect."""
         self._study = study
         self._space = space
+        self._patience = patience
         self._names = frozenset(space.distributions())
-        self._hashes: dict[int, str | None] = {}  # of the trials that have chosen, or never will
-        self._silent: set[int] = set()  # trials that were waited for in vain: killed, it seems
+        self._trials: dict[int, FrozenTrial] = {}
+        self._hashes: dict[int, str] = {}
+        self._since: dict[int, float] = {}
 
-    def same_before(self, trial: Trial) -> FrozenTrial | None:
-        """Return the earlier trial that is measuring, or has measured, what this one chose.
+    def look(self, trials: Iterable[FrozenTrial], own: Collection[int]) -> None:
+        """Note which trials run elsewhere and have chosen an architecture.
 
-        None where there is none. A trial that failed without a measurement does not count.
+        own: numbers of those that run here.
         """
-        own = self._space.from_params(trial.params).hash
-        trials = self._chosen(trial.number)
-        same = [t for t in trials if self._hashes.get(t.number) == own and _stands(t)]
-        return same[0] if same else None
+        self._trials = {
+            t.number: t
+            for t in trials
+            if not t.state.is_finished() and t.number not in own and self._names <= t.params.keys()
+        }
+        now = time.monotonic()
+        self._since = {number: self._since.get(number, now) for number in self._trials}
+        self._hashes = {
+            number: self._hashes.get(number) or self._space.from_params(trial.params).hash
+            for number, trial in self._trials.items()
+        }
 
-    def _chosen(self, number: int) -> list[FrozenTrial]:
-        """Return the trials below a number when all of them have chosen."""
-        until = time.monotonic() + _PATIENCE
-        while True:
-            trials = [t for t in self._study.get_trials(deepcopy=False) if t.number < number]
-            choosing = {t.number for t in trials if not self._read(t)} - self._silent
-            if not choosing:
-                return trials
-            if time.monotonic() > until:
-                self._silent |= choosing
-            time.sleep(_PAUSE)
+    def running(self) -> set[str]:
+        """Return the hashes of what others are measuring."""
+        return set(self._hashes.values())
 
-    def _read(self, trial: FrozenTrial) -> bool:
-        """Note what a trial chose; return whether it has chosen or never will."""
-        if trial.number not in self._hashes:
-            whole = self._names <= trial.params.keys()
-            if not whole and not trial.state.is_finished():
-                return False
-            chosen = self._space.from_params(trial.params).hash if whole else None
-            self._hashes[trial.number] = chosen
-        return True
+    def holder(self, architecture: A, before: int) -> int | None:
+        """Return the first trial below a number that runs with an architecture, None for none."""
+        same = [n for n, known in self._hashes.items() if known == architecture.hash and n < before]
+        return min(same, default=None)
 
-
-def _stands(trial: FrozenTrial) -> bool:
-    """Return whether a trial is measuring or was told a measurement."""
-    return trial.state != TrialState.FAIL or TrialRecord.of(trial) is not None
+    def suspect(self) -> FrozenTrial | None:
+        """Return a trial that may be left behind; it is asked about once in a while only."""
+        now = time.monotonic()
+        for number, since in sorted(self._since.items()):
+            if now - since > self._patience:
+                self._since[number] = now
+                return self._trials[number]
+        return None

@@ -7,21 +7,21 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from nasplatform.config import SearchOptions
-from nasplatform.search.base import ArchitectureSampler, InitialOptions, Proposal
+from nasplatform.search.base import ArchitectureSampler, Proposal, SamplerOptions
 from nasplatform.search.history import History
 from nasplatform.search.objectives import OptimizationConfig
 from nasplatform.spaces.base import A, Population, Space
 
 
-class EvolutionOptions(InitialOptions):
-    """Options of ``sampler: regularized-evolution``; the first population is random.
+class EvolutionOptions(SamplerOptions):
+    """Options of the sampler ``regularized-evolution``.
 
+    initial:    random architectures before the first tournament.
     population: how many of the youngest architectures are alive.
     tournament: how many of them are drawn, of which the best has a child.
     """
 
-    initial: int = Field(default=20, ge=1, validate_default=True)
+    initial: int = Field(default=20, ge=1)
     population: int = Field(default=20, ge=1)
     tournament: int = Field(default=5, ge=1)
 
@@ -33,7 +33,7 @@ class RegularizedEvolution(ArchitectureSampler[A]):
     """
 
     name: ClassVar[str] = "regularized-evolution"
-    Options: ClassVar[type[SearchOptions]] = EvolutionOptions
+    Options: ClassVar[type[SamplerOptions]] = EvolutionOptions
 
     def __init__(
         self,

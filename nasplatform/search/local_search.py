@@ -6,18 +6,20 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from nasplatform.config import SearchOptions
-from nasplatform.search.base import ArchitectureSampler, InitialOptions, Proposal
+from nasplatform.search.base import ArchitectureSampler, Proposal, SamplerOptions
 from nasplatform.search.evolution import best_first
 from nasplatform.search.history import History
 from nasplatform.search.objectives import OptimizationConfig
 from nasplatform.spaces.base import A, Population, Space
 
 
-class LocalSearchOptions(InitialOptions):
-    """Options of ``sampler: local-search``."""
+class LocalSearchOptions(SamplerOptions):
+    """Options of the sampler ``local-search``.
 
-    initial: int = Field(default=10, ge=1, validate_default=True)
+    initial: random labels before the search.
+    """
+
+    initial: int = Field(default=10, ge=1)
 
 
 class LocalSearch(ArchitectureSampler[A]):
@@ -28,7 +30,7 @@ class LocalSearch(ArchitectureSampler[A]):
     """
 
     name: ClassVar[str] = "local-search"
-    Options: ClassVar[type[SearchOptions]] = LocalSearchOptions
+    Options: ClassVar[type[SamplerOptions]] = LocalSearchOptions
 
     def __init__(
         self,

@@ -1,31 +1,46 @@
-"""The search loop: ask for an architecture, measure it once, tell Optuna."""
+"""The search loop: ask for architectures, have each measured once, tell Optuna."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, replace
-from typing import Any, Generic
+from concurrent.futures import FIRST_COMPLETED, wait
+from dataclasses import dataclass
+from typing import Generic
 
-import numpy as np
 import optuna
-from optuna.pruners import NopPruner
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from nasplatform.errors import RunError
 from nasplatform.evaluators.base import Evaluation, Evaluator
-from nasplatform.search.base import ArchitectureSampler
+from nasplatform.executors.base import EvaluatorSpec, Executor
+from nasplatform.executors.inline import InlineExecutor
+from nasplatform.executors.store import Busy, EvaluationStore
 from nasplatform.search.coordination import Coordinator
+from nasplatform.search.measurement import Measurement, Measurer
 from nasplatform.search.objectives import OptimizationConfig
-from nasplatform.search.store import EvaluationStore
-from nasplatform.search.trial_record import ATTRIBUTE, BudgetTracker, Step, TrialRecord
+from nasplatform.search.trial_record import BudgetTracker, Step, TrialRecord
+from nasplatform.search.trials import Trials, seconds_spent
 from nasplatform.spaces.base import A
 
-__all__ = ["Step", "TrialRecord", "search"]
-
+LEASE = 60.0  # seconds of silence after which a process that measures counts as dead
 _MAX_REPEATS = 1000  # proposals in a row that bring nothing new before the search gives up
 _MAX_FAILURES = 10  # measurements from the start, all failed, before the search gives up
+_PAUSES = (0.05, 5.0)  # seconds between two looks at what others do: the first, the longest
+
+
+@dataclass(frozen=True)
+class StoppingRule:
+    """When no new trial begins; those that are running are waited for.
+
+    budget:      unique architectures measured in all.
+    max_seconds: of search, that before a break included.
+    target:      a score.
+    """
+
+    budget: int
+    max_seconds: float | None = None
+    target: float | None = None
 
 
 def search(
@@ -40,39 +55,180 @@ def search(
     max_seconds: float | None = None,
     target: float | None = None,
     exclusive: bool = True,
-) -> None:
-    """Evaluate until ``budget`` unique architectures were measured, at full fidelity.
+    executor: Executor | None = None,
+    spec: EvaluatorSpec | None = None,
+) -> int:
+    """Evaluate until ``budget`` unique architectures were measured, at the target fidelity.
 
     The study may be new, finished or broken off at any point: trials that were left running are
     taken up where they stood, and what the store holds is not measured again. An architecture
     that the sampler repeats is answered from the store and costs nothing of the budget.
 
     optimization: further objectives and limits; the study must have their ``directions``.
-    max_seconds:  of trials, those before a break included, after which no new one begins.
+    max_seconds:  of search, that before a break included, after which no new trial begins.
     target:       a score that ends the search as soon as it is reached.
-    exclusive:    whether this process alone drives the study; several processes may share one
-                  with False, and then leave alone the trials that are running. Where two chose
-                  the same architecture, the earlier trial has it and the later one chooses anew;
-                  what another process has measured is taken from its trial.
-    Raises RunError where the sampler knows no new architecture, or nothing can be measured.
+    exclusive:    whether this process alone drives the study. With False several processes may
+                  share a study and a store: what one of them measures no other does, and the
+                  trial of one that died is taken up by another.
+    executor:     makes the measurements, as many at once as it has capacity; by default inline.
+    spec:         how an executor elsewhere makes the evaluator.
+    Returns how many measurements were made and recorded here. Raises RunError where the sampler
+    knows no new architecture, or nothing can be measured; EvaluationError where measuring breaks
+    for a reason that is not the architecture's.
     """
+    described = spec or EvaluatorSpec.of(evaluator)
+    chosen = executor or InlineExecutor.around(evaluator, described)
     wanted = optimization or OptimizationConfig({}, (), evaluator.attributes, frozenset())
-    driver = _Driver(study, evaluator, store, seed, wanted, exclusive)
-    stale = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)) if exclusive else []
-    begun = time.monotonic()
-    driver.catch_up()
-    before = driver.seconds
-    while driver.tracker.goes_on(budget, target):
-        if max_seconds is not None and before + time.monotonic() - begun >= max_seconds:
-            return
-        _give_up(driver.tracker, budget)
-        record = driver.step(stale.pop(0) if stale else None)
-        if not exclusive:
-            driver.catch_up()
-        if record is None:
-            continue
-        tracker = driver.tracker
-        progress(Step(len(tracker.first), budget, tracker.best, record))
+    if exclusive:
+        store.release_all()
+    trials = Trials(study, evaluator, wanted, seed)
+    with Measurer(evaluator, described, store, chosen, seed, LEASE) as measurer:
+        rule = StoppingRule(budget, max_seconds, target)
+        coordinator = None if exclusive else Coordinator(study, evaluator.space, LEASE)
+        _Loop(trials, measurer, rule, coordinator, progress).run()
+        return measurer.paid
+
+
+@dataclass(frozen=True)
+class _Flight(Generic[A]):
+    """A trial whose architecture is being measured here."""
+
+    trial: Trial
+    architecture: A
+    measurement: Measurement
+
+
+class _Loop(Generic[A]):
+    """Keeps as many trials in flight as can be measured at once, until a rule ends it."""
+
+    def __init__(
+        self,
+        trials: Trials[A],
+        measurer: Measurer[A],
+        rule: StoppingRule,
+        coordinator: Coordinator[A] | None,
+        progress: Callable[[Step], None],
+    ) -> None:
+        self._trials = trials
+        self._measurer = measurer
+        self._rule = rule
+        self._coordinator = coordinator
+        self._progress = progress
+        self._tracker = BudgetTracker()
+        self._flights: dict[int, _Flight[A]] = {}
+        self._left: list[FrozenTrial] = []
+        self._pause = _PAUSES[0]
+
+    def run(self) -> None:
+        known = self._look()
+        if self._coordinator is None:
+            self._left = [trial for trial in known if trial.state == TrialState.RUNNING]
+        before = seconds_spent([trial for trial in known if trial.state.is_finished()])
+        self._deadline = time.monotonic() + (self._rule.max_seconds or float("inf")) - before
+        while True:
+            while len(self._flights) < self._measurer.capacity and self._begin():
+                pass
+            if self._flights:
+                self._land()
+            elif self._over():
+                return
+            else:
+                time.sleep(self._wait())
+
+    def _look(self) -> list[FrozenTrial]:
+        """Enter the trials that ended and are not in the books yet; return all trials."""
+        trials = self._trials.study.get_trials(deepcopy=False)
+        for trial in trials:
+            if trial.state.is_finished() and trial.number not in self._tracker.entered:
+                self._tracker.enter(trial.number, TrialRecord.of(trial))
+        if self._coordinator is not None:
+            self._coordinator.look(trials, self._flights)
+        return trials
+
+    def _over(self) -> bool:
+        if time.monotonic() >= self._deadline:
+            return True
+        return not self._tracker.goes_on(self._rule.budget, self._rule.target)
+
+    def _begin(self) -> bool:
+        """Begin one trial, a new one or one that was left; return whether to go on beginning."""
+        if self._coordinator is not None:
+            self._look()
+        if self._over():
+            return False
+        _give_up(self._tracker, self._rule.budget)
+        if self._left:
+            left = self._trials.reopen(self._left.pop(0))
+            return self._measure(self._trials.propose_again(left))
+        if self._coordinator is not None and (suspect := self._coordinator.suspect()):
+            self._take_over(self._trials.reopen(suspect))
+            return True
+        if self._reserved() < self._rule.budget:
+            return self._measure(self._trials.ask())
+        return False
+
+    def _reserved(self) -> int:
+        """Return how much of the budget is spent, or will be by what is running."""
+        known = len(self._tracker.first) + len(self._flights)
+        if self._coordinator is None:
+            return known
+        return known + len(self._coordinator.running() - self._tracker.first.keys())
+
+    def _measure(self, trial: Trial) -> bool:
+        """Have the architecture of a trial measured; return whether nobody else is at it."""
+        architecture = self._trials.architecture(trial)
+        outcome = self._measurer.begin(architecture, self._trials.report(trial))
+        if isinstance(outcome, Busy):
+            self._trials.give_up(trial)
+            return False
+        if isinstance(outcome, Evaluation) and self._coordinator is not None:
+            self._look()  # whose measurement it is
+        self._take(trial, architecture, outcome)
+        return True
+
+    def _take_over(self, trial: Trial) -> None:
+        """Go on with another process's trial, unless that one is alive."""
+        architecture = self._trials.architecture(trial)
+        outcome = self._measurer.begin(architecture, self._trials.report(trial))
+        if not isinstance(outcome, Busy):
+            self._take(self._trials.propose_again(trial), architecture, outcome)
+
+    def _land(self) -> None:
+        """Wait until a measurement is done; take what is."""
+        futures = {number: f.measurement.future for number, f in self._flights.items()}
+        timeout = None if self._coordinator is None else self._wait()
+        done = wait(futures.values(), timeout, FIRST_COMPLETED).done
+        for number in sorted(number for number, future in futures.items() if future in done):
+            flight = self._flights.pop(number)
+            outcome = self._measurer.end(flight.measurement)
+            self._take(flight.trial, flight.architecture, outcome)
+
+    def _take(
+        self, trial: Trial, architecture: A, outcome: Evaluation | Busy | Measurement
+    ) -> None:
+        """Enter what is known, keep what is being made; who is Busy has the trial as well."""
+        if isinstance(outcome, Measurement):
+            self._flights[trial.number] = _Flight(trial, architecture, outcome)
+        elif isinstance(outcome, Evaluation):
+            self._enter(trial, architecture, outcome)
+
+    def _enter(self, trial: Trial, architecture: A, evaluation: Evaluation) -> None:
+        """End a trial and enter it into the books."""
+        repeats = self._tracker.first.get(architecture.hash)
+        if repeats is None and self._coordinator is not None:
+            repeats = self._coordinator.holder(architecture, trial.number)
+        record = self._trials.record(trial, architecture, evaluation, repeats)
+        self._trials.tell(trial, record)
+        self._tracker.enter(trial.number, record)
+        self._pause = _PAUSES[0]
+        done, best = len(self._tracker.first), self._tracker.best
+        self._progress(Step(done, self._rule.budget, best, record))
+
+    def _wait(self) -> float:
+        """Return the seconds to the next look at what others do, longer each time in vain."""
+        pause = self._pause
+        self._pause = min(2 * pause, _PAUSES[1])
+        return pause
 
 
 def _give_up(tracker: BudgetTracker, budget: int) -> None:
@@ -86,136 +242,3 @@ def _give_up(tracker: BudgetTracker, budget: int) -> None:
             f"all {len(tracker.first)} architectures so far failed, the last one with: "
             f"{tracker.last_error or 'no finite score'}"
         )
-
-
-class _Driver(Generic[A]):
-    """Runs trials of one study and keeps the books."""
-
-    def __init__(
-        self,
-        study: optuna.Study,
-        evaluator: Evaluator[A],
-        store: EvaluationStore,
-        seed: int,
-        optimization: OptimizationConfig[A],
-        exclusive: bool,
-    ) -> None:
-        self.study = study
-        self.evaluator = evaluator
-        self.store = store
-        self.seed = seed
-        self.optimization = optimization
-        self.tracker = BudgetTracker()
-        self.seconds = 0.0
-        self._distributions = evaluator.space.distributions()
-        self._coordinator = None if exclusive else Coordinator(study, evaluator.space)
-        self._prunes = evaluator.stops_early and not isinstance(study.pruner, NopPruner)
-
-    def catch_up(self) -> None:
-        """Enter the trials that ended and are not in the tracker yet."""
-        for trial in self.study.get_trials(deepcopy=False):
-            if trial.state.is_finished() and trial.number not in self.tracker.entered:
-                self.tracker.enter(trial.number, TrialRecord.of(trial))
-                taken = trial.duration
-                self.seconds += taken.total_seconds() if taken is not None else 0.0
-
-    def step(self, stale: FrozenTrial | None) -> TrialRecord | None:
-        """Run one trial, a new one or one that a killed process left.
-
-        Returns None where another process is measuring what this trial chose: the trial is given
-        up, and the next one knows better.
-        """
-        trial = self._adopt(stale) if stale else self.study.ask(self._distributions)
-        earlier = self._coordinator.same_before(trial) if self._coordinator else None
-        if earlier is not None and not earlier.state.is_finished():
-            self.study.tell(trial, state=TrialState.FAIL)
-            self.tracker.repeats += 1
-            return None
-        record = self._repeated(trial, earlier) or self._measure(trial)
-        trial.set_user_attr(ATTRIBUTE, asdict(record))
-        if record.score is None or not all(map(math.isfinite, record.values)):
-            self.study.tell(trial, state=TrialState.FAIL)
-        elif record.stopped is not None:
-            self.study.tell(trial, state=TrialState.PRUNED)
-        else:
-            for name, violation in record.violation.items():
-                trial.set_constraint(name, violation)
-            self.study.tell(trial, list(record.values))
-        self.tracker.enter(trial.number, record)
-        return record
-
-    def _adopt(self, stale: FrozenTrial) -> Trial:
-        """Take up a trial that was left running, with the same number and parameters."""
-        adopted = Trial(self.study, stale._trial_id)
-        _ = adopted.relative_params  # the sampler proposes again, as it did, and knows why
-        for name, distribution in self._distributions.items():
-            adopted._suggest(name, distribution)  # as Study.ask does; what was stored is kept
-        return adopted
-
-    def _measure(self, trial: Trial) -> TrialRecord:
-        space = self.evaluator.space
-        architecture = space.from_params(trial.params)  # repaired, should a sampler have erred
-        fidelity = self.evaluator.fidelities[-1]
-        evaluation = self.store.evaluate(
-            self.evaluator,
-            architecture,
-            fidelity,
-            self.seed,
-            report=_Reporter(trial) if self._prunes else None,
-        )
-        metrics = self._attributes(architecture) | dict(evaluation.metrics)
-        proposal = _proposal(trial)
-        return TrialRecord(
-            architecture=space.format(architecture),
-            hash=architecture.hash,
-            fidelity=fidelity,
-            seed=self.seed,
-            score=evaluation.score if math.isfinite(evaluation.score) else None,
-            cost=evaluation.cost,
-            source=proposal.source if proposal else "sampled",
-            mean=proposal.mean if proposal else None,
-            std=proposal.std if proposal else None,
-            repeats=self.tracker.first.get(architecture.hash),
-            metrics=metrics,
-            values=self.optimization.values(evaluation.score, metrics),
-            violation=self.optimization.violation(metrics),
-            error=_error(evaluation),
-            stopped=evaluation.stopped,
-        )
-
-    def _repeated(self, trial: Trial, earlier: FrozenTrial | None) -> TrialRecord | None:
-        """Return the record of an architecture that an earlier trial paid for, None for no such."""
-        paid = None if earlier is None else TrialRecord.of(earlier)
-        if earlier is None or paid is None:
-            return None
-        proposal = _proposal(trial)
-        source = proposal.source if proposal else "sampled"
-        return replace(paid, source=source, mean=None, std=None, repeats=earlier.number)
-
-    def _attributes(self, architecture: A) -> dict[str, float]:
-        one = self.evaluator.space.population([architecture])
-        return {name: float(array[0]) for name, array in self.optimization.attributes(one).items()}
-
-
-class _Reporter:
-    """Passes a training's progress on to Optuna's pruner."""
-
-    def __init__(self, trial: Trial) -> None:
-        self._trial = trial
-        self._known = trial.study._storage.get_trial(trial._trial_id).intermediate_values
-
-    def __call__(self, epochs: int, score: float) -> bool:
-        if epochs not in self._known:
-            self._trial.report(score if math.isfinite(score) else -np.inf, epochs)
-        return self._trial.should_prune()
-
-
-def _proposal(trial: Trial) -> Any:
-    sampler = trial.study.sampler
-    return sampler.proposal(trial.number) if isinstance(sampler, ArchitectureSampler) else None
-
-
-def _error(evaluation: Evaluation) -> str | None:
-    if evaluation.error is not None or math.isfinite(evaluation.score):
-        return evaluation.error
-    return f"the score is {evaluation.score}"

@@ -18,8 +18,7 @@ from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
 from optuna.trial import FrozenTrial
 from pydantic import Field
 
-from nasplatform.config import SearchOptions
-from nasplatform.search.base import ArchitectureSampler, InitialOptions, Proposal, SamplerContext
+from nasplatform.search.base import ArchitectureSampler, Proposal, SamplerContext, SamplerOptions
 from nasplatform.search.history import History
 from nasplatform.search.objectives import OptimizationConfig
 from nasplatform.spaces.base import A, Population, Space
@@ -48,6 +47,7 @@ class OptunaSampler(ArchitectureSampler[A]):
         """Take the space, the ``Options`` of the sampler, and what ``SamplerContext`` explains."""
         super().__init__(space, seed=seed, candidates=candidates, optimization=optimization)
         self.options = options
+        self.initial = options.initial
         self._measurable = None if self.candidates is None else Nearest(space, self.candidates)
 
     @classmethod
@@ -71,8 +71,8 @@ class OptunaSampler(ArchitectureSampler[A]):
 
     def choose(self, study: Study, trial: FrozenTrial, history: History[A]) -> Proposal[A]:
         """Ask Optuna's sampler until it says something new, a few times."""
-        if trial.number < self.options.initial:
-            self._register(study, trial)
+        if trial.number < self.initial:
+            self.note(study, trial)
             return self.propose(trial.number, history)
         for attempt in range(_ATTEMPTS):
             rng = self.rng(trial.number, attempt)
@@ -94,9 +94,6 @@ class OptunaSampler(ArchitectureSampler[A]):
             if name not in params and name in self.space.active(params):
                 params[name] = inner.sample_independent(study, trial, name, distribution)
         return params
-
-    def _register(self, study: Study, trial: FrozenTrial) -> None:
-        """Let the sampler note a trial that it did not sample itself."""
 
 
 class Nearest(Generic[A]):
@@ -124,14 +121,15 @@ def _places(graphs: GraphBatch) -> NDArray[np.float32]:
     return np.concatenate(parts, axis=1)
 
 
-class TPEOptions(InitialOptions):
-    """Options of ``sampler: tpe``.
+class TPEOptions(SamplerOptions):
+    """Options of the sampler ``tpe``.
 
-    multivariate: model the decisions jointly rather than one by one.
+    initial:       random labels before the first fit.
+    multivariate:  model the decisions jointly rather than one by one.
     ei_candidates: samples from the good density, of which the likeliest one is proposed.
     """
 
-    initial: int = Field(default=10, ge=1, validate_default=True)
+    initial: int = Field(default=10, ge=1)
     multivariate: bool = True
     ei_candidates: int = Field(default=24, ge=1)
 
@@ -140,29 +138,31 @@ class TPE(OptunaSampler[A]):
     """Tree-structured Parzen estimator (Bergstra et al., 2011) as Optuna implements it."""
 
     name: ClassVar[str] = "tpe"
-    Options: ClassVar[type[SearchOptions]] = TPEOptions
+    Options: ClassVar[type[SamplerOptions]] = TPEOptions
 
     def make(self, seed: int) -> BaseSampler:
         """Return Optuna's sampler."""
         conditional = self.space.active({}) != set(self._distributions)
         return TPESampler(
-            n_startup_trials=self.options.initial,
+            n_startup_trials=self.initial,
             n_ei_candidates=self.options.ei_candidates,
             multivariate=self.options.multivariate,
-            # decisions that stand together are modelled together, also where not all trials have them
+            # what stands together is modelled together, also where not all trials have it
             group=self.options.multivariate and conditional,
             constant_liar=True,
             seed=seed,
         )
 
 
-class NSGA2Options(InitialOptions):
-    """Options of ``sampler: nsga2``; the first population is random.
+class NSGA2Options(SamplerOptions):
+    """Options of the sampler ``nsga2``.
 
+    initial:    random architectures at the start.
     population: architectures of a generation.
+    crossover:  probability that a child has two parents.
     """
 
-    initial: int = Field(default=20, ge=1, validate_default=True)
+    initial: int = Field(default=20, ge=1)
     population: int = Field(default=20, ge=2)
     crossover: float = Field(default=0.9, ge=0, le=1)
 
@@ -174,7 +174,7 @@ class NSGA2(OptunaSampler[A]):
     """
 
     name: ClassVar[str] = "nsga2"
-    Options: ClassVar[type[SearchOptions]] = NSGA2Options
+    Options: ClassVar[type[SamplerOptions]] = NSGA2Options
 
     def make(self, seed: int) -> NSGAIISampler:
         """Return Optuna's sampler."""
@@ -186,5 +186,6 @@ class NSGA2(OptunaSampler[A]):
             seed=seed,
         )
 
-    def _register(self, study: Study, trial: FrozenTrial) -> None:
+    def note(self, study: Study, trial: FrozenTrial) -> None:
+        """Give a trial that was not sampled a generation, so that it can have children."""
         self.make(self.seed).get_trial_generation(study, trial)  # writes it to the study

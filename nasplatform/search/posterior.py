@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,6 +61,12 @@ class Posterior:
         """Expect what a predictor says that was fitted to labels (L,), two of them distinct."""
         scale = MonotoneMap.of(labels)
         return cls(*levels(scale, prediction.mean, prediction.std), scale)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Posterior]) -> Posterior:
+        """Put candidates side by side; the parts have one scale."""
+        levels = np.concatenate([part.level for part in parts])
+        return cls(levels, np.concatenate([part.spread for part in parts]), parts[0].scale)
 
     def at(self, place: Array | float) -> Array:
         """Return the values (B,) that lie ``place`` standard deviations above the expected ones.

@@ -9,26 +9,29 @@ import numpy as np
 from pydantic import Field as Option
 from pydantic import field_validator
 
-from nasplatform.config import SearchOptions
 from nasplatform.encodings.cache import features_of
 from nasplatform.errors import ConfigError
 from nasplatform.predictors.base import Predictor
 from nasplatform.search.acquisition import Acquisition
-from nasplatform.search.base import ArchitectureSampler, InitialOptions, Proposal, SamplerContext
-from nasplatform.search.candidates import CandidateBatch, CandidatePool, farthest_point_sampling
+from nasplatform.search.base import ArchitectureSampler, Proposal, SamplerContext, SamplerOptions
+from nasplatform.search.candidates import CandidatePool, farthest_point_sampling
 from nasplatform.search.history import History
 from nasplatform.search.objectives import OptimizationConfig
-from nasplatform.search.surrogate import CandidateScores, SurrogateModel
+from nasplatform.search.surrogate import (
+    CandidatePredictions,
+    CandidateScores,
+    SurrogateModel,
+)
 from nasplatform.search.target_transforms import Scale
 from nasplatform.spaces.base import A, Population, Space
 
 _DESIGN, _POOL, _SCORE, _EXPLORE = 1, 2, 3, 4  # what a random generator is for
 
 
-class PredictorOptions(InitialOptions):
-    """Options of ``sampler: predictor``."""
+class PredictorOptions(SamplerOptions):
+    """Options of the sampler ``predictor``."""
 
-    initial: int = Option(default=3, ge=1, validate_default=True)
+    initial: int = Option(default=3, ge=1, description="labels before the first fit")
     design: Literal["spread", "random"] = Option(
         "spread", description="initial architectures: as unlike each other as can be, or random"
     )
@@ -69,14 +72,6 @@ class _ScoredCandidates(Generic[A]):
     population: Population[A]
     scores: CandidateScores
 
-    @classmethod
-    def of(
-        cls, space: Space[A], found: list[tuple[CandidateBatch[A], CandidateScores]]
-    ) -> _ScoredCandidates[A]:
-        """Put batches side by side."""
-        codes = np.concatenate([batch.population.codes for batch, _ in found])
-        return cls(space.from_codes(codes), CandidateScores.joined([one for _, one in found]))
-
 
 class PredictorSampler(ArchitectureSampler[A]):
     """Fits a predictor to the labels so far and proposes the most promising unseen candidate.
@@ -96,7 +91,7 @@ class PredictorSampler(ArchitectureSampler[A]):
     """
 
     name: ClassVar[str] = "predictor"
-    Options: ClassVar[type[SearchOptions]] = PredictorOptions
+    Options: ClassVar[type[SamplerOptions]] = PredictorOptions
     several_objectives: ClassVar[bool] = True
 
     def __init__(
@@ -115,7 +110,7 @@ class PredictorSampler(ArchitectureSampler[A]):
         """
         super().__init__(space, seed=seed, candidates=candidates, optimization=optimization)
         self.predictor = predictor.quick()
-        self.options = PredictorOptions.model_validate({"budget": 10**9, **options})
+        self.options = PredictorOptions.model_validate(options)
         self.initial = max(self.options.initial, predictor.min_labels)
         self._pool: CandidatePool[A] | None = None
         self._design: list[int] = []
@@ -132,7 +127,7 @@ class PredictorSampler(ArchitectureSampler[A]):
             seed=context.seed,
             candidates=context.candidates,
             optimization=context.optimization,
-            **options.model_dump(exclude=set(SearchOptions.model_fields) - {"initial"}),
+            **options.model_dump(),
         )
 
     def propose(self, number: int, history: History[A]) -> Proposal[A]:
@@ -214,12 +209,18 @@ class PredictorSampler(ArchitectureSampler[A]):
                 self.options.beta,
                 self.options.scales,
             )
-            rng = self.rng(first, _SCORE)
-            order = np.argsort(-labels.scores, kind="stable")
+
+            def weigh(parts: list[CandidatePredictions]) -> CandidateScores:
+                rng = self.rng(first, _SCORE)
+                return surrogate.score(CandidatePredictions.joined(parts), rng)
+
             found = pool.search(
-                labels.architectures[order],
-                lambda batch: surrogate.score(batch, rng),
+                labels.architectures[np.argsort(-labels.scores, kind="stable")],
+                surrogate.predict,
+                lambda parts: weigh(parts).acquisition,
                 self.options.rounds,
             )
-            self._latest = signature, _ScoredCandidates.of(self.space, found)
+            codes = np.concatenate([batch.population.codes for batch, _ in found])
+            scores = weigh([one for _, one in found])
+            self._latest = signature, _ScoredCandidates(self.space.from_codes(codes), scores)
         return self._latest[1]

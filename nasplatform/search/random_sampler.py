@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from nasplatform.config import SearchOptions
-from nasplatform.search.base import ArchitectureSampler, Proposal
+from nasplatform.search.base import ArchitectureSampler, Proposal, SamplerOptions
 from nasplatform.search.history import History
 from nasplatform.search.objectives import OptimizationConfig
 from nasplatform.spaces.base import A, Population, Space
@@ -15,7 +14,7 @@ class RandomSampler(ArchitectureSampler[A]):
     """Proposes architectures uniformly among those not seen yet."""
 
     name: ClassVar[str] = "random"
-    Options: ClassVar[type[SearchOptions]] = SearchOptions
+    Options: ClassVar[type[SamplerOptions]] = SamplerOptions
     several_objectives: ClassVar[bool] = True
 
     def __init__(

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import optuna
+from optuna.exceptions import DuplicatedStudyError
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import make_url
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from nasplatform.errors import ConfigError, RunError
+from nasplatform.executors.store.database import connect
+from nasplatform.search.identity import differences
 from nasplatform.search.objectives import Direction
-from nasplatform.search.store import connect
 
 Pruner = Literal["none", "median", "halving"]
+_IDENTITY = "nasplatform:search"
+_PATIENCE = 3.0  # seconds, for a process that made a study and has not said which search it is
+_NAMED = 3  # differences that a message names
 
 
 @contextmanager
@@ -29,13 +37,15 @@ def open_study(
     *,
     directions: Sequence[Direction] = ("maximize",),
     pruner: Pruner = "none",
+    identity: Mapping[str, Any] | None = None,
 ) -> Iterator[optuna.Study]:
     """Open a study, made where it does not exist yet; its connections close with the block.
 
     storage:    an SQLite file, or an SQLAlchemy URL such as ``postgresql://...``.
     directions: of the objectives, the score's first (see ``OptimizationConfig.directions``).
     pruner:     which of Optuna's pruners stops hopeless trainings early.
-    Raises RunError for a file that is no study or a study of other objectives, ConfigError for a
+    identity:   of the search (see ``identity_of``), kept with the study when it is made.
+    Raises RunError for a file that is no study or the study of another search, ConfigError for a
     URL that does not work and for a pruner with several objectives.
     """
     if pruner != "none" and len(directions) > 1:
@@ -43,24 +53,65 @@ def open_study(
     database = _sqlite(storage) if isinstance(storage, Path) else _remote(storage)
     try:
         with _quietly():
-            study = optuna.create_study(
-                storage=database,
-                study_name=name,
-                sampler=sampler,
-                pruner=make_pruner(pruner),
-                directions=list(directions),
-                load_if_exists=True,
-            )
+            study, new = _create_or_load(database, name, sampler, directions, pruner)
+        if identity is not None:
+            _require_identity(study, identity, new, f"study {name!r} in {_masked(storage)}")
         known = [direction.name.lower() for direction in study.directions]
         if known != list(directions):
             raise RunError(
-                f"study {name!r} in {storage} has the objectives {', '.join(known)}, "
+                f"study {name!r} in {_masked(storage)} has the objectives {', '.join(known)}, "
                 f"this search has {', '.join(directions)}"
             )
         yield study
     finally:
         database.remove_session()
         database.engine.dispose()
+
+
+def _create_or_load(
+    database: RDBStorage,
+    name: str,
+    sampler: BaseSampler | None,
+    directions: Sequence[Direction],
+    pruner: Pruner,
+) -> tuple[optuna.Study, bool]:
+    """Return a study, and whether it was made here: of several processes, by one alone."""
+    try:
+        new = optuna.create_study(
+            storage=database,
+            study_name=name,
+            sampler=sampler,
+            pruner=make_pruner(pruner),
+            directions=list(directions),
+        )
+        return new, True
+    except DuplicatedStudyError:
+        known = optuna.load_study(
+            storage=database, study_name=name, sampler=sampler, pruner=make_pruner(pruner)
+        )
+        return known, False
+
+
+def _require_identity(
+    study: optuna.Study, identity: Mapping[str, Any], new: bool, where: str
+) -> None:
+    """Keep the identity of a new study; raise RunError where an old one has another."""
+    given = json.loads(json.dumps(identity))
+    if new:
+        study.set_user_attr(_IDENTITY, given)
+        return
+    until = time.monotonic() + _PATIENCE
+    while (known := study.user_attrs.get(_IDENTITY)) is None and time.monotonic() < until:
+        time.sleep(0.1)  # whoever made it is about to say
+    if known is None:
+        if study.get_trials(deepcopy=False):
+            raise RunError(f"{where} was not made by a search; give another name or storage")
+        study.set_user_attr(_IDENTITY, given)
+    elif differing := list(differences(known, given)):
+        raise RunError(
+            f"{where} is another search: {'; '.join(differing[:_NAMED])}; "
+            f"give another name, or the settings it was started with"
+        )
 
 
 @contextmanager
@@ -114,11 +165,21 @@ def _remote(url: str) -> RDBStorage:
         return RDBStorage(url)
     except ImportError:
         raise ConfigError(
-            f"storage {url!r} needs a driver that is not installed; for PostgreSQL: "
+            f"storage {_masked(url)!r} needs a driver that is not installed; for PostgreSQL: "
             f"pip install 'nasplatform[postgres]' and begin the URL with postgresql+psycopg://"
         ) from None
     except (SQLAlchemyError, ValueError) as error:
-        raise ConfigError(f"storage {url!r} does not open: {_first_line(error)}") from None
+        raise ConfigError(f"storage {_masked(url)!r} does not open: {_first_line(error)}") from None
+
+
+def _masked(storage: Path | str) -> str:
+    """Return where a study is, without the password of a URL."""
+    if isinstance(storage, Path):
+        return str(storage)
+    try:
+        return make_url(storage).render_as_string()
+    except (ArgumentError, ValueError):
+        return storage
 
 
 def _first_line(error: Exception) -> str:

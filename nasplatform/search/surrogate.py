@@ -22,7 +22,7 @@ from nasplatform.search.candidates import CandidateBatch
 from nasplatform.search.history import History
 from nasplatform.search.objectives import OptimizationConfig
 from nasplatform.search.posterior import Posterior
-from nasplatform.search.target_transforms import Scale, TargetTransform, combine, variants
+from nasplatform.search.target_transforms import Scale, TargetTransform, best_of, combine, variants
 from nasplatform.spaces.base import A, Space
 from nasplatform.spaces.graph import GraphBatch, concatenate
 
@@ -32,8 +32,34 @@ _MARGIN = 0.1  # of the measured range, by which the reference lies below the wo
 
 
 @dataclass(frozen=True)
+class CandidatePredictions:
+    """What the predictors say of B candidates, of each whatever the others are.
+
+    mean, std: (B,) of the score, in its unit.
+    expected:  one posterior per objective; that of a single objective stands on the mean of the
+               scales on which it is weighed.
+    keeps:     (B,) the probability to keep the limits that only measuring tells.
+    """
+
+    mean: Array
+    std: Array
+    expected: tuple[Posterior, ...]
+    keeps: Array
+
+    @classmethod
+    def joined(cls, parts: Sequence[CandidatePredictions]) -> CandidatePredictions:
+        """Put candidates side by side."""
+        return cls(
+            np.concatenate([part.mean for part in parts]),
+            np.concatenate([part.std for part in parts]),
+            tuple(map(Posterior.joined, zip(*(part.expected for part in parts), strict=True))),
+            np.concatenate([part.keeps for part in parts]),
+        )
+
+
+@dataclass(frozen=True)
 class CandidateScores:
-    """What is expected of B candidates.
+    """How promising B candidates are, compared with each other.
 
     mean, std: (B,) of the score, in its unit.
     values:    for each acquisition in turn (B,), higher is more promising.
@@ -47,16 +73,6 @@ class CandidateScores:
     def acquisition(self) -> Array:
         """The last acquisition's values."""
         return self.values[-1]
-
-    @classmethod
-    def joined(cls, parts: Sequence[CandidateScores]) -> CandidateScores:
-        """Put scores side by side."""
-        values = zip(*(part.values for part in parts), strict=True)
-        return cls(
-            np.concatenate([part.mean for part in parts]),
-            np.concatenate([part.std for part in parts]),
-            tuple(np.concatenate(each) for each in values),
-        )
 
 
 @dataclass(frozen=True)
@@ -128,10 +144,9 @@ class SurrogateModel(Generic[A]):
             beta,
         )
 
-    def score(self, batch: CandidateBatch[A], rng: np.random.Generator) -> CandidateScores:
-        """Score the candidates of a batch."""
+    def predict(self, batch: CandidateBatch[A]) -> CandidatePredictions:
+        """Predict what can be expected of the candidates of a batch."""
         found = self.predictor.predict(batch.graphs)
-        keeps = self._keeps_limits(batch)
         if self.transforms:
             every = [
                 found
@@ -139,15 +154,34 @@ class SurrogateModel(Generic[A]):
                 else transform.predictor.predict(batch.graphs)
                 for transform in self.transforms
             ]
-            mean, std, best = combine(self.transforms, every)
-            values = [acquire(kind, mean, std, best, self.beta, rng) for kind in self.acquisitions]
+            mean, std = combine(self.transforms, every)
+            expected = [Posterior(mean, std, None)]
         else:
             expected = [Posterior.of(found, self.labels.scores), *self._further(batch)]
-            values = [self._several(kind, expected, rng) for kind in self.acquisitions]
-        return CandidateScores(found.mean, found.std, tuple(_weighted(v, keeps) for v in values))
+        return CandidatePredictions(
+            found.mean, found.std, tuple(expected), self._keeps_limits(batch)
+        )
+
+    def score(self, found: CandidatePredictions, rng: np.random.Generator) -> CandidateScores:
+        """Weigh candidates against each other: all that compete must be given together.
+
+        What is drawn at random (weights of objectives, quantiles) is then the same for all, and
+        they are shifted alike where limits weigh them.
+        """
+        values = [self._values(kind, found.expected, rng) for kind in self.acquisitions]
+        weighed = tuple(_weighted(one, found.keeps) for one in values)
+        return CandidateScores(found.mean, found.std, weighed)
+
+    def _values(
+        self, kind: Acquisition, expected: tuple[Posterior, ...], rng: np.random.Generator
+    ) -> Array:
+        if not self.transforms:
+            return self._several(kind, expected, rng)
+        (only,) = expected
+        return acquire(kind, only.level, only.spread, best_of(self.transforms), self.beta, rng)
 
     def _several(
-        self, kind: Acquisition, expected: list[Posterior], rng: np.random.Generator
+        self, kind: Acquisition, expected: tuple[Posterior, ...], rng: np.random.Generator
     ) -> Array:
         """Return the acquisition's values for several objectives."""
         size = len(expected[0].level)

@@ -63,8 +63,8 @@ def variants(predictor: Predictor, scales: tuple[Scale, ...]) -> list[tuple[Pred
 
 def combine(
     transforms: Sequence[TargetTransform], predictions: Sequence[Prediction]
-) -> tuple[Array, Array, float]:
-    """Return mean and standard deviation (B,) on the mean of the scales, and the best on it.
+) -> tuple[Array, Array]:
+    """Return mean and standard deviation (B,) on the mean of the scales.
 
     predictions: of B candidates, one for each transform.
     """
@@ -74,8 +74,9 @@ def combine(
         means.append(mean)
         variances.append(std**2)
     spread: Array = np.sqrt(np.mean(variances, axis=0))
-    return (
-        np.mean(means, axis=0),
-        spread,
-        float(np.mean([transform.best for transform in transforms])),
-    )
+    return np.mean(means, axis=0), spread
+
+
+def best_of(transforms: Sequence[TargetTransform]) -> float:
+    """Return the target of the best label on the mean of the scales."""
+    return float(np.mean([transform.best for transform in transforms]))

@@ -31,6 +31,7 @@ from nasplatform.service.client_core import (
     ServiceUnavailableError,
     Steps,
 )
+from nasplatform.spaces import Space
 
 __all__ = [
     "AsyncPredictorClient",
@@ -98,6 +99,10 @@ class PredictorClient(ClientCore):
     def card(self) -> dict[str, Any]:
         """Return what the service knows of the predictor."""
         return self._run(self._get(self._path()))
+
+    def space(self) -> Space[Any]:
+        """Return the space whose architectures the predictor knows."""
+        return self._run(self._known_space())
 
     def refit_state(self) -> dict[str, Any]:
         """Return how the last refit stands."""
@@ -187,6 +192,10 @@ class AsyncPredictorClient(ClientCore):
     async def card(self) -> dict[str, Any]:
         """As ``PredictorClient.card``."""
         return await self._run(self._get(self._path()))
+
+    async def space(self) -> Space[Any]:
+        """Return the space whose architectures the predictor knows."""
+        return await self._run(self._known_space())
 
     async def refit_state(self) -> dict[str, Any]:
         """As ``PredictorClient.refit_state``."""

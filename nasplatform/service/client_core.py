@@ -112,7 +112,7 @@ class ClientCore:
         return Prediction(np.concatenate(means), np.concatenate(stds))
 
     def _predict_codes(self, architectures: Population[Any]) -> Steps[Prediction]:
-        """Send 8 bytes for each architecture, and be sent 16."""
+        """Send the words of each architecture, and be sent 16 bytes."""
         space = yield from self._known_space()
         if type(space.from_codes(architectures.codes[:0])) is not type(architectures):
             raise ArchitectureError(

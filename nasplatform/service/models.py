@@ -8,7 +8,6 @@ from collections import OrderedDict
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from nasplatform.errors import NasplatformError, PredictorError
@@ -22,7 +21,7 @@ from nasplatform.spaces.base import Population, Space
 
 log = logging.getLogger("nasplatform.service")
 _HASHES = 200_000  # hashes remembered per version
-PredictionInput = list[str] | NDArray[np.uint64]  # text forms, or codes as the space packs them
+PredictionInput = list[str] | NDArray[np.uint64]  # text forms, or codes (N, W) as packed
 
 
 class PredictionOutput(NamedTuple):
@@ -46,8 +45,9 @@ class Model:
         self.version, self.predictor, self.space = version, predictor, space
         self.ranking: SpaceRanking | None = None
         self.builder: RankingBuilder | None = None
-        self._cache = PredictionCache(settings.cache, 4)
-        self._hashes: dict[int, str] = {}
+        self.words = space.population([]).words
+        self._cache = PredictionCache(settings.cache, 4, self.words)
+        self._hashes: dict[bytes, str] = {}
 
     def answer(
         self, texts: PredictionInput, hashes: bool, ranks: bool
@@ -77,7 +77,7 @@ class Model:
             return population, {index: str(error) for index, error in failed.items()}
         held = self.space.contains_codes(asked)
         errors = {
-            index: f"code {asked[index]} is no architecture of {self.space.name}"
+            index: f"code {asked[index].tolist()} is no architecture of {self.space.name}"
             for index in np.flatnonzero(~held).tolist()
         }
         return self.space.from_codes(asked[held]), errors
@@ -89,16 +89,15 @@ class Model:
         architecture once and in the order asked: the last digits of an inference depend on the
         place in the batch.
         """
-        codes, rows = population.codes, np.empty((len(population), 4))
+        rows = np.empty((len(population), 4))
         unknown = np.arange(len(population))
-        for look in (self.ranking.find if self.ranking else None, self._cache.get):
+        for look in (self.ranking.find if self.ranking else None, self._cached):
             if look is not None and len(unknown):
-                known, found = look(codes[unknown])
+                known, found = look(population[unknown])
                 rows[unknown[known]] = found[known]
                 unknown = unknown[~known]
         if len(unknown):
-            place, different = pd.factorize(codes[unknown])
-            new = self.space.from_codes(different)
+            new, place = _distinct(population[unknown])
             graphs = self.space.graphs(new)
             said = self.predictor.predict(graphs)
             found = np.stack(
@@ -108,16 +107,29 @@ class Model:
             self._cache.put(new.codes, found)
         return rows, len(population) - len(unknown)
 
+    def _cached(self, population: Population[Any]) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+        return self._cache.get(population.codes)
+
     def _named(self, population: Population[Any]) -> list[str]:
-        codes = population.codes.tolist()
-        new = sorted({code for code in codes if code not in self._hashes})
+        codes = [code.tobytes() for code in population.codes]
+        new = [row for row, code in enumerate(codes) if code not in self._hashes]
         if new:
             if len(self._hashes) + len(new) > _HASHES:
                 self._hashes.clear()
-                new = sorted(set(codes))
-            found = self.space.from_codes(np.array(new, np.uint64)).hashes
-            self._hashes.update(zip(new, found, strict=True))
+                new = list(range(len(codes)))
+            chosen = _distinct(population[np.array(new)])[0]
+            kept = [code.tobytes() for code in chosen.codes]
+            self._hashes.update(zip(kept, chosen.hashes, strict=True))
         return [self._hashes[code] for code in codes]
+
+
+def _distinct(population: Population[Any]) -> tuple[Population[Any], NDArray[np.intp]]:
+    """Return each labelling once, in the order asked, and the place (B,) of each among them."""
+    _, first, group = np.unique(population.labels, return_index=True, return_inverse=True)
+    order = np.argsort(first)
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    return population[first[order]], place[group]
 
 
 class Models:

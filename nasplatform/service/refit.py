@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from nasplatform.errors import NasplatformError, PredictorError
+from nasplatform.predictors.fitting import fit_on_space
 from nasplatform.service.labels import ReportedResults
 from nasplatform.service.schemas import Refit
 from nasplatform.service.store import PredictorStore, Version
@@ -34,7 +35,7 @@ def refit(store: PredictorStore, name: str) -> Version:
     everything = labels.joined(reported.since(used))
     population, scores = everything.averaged(space)
     fresh = type(predictor)(predictor.options, seed=predictor.seed)
-    fresh.fit(space.graphs(population), scores)
+    fit_on_space(fresh, space, population, scores)
     origin = {"refit_of": base.label, "reported": len(reported)}
     return store.publish(name, fresh, space, everything, origin)
 

@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from nasplatform.errors import MissingExtraError, PredictorError
 from nasplatform.predictors.base import Prediction, Predictor, Progress
-from nasplatform.spaces import get_space
 from nasplatform.spaces.graph import GraphBatch
 
 if TYPE_CHECKING:
@@ -72,7 +71,7 @@ class Remote(Predictor):
         progress(1, 1)
 
     def _predict(self, graphs: GraphBatch) -> Prediction:
-        return self._client.predict(get_space(graphs.space).from_graphs(graphs))
+        return self._client.predict(self._client.space().from_graphs(graphs))
 
     @cached_property
     def _client(self) -> PredictorClient:

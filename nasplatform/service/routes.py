@@ -37,7 +37,7 @@ def takes(model: type[BaseModel], compact: bool = False) -> dict[str, Any]:
     """Describe a body that the endpoint reads by itself, straight from the bytes."""
     content: dict[str, Any] = {JSON: {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}}
     if compact:
-        codes = "codes as the space packs them, 8 bytes each, little-endian"
+        codes = "codes as the space packs them, code_words words of 8 bytes, little-endian"
         content[TEXT] = {"schema": {"type": "string", "description": "one architecture a line"}}
         content[BINARY] = {"schema": {"type": "string", "format": "binary", "description": codes}}
     return {"requestBody": {"required": True, "content": content}}
@@ -102,7 +102,7 @@ async def predict_now(request: Request) -> Response:
     else:
         asked = _options(request.query_params, kind)
         body = await request.body()
-        items = _lines(body) if kind == TEXT else _codes(body)
+        items = _lines(body) if kind == TEXT else _codes(body, model.words)
     wanted = asked.include
     answers = await service.answer(model, items, "hash" in wanted, "rank" in wanted)
     request.state.facts = {"model": model.version.label, "items": len(items)}
@@ -177,11 +177,12 @@ def _lines(body: bytes) -> list[str]:
         raise Problem(422, "bad-body", f"the text is no UTF-8: byte {error.start}") from None
 
 
-def _codes(body: bytes) -> NDArray[np.uint64]:
-    if len(body) % 8:
-        words = f"the body has {len(body)} bytes: each architecture is a code of 8, little-endian"
-        raise Problem(422, "bad-body", words)
-    return np.frombuffer(body, "<u8").astype(np.uint64)
+def _codes(body: bytes, words: int) -> NDArray[np.uint64]:
+    size = 8 * words
+    if len(body) % size:
+        detail = f"the body has {len(body)} bytes: a code has {size}, little-endian"
+        raise Problem(422, "bad-body", detail)
+    return np.frombuffer(body, "<u8").astype(np.uint64).reshape(-1, words)
 
 
 def _card(service: Service, model: Model) -> schemas.PredictorCard:
@@ -197,6 +198,7 @@ def _card(service: Service, model: Model) -> schemas.PredictorCard:
         options=card["options"],
         seed=card["seed"],
         space=model.space.describe(),
+        code_words=model.words,
         n_labels=card["n_labels"],
         refittable=store.has_labels(version),
         published=version.facts.get("published"),

@@ -184,6 +184,7 @@ class PredictorCard(BaseModel):
     options: dict[str, Any]
     seed: int
     space: dict[str, Any]
+    code_words: int = Field(description="words of 64 bits of an architecture's code")
     n_labels: int
     refittable: bool = Field(description="whether its labels are known")
     published: str | None

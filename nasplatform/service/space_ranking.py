@@ -73,7 +73,7 @@ class SpaceRanking:
 
     def prepare(self) -> None:
         """Sort now, where nobody waits for it."""
-        _ = self._ascending, self._by_code
+        _ = self._ascending, self._by_label
 
     def ranks(self, means: NDArray[np.float64]) -> NDArray[np.int64]:
         """Return (N,) ranks of predicted means: 1 + how many of the reference are better."""
@@ -82,22 +82,23 @@ class SpaceRanking:
         return ranks
 
     @cached_property
-    def _by_code(self) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-        codes = self.reference.population.codes[: len(self.mean)]
-        order = np.argsort(codes)
-        return codes[order], order
+    def _by_label(self) -> tuple[NDArray[Any], NDArray[np.int64]]:
+        labels = self.reference.population.labels[: len(self.mean)]
+        order = np.argsort(labels)
+        return labels[order], order
 
-    def find(self, codes: NDArray[np.uint64]) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
-        """Return which of the codes (N,) are in the ranking and rows (N, 4), valid for those.
+    def find(self, population: Population[Any]) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+        """Return which of N architectures are in the ranking and rows (N, 4), valid for those.
 
-        A row is mean, std, params, flops. As in the cache, a code is an architecture as labelled.
+        A row is mean, std, params, flops. As in the cache, architectures are told as labelled.
         """
-        ascending, order = self._by_code
-        where = np.minimum(np.searchsorted(ascending, codes), len(ascending) - 1)
+        ascending, order = self._by_label
+        labels = population.labels
+        where = np.minimum(np.searchsorted(ascending, labels), len(ascending) - 1)
         at = order[where]
         columns = (self.mean, self.std, self.params, self.flops)
         rows = np.stack([column[at] for column in columns], axis=1).astype(np.float64)
-        return ascending[where] == codes, rows
+        return ascending[where] == labels, rows
 
     def suggest(
         self,

@@ -78,8 +78,11 @@ def runs(service: ServiceDep) -> schemas.Runs:
 
 def _progress(folder: Any) -> schemas.RunProgress | None:
     from nasplatform.runs import frames
+    from nasplatform.runs.resolved import ResolvedSearch
 
     try:
+        if not isinstance(folder.read(), ResolvedSearch):
+            return None  # nothing was searched
         overview = frames.list_runs(folder.path).iloc[0]
         scores = frames.evaluations(folder)["score"].dropna().to_numpy(np.float64)
     except (RunError, OSError, KeyError, ValueError):  # half-written or foreign: not shown

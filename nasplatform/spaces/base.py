@@ -266,12 +266,8 @@ def _suggested(trial: BaseTrial, name: str, distribution: BaseDistribution) -> A
     match distribution:
         case CategoricalDistribution():
             return trial.suggest_categorical(name, distribution.choices)
-        case IntDistribution():
-            low, high, step = distribution.low, distribution.high, distribution.step
-            return trial.suggest_int(name, low, high, step=step, log=distribution.log)
-        case FloatDistribution():
-            low, high = distribution.low, distribution.high
-            return trial.suggest_float(
-                name, low, high, step=distribution.step, log=distribution.log
-            )
+        case IntDistribution(low=least, high=most, step=stride, log=log):
+            return trial.suggest_int(name, least, most, step=stride, log=log)
+        case FloatDistribution(low=low, high=high, step=step, log=log):
+            return trial.suggest_float(name, low, high, step=step, log=log)
     raise TypeError(f"decision {name!r} has the unknown distribution {distribution!r}")

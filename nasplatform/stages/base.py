@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import BaseModel
-from torch import nn
 
-from nasplatform.deploy.network import Network
-from nasplatform.errors import StageError
+from nasplatform.models.network import Network
 from nasplatform.training.task import Task
 
 
@@ -23,12 +21,14 @@ class StageContext:
     folder:   its own folder for checkpoints; what lies there after a kill is resumed from.
     seed:     the source of everything random in the stage.
     device:   ``cpu`` or ``cuda``.
+    runtime:  in which runtime latency counts; None for the best that is available.
     progress: called with (steps done, steps in all, a few words) from time to time.
     """
 
     folder: Path
     seed: int = 0
     device: str = "cpu"
+    runtime: str | None = None
     progress: Callable[[int, int, str], None] = lambda done, total, words: None
 
     @property
@@ -60,11 +60,11 @@ class Stage(ABC):
     """One step on the way from the winner of a search to a deployed network.
 
     Life cycle: made with its options; ``apply`` is called once; it never changes the network
-    that it is given. The pipeline measures accuracy, parameters, MACs, bytes on disk and latency
-    before and after, and saves the result before the next stage starts.
+    that it is given. The pipeline checks the first network, measures accuracy, parameters, MACs,
+    bytes on disk and latency before and after, and saves the result before the next stage starts.
 
-    A stage that changes layers describes the change as one JSON-able edit, hands it on with
-    ``network.edited(module, {"stage": name, ...})``, and does it again in ``replay``.
+    A stage that changes layers describes the change as an ``Edit`` of a registered kind and hands
+    it on with ``network.edited(module, edit)``.
     """
 
     name: ClassVar[str]
@@ -77,8 +77,3 @@ class Stage(ABC):
     @abstractmethod
     def apply(self, network: Network, task: Task, context: StageContext) -> StageResult:
         """Return the network after the stage; raise StageError where it would change nothing."""
-
-    @classmethod
-    def replay(cls, module: nn.Module, edit: Mapping[str, Any]) -> nn.Module:
-        """Do an edit again on a module that is as it was before; the weights are loaded later."""
-        raise StageError(f"stage {cls.name!r} makes no edits, yet was asked to replay {dict(edit)}")

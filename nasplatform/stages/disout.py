@@ -19,8 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nasplatform.deploy.network import Network
 from nasplatform.errors import StageError
+from nasplatform.models.network import Network
 from nasplatform.stages.base import Stage, StageContext, StageResult
 from nasplatform.stages.dataflow import FeaturePoint, Reader, feature_points
 from nasplatform.stages.train import training_metrics

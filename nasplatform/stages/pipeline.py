@@ -26,9 +26,11 @@ import pandas as pd
 
 from nasplatform import plugins
 from nasplatform.atomic_io import write_text
-from nasplatform.deploy.measure import Measurements, measure
-from nasplatform.deploy.network import Network
 from nasplatform.errors import RunError, StageError
+from nasplatform.models.check import checked
+from nasplatform.models.network import Network
+from nasplatform.runtimes.choice import choose_runtime
+from nasplatform.runtimes.measure import Measurements, measure
 from nasplatform.stages.base import Stage, StageContext, StageResult
 from nasplatform.training.checkpoint import state_digest
 from nasplatform.training.loop import Progress
@@ -47,21 +49,28 @@ def run_pipeline(
     seed: int = 0,
     device: str = "cpu",
     progress: Progress | None = None,
+    runtime: str | None = None,
 ) -> tuple[Network, list[Record]]:
     """Run stages, each (registered name, options), and return the last network and the records.
 
     Killed at any moment and called again with the same arguments, it loads the finished stages,
     resumes the unfinished one from its checkpoint, and returns what it would have returned.
-    Raises ConfigError or PluginError for stages that do not exist as written, before any is run;
-    StageError where one changed nothing; RunError where the folder holds another pipeline.
+    runtime: in which accuracy and latency are measured; None for the best that is available.
+    Raises ConfigError or PluginError for stages that do not exist as written, NetworkError for a
+    network that does not suit the task (see ``checked``), MissingExtraError for a runtime that is
+    not available, before any is run; StageError where one changed nothing; RunError where the
+    folder holds another pipeline.
     """
     made = [make_stage(name, options, f"stages[{i}]") for i, (name, options) in enumerate(stages)]
-    key = _digest(network.structure.to_json(), state_digest(network.module), task.digest, seed)
-    before = _measured_start(network, task, folder / "start.json", key, device)
+    engine, network = choose_runtime(runtime).name, checked(network, task)
+    weights = state_digest(network.module)
+    key = _digest(network.structure.to_json(), weights, task.digest, seed, engine)
+    before = _measured_start(network, task, folder / "start.json", key, engine)
     records = []
     for index, stage in enumerate(made):
         key = _digest(key, stage.name, stage.options.model_dump_json())
-        step = _Step(index, stage, task, folder / f"{index}-{stage.name}", seed, device, key)
+        home = folder / f"{index}-{stage.name}"
+        step = _Step(index, stage, task, home, seed, device, engine, key)
         network, record = step.finished() or step.run(network, before, progress)
         before = record["after"]
         records.append(record)
@@ -105,6 +114,7 @@ class _Step:
     folder: Path
     seed: int
     device: str
+    runtime: str
     key: str
 
     def finished(self) -> tuple[Network, Record] | None:
@@ -129,7 +139,7 @@ class _Step:
             "key": self.key,
         }
         _write(self.folder / "stage.json", asked)
-        context = StageContext(self.folder, self.seed, self.device)
+        context = StageContext(self.folder, self.seed, self.device, self.runtime)
         if progress:
             context = replace(context, progress=_prefixed(progress, self.stage.name))
         start = time.perf_counter()
@@ -137,7 +147,7 @@ class _Step:
         seconds = time.perf_counter() - start
         self._check(network, result)
         result.network.save(self.folder / "network")
-        after = measure(result.network, self.task, self.folder / "network", self.device)
+        after = measure(result.network, self.task, self.folder / "network", self.runtime)
         record = asked | {
             "seconds": seconds,
             "before": dict(before),
@@ -162,11 +172,11 @@ class _Step:
 
 
 def _measured_start(
-    network: Network, task: Task, path: Path, key: str, device: str
+    network: Network, task: Task, path: Path, key: str, runtime: str
 ) -> Mapping[str, Any]:
     known = _read(path, key)
     if known is None:
-        known = {"key": key, "measurements": asdict(measure(network, task, device=device))}
+        known = {"key": key, "measurements": asdict(measure(network, task, runtime=runtime))}
         _write(path, known)
     try:
         return asdict(_measurements(known["measurements"], path))
@@ -221,8 +231,8 @@ def _read(path: Path, key: str) -> Record | None:
         raise _damaged(path, error) from None
     if known != key:
         raise RunError(
-            f"{path} is of another pipeline (first weights, data, seed, or options up to this "
-            f"stage differ); give another folder or delete this one"
+            f"{path} is of another pipeline (first weights, data, seed, runtime, or options up "
+            f"to this stage differ); give another folder or delete this one"
         )
     return found
 

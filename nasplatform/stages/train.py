@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-from nasplatform.deploy.network import Network
+from nasplatform.models.network import Network
 from nasplatform.stages.base import Stage, StageContext, StageResult
 from nasplatform.training.loop import History, train
 from nasplatform.training.recipe import Recipe

@@ -1,29 +1,47 @@
 """The contract of an evaluator as tests; a plug-in author inherits them in a test module.
 
 class TestMyEvaluator(EvaluatorContract):
-    def evaluator(self, folder):
-        return MyEvaluator(MyOptions(), space)
+    variants = ({"fidelity": 2}, {"metric": "other"})
+
+    def evaluator(self, folder, **options):
+        return MyEvaluator(MyOptions(**options), space)
 """
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+import optuna
 
-from nasplatform.evaluators.base import Evaluator
-from nasplatform.search import EvaluationStore
+from nasplatform.evaluators.base import Evaluation, Evaluator
+from nasplatform.executors.store import open_store
+from nasplatform.search import RandomSampler, TrialRecord, search
 from nasplatform.spaces.base import Population
 
 
 class EvaluatorContract:
-    """What every evaluator must do; ``evaluator`` makes a new one each time it is called."""
+    """What every evaluator must do.
 
-    def evaluator(self, folder: Path) -> Evaluator[Any]:
-        """Make the evaluator; ``folder`` is its own, for what it keeps."""
+    variants: options beside the default ones under which it must do the same; one for each option
+              that decides what is measured, so that none is obeyed by half of the code.
+    """
+
+    variants: ClassVar[tuple[dict[str, Any], ...]] = ()
+
+    def evaluator(self, folder: Path, **options: Any) -> Evaluator[Any]:
+        """Make a new evaluator; ``folder`` is its own, for what it keeps."""
         raise NotImplementedError
+
+    def every(self, folder: Path) -> list[Evaluator[Any]]:
+        """Make it with the default options, and with each of the variants."""
+        made = []
+        for index, options in enumerate(({}, *self.variants)):
+            (folder / str(index)).mkdir(parents=True)
+            made.append(self.evaluator(folder / str(index), **options))
+        return made
 
     def some(self, evaluator: Evaluator[Any]) -> Population[Any]:
         """Return a few architectures that it can measure."""
@@ -32,10 +50,11 @@ class EvaluatorContract:
         return evaluator.space.sample(3, np.random.default_rng(0))
 
     def test_fidelities_ascend(self, tmp_path: Path) -> None:
-        """The last one is the full training."""
-        fidelities = self.evaluator(tmp_path).fidelities
-        assert len(fidelities) >= 1
-        assert list(fidelities) == sorted(set(fidelities))
+        """The last one is the full training; the one that is searched at is among them."""
+        for one in self.every(tmp_path):
+            assert len(one.fidelities) >= 1
+            assert list(one.fidelities) == sorted(set(one.fidelities))
+            assert one.target_fidelity in one.fidelities
 
     def test_same_arguments_same_measurement(self, tmp_path: Path) -> None:
         """Also by another object in another folder; only the seconds may differ."""
@@ -82,22 +101,54 @@ class EvaluatorContract:
             assert found.stopped is None
 
     def test_scores_known_unmeasured_are_the_measured(self, tmp_path: Path) -> None:
-        """For a table: the score of each candidate, in their order."""
-        one = self.evaluator(tmp_path)
-        known = one.known_scores()
-        if known is None:
-            return
-        assert one.candidates is not None
-        assert len(known) == len(one.candidates)
-        for row in (0, len(known) - 1):
-            measured = one.evaluate(one.candidates[row], one.fidelities[-1], 0)
-            assert measured.score == known[row] or not math.isfinite(known[row])
+        """For a table: the score of each candidate, in their order, whatever the options."""
+        for one in self.every(tmp_path):
+            for seed in (0, 1):
+                known = one.known_scores(seed)
+                if known is None:
+                    continue
+                assert one.candidates is not None
+                assert len(known) == len(one.candidates)
+                for row in {0, len(known) // 2, len(known) - 1}:
+                    measured = one.evaluate(one.candidates[row], one.target_fidelity, seed)
+                    assert measured.score == known[row] or not math.isfinite(known[row])
 
-    def test_a_store_measures_once(self, tmp_path: Path) -> None:
-        """The second answer is the first one."""
+    def test_a_search_obeys_the_options(self, tmp_path: Path) -> None:
+        """Its trials hold what ``evaluate`` gives at the target fidelity and the search's seed."""
+        for one in self.every(tmp_path):
+            (record,) = searched(one, seed=1)
+            assert (record.fidelity, record.seed) == (one.target_fidelity, 1)
+            again = one.evaluate(one.space.parse(record.architecture), one.target_fidelity, 1)
+            assert record.score == again.score
+            assert set(one.metrics()) <= record.metrics.keys()
+
+    def test_a_search_measures_once(self, tmp_path: Path) -> None:
+        """A second one with the same store pays for nothing."""
         one = self.evaluator(tmp_path)
-        architecture = self.some(one)[0]
-        with EvaluationStore(tmp_path / "measurements.db") as store:
-            first = store.evaluate(one, architecture, one.fidelities[-1], 0)
-            assert store.evaluate(one, architecture, one.fidelities[-1], 0) == first
-            assert len(store) == 1
+        with open_store(tmp_path / "measurements.db") as store:
+            study = optuna.create_study(direction="maximize", sampler=sampler(one))
+            assert search(study, one, store, 1) == 1
+            study = optuna.create_study(direction="maximize", sampler=sampler(one))
+            assert search(study, one, store, 1) == 0
+
+    def test_equal_keys_mean_equal_measurements(self, tmp_path: Path) -> None:
+        """Options that change what is measured change the task or the fidelity."""
+        found: dict[tuple[str, int], Evaluation] = {}
+        for one in self.every(tmp_path):
+            measured = one.evaluate(self.some(one)[0], one.target_fidelity, 1)
+            first = found.setdefault((one.task, one.target_fidelity), measured)
+            assert first.score == measured.score
+            assert first.metrics.keys() == measured.metrics.keys()
+
+
+def sampler(evaluator: Evaluator[Any]) -> RandomSampler[Any]:
+    """Return a sampler of what an evaluator can measure."""
+    return RandomSampler(evaluator.space, candidates=evaluator.candidates)
+
+
+def searched(evaluator: Evaluator[Any], seed: int) -> list[TrialRecord]:
+    """Return the record of a search of one trial."""
+    study = optuna.create_study(direction="maximize", sampler=sampler(evaluator))
+    with open_store(":memory:") as store:
+        search(study, evaluator, store, 1, seed)
+    return [record for trial in study.trials if (record := TrialRecord.of(trial)) is not None]

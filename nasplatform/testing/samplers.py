@@ -20,10 +20,10 @@ from optuna.storages import InMemoryStorage
 from nasplatform import plugins
 from nasplatform.errors import ConfigError
 from nasplatform.evaluators.base import Evaluation, Evaluator
+from nasplatform.executors.store import open_store
 from nasplatform.predictors.base import Predictor
 from nasplatform.search import (
     ArchitectureSampler,
-    EvaluationStore,
     OptimizationConfig,
     SamplerContext,
     TrialRecord,
@@ -59,7 +59,7 @@ class SamplerContract:
     """What every sampler must do, on cells that cost nothing to measure.
 
     sampler_name: the name under which the sampler is registered.
-    options:      its options beside the budget.
+    options:      its own options.
     """
 
     sampler_name: ClassVar[str]
@@ -79,9 +79,8 @@ class SamplerContract:
     ) -> ArchitectureSampler[Any]:
         """Make the sampler as a search file does."""
         kind: type[ArchitectureSampler[Any]] = plugins.get("samplers", self.sampler_name)
-        options = kind.Options(
-            sampler=self.sampler_name, **{"budget": 30, "initial": 5, **self.options}
-        )
+        first = {"initial": 5} if "initial" in kind.Options.model_fields else {}
+        options = kind.Options(**{**first, **self.options})
         context = SamplerContext(
             evaluator.space, seed, evaluator.candidates, self.predictor(), optimization
         )
@@ -108,7 +107,7 @@ class SamplerContract:
                 sampler=self.sampler(evaluator, seed, optimization),
                 load_if_exists=True,
             )
-            with EvaluationStore(folder / "measurements.db") as store:
+            with open_store(folder / "measurements.db") as store:
                 search(study, evaluator, store, budget, seed, optimization=optimization)
         return [
             found for trial in study.get_trials() if (found := TrialRecord.of(trial)) is not None

@@ -30,8 +30,8 @@ from optuna.distributions import (
 from optuna.samplers import RandomSampler
 from scipy.stats import chisquare
 
-from nasplatform.deploy.measure import count_parameters
 from nasplatform.errors import ArchitectureError, GraphError
+from nasplatform.models.costs import count_parameters
 from nasplatform.spaces import GraphBatch, Population, Space, get_space
 
 _MANY, _FEW, _BUILT = 200, 20, 5

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import torch
 
 from nasplatform import plugins
-from nasplatform.deploy.network import Network
+from nasplatform.models.network import Network
 from nasplatform.stages.base import StageContext, StageResult
 from nasplatform.stages.pipeline import make_stage
 from nasplatform.testing.tiny import tiny_network, tiny_task

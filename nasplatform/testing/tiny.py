@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nasplatform.deploy.network import Network
+from nasplatform.models.network import Network
 from nasplatform.spaces import get_space
 from nasplatform.training.preprocessing import Raw, standardised_task
 from nasplatform.training.task import Labels, Task

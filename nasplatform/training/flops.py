@@ -2,35 +2,111 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
+
+from nasplatform.errors import NetworkError
 
 _SHARED_FROM = 2e8
 """Multiply-adds of a forward pass from which a second thread pays; below, handing the work round
 takes longer than the work (8 x 8 digits: four times slower with two threads on busy cores)."""
 
+_PRODUCTS = {
+    torch.ops.aten.mv: lambda matrix, vector, **_: 2 * matrix[0] * matrix[1],
+    torch.ops.aten.addmv: lambda bias, matrix, vector, **_: 2 * matrix[0] * matrix[1],
+    torch.ops.aten.dot: lambda one, other, **_: 2 * one[0],
+    torch.ops.aten.vdot: lambda one, other, **_: 2 * one[0],
+}
+"""Products that torch's own counter leaves out: shapes -> floating-point operations."""
+_UNCOUNTED = (
+    *("_trilinear", "_cdist", "_pdist", "_fft", "_linalg", "linalg", "_sparse", "sparse"),
+    *("mkldnn", "_native_multi_head", "_transformer", "_scaled_dot_product", "_flash_attention"),
+    *("_efficient_attention", "_thnn_fused", "_cudnn_rnn", "cholesky", "lu_", "triangular_solve"),
+    *("addr", "ormqr", "geqrf", "_int_mm", "_weight_int", "_mixed_dtypes"),
+)
+"""How the names of torch's operations begin that multiply and whose products nobody counts."""
+
 
 def count_macs(module: nn.Module, input_shape: tuple[int, int, int]) -> int:
     """Count the multiply-adds of convolutions and matrix products for one image.
 
-    The module is left in evaluation mode.
+    Attention and recurrent layers count as the products that they are made of. The module is left
+    in evaluation mode. Raises NetworkError for an operation whose products cannot be counted.
+    """
+    counter = FlopCounterMode(display=False, custom_mapping=_PRODUCTS)
+    forward_once(module, input_shape, counter, _Refusing(counter))
+    return int(counter.get_total_flops()) // 2
+
+
+def forward_once(
+    module: nn.Module, input_shape: tuple[int, int, int], *watching: AbstractContextManager[Any]
+) -> None:
+    """Run one random image through a module, in evaluation mode, within the given contexts.
+
+    Fused layers are taken apart: those that torch has for attention, whole encoder layers and
+    recurrent networks show nothing of the products of which they are made.
     """
     module.eval()
-    counter = FlopCounterMode(display=False)
-    with torch.no_grad(), counter:
-        module(torch.zeros(1, *input_shape))
-    return int(counter.get_total_flops()) // 2
+    image = torch.randn(1, *input_shape, generator=torch.Generator().manual_seed(0))
+    with ExitStack() as contexts:
+        contexts.enter_context(torch.no_grad())
+        contexts.enter_context(_taken_apart())
+        for context in watching:
+            contexts.enter_context(context)
+        module(image)
+
+
+@contextmanager
+def unfused_transformers() -> Iterator[None]:
+    """Compute attention and encoder layers of ``torch.nn`` step by step within the block."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
+@contextmanager
+def _taken_apart() -> Iterator[None]:
+    with warnings.catch_warnings(), unfused_transformers(), sdpa_kernel(SDPBackend.MATH):
+        warnings.simplefilter("ignore")  # the flags of oneDNN speak of GPUs that are not there
+        with torch.backends.mkldnn.flags(enabled=False):
+            yield
+
+
+class _Refusing(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Raises NetworkError for operations that multiply and that a counter does not know."""
+
+    def __init__(self, counter: FlopCounterMode) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.known = counter.flop_registry
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func._overloadpacket not in self.known:
+            space, _, name = func._schema.name.partition("::")
+            foreign = space not in ("aten", "prim", "prims")
+            if foreign or (name.startswith(_UNCOUNTED) and name != "linalg_vector_norm"):
+                raise NetworkError(f"the multiply-adds of operation {name!r} cannot be counted")
+        return func(*args, **(kwargs or {}))
 
 
 def worthwhile_threads(
     module: nn.Module, input_shape: tuple[int, int, int], batch_size: int
 ) -> int:
     """Return with how many threads a batch is best computed; the module stands on the CPU."""
-    small = count_macs(module, input_shape) * batch_size < _SHARED_FROM
+    try:
+        small = count_macs(module, input_shape) * batch_size < _SHARED_FROM
+    except NetworkError:  # what cannot be counted may be much
+        small = False
     return 1 if small else torch.get_num_threads()
 
 

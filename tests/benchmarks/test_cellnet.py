@@ -18,7 +18,6 @@ from kernel_checks import (
 from nasplatform.benchmarks.cellnet import (
     CellNetwork,
     Images,
-    KernelError,
     Recipe,
     build,
     initial_parameters,
@@ -27,6 +26,7 @@ from nasplatform.benchmarks.cellnet import (
     train_cell,
     vertex_channels,
 )
+from nasplatform.errors import KernelError
 
 torch = pytest.importorskip("torch")
 model = pytest.importorskip("nasbench_pytorch.model.model")

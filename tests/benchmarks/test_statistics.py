@@ -46,8 +46,8 @@ def test_description_of_a_table() -> None:
         "t", SPACE, cells, (1, 2), {"valid_accuracy": valid, "test_accuracy": valid / 2}
     )
     found = describe_table(table)
-    assert set(found["ceiling"]) == {"50 cells, 4 seeds", "41 cells, 2 seeds"}
-    assert found["ceiling"]["41 cells, 2 seeds"] == ceiling(valid[50:, 1, :2].astype(float))
+    assert set(found["ceiling"]) == {"50 architectures, 4 seeds", "41 architectures, 2 seeds"}
+    assert found["ceiling"]["41 architectures, 2 seeds"] == ceiling(valid[50:, 1, :2].astype(float))
     assert found["correlation"]["test_accuracy"] == 1
     scores = table.values("valid_accuracy")
     params = SPACE.graphs(cells).total_params

@@ -13,7 +13,7 @@ SEARCH = {
     "space": {"name": "bits", "n": 8},
     "evaluator": {"name": "bits"},
     "predictor": {"name": "ridge"},
-    "search": {"budget": 12, "initial": 4},
+    "search": {"budget": 12, "sampler": {"name": "predictor", "initial": 4}},
 }
 pytestmark = pytest.mark.usefixtures("toy")
 
@@ -78,11 +78,11 @@ def test_set_and_json(search: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["run", "toy.yaml", "--set", "space.n=1"], " with --set space.n=1: space: "),
         (
             ["run", "toy.yaml", "--set", "search.budget=3"],
-            ":8 with --set search.budget=3: search.i",
+            "--set search.budget=3: search.budget: 3 evaluations do not pay for the 4 initial",
         ),
         (
-            ["run", "toy.yaml", "--set", "search={sampler: tpe, budget: 3}"],
-            "error: --set search={'sampler': 'tpe', 'budget': 3}: search.initial: ",
+            ["run", "toy.yaml", "--set", "search={sampler: {name: tpe}, budget: 3}"],
+            "error: --set search={'sampler': {'name': 'tpe'}, 'budget': 3}: search.budget: ",
         ),
         (
             ["run", "toy.yaml", "--set", "search.objectives={flop: minimize}"],

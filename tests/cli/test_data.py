@@ -3,6 +3,9 @@
 import gzip
 import hashlib
 import json
+import os
+import subprocess
+import sys
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -248,6 +251,16 @@ def test_offline_is_one_line(
     _, err = said(capsys, "fetch", "mnist", code=2)
     assert "taken on trust" in err
     assert "name.invalid cannot be reached" in err.splitlines()[-1]
+
+
+def test_build_without_a_compiler_is_one_line_and_exit_code_1(tmp_path: Path) -> None:
+    environment = {**os.environ, "PATH": "", "NASPLATFORM_CACHE": str(tmp_path / "cache")}
+    program = "import sys; from nasplatform.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", program, "data", "build", "cells-digits"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("error: building a benchmark needs a C compiler")
+    assert "Traceback" not in done.stderr
 
 
 def test_build_is_told_of_and_can_be_interrupted(

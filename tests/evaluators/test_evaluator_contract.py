@@ -7,22 +7,25 @@ import numpy as np
 import pytest
 
 from nasplatform.benchmarks.table import BenchmarkTable, save_table
+from nasplatform.config import SearchOptions
 from nasplatform.errors import ArchitectureError, ConfigError, DataError
 from nasplatform.evaluators.base import EvaluationContext, Evaluator
 from nasplatform.evaluators.table import TableEvaluator, TableOptions
 from nasplatform.evaluators.trained import TrainedEvaluator, TrainedOptions
 from nasplatform.search import OptimizationConfig
-from nasplatform.search.base import InitialOptions
 from nasplatform.spaces import get_space
 from nasplatform.testing.evaluators import EvaluatorContract
 from nasplatform.testing.tiny import tiny_task
 
 
 class TestTrained(EvaluatorContract):
-    def evaluator(self, folder: Path) -> Evaluator[Any]:
-        options = TrainedOptions.model_validate({"recipe": {"epochs": 2, "batch_size": 24}})
+    variants = ({"latency": True}, {"fidelities": [1]}, {"recipe": {"epochs": 1}})
+
+    def evaluator(self, folder: Path, **options: Any) -> Evaluator[Any]:
+        recipe = {"epochs": 2, "batch_size": 24}
+        chosen = TrainedOptions.model_validate({"recipe": recipe, **options})
         space = get_space("nasbench101", stem_channels=4, modules_per_stack=1)
-        return TrainedEvaluator.from_options(options, space, EvaluationContext(folder, tiny_task()))
+        return TrainedEvaluator.from_options(chosen, space, EvaluationContext(folder, tiny_task()))
 
     def some(self, evaluator: Evaluator[Any]) -> Any:
         space = evaluator.space
@@ -56,9 +59,16 @@ def table_evaluator(folder: Path, **options: Any) -> TableEvaluator:
 
 
 class TestTable(EvaluatorContract):
-    def evaluator(self, folder: Path) -> Evaluator[Any]:
+    variants = (
+        {"fidelity": 4},
+        {"metric": "train_loss"},
+        {"seeds": "single"},
+        {"seeds": "single", "fidelity": 4},
+    )
+
+    def evaluator(self, folder: Path, **options: Any) -> Evaluator[Any]:
         folder.mkdir(exist_ok=True)
-        return table_evaluator(folder)
+        return table_evaluator(folder, **options)
 
 
 def test_candidates_are_what_was_measured(tmp_path: Path) -> None:
@@ -96,11 +106,11 @@ def test_a_limit_on_a_column_of_the_table(tmp_path: Path) -> None:
     one = table_evaluator(tmp_path)
     assert one.candidates is not None
     optimization = OptimizationConfig.of(
-        InitialOptions(budget=99, constraints={"max_watt": 3.5}), one
+        SearchOptions(budget=99, constraints={"max_watt": 3.5}), one
     )
     assert optimization.feasible_mask(one.candidates).tolist() == [False, False, True, True]
     with pytest.raises(ConfigError, match="none of 4 architectures keeps max_watt: 1; watt runs"):
-        OptimizationConfig.of(InitialOptions(budget=99, constraints={"max_watt": 1}), one)
+        OptimizationConfig.of(SearchOptions(budget=99, constraints={"max_watt": 1}), one)
 
 
 def test_another_space_and_an_unknown_metric_are_refused(tmp_path: Path) -> None:

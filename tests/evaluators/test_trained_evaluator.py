@@ -11,11 +11,13 @@ import pytest
 import torch
 from optuna.pruners import MedianPruner
 
-from nasplatform.errors import ConfigError
+from nasplatform.config import SearchOptions
+from nasplatform.errors import BuildError, ConfigError
 from nasplatform.evaluators.base import EvaluationContext
 from nasplatform.evaluators.trained import TrainedEvaluator, TrainedOptions
-from nasplatform.search import EvaluationStore, OptimizationConfig, TrialRecord, search
-from nasplatform.search.base import InitialOptions
+from nasplatform.executors.store import open_store
+from nasplatform.runtimes.onnx_runtime import OnnxRuntime
+from nasplatform.search import OptimizationConfig, TrialRecord, search
 from nasplatform.search.random_sampler import RandomSampler
 from nasplatform.spaces import get_space
 from nasplatform.testing.tiny import tiny_task
@@ -157,6 +159,20 @@ def test_shorter_trainings_and_latency() -> None:
     assert one.evaluate(one.space.parse(CELL), 1, 0).metrics["latency_ms"] > 0
 
 
+def test_latencies_of_a_search_are_of_one_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which the name of what is measured says; a network that it cannot compute has none."""
+    one = evaluator(latency=True)
+    assert one.task.endswith("/latency_ms:onnxruntime")
+
+    def refuse(*_: object) -> None:
+        raise BuildError("no words for it")
+
+    monkeypatch.setattr(OnnxRuntime, "compile", refuse)
+    assert evaluator(latency=True).task.endswith("/latency_ms:torch")
+    found = one.evaluate(one.space.parse(CELL), 1, 0)
+    assert found.error == "no latency: onnxruntime was not used: no words for it"
+
+
 @pytest.mark.parametrize("fidelities", [[3], [2, 1], [0, 1]])
 def test_impossible_fidelities(fidelities: list[int]) -> None:
     with pytest.raises(ValueError, match="fidelities"):
@@ -178,13 +194,13 @@ def test_a_search_with_pruning_and_a_limit_on_parameters(tmp_path: Path) -> None
     recipe = {"epochs": 4, "batch_size": 24, "learning_rate": 0.01}
     one = evaluator(tmp_path / "work", recipe=recipe)
     optimization = OptimizationConfig.of(
-        InitialOptions(budget=100, constraints={"max_params": 3000}), one
+        SearchOptions(budget=100, constraints={"max_params": 3000}), one
     )
     sampler = RandomSampler(one.space, optimization=optimization)
     study = optuna.create_study(
         sampler=sampler, direction="maximize", pruner=MedianPruner(3, n_warmup_steps=0)
     )
-    with EvaluationStore(tmp_path / "m.db") as store:
+    with open_store(tmp_path / "m.db") as store:
         search(study, one, store, 12, optimization=optimization)
     records = [TrialRecord.of(trial) for trial in study.get_trials()]
     known = [each for each in records if each is not None]

@@ -8,16 +8,15 @@ from scipy.stats import kendalltau
 
 from nasplatform.cli import main
 from nasplatform.errors import PredictorError
+from nasplatform.predictors.baselines import BASELINES
 from nasplatform.predictors.evaluation import (
     coverage,
-    draw,
     evaluate,
-    get_protocol,
-    protocols,
     rank_metrics,
     summarise,
     table,
 )
+from nasplatform.predictors.protocols import draw, get_protocol, protocols
 
 
 def test_every_protocol_reads() -> None:
@@ -33,7 +32,12 @@ def test_rank_metrics_by_hand() -> None:
     found = rank_metrics(predicted, truth)
     assert found["kendall"] == pytest.approx(kendalltau(predicted, truth)[0])
     assert found["precision@100"] == pytest.approx(0.8)
+    assert found["precision@10"] == 0
     assert found["regret@10"] == pytest.approx(1 - truth[19])
+    gains, most = np.sort(predicted)[:-11:-1] - 2, np.sort(truth)[:-11:-1]
+    discount = 1 / np.log2(np.arange(2, 12))
+    assert found["ndcg@10"] == pytest.approx((gains @ discount) / (most @ discount))
+    assert rank_metrics(truth, truth)["ndcg@10"] == 1
     assert rank_metrics(np.ones(300), truth)["kendall"] == 0
     with pytest.raises(PredictorError, match="at least 2"):
         rank_metrics(truth[:1], truth[:1])
@@ -61,10 +65,10 @@ def test_a_draw_keeps_labels_and_truth_apart() -> None:
 def test_evaluate_sets_the_simple_ones_beside() -> None:
     told = []
     results = evaluate(
-        "gp", get_protocol("digits"), [30], 2, {"steps": 10}, lambda *step: told.append(step)
+        {"gp": {"steps": 10}}, get_protocol("digits"), [30], 2, lambda *step: told.append(step)
     )
-    assert told == [(1, 2), (2, 2)]
-    names = {"random", "parameters", "flops", "gp", "gp-trees"}
+    names = {*BASELINES, "gp", "gp-trees"}
+    assert told[-1] == (2 * len(names), 2 * len(names))
     assert set(results["predictor"]) == names
     summary = summarise(results)
     assert (summary["draws"] == 2).all()
@@ -73,11 +77,11 @@ def test_evaluate_sets_the_simple_ones_beside() -> None:
     assert tau["gp", 30] > tau["random", 30] + 0.2
     for labels in ([], [1], [10**6]):
         with pytest.raises(PredictorError):
-            evaluate("gp", get_protocol("digits"), labels, 1)
+            evaluate({"gp": {}}, get_protocol("digits"), labels, 1)
 
 
 def test_command_line(capsys: pytest.CaptureFixture[str]) -> None:
-    asked = ["predictors", "evaluate", "-p", "gp", "--protocol", "digits", "--seeds", "1"]
+    asked = ["predictors", "evaluate", "-p", "gp", "--protocol", "digits", "--draws", "1"]
     assert main([*asked, "--labels", "20", "--set", "steps=5", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert {row["predictor"] for row in answer["summary"]} >= {"gp", "gp-trees", "random"}

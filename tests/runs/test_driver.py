@@ -15,10 +15,12 @@ import yaml
 import nasplatform
 from nasplatform.errors import ConfigError, RunError
 from nasplatform.runs import frames
-from nasplatform.runs.driver import Run, run
+from nasplatform.runs.driver import run
 from nasplatform.runs.events import Event
 from nasplatform.runs.folder import RunFolder
 from nasplatform.runs.report import best_so_far
+from nasplatform.runs.resolved import ResolvedSearch
+from nasplatform.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("toy")
 SEARCH = {
@@ -27,7 +29,7 @@ SEARCH = {
     "space": {"name": "bits", "n": 8},
     "evaluator": {"name": "bits"},
     "predictor": {"name": "ridge"},
-    "search": {"sampler": "predictor", "budget": 20, "initial": 5},
+    "search": {"sampler": {"name": "predictor", "initial": 5}, "budget": 20},
 }
 
 
@@ -46,7 +48,7 @@ def test_run_leaves_what_the_design_names(tmp_path: Path) -> None:
     events: list[Event] = []
     done = run(write(tmp_path), tmp_path / "run", watch=events.append)
     assert {p.name for p in (tmp_path / "run").iterdir()} >= {
-        "search.yaml", "study.db", "evaluations.parquet", "predictor", "report.html"
+        "resolved.yaml", "study.db", "evaluations.parquet", "predictor", "report.html"
     }  # fmt: skip
     assert len(done.evaluations) == done.evaluations["hash"].nunique() == 20
     assert done.best["score"] == done.evaluations["score"].max()
@@ -61,9 +63,9 @@ def test_run_leaves_what_the_design_names(tmp_path: Path) -> None:
 
 def test_resolved_search_is_a_search_file_with_the_same_result(tmp_path: Path) -> None:
     first = run(write(tmp_path), tmp_path / "first")
-    second = run(tmp_path / "first" / "search.yaml", tmp_path / "second")
+    second = run(tmp_path / "first" / "resolved.yaml", tmp_path / "second")
     same(first.evaluations, second.evaluations)
-    assert first.search == second.search
+    assert first.config == second.config
 
 
 def test_seed_decides(tmp_path: Path) -> None:
@@ -114,7 +116,7 @@ def test_folder_in_the_way(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"another search: seed is 3 there, 4 given; "):
         run(file, tmp_path / "run", {"seed": 4}, resume=True)
     assert (tmp_path / "run" / "report.html").read_bytes() == before
-    assert run(file, tmp_path / "run", {"seed": 4}, force=True).search["seed"] == 4
+    assert run(file, tmp_path / "run", {"seed": 4}, force=True).config.seed == 4
 
 
 def test_force_removes_runs_only(tmp_path: Path) -> None:
@@ -135,8 +137,39 @@ def test_force_removes_runs_only(tmp_path: Path) -> None:
         ({"predictor": {"name": "ridge", "strenght": 1}}, r"predictor.strenght: .*'strength'"),
         ({"space": {"name": "bits", "n": 1}}, r"n: .*greater than or equal to 2"),
         ({"search": {"budget": 200}}, r"200 evaluations asked for, .* 136 architectures"),
-        ({"search": {"budget": 20, "inital": 3}}, r"search.inital: .*did you mean 'initial'"),
-        ({"search": {"sampler": "rando", "budget": 1}}, r"sampler: .*did you mean 'random'"),
+        ({"search": {"bugdet": 20}}, r"search.yaml:\d+: search.bugdet: .*did you mean 'budget'"),
+        (
+            {"search": {"budget": 20, "sampler": {"name": "predictor", "inital": 3}}},
+            r"search.yaml:\d+: search.sampler.inital: .*did you mean 'initial'",
+        ),
+        (
+            {"search": {"budget": 3, "sampler": {"name": "tpe", "initial": 4}}},
+            r"search.yaml:\d+: search.budget: 3 evaluations do not pay for the 4 initial ones",
+        ),
+        (
+            {"search": {"sampler": "tpe", "budget": 9, "initial": 4}},
+            r"search.yaml:\d+: search.sampler: .*beside its name: sampler: {name: tpe, initial: 4}",
+        ),
+        (
+            {"search": {"budget": 9, "initial": 4}},
+            r"search.yaml:\d+: search.initial: .* sampler: {name: predictor, initial: 4}",
+        ),
+        (
+            {"search": {"sampler": {"name": "rando"}, "budget": 1}},
+            r"search.yaml:\d+: search.sampler.name: .*did you mean 'random'",
+        ),
+        (
+            {"search": {"budget": 9, "enqueue": ["00000001", "0000012"]}},
+            r"search.yaml:\d+: search.enqueue.1: expected 8 bits, found '0000012'",
+        ),
+        (
+            {"search": {"budget": 3, "enqueue": ["00000001", "00000011", "00000111", "00001111"]}},
+            r"search.yaml:\d+: search.enqueue: 4 architectures, the budget pays for 3",
+        ),
+        (
+            {"network": {"name": "resnet"}},
+            r"search.yaml:\d+: network: excludes 'evaluator': a file starts from a network or a se",
+        ),
         ({"predictor": None}, r"needs a predictor"),
         ({"stages": [{"name": "disout"}]}, r"needs data"),
         (
@@ -196,6 +229,12 @@ def test_another_process_holds_the_run(tmp_path: Path) -> None:
     run(file, tmp_path / "run", resume=True, watch=lambda e: second(e) if e.done else None)
 
 
+def resolved(changes: dict[str, object]) -> ResolvedSearch:
+    without = {key: value for key, value in SEARCH.items() if key != "predictor"}
+    provenance = {"measured": "ones", "versions": {}}
+    return ResolvedSearch.model_validate({**without, "provenance": provenance, **changes})
+
+
 STAGES = [{"name": "train", "recipe": {"epochs": epochs}} for epochs in (1, 2)]
 
 
@@ -205,7 +244,7 @@ STAGES = [{"name": "train", "recipe": {"epochs": epochs}} for epochs in (1, 2)]
         ({"stages": STAGES}, {"stages": [STAGES[0], {**STAGES[1], "recipe": {"epochs": 9}}]},
          "stages.1.recipe.epochs is 2 there, 9 given"),
         ({"stages": STAGES}, {"stages": STAGES[:1]}, "stages is [train, train] there, [train]"),
-        ({"stages": STAGES}, {}, "stages is [train, train] there, not set given"),
+        ({"stages": STAGES}, {}, "stages is [train, train] there, [] given"),
         ({"predictor": {"name": "gp", "steps": 60}}, {}, "predictor is gp there, not set given"),
     ],
 )  # fmt: skip
@@ -213,9 +252,9 @@ def test_another_search_is_told_by_one_key(
     tmp_path: Path, known: dict[str, object], given: dict[str, object], words: str
 ) -> None:
     folder = RunFolder(tmp_path / "run")
-    with folder.claimed(known):
+    with folder.claimed(resolved(known)):
         pass
-    with pytest.raises(RunError) as caught, folder.claimed(given, resume=True):
+    with pytest.raises(RunError) as caught, folder.claimed(resolved(given), resume=True):
         pass
     assert words in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
@@ -241,7 +280,7 @@ def test_a_damaged_study_of_a_finished_run_is_noticed(
 
 
 def test_open_run_says_what_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match=r"search\.yaml is missing"):
+    with pytest.raises(RunError, match=r"resolved\.yaml is missing"):
         Run(tmp_path)
 
 

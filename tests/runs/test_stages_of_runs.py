@@ -6,15 +6,22 @@ import pytest
 import torch
 import yaml
 
-from nasplatform.runs.driver import Run, run
+from nasplatform.config import load_config
+from nasplatform.errors import InputError
+from nasplatform.evaluators.base import EvaluationContext
+from nasplatform.runs.driver import run
 from nasplatform.runs.events import Event
+from nasplatform.runs.experiment import make_experiment
+from nasplatform.runs.frames import runtime_notes, stage_walk
+from nasplatform.runs.run import Run
+from nasplatform.runtimes.choice import choose_runtime
 from nasplatform.training.datasets import load_task
 from nasplatform.training.loop import evaluate
 
 SEARCH = {
     "name": "digits",
     "evaluator": {"name": "table", "table": "cells-digits"},
-    "search": {"sampler": "random", "budget": 5},
+    "search": {"sampler": {"name": "random"}, "budget": 5},
     "task": {"dataset": "digits"},
     "stages": [{"name": "train", "recipe": {"epochs": 2}}, {"name": "disout", "start": "given"}],
 }
@@ -25,7 +32,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("stages")
     file = folder / "search.yaml"
     file.write_text(yaml.safe_dump(SEARCH))
-    return run(file, folder / "run", {"stages.1.recipe.epochs": 1})
+    return run(file, folder / "run", {"stages.1.recipe.epochs": 1, "runtime": "torch"})
 
 
 def test_network_on_disk_is_the_one_that_was_measured(finished: Run) -> None:
@@ -49,6 +56,32 @@ def test_stages_are_measured_before_and_after(finished: Run) -> None:
     assert (stages["after_latency_64_ms"] > stages["after_latency_ms"]).all()
 
 
+def test_what_was_measured_names_its_runtime(finished: Run) -> None:
+    assert finished.search.runtime == "torch"
+    walk = stage_walk(finished.stages)
+    assert walk["network"].tolist() == ["start", "train", "disout"]
+    assert (walk["runtime"] == "torch").all()
+    assert (walk["latency_threads"] == 1).all()
+    assert (walk[["latency_repeats", "latency_64_repeats"]] >= 1).all(axis=None)
+    assert runtime_notes(walk) == []
+    noted = walk.assign(runtime_note=["", "onnxruntime was not used: it fails", ""])
+    assert runtime_notes(noted) == ["train: onnxruntime was not used: it fails"]
+    page = finished.folder.report.read_text()
+    assert "<td>torch</td>" in page
+    assert "latency threads" in page
+
+
+def test_default_runtime_is_written_out_and_an_unknown_one_refused(tmp_path: Path) -> None:
+    file = tmp_path / "search.yaml"
+    file.write_text(yaml.safe_dump(SEARCH))
+    config, source = load_config(file)
+    resolved = make_experiment(config, source, EvaluationContext()).resolved()
+    assert resolved.runtime == choose_runtime().name
+    with pytest.raises(InputError, match=r"--set runtime=.*unknown runtime 'onnx'; known"):
+        run(file, tmp_path / "run", {"runtime": "onnx"})
+    assert not (tmp_path / "run").exists()
+
+
 def test_report_stands_alone(finished: Run) -> None:
     page = finished.folder.report.read_text()
     assert page.count("<svg") >= 2
@@ -60,7 +93,7 @@ def test_report_stands_alone(finished: Run) -> None:
 def test_broken_off_in_a_stage_goes_on_to_the_same_network(finished: Run, tmp_path: Path) -> None:
     file = tmp_path / "search.yaml"
     file.write_text(yaml.safe_dump(SEARCH))
-    overrides = {"stages.1.recipe.epochs": 1}
+    overrides = {"stages.1.recipe.epochs": 1, "runtime": "torch"}
 
     def stop(event: Event) -> None:
         if event.phase == "stages" and "epoch 2" in event.words:

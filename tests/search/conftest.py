@@ -17,7 +17,8 @@ if str(TOY) not in sys.path:
 
 from search_toys import toy_sampler  # noqa: E402
 
-from nasplatform.search import EvaluationStore, OptimizationConfig, TrialRecord, search  # noqa: E402
+from nasplatform.executors.store import open_store  # noqa: E402
+from nasplatform.search import OptimizationConfig, TrialRecord, search  # noqa: E402
 from nasplatform.search.base import ArchitectureSampler  # noqa: E402
 from nasplatform.search.storage import make_pruner  # noqa: E402
 
@@ -53,7 +54,7 @@ def run_search(tmp_path: Path) -> Run:
             directions=optimization.directions if optimization else ["maximize"],
             load_if_exists=True,
         )
-        with EvaluationStore(tmp_path / f"{folder}.db") as store:
+        with open_store(tmp_path / f"{folder}.db") as store:
             search(study, evaluator, store, budget, seed, optimization=optimization, **(told or {}))
         found = [TrialRecord.of(trial) for trial in study.get_trials()]
         return [record for record in found if record is not None]

@@ -11,6 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from uuid import uuid4
+
+import sqlalchemy as sa
 
 _PLACES = "/usr/lib/postgresql/*/bin"
 
@@ -42,6 +45,16 @@ def server() -> Iterator[str]:
             yield f"postgresql+psycopg://nas@127.0.0.1:{port}/postgres"
         finally:
             _run(user, "pg_ctl", "-D", data, "-m", "immediate", "stop")
+
+
+def new_database(url: str) -> str:
+    """Make a database on a server; return the URL of it."""
+    name = f"t{uuid4().hex}"
+    engine = sa.create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name}")
+    engine.dispose()
+    return f"{url.rpartition('/')[0]}/{name}"
 
 
 def _program(name: str) -> str | None:

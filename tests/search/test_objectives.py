@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from search_toys import SAMPLERS, SEVERAL, toy_evaluator, toy_sampler
 
+from nasplatform.config import SearchOptions
 from nasplatform.errors import ConfigError, RunError
 from nasplatform.search import OptimizationConfig, open_study
-from nasplatform.search.base import InitialOptions
 from nasplatform.search.evolution import RegularizedEvolution
 from nasplatform.search.objectives import Limit
 from nasplatform.search.predictor_sampler import PredictorSampler
@@ -19,7 +19,7 @@ every_sampler = pytest.mark.parametrize("kind", SAMPLERS, ids=lambda kind: kind.
 
 
 def optimization(evaluator: Any, **options: Any) -> OptimizationConfig[Any]:
-    return OptimizationConfig.of(InitialOptions(budget=100, **options), evaluator)
+    return OptimizationConfig.of(SearchOptions(budget=100, **options), evaluator)
 
 
 @pytest.mark.parametrize(
@@ -145,8 +145,3 @@ def test_a_pruner_needs_one_objective(tmp_path: Any) -> None:
         open_study(tmp_path / "s.db", "s", directions=["maximize", "minimize"], pruner="median"),
     ):
         pass
-
-
-def test_a_budget_below_the_initial_design_is_refused() -> None:
-    with pytest.raises(ValueError, match="more initial architectures than the budget of 5 pays"):
-        InitialOptions(budget=5)

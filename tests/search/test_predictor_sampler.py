@@ -157,14 +157,12 @@ def test_isomorphic_candidates_stay_apart_where_what_is_known_of_them_differs() 
 def test_a_search_file_without_a_predictor_is_told() -> None:
     evaluator = toy_evaluator(6)
     with pytest.raises(ConfigError, match="sampler 'predictor' needs a predictor"):
-        PredictorSampler.from_options(
-            PredictorOptions(budget=9), SamplerContext(evaluator.space, 0)
-        )
+        PredictorSampler.from_options(PredictorOptions(), SamplerContext(evaluator.space, 0))
 
 
 def test_options_take_one_acquisition_or_several() -> None:
-    one = PredictorOptions(budget=9, acquisition="greedy")
-    several = PredictorOptions(budget=9, acquisition=["greedy", "thompson"])
+    one = PredictorOptions(acquisition="greedy")
+    several = PredictorOptions(acquisition=["greedy", "thompson"])
     assert one.acquisition == ("greedy",)
     assert several.acquisition == ("greedy", "thompson")
     assert PredictorOptions.model_validate(several.model_dump()) == several

@@ -17,7 +17,8 @@ from optuna.trial import TrialState
 from search_toys import SAMPLERS, toy_evaluator, toy_sampler
 
 from nasplatform.errors import RunError
-from nasplatform.search import EvaluationStore, TrialRecord, open_study, search
+from nasplatform.executors.store import open_store
+from nasplatform.search import TrialRecord, open_study, search
 from nasplatform.search.predictor_sampler import PredictorSampler
 from nasplatform.search.random_sampler import RandomSampler
 
@@ -65,7 +66,7 @@ def test_repeats_are_answered_from_the_store(tmp_path: Path) -> None:
     evaluator = toy_evaluator(3, log=str(tmp_path / "log"))
     with (
         open_study(tmp_path / "s.db", "s", OptunaRandom(seed=0)) as study,
-        EvaluationStore(tmp_path / "m.db") as store,
+        open_store(tmp_path / "m.db") as store,
     ):
         search(study, evaluator, store, 6)
         trials = study.get_trials()
@@ -140,13 +141,14 @@ import os, random, signal, sys, time
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from search_toys import toy_evaluator, toy_sampler
-from nasplatform.search import EvaluationStore, open_study, search
+from nasplatform.executors.store import open_store
+from nasplatform.search import open_study, search
 from nasplatform.search.predictor_sampler import PredictorSampler
 
 def run(home, done):
     evaluator = toy_evaluator(8, log=str(home / "log"))
     sampler = toy_sampler(PredictorSampler, evaluator, batch=2)
-    with open_study(home / "s.db", "s", sampler) as study, EvaluationStore(home / "m.db") as store:
+    with open_study(home / "s.db", "s", sampler) as study, open_store(home / "m.db") as store:
         search(study, evaluator, store, 30, progress=lambda step: os.write(done, b"."))
 
 def in_a_process_of_its_own(home, seconds=None, after=0):
@@ -204,7 +206,7 @@ def test_a_trial_left_running_is_taken_up_with_its_number(tmp_path: Path) -> Non
     distributions = evaluator.space.distributions()
     with (
         open_study(tmp_path / "s.db", "s", toy_sampler(RandomSampler, evaluator)) as study,
-        EvaluationStore(tmp_path / "m.db") as store,
+        open_store(tmp_path / "m.db") as store,
     ):
         search(study, evaluator, store, 3)
         left = study.ask(distributions)  # asked, then killed
@@ -212,19 +214,6 @@ def test_a_trial_left_running_is_taken_up_with_its_number(tmp_path: Path) -> Non
         trials = study.get_trials()
     assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 5
     assert trials[3].params == left.params
-
-
-def test_sharing_processes_leave_each_others_trials_alone(tmp_path: Path) -> None:
-    evaluator = toy_evaluator()
-    with (
-        open_study(tmp_path / "s.db", "s", toy_sampler(RandomSampler, evaluator)) as study,
-        EvaluationStore(tmp_path / "m.db") as store,
-    ):
-        theirs = study.ask(evaluator.space.distributions())
-        search(study, evaluator, store, 4, exclusive=False)
-        trials = study.get_trials()
-    assert trials[theirs.number].state == TrialState.RUNNING
-    assert sum(trial.state == TrialState.COMPLETE for trial in trials) == 4
 
 
 def test_any_optuna_study_can_use_the_sampler(tmp_path: Path) -> None:

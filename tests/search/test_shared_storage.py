@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -19,15 +21,15 @@ import yaml
 from optuna.trial import TrialState
 from search_toys import toy_evaluator, toy_sampler
 
-from nasplatform.search import EvaluationStore, TrialRecord, coordination, open_study, search
-from nasplatform.search.coordination import Coordinator
+from nasplatform.executors.store import open_store
+from nasplatform.search import TrialRecord, open_study, search
 from nasplatform.search.random_sampler import RandomSampler
 
 SEARCH = {
     "name": "shared",
     "space": {"name": "bits", "n": 8},
     "predictor": {"name": "ridge"},
-    "search": {"sampler": "predictor", "budget": 30, "initial": 8},
+    "search": {"sampler": {"name": "predictor", "initial": 8}, "budget": 30},
 }
 
 
@@ -68,7 +70,7 @@ def postgres() -> Iterator[str]:
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "postgresql":
-        return str(request.getfixturevalue("postgres"))
+        return postgresql.new_database(request.getfixturevalue("postgres"))
     return f"sqlite:///{tmp_path / 'shared.db'}"
 
 
@@ -83,7 +85,7 @@ def test_two_processes_that_would_choose_alike_measure_nothing_twice(
         sampler = Alike(evaluator.space, candidates=evaluator.candidates)
         with (
             open_study(storage, "s", sampler) as study,
-            EvaluationStore(tmp_path / f"{number}.db") as store,
+            open_store(storage) as store,
         ):
             search(study, evaluator, store, 20, exclusive=False)
 
@@ -125,12 +127,12 @@ def test_run_and_worker_share_a_search_through_postgresql(postgres: str, tmp_pat
 def test_what_another_process_measured_is_not_measured_again(tmp_path: Path) -> None:
     evaluator = toy_evaluator(3, log=str(tmp_path / "log"))
     sampler = optuna.samplers.RandomSampler(seed=0)  # repeats itself: 8 strings, 6 classes
-    with open_study(f"sqlite:///{tmp_path / 's.db'}", "s", sampler) as study:
-        with EvaluationStore(tmp_path / "theirs.db") as theirs:
-            search(study, evaluator, theirs, 4, exclusive=False)
-        with EvaluationStore(tmp_path / "ours.db") as ours:
-            search(study, evaluator, ours, 6, exclusive=False)
-            assert len(ours) == 2
+    url = f"sqlite:///{tmp_path / 's.db'}"
+    with open_study(url, "s", sampler) as study:
+        with open_store(url) as theirs:
+            assert search(study, evaluator, theirs, 4, exclusive=False) == 4
+        with open_store(url) as ours:
+            assert search(study, evaluator, ours, 6, exclusive=False) == 2
         records = [TrialRecord.of(trial) for trial in study.get_trials()]
     paid = (tmp_path / "log").read_text().split()
     assert len(paid) == len(set(paid)) == 6
@@ -142,20 +144,132 @@ def test_what_another_process_measured_is_not_measured_again(tmp_path: Path) -> 
             assert (first.hash, first.score, first.repeats) == (one.hash, one.score, None)
 
 
-def test_a_trial_that_never_chooses_is_waited_for_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(coordination, "_PATIENCE", 0.2)
+def test_a_trial_that_never_chose_keeps_nobody(tmp_path: Path) -> None:
     evaluator = toy_evaluator()
-    distributions: Any = evaluator.space.distributions()
     sampler = toy_sampler(RandomSampler, evaluator)
-    with open_study(tmp_path / "s.db", "s", sampler) as study:
+    with open_study(tmp_path / "s.db", "s", sampler) as study, open_store(":memory:") as store:
         study.ask()  # killed before it chose
-        coordinator = Coordinator(study, evaluator.space)
-        waits = []
-        for _ in range(2):
-            trial = study.ask(distributions)
-            begun = time.monotonic()
-            assert coordinator.same_before(trial) is None
-            waits.append(time.monotonic() - begun)
-    assert waits[0] > 0.2 > waits[1]
+        begun = time.monotonic()
+        assert search(study, evaluator, store, 5, exclusive=False) == 5
+        assert time.monotonic() - begun < 10
+
+
+@pytest.fixture
+def short_leases(monkeypatch: pytest.MonkeyPatch) -> float:
+    """Let a process count as dead after a second; forks inherit it."""
+    monkeypatch.setattr("nasplatform.search.loop.LEASE", 1.0)
+    return 1.0
+
+
+def in_a_fork(storage: str, budget: int, **options: Any) -> multiprocessing.process.BaseProcess:
+    """Search in another process that shares a storage."""
+    evaluator = toy_evaluator(8, **options)
+
+    def work() -> None:
+        sampler = toy_sampler(RandomSampler, evaluator)
+        with open_study(storage, "s", sampler) as study, open_store(storage) as store:
+            search(study, evaluator, store, budget, exclusive=False)
+
+    process = multiprocessing.get_context("fork").Process(target=work)
+    process.start()
+    return process
+
+
+def wait_for_running(storage: str) -> optuna.trial.FrozenTrial:
+    """Return the trial whose measurement has begun."""
+    names = toy_evaluator().space.distributions().keys()
+    with open_study(storage, "s") as study:
+        while True:
+            for trial in study.get_trials(states=(TrialState.RUNNING,)):
+                if names <= trial.params.keys():
+                    time.sleep(0.3)  # from choosing to claiming
+                    return trial
+            time.sleep(0.02)
+
+
+def test_the_trial_of_a_killed_worker_is_taken_up_by_another(
+    storage: str, tmp_path: Path, short_leases: float
+) -> None:
+    log = tmp_path / "log"
+    with open_study(storage, "s"), open_store(storage):
+        pass
+    dying = in_a_fork(storage, 6, seconds=60.0)
+    left = wait_for_running(storage)
+    dying.kill()
+    dying.join(10)
+    living = in_a_fork(storage, 6, log=str(log))
+    living.join(60)
+    assert living.exitcode == 0
+    with open_study(storage, "s") as study, open_store(storage) as store:
+        trials = study.get_trials()
+        assert len(store) == 6
+    assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 6
+    assert trials[left.number].params == left.params
+    paid = log.read_text().split()
+    assert len(paid) == len(set(paid)) == 6
+    assert paid.index(hash_of(left)) >= 1  # not before its lease ran out
+
+
+def hash_of(trial: optuna.trial.FrozenTrial) -> str:
+    return str(toy_evaluator().space.from_params(trial.params).hash)
+
+
+def test_a_worker_that_wakes_up_late_changes_nothing(
+    storage: str, tmp_path: Path, short_leases: float
+) -> None:
+    log = tmp_path / "log"
+    with open_study(storage, "s"), open_store(storage):
+        pass
+    sleeping = in_a_fork(storage, 4, seconds=1.5, log=str(log))
+    left = wait_for_running(storage)
+    assert sleeping.pid is not None
+    os.kill(sleeping.pid, signal.SIGSTOP)
+    living = in_a_fork(storage, 4, log=str(log))
+    living.join(60)
+    with open_study(storage, "s") as study:
+        before = [(t.number, t.state, t.user_attrs, t.values) for t in study.get_trials()]
+    os.kill(sleeping.pid, signal.SIGCONT)
+    sleeping.join(60)
+    assert (living.exitcode, sleeping.exitcode) == (0, 0)
+    with open_study(storage, "s") as study, open_store(storage) as store:
+        after = [(t.number, t.state, t.user_attrs, t.values) for t in study.get_trials()]
+        assert len(store) == 4
+    assert after == before
+    paid = Counter(log.read_text().split())
+    assert paid.pop(hash_of(left)) == 2  # made twice, recorded once
+    assert set(paid.values()) == {1}
+
+
+def test_living_workers_keep_their_trials(
+    storage: str, tmp_path: Path, short_leases: float
+) -> None:
+    log = tmp_path / "log"
+    with open_study(storage, "s"), open_store(storage):
+        pass
+    both = [in_a_fork(storage, 4, seconds=2.5, log=str(log)) for _ in range(2)]
+    for one in both:
+        one.join(60)
+    assert [one.exitcode for one in both] == [0, 0]
+    paid = Counter(log.read_text().split())
+    assert set(paid.values()) == {1}  # measured for longer than a lease, yet by one alone
+    assert 4 <= len(paid) <= 5
+
+
+def test_waiting_for_others_is_quiet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short_leases: float
+) -> None:
+    """The trials are read a few times a second at most, less often the longer it takes."""
+    url = f"sqlite:///{tmp_path / 's.db'}"
+    evaluator = toy_evaluator()
+    with open_study(url, "s"), open_store(url):
+        pass
+    other = in_a_fork(url, 1, seconds=3.0)
+    wait_for_running(url)
+    looks = []
+    sampler = toy_sampler(RandomSampler, evaluator)
+    with open_study(url, "s", sampler) as study, open_store(url) as store:
+        read = study.get_trials
+        monkeypatch.setattr(study, "get_trials", lambda **k: looks.append(1) or read(**k))
+        assert search(study, evaluator, store, 1, exclusive=False) == 0
+    other.join(30)
+    assert 2 <= len(looks) <= 12

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.browser, NEEDS_CHROMIUM]
 SEARCH = """
 name: small
 evaluator: {name: table, table: cells-digits, metric: valid_accuracy}
-search: {sampler: regularized-evolution, budget: 25}
+search: {sampler: {name: regularized-evolution}, budget: 25}
 """
 
 

@@ -130,7 +130,7 @@ def search_file(folder: Path, predictor: dict[str, object]) -> Path:
         "name": "small",
         "evaluator": {"name": "table", "table": "cells-fashion", "metric": "valid_accuracy"},
         "predictor": predictor,
-        "search": {"sampler": "predictor", "budget": 12},
+        "search": {"sampler": {"name": "predictor"}, "budget": 12},
     }
     path = folder / "small.yaml"
     path.write_text(yaml.safe_dump(search))
@@ -190,6 +190,7 @@ def test_a_search_without_a_predictor_has_none_to_publish(tmp_path, capsys):
     file = search_file(tmp_path, {"name": "gp-trees"})
     search = yaml.safe_load(file.read_text())
     del search["predictor"]
-    file.write_text(yaml.safe_dump({**search, "search": {"sampler": "random", "budget": 3}}))
+    random = {"sampler": {"name": "random"}, "budget": 3}
+    file.write_text(yaml.safe_dump({**search, "search": random}))
     assert main(["run", str(file), "--out", str(tmp_path / "r"), "--publish", "d:x"]) == 2
     assert "names no predictor" in capsys.readouterr().err

@@ -4,8 +4,38 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file
 from served import PREDICT, problem, serving, until
+
+from nasplatform.predictors import get_predictor
+from nasplatform.predictors.fitting import fit_on_space
+from nasplatform.service import PredictorStore
+from nasplatform.service.labels import Labels, ReportedResults
+from nasplatform.service.refit import refit
+from nasplatform.spaces import get_space
+
+
+def graph_networks(version):
+    state = load_file(version.folder / "state.safetensors")
+    return {name.partition(".")[0] for name in state if name.startswith("distilled_gnn")}
+
+
+@pytest.mark.slow
+def test_a_refit_keeps_the_graph_networks(tmp_path):
+    space = get_space("nasbench101", stem_channels=8, stacks=1, modules_per_stack=1)
+    cells = space.sample(100, np.random.default_rng(0))
+    scores = np.log(space.graphs(cells).total_params.astype(float))
+    made = get_predictor("default", steps=2, trees=5, distilled_gnns=1)
+    fit_on_space(made, space, cells, scores)
+    store = PredictorStore(tmp_path / "store")
+    labels = Labels([space.format(cell) for cell in cells], scores)
+    before = store.publish("demo", made, space, labels)
+    ReportedResults(store.home("demo")).append([("[]1", 0.5)], "tester")
+    after = refit(store, "demo")
+    assert graph_networks(after) == graph_networks(before) == {"distilled_gnn0"}
+    assert after.facts["n_labels"] == 101
 
 
 @pytest.mark.slow

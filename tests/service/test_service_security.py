@@ -119,6 +119,7 @@ def test_without_keys_other_host_names_are_refused(service):
     for host, status in [
         ("evil.example", 403),
         ("localhost:80", 200),
+        ("testserver", 403),
         ("[::1]:5", 200),
         ("127.0.0.1", 200),
     ]:

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nasplatform.deploy.measure import count_parameters
 from nasplatform.errors import ArchitectureError
+from nasplatform.models.costs import count_parameters
 from nasplatform.spaces import get_space
 from nasplatform.spaces.nasbench201 import Cell
 from nasplatform.spaces.nasbench201.cells import EDGES, N_CELLS

@@ -6,8 +6,8 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
-from nasplatform.deploy.network import Network
 from nasplatform.errors import StageError, TrainingError
+from nasplatform.models.network import Network
 from nasplatform.spaces import get_space
 from nasplatform.stages.base import StageContext
 from nasplatform.stages.dataflow import Reader, feature_points

@@ -2,19 +2,22 @@ import json
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from pydantic import BaseModel, ConfigDict
+from torch import nn
 
 from nasplatform import plugins
-from nasplatform.deploy.measure import Measurements
-from nasplatform.deploy.network import Network
-from nasplatform.errors import ConfigError, PluginError, RunError, StageError
+from nasplatform.errors import ConfigError, NetworkError, PluginError, RunError, StageError
+from nasplatform.models.network import Network
+from nasplatform.runtimes.measure import Measurements
 from nasplatform.stages import pipeline
 from nasplatform.stages.base import Stage, StageResult
 from nasplatform.stages.pipeline import make_stage, run_pipeline, stages_frame
 from nasplatform.testing.tiny import tiny_network, tiny_task
 from nasplatform.training.checkpoint import state_digest
+from nasplatform.training.loop import predict
 
 RECIPE = {"epochs": 2, "batch_size": 16}
 STAGES = [("train", {"recipe": RECIPE}), ("disout", {"recipe": RECIPE, "start": "given"})]
@@ -207,10 +210,50 @@ def test_bad_stages_are_refused_before_any_is_run(tmp_path):
     assert make_stage("train", {}, "x").options.recipe.epochs == 10
 
 
+class Baked(nn.Module):
+    """Its trace answers for as many images as it was traced with; returns more than logits."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(64, 3)
+
+    def forward(self, x):
+        features = x.reshape(len(x) // 1, 64)
+        return {"features": features, "logits": self.linear(features)}
+
+
+def own(module="test_pipeline:Baked", **arguments):
+    return Network.from_function(module, arguments, seed=1)
+
+
+def test_network_of_ones_own_is_measured_where_it_can_run(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    stages = [("train", {"recipe": RECIPE})]
+    network, records = run_pipeline(own(), tiny_task(), stages, tmp_path, runtime="onnxruntime")
+    for side in ("before", "after"):
+        assert records[0][side]["runtime"] == "torch"
+        assert records[0][side]["runtime_note"].startswith("onnxruntime was not used: it ")
+    loaded = Network.load(tmp_path / "0-train" / "network")
+    assert loaded.structure == network.structure
+    assert loaded.structure.input["shape"] == [1, 8, 8]
+    assert predict(loaded.module, tiny_task().test.inputs).shape == (30, 3)
+
+
+def test_network_that_does_not_suit_is_refused_before_anything_is_written(tmp_path):
+    wide = Network.named("resnet", depth=8, input_shape=(3, 8, 8), classes=3)
+    with pytest.raises(NetworkError, match="takes 3 channels, but was given 1"):
+        run_pipeline(wide, tiny_task(), STAGES, tmp_path / "p")
+    with pytest.raises(PluginError, match="unknown runtime 'tf'"):
+        run(tmp_path / "p", runtime="tf")
+    assert not (tmp_path / "p").exists()
+
+
 def test_folder_of_another_pipeline_is_refused(tmp_path):
     run(tmp_path, STAGES[:1])
     with pytest.raises(RunError, match="is of another pipeline"):
         run(tmp_path, STAGES[:1], seed=4)
+    with pytest.raises(RunError, match="is of another pipeline"):
+        run(tmp_path, STAGES[:1], runtime="torch")
     with pytest.raises(RunError, match="is of another pipeline"):
         run(tmp_path, [("train", {"recipe": {**RECIPE, "epochs": 3}})])
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -167,13 +168,19 @@ class BitsEvaluatorOptions(BaseModel):
     kill_after: int = 0
     unknown: bool = False
     broken: tuple[str, ...] = ()
+    lethal: tuple[str, ...] = ()
+    flaky: str = ""
+    bug: bool = False
+    says: str = ""
 
 
 class BitsEvaluator(Evaluator[Bitstring]):
     """Scores a string; ``log`` gets a line per evaluation, so that tests can see what was paid.
 
     ``kill_after`` kills the process hard right after that many evaluations, once; what is
-    ``broken`` fails; ``unknown`` hides that the space can be enumerated.
+    ``broken`` fails, what is ``lethal`` kills its process each time; ``flaky`` names a file whose
+    lines are the connections that are lost before one holds; ``bug`` is a mistake in the code;
+    ``says`` is printed; ``unknown`` hides that the space can be enumerated.
     """
 
     name = "bits"
@@ -194,6 +201,14 @@ class BitsEvaluator(Evaluator[Bitstring]):
 
     def evaluate(self, architecture: Bitstring, fidelity: int, seed: int) -> Evaluation:
         time.sleep(self.options.seconds)
+        sys.stdout.write(self.options.says)
+        sys.stdout.flush()
+        if architecture.hash in self.options.lethal:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.options.bug:
+            raise KeyError("a mistake in the evaluator")
+        if self.options.flaky:
+            _lose_connections(Path(self.options.flaky))
         value = float(score(self.space.population([architecture]))[0])
         if self.options.log:
             log = Path(self.options.log)
@@ -216,6 +231,13 @@ class BitsEvaluator(Evaluator[Bitstring]):
                     whole.score * epoch / 10, whole.metrics, 0.15 * epoch, None, epoch
                 )
         return whole
+
+
+def _lose_connections(file: Path) -> None:
+    lines = file.read_text().splitlines()
+    if lines:
+        file.write_text("\n".join(lines[1:]))
+        raise ConnectionError(lines[0])
 
 
 def score(strings: Strings) -> NDArray[np.float64]:

@@ -31,7 +31,8 @@ def toy_sampler(
     **options: Any,
 ) -> ArchitectureSampler[Any]:
     """Make a sampler as a search file does."""
-    chosen = kind.Options(**{"budget": 1000, "initial": 6, **options})
+    first = {"initial": 6} if "initial" in kind.Options.model_fields else {}
+    chosen = kind.Options(**{**first, **options})
     context = SamplerContext(evaluator.space, seed, evaluator.candidates, Ridge(), optimization)
     return kind.from_options(chosen, context)
 

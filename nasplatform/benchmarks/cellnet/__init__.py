@@ -3,7 +3,6 @@
 ``train_cell`` trains NAS-Bench-101 cells, ``train_cell201`` those of NAS-Bench-201.
 """
 
-from nasplatform.benchmarks.cellnet.build import KernelError
 from nasplatform.benchmarks.cellnet.nasbench101 import (
     CellNetwork,
     parameter_layout,
@@ -24,7 +23,6 @@ __all__ = [
     "Cell201Network",
     "CellNetwork",
     "Images",
-    "KernelError",
     "LearningCurve",
     "Recipe",
     "active_edges",

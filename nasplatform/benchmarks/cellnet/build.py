@@ -10,15 +10,13 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from nasplatform.errors import KernelError
+
 SOURCES = tuple(sorted(Path(__file__).with_name("source").glob("*.[ch]")))
 FLAGS = (
     *("-std=gnu11", "-O3", "-mavx2", "-mfma", "-ffp-contract=off"),
     *("-fPIC", "-fvisibility=hidden", "-shared"),
 )
-
-
-class KernelError(RuntimeError):
-    """The training kernel cannot be compiled, loaded or used on this machine."""
 
 
 def cache_folder() -> Path:

@@ -32,10 +32,12 @@ def build(setup: Setup, folder: Path, workers: int = 1, progress: Progress | Non
 
     Parts go to ``folder/.build-NAME`` as they are finished; a build that was stopped goes on
     from there, and the parts are removed when the table stands. Returns the path of the table.
+    Raises KernelError where its networks cannot be trained on this machine.
     """
     work = folder / f".build-{setup.name}"
     _claim(work, setup)
-    _task(setup)  # errors of the data come before any process is started
+    setup.trainer.check()  # errors of machine and data come before any process is started
+    _task(setup)
     jobs = list(_jobs(setup))
     waiting = [job for job in jobs if not job.path(work).exists()]
     done = len(jobs) - len(waiting)

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from nasplatform.benchmarks import cellnet
+from nasplatform.benchmarks.cellnet.build import kernel
 from nasplatform.spaces import Space
 from nasplatform.spaces.nasbench101.cells import CONV3X3
 from nasplatform.training.flops import threads
@@ -29,6 +30,10 @@ class Trainer(Protocol):
     @property
     def fidelities(self) -> tuple[int, ...]:
         """Epochs after which both evaluation splits are classified, rising."""
+        ...
+
+    def check(self) -> None:
+        """Raise KernelError where networks cannot be trained on this machine."""
         ...
 
     def train(
@@ -52,6 +57,10 @@ class CellKernel:
     def fidelities(self) -> tuple[int, ...]:
         """Epochs after which both evaluation splits are classified."""
         return self.recipe.evaluations
+
+    def check(self) -> None:
+        """Compile and load the kernel."""
+        kernel()
 
     def train(
         self, space: Space[Any], architecture: Any, task: Task, seed: int
@@ -91,6 +100,9 @@ class TrainingLoop:
     def fidelities(self) -> tuple[int, ...]:
         """Epochs after which both evaluation splits are classified."""
         return self.evaluate_at
+
+    def check(self) -> None:
+        """Torch trains everywhere."""
 
     def train(
         self, space: Space[Any], architecture: Any, task: Task, seed: int

@@ -24,8 +24,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from nasplatform.atomic_io import write_text
-from nasplatform.deploy.measure import count_parameters, latency
-from nasplatform.deploy.network import Network
+from nasplatform.models.costs import count_parameters
+from nasplatform.models.edits import Edit
+from nasplatform.models.network import Network
+from nasplatform.runtimes.measure import latency
 from nasplatform.stages.base import Stage, StageContext, StageResult
 from nasplatform.stages.scop import criteria
 from nasplatform.stages.scop.channels import ChannelGraph
@@ -136,11 +138,6 @@ class Scop(Stage):
         metrics["parameters_kept"] = end.parameters / start.parameters
         return StageResult(current, metrics)
 
-    @classmethod
-    def replay(cls, module: nn.Module, edit: Mapping[str, Any]) -> nn.Module:
-        """Cut a module as it was cut before."""
-        return remove(module, edit["kept"])
-
 
 def teaching(teacher: nn.Module, options: TeacherOptions, device: str) -> LossFunction:
     """Return a loss: the share of the teacher's soft labels, and the cross-entropy."""
@@ -226,7 +223,7 @@ class _Round:
     def cut(self, kept: Mapping[str, Any]) -> Network:
         """Return the smaller network with the weights that are left."""
         small = remove(copy.deepcopy(self.network.module), kept)
-        return self.network.edited(small, {"stage": Scop.name, "kept": kept})
+        return self.network.edited(small, Edit("channels-removed", 1, kept))
 
     def fine_tune(self, network: Network, teacher: nn.Module | None) -> dict[str, float]:
         """Train the smaller network in place."""
@@ -318,12 +315,12 @@ class _Round:
         goal = budget.keep ** ((self.number + 1) / self.options.rounds)
         module, shape = self.network.module, self.task.input_shape
         if budget.metric == "latency":
-            now = latency(module, shape)[0]
+            now = latency(module, shape, self.context.runtime).median_ms
             share = float(budget.keep ** (1 / self.options.rounds))
 
             def slowness(removed: Groups) -> float:
                 small = remove(copy.deepcopy(module), kept_channels(graph, removed))
-                return latency(small, shape)[0] - share * now
+                return latency(small, shape, self.context.runtime).median_ms - share * now
 
             return slowness
         size, traced = _Size.of(module, self.task), cost(graph, np.zeros(0, np.int64))

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from nasplatform import plugins
-from nasplatform.deploy.measure import count_parameters
-from nasplatform.deploy.network import Network
-from nasplatform.deploy.onnx import export_onnx
+from nasplatform.models.costs import count_parameters
+from nasplatform.models.network import Network
+from nasplatform.runtimes.onnx_export import export_onnx
 from nasplatform.spaces import get_space
 from nasplatform.stages.base import StageContext
 from nasplatform.stages.pipeline import make_stage

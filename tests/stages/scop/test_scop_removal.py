@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from nasplatform.deploy.measure import count_parameters
 from nasplatform.errors import StageError
+from nasplatform.models.costs import count_parameters
 from nasplatform.spaces import get_space
 from nasplatform.stages.scop.channels import ChannelGraph
 from nasplatform.stages.scop.removal import (

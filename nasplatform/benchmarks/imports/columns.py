@@ -1,0 +1,148 @@
+"""Columns of a user's file: comma, semicolon or tab separated text, or parquet.
+
+A cell of text keeps its place, so that whoever finds it wrong can name the line of the file.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from nasplatform.errors import DataError, did_you_mean
+
+_SEPARATORS = ",;\t"
+_BLANK = frozenset({"", "na", "n/a", "nan", "none", "null", "-"})
+_MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}  # what spreadsheets write before the text
+_LARGEST_CELL = 1 << 20
+
+
+@dataclass(frozen=True)
+class Columns:
+    """B rows of named cells.
+
+    cells:  name -> B texts; blank cells are empty.
+    lines:  where each row stands, counted from 1: its line, or the row of a parquet file.
+    broken: line -> what is wrong with a row that has too few or too many cells.
+    unit:   ``line`` or ``row``.
+    """
+
+    cells: Mapping[str, Sequence[str]]
+    lines: Sequence[int]
+    broken: Mapping[int, str]
+    unit: str = "line"
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    def __getitem__(self, name: str) -> Sequence[str]:
+        """Return the cells of a column; raise DataError for an unknown one."""
+        if name not in self.cells:
+            raise DataError(f"no column is called {name!r}{did_you_mean(name, self.cells)}")
+        return self.cells[name]
+
+    def numbers(self, name: str) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Return (B,) numbers of a column, NaN where blank, and (B,) which cells are none."""
+        cells = self[name]
+        values = [_number(cell) for cell in cells]
+        wrong = np.array([value is None for value in values], bool)
+        return np.array([math.nan if v is None else v for v in values], np.float64), wrong
+
+
+def read_columns(path: Path) -> Columns:
+    """Read a file; raise DataError in one line for one that is missing, empty or no table."""
+    if not path.is_file():
+        raise DataError(f"{path} is not a file")
+    data = path.read_bytes()
+    if data[:4] == b"PAR1":
+        return _parquet(path)
+    return parse_columns(decoded(data, str(path)), str(path))
+
+
+def decoded(data: bytes, where: str) -> str:
+    """Return the text of a file, with or without a byte order mark; raise DataError for no text."""
+    encoding = _MARKS.get(data[:2], "utf-8-sig")
+    try:
+        text = data.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{where}: byte {error.start} is no {encoding} text") from None
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        raise DataError(f"{where}: line {line} holds a zero byte: this is no text")
+    return text
+
+
+def parse_columns(text: str, where: str) -> Columns:
+    """Read separated text with a header; the separator is the one that the header has most of."""
+    header = text.lstrip("\r\n").split("\n", 1)[0]
+    separator = max(_SEPARATORS, key=header.count)
+    csv.field_size_limit(_LARGEST_CELL)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
+    rows: list[list[str]] = []
+    lines: list[int] = []
+    broken: dict[int, str] = {}
+    names: list[str] = []
+    try:
+        for cells in reader:
+            if not any(cell.strip() for cell in cells):
+                continue
+            if not names:
+                names = [cell.strip() for cell in cells]
+            elif len(cells) != len(names):
+                broken[reader.line_num] = f"{len(cells)} cells, the header has {len(names)}"
+            else:
+                rows.append([cell.strip() for cell in cells])
+                lines.append(reader.line_num)
+    except csv.Error as error:
+        raise DataError(f"{where}: line {reader.line_num}: {error}") from None
+    if not names:
+        raise DataError(f"{where} is empty: expected a header with the names of the columns")
+    if separator == ";":  # then the comma is a decimal one
+        rows = [[_with_point(cell) for cell in cells] for cells in rows]
+    _require_distinct(names, where)
+    columns = zip(*rows, strict=True) if rows else ([] for _ in names)
+    cells_of = {name: list(cells) for name, cells in zip(names, columns, strict=True) if name}
+    return Columns(cells_of, lines, broken)
+
+
+def _parquet(path: Path) -> Columns:
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowException) as error:
+        words = str(error).splitlines()[0]
+        raise DataError(f"{path}: damaged parquet file: {words}") from None
+    _require_distinct(table.column_names, str(path))
+    cells = {}
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        cells[name] = ["" if value is None else str(value) for value in column.to_pylist()]
+    return Columns(cells, range(1, len(table) + 1), {}, "row")
+
+
+def _require_distinct(names: Sequence[str], where: str) -> None:
+    for name in names:
+        if name and names.count(name) > 1:
+            raise DataError(f"{where}: two columns are called {name!r}")
+
+
+def _with_point(cell: str) -> str:
+    whole, comma, rest = cell.partition(",")
+    return f"{whole}.{rest}" if comma and rest.isdigit() and whole.strip("+-").isdigit() else cell
+
+
+def _number(cell: str) -> float | None:
+    """Return the number in a cell, NaN for a blank one, None for anything else."""
+    if cell.lower() in _BLANK:
+        return math.nan
+    try:
+        value = float(cell)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None

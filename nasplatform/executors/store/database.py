@@ -1,0 +1,69 @@
+"""Engines for the store: how each kind of database is opened, and what time it is there."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.pool import StaticPool
+
+from nasplatform.errors import ConfigError
+
+_EPOCH = 2440587.5  # 1970-01-01 as a Julian day
+_PATIENCE = 60.0  # seconds for which a writer waits for others
+
+
+def engine_of(target: Path | str) -> sa.Engine:
+    """Return the engine of an SQLite file (Path), of ``:memory:``, or of an SQLAlchemy URL.
+
+    Raises ConfigError for a database of which leases are not known to be safe.
+    """
+    if isinstance(target, Path):
+        return _sqlite(sa.create_engine("sqlite://", creator=lambda: connect(target)))
+    if target == ":memory:":
+        kept = {"check_same_thread": False}
+        return _sqlite(sa.create_engine("sqlite://", poolclass=StaticPool, connect_args=kept))
+    url = sa.make_url(target)
+    if url.get_backend_name() == "sqlite":
+        return engine_of(Path(url.database) if url.database else ":memory:")
+    if url.get_backend_name() == "postgresql":
+        return sa.create_engine(url, pool_pre_ping=True)
+    raise ConfigError(
+        f"storage {url.render_as_string()!r}: measurements are shared through SQLite or "
+        f"PostgreSQL, not {url.get_backend_name()}"
+    )
+
+
+def now(engine: sa.Engine) -> sa.ColumnElement[float]:
+    """Return the database's time as SQL: seconds since 1970, of this moment."""
+    if engine.dialect.name == "sqlite":
+        return (sa.func.julianday("now", type_=sa.Double) - _EPOCH) * 86400.0
+    return sa.cast(sa.func.extract("epoch", sa.func.clock_timestamp()), sa.Double)
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """Open an SQLite file for several processes: write-ahead log, patient, quick to commit.
+
+    Whatever was committed survives a kill of the process at any moment; a power cut may take the
+    last commits, never the file.
+    """
+    connection = sqlite3.connect(path, timeout=_PATIENCE, check_same_thread=False)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")
+    return connection
+
+
+def _sqlite(engine: sa.Engine) -> sa.Engine:
+    """Let each transaction take the write lock at its beginning: none fails half-way."""
+
+    @sa.event.listens_for(engine, "connect")
+    def _by_hand(connection: Any, record: Any) -> None:
+        connection.isolation_level = None  # the driver begins no transaction of its own
+
+    @sa.event.listens_for(engine, "begin")
+    def _begin(connection: sa.Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine

@@ -1,0 +1,81 @@
+"""The description from which a network can be built again, as values that JSON can hold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from torch import nn
+
+from nasplatform.models.edits import Edit
+from nasplatform.models.functions import build_function
+from nasplatform.models.networks.base import build_network
+from nasplatform.spaces import get_space
+from nasplatform.training.loop import seeded
+from nasplatform.training.task import Task
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Structure:
+    """How to build a network.
+
+    base:  one of three: ``space`` (what ``Space.describe`` returns) and ``architecture`` (its text
+           form); ``network``, what ``describe_network`` returns for one that is registered by
+           name; ``module`` and ``options``, what ``describe_function`` returns.
+    edits: what was done to the layers since, in order.
+    input: what the network was made for, where that is known: ``shape`` (c, h, w) of an image,
+           ``mean`` and ``std`` of each channel in raw images, number of ``classes``.
+    """
+
+    base: Mapping[str, Any]
+    edits: tuple[Edit, ...] = ()
+    input: Mapping[str, Any] | None = None
+
+    def build(self, seed: int = 0) -> nn.Module:
+        """Make the module with fresh weights that follow from the seed."""
+        with seeded(seed):
+            module = self._build_base()
+            for edit in self.edits:
+                module = edit.apply(module)
+        return module
+
+    def _build_base(self) -> nn.Module:
+        if "module" in self.base:
+            return build_function(self.base)
+        if "network" in self.base:
+            return build_network(self.base["network"])
+        space = get_space(**self.base["space"])
+        return space.build(space.parse(self.base["architecture"]))
+
+    def to_json(self) -> str:
+        """Return the text of ``structure.json``."""
+        found = {
+            "format": FORMAT,
+            "base": dict(self.base),
+            "edits": [edit.to_dict() for edit in self.edits],
+            "input": self.input,
+        }
+        return json.dumps(found, indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read ``to_json`` back; raise ValueError, KeyError or TypeError for anything else."""
+        found = json.loads(text)
+        if found["format"] != FORMAT:
+            raise ValueError(f"format {found['format']!r}, this version reads {FORMAT}")
+        edits = tuple(Edit.from_dict(edit) for edit in found["edits"])
+        return cls(found["base"], edits, found["input"])
+
+
+def describe_input(task: Task) -> dict[str, Any]:
+    """Return what a network for a task takes and tells apart, as ``Structure.input`` says it."""
+    return {
+        "shape": list(task.input_shape),
+        "mean": list(task.mean),
+        "std": list(task.std),
+        "classes": task.classes,
+    }

@@ -1,0 +1,107 @@
+"""From a file that starts from a network to the objects that it names, each checked first."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from nasplatform import plugins
+from nasplatform.atomic_io import sha256
+from nasplatform.config import Choice, CompressionConfig, NetworkChoice, Provenance
+from nasplatform.models.check import checked
+from nasplatform.models.network import Network
+from nasplatform.models.networks.base import describe_network
+from nasplatform.models.weights import load_weights
+from nasplatform.runs.components import (
+    choose_runtime_of,
+    make_task,
+    require_device,
+    resolve_stages,
+    versions,
+)
+from nasplatform.runs.resolved import ResolvedCompression
+from nasplatform.training.datasets import options_model
+from nasplatform.training.task import Task
+from nasplatform.yaml_source import Source
+
+
+@dataclass(frozen=True)
+class Compression:
+    """Everything that a file which starts from a network names, made and checked.
+
+    network: where the walk begins.
+    choice:  its name or function with every option.
+    stages:  with every option.
+    """
+
+    config: CompressionConfig
+    network: Network
+    choice: NetworkChoice
+    task: Task
+    stages: tuple[Choice, ...]
+
+    def resolved(self) -> ResolvedCompression:
+        """Return the file with every default written out, and where its numbers come from."""
+        weights = self.choice.weights
+        return ResolvedCompression(
+            name=self.config.name,
+            seed=self.config.seed,
+            network=self.choice,
+            task=self.config.task,
+            stages=self.stages,
+            device=self.config.device,
+            runtime=self.config.runtime,
+            provenance=Provenance(
+                measured=self.config.task.dataset,
+                data=self.task.digest,
+                weights=weights and sha256(weights),
+                versions=versions(),
+            ),
+        )
+
+
+def make_compression(config: CompressionConfig, source: Source) -> Compression:
+    """Make all that the file names; raise ConfigError with file, line and key."""
+    require_device(config, source)
+    task = make_task(config, source)
+    assert task is not None  # a required key
+    stages = resolve_stages(config, source)
+    config = config.model_copy(update={"runtime": choose_runtime_of(config, source)})
+    with source.blame("network"), _importable(Path(source.file).parent):
+        choice = _with_input(config.network, task)
+        network = checked(_build(choice, config.seed), task)
+    return Compression(config, network, choice, task, stages)
+
+
+def _with_input(choice: NetworkChoice, task: Task) -> NetworkChoice:
+    """Return the choice with the task's input and classes, where it takes and does not say them."""
+    if choice.name is None:
+        return choice
+    known = {"input_shape": task.input_shape, "classes": task.classes}
+    takes = options_model(plugins.get("networks", choice.name)).model_fields
+    told = {key: value for key, value in known.items() if key in takes} | choice.own_options
+    described = describe_network(choice.name, told)
+    return NetworkChoice(**described, weights=choice.weights)
+
+
+def _build(choice: NetworkChoice, seed: int) -> Network:
+    if choice.function is not None:
+        return Network.from_function(choice.function, choice.options, seed, choice.weights)
+    network = Network.named(choice.title, seed, **choice.own_options)
+    if choice.weights is not None:
+        load_weights(network.module, choice.weights)
+    return network
+
+
+@contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """Let Python find the modules of a folder, after those that it knows of."""
+    place = str(folder.resolve())
+    sys.path.append(place)
+    try:
+        yield
+    finally:
+        sys.path.remove(place)

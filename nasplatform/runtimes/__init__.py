@@ -1,0 +1,1 @@
+"""What computes a network where it is deployed, and what it costs there."""

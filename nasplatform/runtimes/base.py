@@ -1,0 +1,55 @@
+"""The contract of a runtime: what computes a network where it is deployed."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+Arrays = NDArray[np.float32]
+
+
+class Session(ABC):
+    """A network that a runtime has made ready.
+
+    runtime: name of the runtime.
+    threads: how many threads of the CPU it computes with.
+    """
+
+    runtime: str
+    threads: int
+
+    @abstractmethod
+    def run(self, images: Arrays) -> Arrays:
+        """Compute the logits: (B, c, h, w) -> (B, K), for any B from 1."""
+
+
+class Runtime(ABC):
+    """Makes networks ready to run on the CPU.
+
+    Registered as an entry point of the group ``nasplatform.runtimes``; made without arguments. It
+    is asked whether it is available, then ``compile`` is called once for each network. Nothing is
+    kept between calls, and the module is left as it was, in evaluation mode.
+
+    preference: of several that are available, the one with the highest is the default.
+    """
+
+    name: ClassVar[str]
+    preference: ClassVar[int] = 0
+
+    def available(self) -> str | None:
+        """Return why it cannot be used on this machine, in a few words; None where it can."""
+        return None
+
+    @abstractmethod
+    def compile(
+        self, module: nn.Module, input_shape: tuple[int, int, int], threads: int = 1
+    ) -> Session:
+        """Make a network ready; raise BuildError where the runtime cannot express it.
+
+        module:      (B, c, h, w) -> (B, K), on the CPU, float32.
+        input_shape: (c, h, w).
+        """

@@ -1,0 +1,100 @@
+"""Which runtime computes a network, and whether it computes what torch does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from nasplatform import plugins
+from nasplatform.errors import BuildError, MissingExtraError
+from nasplatform.runtimes.base import Arrays, Runtime, Session
+from nasplatform.runtimes.eager import Torch
+from nasplatform.training.flops import threads as computing_with
+
+TOLERANCE = 1e-4
+"""Largest difference of logits from torch's, as a share of the largest logit, or of 1."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A session whose logits are torch's.
+
+    note: why torch computes although another runtime was wanted; empty where it did not have to.
+    """
+
+    session: Session
+    note: str = ""
+
+
+def choose_runtime(name: str | None = None) -> Runtime:
+    """Return a runtime that is available here; None takes the one of highest preference.
+
+    Raises PluginError for an unknown name, MissingExtraError for one that is not available.
+    """
+    if name is not None:
+        runtime: Runtime = plugins.get("runtimes", name)()
+        why = runtime.available()
+        if why is not None:
+            raise MissingExtraError(f"runtime {name!r} {why}")
+        return runtime
+    every: list[Runtime] = [kind() for kind in plugins.working("runtimes").values()]
+    usable = [runtime for runtime in every if runtime.available() is None]
+    return max(usable, key=lambda runtime: runtime.preference, default=Torch())
+
+
+def open_session(
+    module: nn.Module,
+    input_shape: tuple[int, int, int],
+    runtime: str | None = None,
+    batches: Iterable[int] = (1,),
+    threads: int = 1,
+) -> Chosen:
+    """Make a module ready in a runtime, and see that it computes what torch does.
+
+    batches: sizes for which it is tried out; only such are certain to work.
+    Where the runtime cannot express the network, or answers something else than torch, torch takes
+    its place and the note says why. Raises as ``choose_runtime`` does.
+    """
+    wanted = choose_runtime(runtime)
+    try:
+        session = wanted.compile(module, input_shape, threads)
+        for batch in batches:
+            check_session(session, module, input_shape, batch)
+    except BuildError as error:
+        note = f"{wanted.name} was not used: {error}"
+        return Chosen(Torch().compile(module, input_shape, threads), note)
+    return Chosen(session)
+
+
+def check_session(
+    session: Session, module: nn.Module, input_shape: tuple[int, int, int], batch: int
+) -> float:
+    """Return the largest difference of logits from torch's on random images.
+
+    Raises BuildError where the session does not answer for every image, or otherwise than torch.
+    """
+    images = noise(input_shape, batch)
+    with computing_with(session.threads), torch.inference_mode():
+        expected = module.eval()(torch.from_numpy(images)).numpy()
+    try:
+        made = session.run(images)
+    except Exception as error:  # whatever a third party's runtime raises
+        words = " ".join(str(error).split())[:200]
+        raise BuildError(f"it fails on a batch of {batch}: {words}") from None
+    if made.shape != expected.shape:
+        raise BuildError(f"it makes {made.shape} of {batch} images, torch {expected.shape}")
+    difference = float(np.abs(made - expected).max())
+    if not difference <= TOLERANCE * max(1.0, float(np.abs(expected).max())):
+        raise BuildError(f"its logits differ from torch's by {difference:.1e}")
+    return difference
+
+
+def noise(input_shape: tuple[int, int, int], batch: int) -> Arrays:
+    """Return the same random images (B, c, h, w) each time."""
+    rng = np.random.Generator(np.random.PCG64(0))
+    images: Arrays = rng.standard_normal((batch, *input_shape), np.float32)
+    return images

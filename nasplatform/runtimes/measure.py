@@ -1,0 +1,167 @@
+"""What a network costs and what it is worth, measured in the runtime that computes it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from nasplatform.models.costs import count_parameters
+from nasplatform.models.network import Network
+from nasplatform.runtimes.base import Session
+from nasplatform.runtimes.choice import Chosen, noise, open_session
+from nasplatform.runtimes.timing import timed
+from nasplatform.training.flops import count_macs, worthwhile_threads
+from nasplatform.training.task import Split, Task
+
+MANY = 64
+"""Images of the batch that is timed beside the single image."""
+
+
+@dataclass(frozen=True)
+class Latency:
+    """The time of one batch.
+
+    batch:     images.
+    median_ms: and iqr_ms, the range between the quartiles, in milliseconds.
+    repeats:   how many runs they are of.
+    runtime:   what computed, with ``threads`` threads of the CPU.
+    note:      why that runtime, where another one was wanted; else empty.
+    """
+
+    batch: int
+    median_ms: float
+    iqr_ms: float
+    repeats: int
+    runtime: str
+    threads: int
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """One network on one task.
+
+    accuracy:           on the test split, in [0, 1], by the runtime that is timed.
+    parameters:         numbers with which something is computed; placeholders are not counted.
+    macs:               multiply-adds of convolutions and matrix products for one image.
+    bytes_on_disk:      of the saved folder.
+    latency_ms:         median time of one image, in milliseconds.
+    latency_iqr_ms:     range between its quartiles.
+    latency_repeats:    how many runs it is the median of.
+    latency_64_ms:      median time of a batch of 64 images.
+    latency_64_repeats: likewise.
+    latency_threads:    threads of the CPU with which was timed.
+    runtime:            what computed: accuracy and latencies are of one engine.
+    runtime_note:       why that runtime, where another one was wanted; else empty.
+    """
+
+    accuracy: float
+    parameters: int
+    macs: int
+    bytes_on_disk: int
+    latency_ms: float
+    latency_iqr_ms: float
+    latency_repeats: int
+    latency_64_ms: float
+    latency_64_repeats: int
+    latency_threads: int
+    runtime: str
+    runtime_note: str
+
+
+def measure(
+    network: Network, task: Task, folder: Path | None = None, runtime: str | None = None
+) -> Measurements:
+    """Measure a network on the CPU.
+
+    folder:  where it is saved already; None saves it to a temporary folder to weigh it.
+    runtime: registered name; None takes the best that is available. One that cannot compute the
+             network gives way to torch, which ``runtime_note`` says.
+    """
+    module, shape = network.module.to("cpu"), task.input_shape
+    sizes = _sizes(len(task.test))
+    chosen = open_session(module, shape, runtime, sizes)
+    one, many = _timed(chosen, shape, (1, MANY))
+    threads = worthwhile_threads(module, shape, MANY)
+    judge = chosen if threads == 1 else open_session(module, shape, runtime, sizes, threads)
+    return Measurements(
+        accuracy=accuracy(judge.session, task.test),
+        parameters=count_parameters(module, shape),
+        macs=count_macs(module, shape),
+        bytes_on_disk=_bytes_of(network, folder),
+        latency_ms=one.median_ms,
+        latency_iqr_ms=one.iqr_ms,
+        latency_repeats=one.repeats,
+        latency_64_ms=many.median_ms,
+        latency_64_repeats=many.repeats,
+        latency_threads=one.threads,
+        runtime=one.runtime,
+        runtime_note=one.note,
+    )
+
+
+def accuracy(session: Session, split: Split) -> float:
+    """Return the accuracy of a session in [0, 1], computed in batches of 64."""
+    parts = [session.run(part.numpy()) for part in torch.split(split.inputs, MANY)]
+    return Task.metric(torch.from_numpy(np.concatenate(parts)), split.labels)
+
+
+def latency(
+    module: nn.Module, input_shape: tuple[int, int, int], runtime: str | None = None
+) -> Latency:
+    """Return the time of one image on one thread of the CPU; see ``latencies``."""
+    return latencies(module, input_shape, (1,), runtime)[0]
+
+
+def latencies(
+    module: nn.Module,
+    input_shape: tuple[int, int, int],
+    batches: Sequence[int],
+    runtime: str | None = None,
+) -> list[Latency]:
+    """Return the time of a batch of each size, on one thread of the CPU.
+
+    runtime: as for ``measure``; it is timed only where it answers for batches of all these sizes.
+    """
+    chosen = open_session(module, input_shape, runtime, batches)
+    return _timed(chosen, input_shape, batches)
+
+
+def _timed(
+    chosen: Chosen, input_shape: tuple[int, int, int], batches: Sequence[int]
+) -> list[Latency]:
+    session, found = chosen.session, []
+    for batch in batches:
+        timing = timed(partial(session.run, noise(input_shape, batch)))
+        found.append(
+            Latency(
+                batch,
+                timing.median_ms,
+                timing.iqr_ms,
+                timing.repeats,
+                session.runtime,
+                session.threads,
+                chosen.note,
+            )
+        )
+    return found
+
+
+def _sizes(images: int) -> list[int]:
+    """Return the sizes of batches that are timed, or in which the test split is computed."""
+    return sorted({1, MANY, images % MANY or MANY})
+
+
+def _bytes_of(network: Network, folder: Path | None) -> int:
+    if folder is None:
+        with tempfile.TemporaryDirectory() as temporary:
+            network.save(Path(temporary) / "network")
+            return _bytes_of(network, Path(temporary) / "network")
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

@@ -1,0 +1,58 @@
+"""ONNX Runtime: the network as an ONNX graph with a free batch size."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any, ClassVar
+
+import torch
+from torch import nn
+
+from nasplatform.runtimes.base import Arrays, Runtime, Session
+from nasplatform.runtimes.onnx_graph import INPUT, OUTPUT, extra, onnx_model
+
+_NEEDED = ("onnx", "onnxruntime")
+
+
+class OnnxSession(Session):
+    """A graph with the input ``images`` and the output ``logits``."""
+
+    runtime = "onnxruntime"
+
+    def __init__(self, model: bytes, threads: int) -> None:
+        """Take a serialised ``onnx.ModelProto``; MissingExtraError without ONNX Runtime."""
+        onnxruntime = extra("onnxruntime")
+        settings = onnxruntime.SessionOptions()
+        settings.intra_op_num_threads = threads
+        settings.inter_op_num_threads = 1
+        settings.log_severity_level = 4  # what goes wrong is raised, need not be printed too
+        self._inner: Any = onnxruntime.InferenceSession(
+            model, settings, providers=["CPUExecutionProvider"]
+        )
+        self.threads = threads
+
+    def run(self, images: Arrays) -> Arrays:
+        """Compute the logits."""
+        logits: Arrays = self._inner.run([OUTPUT], {INPUT: images})[0]
+        return logits
+
+
+class OnnxRuntime(Runtime):
+    """Exports by tracing and runs on the CPU."""
+
+    name: ClassVar[str] = "onnxruntime"
+    preference: ClassVar[int] = 10
+
+    def available(self) -> str | None:
+        """Return which package is missing."""
+        missing = [name for name in _NEEDED if find_spec(name) is None]
+        if missing:
+            return f"needs {' and '.join(missing)}: pip install 'nasplatform[deploy]'"
+        return None
+
+    def compile(
+        self, module: nn.Module, input_shape: tuple[int, int, int], threads: int = 1
+    ) -> Session:
+        """Export a module; raise BuildError where ONNX cannot express it."""
+        model = onnx_model(module.eval(), torch.zeros(1, *input_shape))
+        return OnnxSession(model.SerializeToString(), threads)

@@ -1,0 +1,150 @@
+"""The trials of a study as this process drives them: ask, take up, tell."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any, Generic
+
+import numpy as np
+import optuna
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.pruners import NopPruner
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from nasplatform.evaluators.base import Evaluation, Evaluator, Report
+from nasplatform.search.base import ArchitectureSampler
+from nasplatform.search.objectives import OptimizationConfig
+from nasplatform.search.trial_record import ATTRIBUTE, TrialRecord
+from nasplatform.spaces.base import A
+
+
+class Trials(Generic[A]):
+    """Asks Optuna for architectures and tells it what became of them."""
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        evaluator: Evaluator[A],
+        optimization: OptimizationConfig[A],
+        seed: int,
+    ) -> None:
+        """Take the study, and what its trials are about."""
+        self.study = study
+        self._evaluator = evaluator
+        self._optimization = optimization
+        self._seed = seed
+        self._distributions = evaluator.space.distributions()
+        self._prunes = evaluator.stops_early and not isinstance(study.pruner, NopPruner)
+
+    def ask(self) -> Trial:
+        """Begin a new trial."""
+        return self.study.ask(self._distributions)
+
+    def reopen(self, left: FrozenTrial) -> Trial:
+        """Return a trial that was left running, to go on with it."""
+        return Trial(self.study, left._trial_id)
+
+    def propose_again(self, trial: Trial) -> Trial:
+        """Have the sampler propose once more what it did, so that it knows why; return the trial.
+
+        Parameters that are stored already are kept, the others are set.
+        """
+        _ = trial.relative_params
+        for name, distribution in self._distributions.items():
+            trial._suggest(name, distribution)  # as Study.ask does
+        return trial
+
+    def architecture(self, trial: Trial) -> A:
+        """Return what a trial chose; repaired, should a sampler have erred."""
+        return self._evaluator.space.from_params(trial.params)
+
+    def report(self, trial: Trial) -> Report | None:
+        """Return what passes a training's progress on to the pruner; None where nothing prunes."""
+        return _Reporter(trial) if self._prunes else None
+
+    def record(
+        self, trial: Trial, architecture: A, evaluation: Evaluation, repeats: int | None
+    ) -> TrialRecord:
+        """Put together all that is known of a trial that was measured."""
+        one = self._evaluator.space.population([architecture])
+        attributes = self._optimization.attributes(one)
+        metrics = {name: float(array[0]) for name, array in attributes.items()}
+        metrics |= evaluation.metrics
+        proposal = _proposal(trial)
+        return TrialRecord(
+            architecture=self._evaluator.space.format(architecture),
+            hash=architecture.hash,
+            fidelity=self._evaluator.target_fidelity,
+            seed=self._seed,
+            score=evaluation.score if math.isfinite(evaluation.score) else None,
+            cost=evaluation.cost,
+            source=proposal.source if proposal else "sampled",
+            mean=proposal.mean if proposal else None,
+            std=proposal.std if proposal else None,
+            repeats=repeats,
+            metrics=metrics,
+            values=self._optimization.values(evaluation.score, metrics),
+            violation=self._optimization.violation(metrics),
+            error=_error(evaluation),
+            stopped=evaluation.stopped,
+        )
+
+    def tell(self, trial: Trial, record: TrialRecord) -> None:
+        """End a trial; nothing is changed where another process took it up and ended it."""
+        try:
+            trial.set_user_attr(ATTRIBUTE, asdict(record))
+            if record.score is None or not all(map(math.isfinite, record.values)):
+                self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+            elif record.stopped is not None:
+                self.study.tell(trial, state=TrialState.PRUNED, skip_if_finished=True)
+            else:
+                for name, violation in record.violation.items():
+                    trial.set_constraint(name, violation)
+                self.study.tell(trial, list(record.values), skip_if_finished=True)
+        except UpdateFinishedTrialError:
+            return
+
+    def give_up(self, trial: Trial) -> None:
+        """End a trial without a record: somebody else is measuring what it chose."""
+        self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+
+
+def seconds_spent(trials: Sequence[FrozenTrial]) -> float:
+    """Return for how long at least one of these trials, all ended, was running."""
+    spans = sorted(
+        (t.datetime_start, t.datetime_complete)
+        for t in trials
+        if t.datetime_start is not None and t.datetime_complete is not None
+    )
+    total, until = 0.0, datetime.min
+    for begun, ended in spans:
+        total += max(0.0, (ended - max(begun, until)).total_seconds())
+        until = max(until, ended)
+    return total
+
+
+class _Reporter:
+    """Passes a training's progress on to Optuna's pruner."""
+
+    def __init__(self, trial: Trial) -> None:
+        self._trial = trial
+        self._known = trial.study._storage.get_trial(trial._trial_id).intermediate_values
+
+    def __call__(self, epochs: int, score: float) -> bool:
+        if epochs not in self._known:
+            self._trial.report(score if math.isfinite(score) else -np.inf, epochs)
+        return self._trial.should_prune()
+
+
+def _proposal(trial: Trial) -> Any:
+    sampler = trial.study.sampler
+    return sampler.proposal(trial.number) if isinstance(sampler, ArchitectureSampler) else None
+
+
+def _error(evaluation: Evaluation) -> str | None:
+    if evaluation.error is not None or math.isfinite(evaluation.score):
+        return evaluation.error
+    return f"the score is {evaluation.score}"

@@ -1,0 +1,217 @@
+"""The contract of an evaluation store as tests, with real processes.
+
+class TestMyStore(StoreContract):
+    def store(self, home, max_attempts=3):
+        return MyStore(home / "file", max_attempts)
+"""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nasplatform.evaluators.base import Evaluation
+from nasplatform.executors.store import Busy, Claim, EvaluationKey, EvaluationStore, LeaseKeeper
+
+KEY = EvaluationKey("space", "task", "hash", 4, 0)
+_FORK = multiprocessing.get_context("fork")
+_LONG = 60.0
+_SHORT = 0.3
+
+
+class StoreContract:
+    """What every store must do."""
+
+    def store(self, home: Path, max_attempts: int = 3) -> EvaluationStore:
+        """Open the store that belongs to a folder; each call returns another object."""
+        raise NotImplementedError
+
+    def claimed(self, store: EvaluationStore, ttl: float = _LONG) -> Claim:
+        """Claim the key, which must be free."""
+        claim = store.claim(KEY, ttl)
+        assert isinstance(claim, Claim), claim
+        return claim
+
+    def test_what_was_measured_is_found_by_others(self, tmp_path: Path) -> None:
+        """All of it, and it cannot be claimed any more."""
+        full = Evaluation(0.5, {"loss": 1.25, "odd": math.inf}, 3.0, None, 7)
+        with self.store(tmp_path) as store, self.store(tmp_path) as other:
+            assert store.get(KEY) is None
+            assert store.finish(self.claimed(store), full)
+            assert other.get(KEY) == other.claim(KEY, _LONG) == full
+            assert len(other) == 1
+
+    @pytest.mark.parametrize("part", ["space", "task", "hash", "fidelity", "seed"])
+    def test_every_part_of_the_key_matters(self, tmp_path: Path, part: str) -> None:
+        """Two keys that differ in one part are two measurements."""
+        changed = {**vars(KEY), part: 9 if part in ("fidelity", "seed") else "other"}
+        with self.store(tmp_path) as store:
+            store.finish(self.claimed(store), Evaluation(0.5))
+            assert isinstance(store.claim(EvaluationKey(**changed), _LONG), Claim)
+
+    def test_a_failed_measurement_without_a_score_is_a_record(self, tmp_path: Path) -> None:
+        """Its score is not a number; what went wrong is kept."""
+        with self.store(tmp_path) as store:
+            broken = Evaluation(math.nan, error="out of memory", error_class="architecture")
+            store.finish(self.claimed(store), broken)
+            found = store.claim(KEY, _LONG)
+        assert isinstance(found, Evaluation)
+        assert math.isnan(found.score)
+        assert (found.error, found.error_class) == ("out of memory", "architecture")
+
+    def test_of_two_processes_one_gets_the_claim(self, tmp_path: Path) -> None:
+        """They ask for the same 40 keys at the same moments."""
+        keys = [EvaluationKey("s", "t", str(i), 1, 0) for i in range(40)]
+        barrier = _FORK.Barrier(2)
+        self.store(tmp_path).close()
+
+        def ask(answers: Any) -> None:
+            with self.store(tmp_path) as store:
+                barrier.wait(60)
+                answers.put([isinstance(store.claim(key, _LONG), Claim) for key in keys])
+
+        first, second = _in_processes(ask, ask)
+        assert [a + b for a, b in zip(first, second, strict=True)] == [1] * len(keys)
+
+    def test_a_killed_claimant_is_replaced_and_the_record_is_there_once(
+        self, tmp_path: Path
+    ) -> None:
+        """Only when its lease ran out."""
+
+        def die(answers: Any) -> None:
+            self.claimed(self.store(tmp_path), 1.0)
+            answers.put(True)
+            answers.close()
+            answers.join_thread()
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        with self.store(tmp_path) as store:
+            _in_processes(die, codes=[-signal.SIGKILL])
+            busy = store.claim(KEY, _LONG)
+            assert isinstance(busy, Busy)
+            assert 0 < busy.seconds <= 1.0
+            time.sleep(busy.seconds + 0.05)
+            claim = self.claimed(store)
+            assert claim.attempt == 2
+            assert store.finish(claim, Evaluation(0.5))
+            assert len(store) == 1
+
+    def test_a_late_writer_writes_nothing_and_is_told_so(self, tmp_path: Path) -> None:
+        """Its lease ran out and another has the claim: the attempt number fences it off."""
+        with self.store(tmp_path) as late, self.store(tmp_path) as other:
+            old = self.claimed(late, _SHORT)
+            time.sleep(_SHORT + 0.1)
+            new = self.claimed(other)
+            assert not late.heartbeat(old)
+            assert not late.fail(old, "architecture", "late")
+            assert not late.release(old)
+            assert not late.finish(old, Evaluation(0.1))
+            assert isinstance(late.claim(KEY, _LONG), Busy)
+            assert other.finish(new, Evaluation(0.9))
+            assert not late.finish(old, Evaluation(0.1))
+            assert late.get(KEY) == Evaluation(0.9)
+            assert len(late) == 1
+
+    def test_late_but_not_replaced_is_early_enough(self, tmp_path: Path) -> None:
+        """Nobody else began: what was paid for is kept."""
+        with self.store(tmp_path) as store:
+            claim = self.claimed(store, 0.05)
+            time.sleep(0.1)
+            assert store.finish(claim, Evaluation(0.5))
+
+    def test_heartbeats_keep_a_lease(self, tmp_path: Path) -> None:
+        """As long as they come; a keeper sends them by itself."""
+        with self.store(tmp_path) as store, self.store(tmp_path) as other:
+            leases = LeaseKeeper(store, _SHORT)
+            claim = self.claimed(store, _SHORT)
+            with leases:
+                leases.hold(claim)
+                for _ in range(8):
+                    time.sleep(_SHORT / 2)
+                    assert isinstance(other.claim(KEY, _LONG), Busy)
+                leases.drop(claim)
+                time.sleep(_SHORT + 0.1)
+                assert isinstance(other.claim(KEY, _LONG), Claim)
+
+    def test_a_keeper_gives_back_what_it_still_holds(self, tmp_path: Path) -> None:
+        """An interrupted search leaves no lease behind that others would wait for."""
+        with self.store(tmp_path) as store:
+            with LeaseKeeper(store, _LONG) as leases:
+                leases.hold(self.claimed(store))
+            assert self.claimed(store).attempt == 2
+
+    def test_the_clock_of_the_claimant_does_not_matter(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Leases run by the time of the database."""
+        with self.store(tmp_path) as store:
+            self.claimed(store)
+            monkeypatch.setattr(time, "time", lambda: 4e9)
+            assert isinstance(store.claim(KEY, _LONG), Busy)
+
+    def test_transient_failures_are_tried_again_up_to_a_limit(self, tmp_path: Path) -> None:
+        """Then the last failure is the record."""
+        with self.store(tmp_path, 3) as store:
+            for attempt in (1, 2, 3):
+                claim = self.claimed(store)
+                assert claim.attempt == attempt
+                assert len(store) == 0
+                assert store.fail(claim, "transient", f"lost connection {attempt}")
+            found = store.claim(KEY, _LONG)
+            assert len(store) == 1
+        assert isinstance(found, Evaluation)
+        assert (found.error, found.error_class) == ("lost connection 3", "transient")
+
+    def test_lost_claimants_are_failures_too(self, tmp_path: Path) -> None:
+        """What kills all who measure it is not tried for ever."""
+        with self.store(tmp_path, 2) as store:
+            for _ in range(2):
+                self.claimed(store, 0.02)
+                time.sleep(0.05)
+            found = store.claim(KEY, _LONG)
+        assert isinstance(found, Evaluation)
+        assert found.error_class == "transient"
+        assert "lost" in str(found.error)
+
+    def test_the_class_of_an_error_decides(self, tmp_path: Path) -> None:
+        """The architecture's own failure is its result; a fatal one says nothing about it."""
+        with self.store(tmp_path, 1) as store:
+            assert store.fail(self.claimed(store), "fatal", "no such table")
+            assert store.get(KEY) is None
+            assert store.fail(self.claimed(store), "architecture", "diverged")
+            found = store.claim(KEY, _LONG)
+        assert isinstance(found, Evaluation)
+        assert (found.error, found.error_class) == ("diverged", "architecture")
+
+    def test_given_back_is_as_if_never_claimed(self, tmp_path: Path) -> None:
+        """However often; only the attempt number goes on."""
+        with self.store(tmp_path, 2) as store:
+            for _ in range(5):
+                assert store.release(self.claimed(store))
+            old = self.claimed(store)
+            store.release_all()
+            new = self.claimed(store)
+            assert not store.finish(old, Evaluation(0.1))
+            assert store.finish(new, Evaluation(0.2))
+
+
+def _in_processes(*works: Callable[[Any], None], codes: list[int] | None = None) -> list[Any]:
+    """Fork once for each work; return what each put into its queue."""
+    queues = [_FORK.Queue() for _ in works]
+    pairs = zip(works, queues, strict=True)
+    processes = [_FORK.Process(target=work, args=(queue,)) for work, queue in pairs]
+    for process in processes:
+        process.start()
+    found = [queue.get(timeout=60) for queue in queues]
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == (codes or [0] * len(works))
+    return found

@@ -1,0 +1,181 @@
+"""YAML that knows the line of each of its keys, and overrides of them, for complaints that help."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from nasplatform.errors import ConfigError, InputError
+from nasplatform.plugins import explain, telling
+
+M = TypeVar("M", bound=BaseModel)
+Key = str | int
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where values came from, so that a complaint can say it.
+
+    file:      the search file, as the user wrote its name.
+    lines:     path of each key -> its line, counted from 1.
+    overrides: path of each ``--set`` -> its text.
+    """
+
+    file: str
+    lines: Mapping[tuple[Key, ...], int] = field(default_factory=dict)
+    overrides: Mapping[tuple[Key, ...], str] = field(default_factory=dict)
+
+    def where(self, path: Sequence[Key], section: int | None = None) -> str:
+        """Return the override of a key, or ``file:line`` of it or of the nearest key above it.
+
+        section: how many parts of the path lead to the section that is blamed as a whole, by
+        default all of them: overrides inside it are named beside the line.
+        """
+        heads = [tuple(path[:length]) for length in range(len(path), 0, -1)]
+        for head in heads:
+            if head in self.overrides:
+                return f"--set {self.overrides[head]}"
+        blamed = tuple(path[: len(path) if section is None else section])
+        told = [
+            f"--set {text}"
+            for key, text in self.overrides.items()
+            if blamed and key[: len(blamed)] == blamed
+        ]
+        lines = [f"{self.file}:{self.lines[head]}" for head in heads if head in self.lines]
+        return " with ".join([(lines or [self.file])[0], *told])
+
+    @contextmanager
+    def blame(self, *path: Key) -> Iterator[None]:
+        """Put the place of a key before whatever InputError the block raises."""
+        try:
+            yield
+        except InputError as error:
+            key = ".".join(str(part) for part in path)
+            raise ConfigError(f"{self.where(path)}: {key}: {error}") from error
+
+    def validate(self, model: type[M], values: Mapping[str, Any], *section: Key) -> M:
+        """Validate one section of the file; raise ConfigError with file, line and key."""
+        try:
+            return model.model_validate(dict(values))
+        except ValidationError as error:
+            finding = telling(error)
+            path = (*section, *finding["loc"])
+            text = explain(error, model, ".".join(str(part) for part in section))
+            # a validator of ours may have compared the key with others of its section
+            compared = finding["type"] == "value_error"
+            place = self.where(path, len(section) if compared else 0)
+            if compared and path not in self.lines and path not in self.overrides:
+                text += " (the default)"
+            raise ConfigError(f"{place}: {text}") from None
+
+
+def read_yaml(
+    file: Path, overrides: Mapping[str, Any] | None = None
+) -> tuple[dict[str, Any], Source]:
+    """Read a file of keys and values and lay overrides over it; return where each came from.
+
+    overrides: dotted key -> value, e.g. ``{"search.budget": 20, "stages.0.epochs": 3}``.
+    Raises ConfigError with file and line for broken YAML and for a key that stands twice.
+    """
+    values, lines = _read(file)
+    told = {}
+    for dotted, value in (overrides or {}).items():
+        path = _set(values, dotted, value)
+        told[path] = f"{dotted}={value}"
+    return values, Source(str(file), lines, told)
+
+
+def parse_overrides(texts: Sequence[str]) -> dict[str, Any]:
+    """Turn ``["search.budget=20"]`` into ``{"search.budget": 20}``; the values are YAML."""
+    found = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not (equals and key.strip()):
+            raise ConfigError(f"--set {text}: expected KEY=VALUE such as search.budget=20")
+        try:
+            found[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError:
+            raise ConfigError(f"--set {text}: {value!r} is not a YAML value") from None
+    return found
+
+
+def _read(file: Path) -> tuple[dict[str, Any], dict[tuple[Key, ...], int]]:
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{file}: no such file") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: cannot be read as a text file ({error})") from None
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        lines = dict(_lines(node, (), str(file))) if node else {}
+        values = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(_yaml_complaint(error, file)) from None
+    except RecursionError:
+        raise ConfigError(f"{file}: broken YAML: nested too deeply, or in itself") from None
+    if not isinstance(values, dict):
+        raise ConfigError(f"{file}: expected keys and values such as 'name: my-search'")
+    return values, lines
+
+
+def _yaml_complaint(error: yaml.YAMLError, file: Path) -> str:
+    problem = getattr(error, "problem", None) or "not YAML"
+    mark = getattr(error, "problem_mark", None)
+    place = f"{file}:{mark.line + 1}" if mark else str(file)
+    column = f", column {mark.column + 1}" if mark else ""
+    return f"{place}: broken YAML{column}: {problem}"
+
+
+def _lines(
+    node: yaml.Node, path: tuple[Key, ...], file: str
+) -> Iterator[tuple[tuple[Key, ...], int]]:
+    """Walk a YAML tree: the path and line of each key; a key given twice is an error."""
+    children: list[tuple[Key, yaml.Node, yaml.Node]] = []
+    if isinstance(node, yaml.MappingNode):
+        children = [(str(key.value), key, value) for key, value in node.value]
+    elif isinstance(node, yaml.SequenceNode):
+        children = [(index, value, value) for index, value in enumerate(node.value)]
+    known: dict[Key, int] = {}
+    for key, place, value in children:
+        line = place.start_mark.line + 1
+        if key in known:
+            dotted = ".".join(str(part) for part in (*path, key))
+            raise ConfigError(f"{file}:{line}: {dotted}: stands in line {known[key]} already")
+        known[key] = line
+        yield (*path, key), line
+        yield from _lines(value, (*path, key), file)
+
+
+def _set(values: dict[str, Any], dotted: str, value: Any) -> tuple[Key, ...]:
+    """Set a dotted key in nested mappings and lists; return its path."""
+    path: list[Key] = []
+    inner: Any = values
+    *heads, last = dotted.split(".")
+    for part in heads:
+        key = _key(inner, part, dotted)
+        if isinstance(inner, dict) and not isinstance(inner.get(key), (dict, list)):
+            inner[key] = {}
+        inner = inner[key]
+        path.append(key)
+    key = _key(inner, last, dotted)
+    inner[key] = value
+    return (*path, key)
+
+
+def _key(inner: Any, part: str, dotted: str) -> Key:
+    if isinstance(inner, dict):
+        return part
+    if not isinstance(inner, list):
+        raise ConfigError(f"--set {dotted}: {part!r} lies below a plain value")
+    if not part.isdigit() or int(part) >= len(inner):
+        raise ConfigError(
+            f"--set {dotted}: {part!r} is not an index of a list of {len(inner)}, counted from 0"
+        )
+    return int(part)

@@ -1,0 +1,63 @@
+"""Candidates of several pools compete as if they had come in one."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import numpy as np
+import pytest
+from nasplatform_toy import Ridge
+from search_toys import toy_evaluator
+
+from nasplatform.config import SearchOptions
+from nasplatform.search import History, OptimizationConfig
+from nasplatform.search.acquisition import Acquisition
+from nasplatform.search.candidates import CandidateBatch
+from nasplatform.search.surrogate import CandidatePredictions, SurrogateModel
+
+EVALUATOR = toy_evaluator(10)
+SPACE = EVALUATOR.space
+
+
+def history(objectives: int, limited: bool) -> History[Any]:
+    drawn = SPACE.sample(30, np.random.default_rng(0))
+    scores = np.array([EVALUATOR.evaluate(one, 1, 0).score for one in drawn])
+    ones = drawn.matrix.sum(1).astype(float)
+    values = np.stack([scores, -ones, -ones - 1], axis=1)[:, :objectives]
+    limits = {"max_ones: 4": ones - 4} if limited else {}
+    return History(drawn.keys, drawn, values, limits, np.arange(len(drawn)), drawn[:0])
+
+
+@pytest.mark.parametrize("acquisition", get_args(Acquisition))
+@pytest.mark.parametrize(("objectives", "limited"), [(1, False), (1, True), (2, False), (3, True)])
+def test_one_pool_or_two_have_the_same_winner(
+    acquisition: Acquisition, objectives: int, limited: bool
+) -> None:
+    every = SPACE.enumerate()
+    assert every is not None
+    poor = np.argsort(EVALUATOR.known_scores())  # pools of other ranges: the worst half apart
+    parts = [every[np.sort(part)] for part in np.array_split(poor, 2)]
+    whole = SPACE.from_codes(np.concatenate([part.codes for part in parts]))
+    asked = SearchOptions(
+        budget=40,
+        objectives=dict.fromkeys(("ones", "params")[: objectives - 1], "minimize"),
+        constraints={"max_ones": 4} if limited else {},
+    )
+    surrogate = SurrogateModel.fit(
+        SPACE,
+        Ridge(),
+        history(objectives, limited),
+        SPACE.graphs(every),
+        OptimizationConfig.of(asked, EVALUATOR),
+        (acquisition,),
+        1.0,
+    )
+    found = []
+    for pools in ([whole], parts):
+        batches = [CandidateBatch(pool, SPACE.graphs(pool)) for pool in pools]
+        told = CandidatePredictions.joined([surrogate.predict(batch) for batch in batches])
+        found.append(surrogate.score(told, np.random.default_rng(7)))
+    assert (surrogate.limit != ()) == limited
+    np.testing.assert_allclose(found[0].acquisition, found[1].acquisition, rtol=1e-6, atol=1e-9)
+    assert found[0].acquisition.argmax() == found[1].acquisition.argmax()
+    np.testing.assert_allclose(found[0].mean, found[1].mean)

@@ -103,7 +103,6 @@ def fit(
     from nasplatform.errors import PredictorError
     from nasplatform.predictors.fitting import fit_on_space
     from nasplatform.runs.saved import save_predictor
-    from nasplatform.yaml_source import parse_overrides
 
     if out.exists() and not (force and (out / "card.json").is_file()):
         raise PredictorError(f"{out}: exists; --force replaces a predictor, nothing else")
@@ -160,9 +159,9 @@ def evaluate(
     Mean and standard error over random draws of the labels, the same draws for all; the last
     column is the paired difference in Kendall's tau to the first predictor named.
     """
-    from nasplatform.yaml_source import parse_overrides
     from nasplatform.errors import PredictorError
     from nasplatform.predictors import evaluation
+    from nasplatform.yaml_source import parse_overrides
 
     names = [name.strip() for name in predictors.split(",") if name.strip()]
     if settings and len(names) != 1:
@@ -214,8 +213,8 @@ def _protocol(
 
 def _made(name: str, settings: list[str] | None, seed: int) -> Predictor:
     """Make a predictor with the options of ``--set``."""
-    from nasplatform.yaml_source import parse_overrides
     from nasplatform.predictors import get_predictor
+    from nasplatform.yaml_source import parse_overrides
 
     return get_predictor(name, seed=seed, **parse_overrides(settings or []))
 

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -59,7 +59,10 @@ def slow(graphs: GraphBatch, row: int) -> Slow:
         [[(i, j) in used for j in range(n)] for i in range(n)],
         graphs.ops[row].tolist(),
         [float(c) / float(channels[-1]) for c in channels],
-        [[op for k in s for op in active.classes[k]] for s in operation_sets(vocabulary, active.classes)],
+        [
+            [op for k in s for op in active.classes[k]]
+            for s in operation_sets(vocabulary, active.classes)
+        ],
     )
 
 

@@ -15,6 +15,7 @@ import yaml
 
 from nasplatform.errors import ConfigError, RunError
 from nasplatform.runs.driver import run, run_worker
+from nasplatform.runs.resolved import ResolvedSearch
 from nasplatform.search import open_study
 
 pytestmark = pytest.mark.usefixtures("toy")
@@ -24,7 +25,7 @@ SEARCH: dict[str, Any] = {
     "space": {"name": "bits", "n": 8},
     "evaluator": {"name": "bits"},
     "predictor": {"name": "ridge"},
-    "search": {"budget": 12, "initial": 5},
+    "search": {"budget": 12, "sampler": {"name": "predictor", "initial": 5}},
 }
 
 
@@ -48,7 +49,7 @@ def shared(tmp_path: Path) -> str:
         ({"seed": 4}, r"seed is 3 there, 4 given"),
         ({"evaluator.unknown": True}, r"evaluator\.unknown is False there, True given"),
         ({"predictor.strength": 2.0}, r"predictor\.strength is 1\.0 there, 2\.0 given"),
-        ({"search.initial": 6}, r"search\.initial is 5 there, 6 given"),
+        ({"search.sampler.initial": 6}, r"search\.sampler\.initial is 5 there, 6 given"),
         ({"search.constraints": {"max_params": 5}}, r"constraints.*max_params is not set there, 5"),
         ({"space.n": 9}, r"space\.n is 8 there, 9 given"),
     ],
@@ -116,7 +117,8 @@ def test_a_finished_run_goes_on_with_more_budget(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(
         grown.evaluations.drop(columns=clock), whole.evaluations.drop(columns=clock)
     )
-    assert grown.search["search"]["budget"] == 20
+    assert isinstance(grown.config, ResolvedSearch)
+    assert grown.config.search.budget == 20
     assert grown.folder.report.stat().st_mtime_ns > report
     assert same_files(grown.folder.predictor, whole.folder.predictor)
 
@@ -135,7 +137,8 @@ def test_the_name_of_the_executor_is_no_part_of_the_search(tmp_path: Path) -> No
     run(file, tmp_path / "run", {**told, "search.budget": 6})
     processes = {"executor": {"name": "process", "workers": 2}, "search.budget": 12}
     done = run(file, tmp_path / "run", {**told, **processes}, resume=True)
-    assert done.search["executor"]["workers"] == 2
+    assert isinstance(done.config, ResolvedSearch)
+    assert done.config.executor.options["workers"] == 2
     assert done.evaluations["hash"].nunique() == 12
     paid = log.read_text().split()
     assert len(paid) == len(set(paid)) == 12

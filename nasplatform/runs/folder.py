@@ -163,8 +163,7 @@ class RunFolder:
                 f"{self.path}: a run stands here already; go on with it by --resume, remove it "
                 f"by --force, or give another --out"
             )
-        known = self.read_search()
-        differing = [*_foreign(known, resolved), *differences(*_stages(known, resolved), "stages")]
+        differing = _foreign(self.read_search(), resolved)
         if differing:
             raise RunError(
                 f"{self.path}: belongs to another search: {differing[0]}; "
@@ -187,14 +186,8 @@ class RunFolder:
 
 def _foreign(known: dict[str, Any], given: dict[str, Any]) -> list[str]:
     """Return what makes two resolved searches different ones."""
-    try:
-        left, right = (identity_of(one) | {"storage": one.get("storage")} for one in (known, given))
-    except (AttributeError, KeyError, TypeError):
-        return ["search.yaml is not what a run writes there"]
+    left, right = (identity_of(one) | {"storage": one.get("storage")} for one in (known, given))
+    there, here = known.get("stages") or [], given.get("stages")
+    if there:  # others may have been added behind them
+        left["stages"], right["stages"] = there, here and here[: len(there)]
     return list(differences(left, right))
-
-
-def _stages(known: dict[str, Any], given: dict[str, Any]) -> tuple[list[Any], list[Any]]:
-    """Return the stages of both, without those that were added."""
-    there, here = known.get("stages") or [], given.get("stages") or []
-    return there, here[: len(there)]

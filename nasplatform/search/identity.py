@@ -17,18 +17,18 @@ _KEYS = ("name", "seed", "space", "evaluator", "predictor", "task")
 
 def identity_of(resolved: Mapping[str, Any]) -> dict[str, Any]:
     """Return the part of a resolved search that identifies it (see ``Experiment.resolved``)."""
-    provenance = resolved["provenance"]
-    rules = resolved["search"].items()
+    search, provenance = resolved.get("search", {}), resolved.get("provenance", {})
     return {
         **{key: resolved.get(key) for key in _KEYS},
-        "search": {key: value for key, value in rules if key not in STOPPING_RULES},
+        "search": {key: value for key, value in search.items() if key not in STOPPING_RULES},
         "provenance": {key: provenance.get(key) for key in ("measured", "data")},
     }
 
 
 def stopping_rules(resolved: Mapping[str, Any]) -> dict[str, Any]:
     """Return the stopping rules of a resolved search."""
-    return {key: resolved["search"].get(key) for key in STOPPING_RULES}
+    search = resolved.get("search", {})
+    return {key: search.get(key) for key in STOPPING_RULES}
 
 
 def differences(known: Any, given: Any, path: str = "") -> Iterator[str]:

@@ -125,15 +125,14 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has n
             return  # asks for a size
         hand_on = None if trace.opaque else weighted or rule
         labels = None if hand_on is None else hand_on(trace, call)
-        several = isinstance(labels, list)
         if labels is None:
             self._pin(call, given)
-        elif isinstance(call.made, (tuple, list)) and not several:
-            trace.label(call.made[0], labels)
-        else:
-            pairs = zip(call.made, labels, strict=True) if several else [(call.made, labels)]
-            for tensor, own in pairs:
+        elif isinstance(labels, list):
+            for tensor, own in zip(call.made, labels, strict=True):
                 trace.label(tensor, own)
+        else:
+            first = call.made[0] if isinstance(call.made, (tuple, list)) else call.made
+            trace.label(first, labels)
 
     def _pin(self, call: Call, given: list[Tensor]) -> None:
         """Keep what cannot be followed as it is."""

@@ -131,8 +131,8 @@ class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has n
             for tensor, own in zip(call.made, labels, strict=True):
                 trace.label(tensor, own)
         else:
-            made = call.made
-            trace.label(made[0] if isinstance(made, (tuple, list)) else made, labels)
+            first = call.made[0] if isinstance(call.made, (tuple, list)) else call.made
+            trace.label(first, labels)
 
     def _pin(self, call: Call, given: list[Tensor]) -> None:
         """Keep what cannot be followed as it is."""

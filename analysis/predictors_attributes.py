@@ -5,7 +5,7 @@
 Tasks: the embedded table of chains, and AutoFormer's subnets (Chen et al., ICCV 2021) of two sizes
 with their accuracy on ImageNet, from ``vit_autoformer_imagenet.parquet`` in NASPLATFORM_DATA.
 Baselines that see no graph: parameters, FLOPs, and the decisions as they are, one-hot in a
-Gaussian process and as numbers in boosted trees. Writes ``attributes.parquet``, a row for each draw,
+Gaussian process and as numbers in boosted trees. Writes ``attributes.parquet``, a row a draw,
 and ``attributes.md``: Kendall's tau on all that was not drawn, mean and standard error, and the
 paired difference to ``default``.
 """
@@ -55,7 +55,7 @@ def chains(name: str) -> Task:
     table = load_table(name)
     params = [table.space.to_params(one) for one in table.architectures]
     frame = pd.DataFrame(params, columns=list(table.space.distributions()))
-    scores = table.values(table.card["score"], table.fidelities[-1], None)
+    scores = table.values("valid_accuracy", table.fidelities[-1], None)
     return Task(table.space.graphs(table.architectures), _flat(frame), scores)
 
 

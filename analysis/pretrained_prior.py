@@ -84,7 +84,7 @@ def digits_data() -> Splits:
     """Return the splits of the embedded digits."""
     task = load_task("digits", DIGITS, TABLE)
     train, valid, test = (
-        Images(split.inputs.numpy(), split.labels.numpy())
+        Images(split.inputs[:].numpy(), split.labels.numpy())
         for split in (task.train, task.valid, task.test)
     )
     return train, valid, test

@@ -55,14 +55,14 @@ def show_table(rows: Sequence[Mapping[Any, Any]], columns: Iterable[str], title:
 
 def show_stages(stages: pd.DataFrame) -> None:
     """Print what each stage of a run came to; nothing where there was none."""
-    from nasplatform.runs.frames import runtime_notes, stage_walk
+    from nasplatform.runs.frames import runtime_words, stage_walk
 
     if len(stages):
         walk = stage_walk(stages)
-        columns = [str(name) for name in walk if name != "runtime_note"]
+        columns = [str(name) for name in walk.loc[:, :"runtime"]]
         show_table(walk.to_dict("records"), columns, title="stages")
-        for note in runtime_notes(walk):
-            show(note)
+        for words in runtime_words(walk):
+            show(words)
 
 
 def show(text: str) -> None:

@@ -17,6 +17,7 @@ from nasplatform.runtimes.measure import latency
 from nasplatform.spaces.base import Space
 from nasplatform.training.loop import Epoch, History, evaluate, seeded, train
 from nasplatform.training.recipe import Recipe
+from nasplatform.training.streams import check_recipe
 from nasplatform.training.task import Task
 
 
@@ -66,8 +67,10 @@ class TrainedEvaluator(Evaluator[Any]):
         """Take the recipe, the space and a context with a task; raise ConfigError without one."""
         if context is None or context.task is None:
             raise ConfigError(f"evaluator {self.name!r} trains networks: it needs a task")
-        if context.device.startswith("cuda") and not torch.cuda.is_available():
-            raise ConfigError(f"device {context.device!r}: this machine offers no CUDA device")
+        try:
+            check_recipe(context.task, options.recipe, context.device)
+        except TrainingError as error:
+            raise ConfigError(f"evaluator {self.name!r}: {error}") from None
         if options.fidelities and options.fidelities[-1] >= options.recipe.epochs:
             raise ConfigError(
                 f"fidelities end with {options.fidelities[-1]} epochs, expected fewer than the "
@@ -154,7 +157,7 @@ class TrainedEvaluator(Evaluator[Any]):
         metrics: dict[str, float] = {
             "valid_accuracy": last.valid_accuracy,
             "train_loss": last.train_loss,
-            "test_accuracy": evaluate(module, self.data.test, self.context.device),
+            "test_accuracy": evaluate(module, self.data, "test", self.context.device),
         }
         module.to("cpu")
         if self.options.latency:

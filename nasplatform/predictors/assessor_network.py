@@ -13,7 +13,7 @@ their own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -28,6 +28,7 @@ from nasplatform.encodings.node_permutation import permute_nodes
 from nasplatform.predictors.early_stopping import EarlyStopping, held_apart
 from nasplatform.predictors.serialization import load_network, network_state
 from nasplatform.spaces.graph import GraphBatch, concatenate
+from nasplatform.training.descent import Descent
 
 if TYPE_CHECKING:
     from nasplatform.predictors.assessor import AssessorOptions
@@ -190,29 +191,23 @@ def _descend(
     wanted = torch.from_numpy(targets).float()
     size = min(options.batch_size, len(targets))
     batches = len(targets) // size
-    optimiser = torch.optim.AdamW(
-        network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, options.learning_rate, total_steps=options.epochs * batches
-    )
-    network.train()
-    for epoch in range(options.epochs):
+
+    def shown(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         order = rng.permutation(len(targets))
-        shown = _inputs(permute_nodes(graphs[order], rng))
+        inputs = _inputs(permute_nodes(graphs[order], rng))
         others = _drawn(unlabelled, batches * size, rng)
-        for batch in range(batches):
-            rows = slice(batch * size, (batch + 1) * size)
-            inputs = shown[rows] if others is None else torch.cat([shown[rows], others[rows]])
-            optimiser.zero_grad()
-            loss = _loss(network, inputs, wanted[order[rows]], options)
-            torch.autograd.backward(loss)
-            optimiser.step()
-            schedule.step()
+        for start in range(0, batches * size, size):
+            rows = slice(start, start + size)
+            joined = inputs[rows] if others is None else torch.cat([inputs[rows], others[rows]])
+            yield joined, wanted[order[rows]]
+
+    def after_epoch(epoch: int) -> bool:
         progress(epoch + 1)
-        if stopping.enough():
-            progress(options.epochs)
-            break
+        return stopping.enough()
+
+    descent = Descent(options.epochs, options.learning_rate, options.weight_decay, steps=batches)
+    descent.train(network, shown, lambda batch: _loss(network, *batch, options), after_epoch)
+    progress(options.epochs)
     stopping.restore()
 
 

@@ -9,9 +9,9 @@ receives them, as NN-Former (CVPR 2025) argues they should.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,9 +23,24 @@ from nasplatform.encodings.active_subgraph import ActiveSubgraphs, active_subgra
 from nasplatform.encodings.node_numbers import has_numbers, node_numbers
 from nasplatform.predictors.serialization import load_network, network_state
 from nasplatform.spaces.graph import GraphBatch
+from nasplatform.training.descent import Descent
 
 Floats = NDArray[np.float64]
 EPOCHS_TEACHER, EPOCHS_LABELS = 12, 40
+
+
+class _Recipe(NamedTuple):
+    """How one part of the training goes."""
+
+    epochs: int
+    rate: float
+    decay: float
+    batch: int
+
+
+_IMITATION = _Recipe(EPOCHS_TEACHER, 3e-3, 1e-3, 128)
+_MANY_LABELS = _Recipe(EPOCHS_LABELS, 1e-3, 1e-2, 128)
+_FEW_LABELS = _Recipe(EPOCHS_LABELS, 5e-4, 1e-2, 64)
 _WIDTH, _LAYERS, _DROPOUT = 64, 4, 0.1
 _CHUNK = 2048  # architectures scored at once
 _SOFTNESS = 0.3  # a pair of labels this far apart is ordered with probability sigmoid(1.7)
@@ -175,58 +190,43 @@ def distill(
     graphs, targets = labelled
     pool, wanted = imitated
     shown, asked = Nodes.of(graphs), Nodes.of(pool)
-    many = len(targets) >= 2000
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         kinds = len(active_subgraphs(graphs[:1]).classes) + 2
         network = GatedGNN(shown.nodes.shape[2], kinds)
-        _descend(
-            network, asked, _standard(wanted), _Descent(EPOCHS_TEACHER, 3e-3, 1e-3, 128, 0.3),
-            progress,
-        )  # fmt: skip
-        rate, batch = (1e-3, 128) if many else (5e-4, 64)
-        _descend(
-            network, shown, _standard(targets), _Descent(EPOCHS_LABELS, rate, 1e-2, batch, 0.0),
-            progress,
-        )  # fmt: skip
+        _descend(network, asked, _standard(wanted), _IMITATION, progress, values=0.3)
+        how = _MANY_LABELS if len(targets) >= 2000 else _FEW_LABELS
+        _descend(network, shown, _standard(targets), how, progress)
     raw = _raw(network.eval(), asked)
     slope = wanted.std() / max(float(raw.std()), 1e-12)
     return DistilledGNN(network, np.array([wanted.mean() - slope * raw.mean(), slope]))
 
 
-@dataclass(frozen=True)
-class _Descent:
-    """How one part of the training goes; ``values`` weighs the squared error of the scores."""
-
-    epochs: int
-    rate: float
-    decay: float
-    batch: int
-    values: float
-
-
 def _descend(
-    network: GatedGNN, shown: Nodes, targets: Tensor, how: _Descent, progress: Callable[[], None]
+    network: GatedGNN,
+    shown: Nodes,
+    targets: Tensor,
+    how: _Recipe,
+    progress: Callable[[], None],
+    values: float = 0.0,
 ) -> None:
+    """Train in place; ``values`` weighs the squared error of the scores."""
     size = min(how.batch, len(targets))
-    batches = len(targets) // size
-    optimiser = torch.optim.AdamW(network.parameters(), how.rate, weight_decay=how.decay)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, how.rate, total_steps=how.epochs * batches
-    )
-    network.train()
-    for _ in range(how.epochs):
-        order = torch.randperm(len(targets))
-        for rows in order[: batches * size].view(batches, size):
-            scores = network(shown[rows])
-            loss = soft_ranking_loss(scores, targets[rows])
-            if how.values:
-                loss = loss + how.values * functional.mse_loss(scores, targets[rows])
-            optimiser.zero_grad()
-            torch.autograd.backward(loss)
-            optimiser.step()
-            schedule.step()
+    steps = len(targets) // size
+
+    def batches(epoch: int) -> Iterable[Tensor]:
+        return torch.randperm(len(targets))[: steps * size].view(steps, size)
+
+    def loss(rows: Tensor) -> Tensor:
+        scores = network(shown[rows])
+        ranking = soft_ranking_loss(scores, targets[rows])
+        return ranking + values * functional.mse_loss(scores, targets[rows]) if values else ranking
+
+    def after_epoch(epoch: int) -> bool:
         progress()
+        return False
+
+    Descent(how.epochs, how.rate, how.decay, steps).train(network, batches, loss, after_epoch)
 
 
 def soft_ranking_loss(scores: Tensor, targets: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from nasplatform.predictors.losses import PairLoss, pairwise_ranking_loss, refin
 from nasplatform.predictors.serialization import load_network, network_state
 from nasplatform.predictors.target_maps import Floats, MonotoneMap, normal_scores
 from nasplatform.spaces.graph import GraphBatch
+from nasplatform.training.descent import Descent
 
 N = TypeVar("N", bound=nn.Module)
 _VIEWS = 8  # orders of the nodes from which scales and running statistics are learnt
@@ -274,31 +275,31 @@ def _descend(
     progress: Callable[[int], None],
 ) -> None:
     """Train in place; ``inputs`` gives the tensors as an epoch shows them."""
-    optimiser = torch.optim.AdamW(
-        network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
-    )
-    network.train()
     average = AveragedModel(network)
     body, head = nn.Sequential(*list(network)[:-1]), network[-1]
-    shown = inputs()
-    for epoch in range(options.epochs):
-        if epoch and options.relabel:
-            shown = inputs()
-        for batch in _batches(targets, options.batch_size):
-            optimiser.zero_grad()
-            hidden = body(shown[batch])
-            scores = head(hidden).squeeze(1)
-            loss = pairwise_ranking_loss(scores, targets[batch], options.loss)
-            if options.refinement:
-                loss = loss + options.refinement * refinement_loss(hidden, targets[batch])
-            torch.autograd.backward(loss)
-            optimiser.step()
+    first = inputs()
+
+    def batches(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        shown = inputs() if epoch and options.relabel else first
+        return ((shown[rows], targets[rows]) for rows in _batches(targets, options.batch_size))
+
+    def loss(batch: tuple[Tensor, Tensor]) -> Tensor:
+        shown, wanted = batch
+        hidden = body(shown)
+        ranking = pairwise_ranking_loss(head(hidden).squeeze(1), wanted, options.loss)
+        if not options.refinement:
+            return ranking
+        return ranking + options.refinement * refinement_loss(hidden, wanted)
+
+    def after_epoch(epoch: int) -> bool:
         if epoch >= options.epochs // 2:
             average.update_parameters(network)
         progress(epoch + 1)
-        if stopping.enough():
-            progress(options.epochs)
-            break
+        return stopping.enough()
+
+    descent = Descent(options.epochs, options.learning_rate, options.weight_decay)
+    descent.train(network, batches, loss, after_epoch)
+    progress(options.epochs)
     if stopping.watches:
         stopping.restore()
     elif options.averaged:

@@ -63,7 +63,8 @@ def list_runs(path: Path | str = "runs") -> pd.DataFrame:
     architecture, and neither space, sampler nor budget. One that cannot be read is left out with a
     warning.
     """
-    return pd.DataFrame(_each(path, _overview))
+    frame = pd.DataFrame(_each(path, _overview))
+    return frame.astype({"budget": "Int64"}) if len(frame) else frame
 
 
 def find_runs(path: Path | str) -> list[RunFolder]:
@@ -108,19 +109,27 @@ def stage_walk(frame: pd.DataFrame) -> pd.DataFrame:
     stage); runtime, latency_threads, latency_repeats, latency_64_repeats: with what and how often
     was measured; runtime_note: why that runtime where another one was wanted.
     """
+    columns = ["network", *_SIZES, "seconds", *_ENGINE]
     if frame.empty:
-        return pd.DataFrame(columns=["network", *_SIZES, "seconds", *_ENGINE])
+        return pd.DataFrame(columns=columns)
     measured = (*_SIZES, *_ENGINE)
     start = {"network": "start", **{name: frame[f"before_{name}"].iloc[0] for name in measured}}
-    names = [*(f"after_{name}" for name in _SIZES), "seconds", *(f"after_{n}" for n in _ENGINE)]
-    after = frame[["stage", *names]].set_axis(["network", *_SIZES, "seconds", *_ENGINE], axis=1)
-    return pd.concat([pd.DataFrame([start]), after], ignore_index=True)
+    after = frame.rename(columns={"stage": "network"} | {f"after_{n}": n for n in measured})
+    return pd.concat([pd.DataFrame([start]), after], ignore_index=True)[columns]
 
 
-def runtime_notes(walk: pd.DataFrame) -> list[str]:
-    """Return why some networks of a ``stage_walk`` were not measured in the runtime wanted."""
-    noted = walk[walk["runtime_note"] != ""]
-    return [f"{row['network']}: {row['runtime_note']}" for row in noted.to_dict("records")]
+def runtime_words(walk: pd.DataFrame) -> list[str]:
+    """Return in words with what, how often and why so the networks of a walk were measured."""
+    words: dict[str, list[str]] = {}
+    for row in walk.to_dict("records"):
+        threads = row["latency_threads"]
+        text = (
+            f"{row['runtime']}, {threads} thread{'s' if threads > 1 else ''}, medians of "
+            f"{row['latency_repeats']} batches of 1 image and {row['latency_64_repeats']} of 64"
+        )
+        note = row["runtime_note"]
+        words.setdefault(f"{text}; {note}" if note else text, []).append(row["network"])
+    return [f"{', '.join(networks)}: {text}" for text, networks in words.items()]
 
 
 def study_frame(study: optuna.Study, space: Space[Any]) -> pd.DataFrame:

@@ -33,9 +33,6 @@ _STAGE_FORMATS = {
     "latency_64_ms": "{:.3f}",
     "seconds": "{:.1f}",
     "runtime": "{}",
-    "latency_threads": "{}",
-    "latency_repeats": "{}",
-    "latency_64_repeats": "{}",
 }
 
 
@@ -82,7 +79,7 @@ def _write(content: dict[str, Any], folder: RunFolder) -> None:
     walk = frames.stage_walk(frames.stages(folder))
     every = {
         "stages": _stage_table(walk),
-        "notes": frames.runtime_notes(walk),
+        "runtimes": frames.runtime_words(walk),
         "resolved": folder.resolved.read_text(encoding="utf-8"),
     }
     write_text(folder.report, environment.from_string(source).render({**every, **content}))

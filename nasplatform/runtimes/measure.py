@@ -18,7 +18,7 @@ from nasplatform.runtimes.base import Session
 from nasplatform.runtimes.choice import Chosen, noise, open_session
 from nasplatform.runtimes.timing import timed
 from nasplatform.training.flops import count_macs, worthwhile_threads
-from nasplatform.training.task import Split, Task
+from nasplatform.training.task import Task
 
 MANY = 64
 """Images of the batch that is timed beside the single image."""
@@ -92,7 +92,7 @@ def measure(
     threads = worthwhile_threads(module, shape, MANY)
     judge = chosen if threads == 1 else open_session(module, shape, runtime, sizes, threads)
     return Measurements(
-        accuracy=accuracy(judge.session, task.test),
+        accuracy=accuracy(judge.session, task),
         parameters=count_parameters(module, shape),
         macs=count_macs(module, shape),
         bytes_on_disk=_bytes_of(network, folder),
@@ -107,10 +107,12 @@ def measure(
     )
 
 
-def accuracy(session: Session, split: Split) -> float:
-    """Return the accuracy of a session in [0, 1], computed in batches of 64."""
-    parts = [session.run(part.numpy()) for part in torch.split(split.inputs, MANY)]
-    return Task.metric(torch.from_numpy(np.concatenate(parts)), split.labels)
+def accuracy(session: Session, task: Task) -> float:
+    """Return the task's metric of a session on the test split, computed in batches of 64."""
+    images, labels = task.test.inputs, task.test.labels
+    starts = range(0, len(images), MANY)
+    parts = [session.run(images[start : start + MANY].numpy()) for start in starts]
+    return task.metric(torch.from_numpy(np.concatenate(parts)), labels)
 
 
 def latency(

@@ -26,7 +26,6 @@ class Coordinator(Generic[A]):
         self._study = study
         self._space = space
         self._patience = patience
-        self._names = frozenset(space.distributions())
         self._trials: dict[int, FrozenTrial] = {}
         self._hashes: dict[int, str] = {}
         self._since: dict[int, float] = {}
@@ -39,7 +38,9 @@ class Coordinator(Generic[A]):
         self._trials = {
             t.number: t
             for t in trials
-            if not t.state.is_finished() and t.number not in own and self._names <= t.params.keys()
+            if not t.state.is_finished()
+            and t.number not in own
+            and self._space.active(t.params) <= t.params.keys()
         }
         now = time.monotonic()
         self._since = {number: self._since.get(number, now) for number in self._trials}

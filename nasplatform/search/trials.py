@@ -36,12 +36,13 @@ class Trials(Generic[A]):
         self._evaluator = evaluator
         self._optimization = optimization
         self._seed = seed
-        self._distributions = evaluator.space.distributions()
         self._prunes = evaluator.stops_early and not isinstance(study.pruner, NopPruner)
 
     def ask(self) -> Trial:
-        """Begin a new trial."""
-        return self.study.ask(self._distributions)
+        """Begin a new trial, which makes the decisions that its architecture has."""
+        trial = self.study.ask()
+        self._evaluator.space.suggest(trial)
+        return trial
 
     def reopen(self, left: FrozenTrial) -> Trial:
         """Return a trial that was left running, to go on with it."""
@@ -53,8 +54,7 @@ class Trials(Generic[A]):
         Parameters that are stored already are kept, the others are set.
         """
         _ = trial.relative_params
-        for name, distribution in self._distributions.items():
-            trial._suggest(name, distribution)  # as Study.ask does
+        self._evaluator.space.suggest(trial)
         return trial
 
     def architecture(self, trial: Trial) -> A:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel
 
+from nasplatform.errors import StageError
 from nasplatform.models.network import Network
 from nasplatform.training.task import Task
 
@@ -23,6 +24,8 @@ class StageContext:
     device:   ``cpu`` or ``cuda``.
     runtime:  in which runtime latency counts; None for the best that is available.
     progress: called with (steps done, steps in all, a few words) from time to time.
+    networks: earlier networks of the run, by the name of the stage that left them; ``start`` is
+              the one that the first stage was given.
     """
 
     folder: Path
@@ -30,6 +33,21 @@ class StageContext:
     device: str = "cpu"
     runtime: str | None = None
     progress: Callable[[int, int, str], None] = lambda done, total, words: None
+    networks: Mapping[str, Network] = field(default_factory=dict)
+
+    def network(self, name: str) -> Network:
+        """Return an earlier network of the run, or the one saved in the folder ``name``.
+
+        Raises StageError where it is neither, RunError where the folder is damaged.
+        """
+        if name in self.networks:
+            return self.networks[name]
+        if Path(name).is_dir():
+            return Network.load(Path(name))
+        known = ", ".join(self.networks) or "none"
+        raise StageError(
+            f"{name!r} is no earlier network of this run ({known}) and no folder of a network"
+        )
 
     @property
     def checkpoint(self) -> Path:
@@ -49,19 +67,22 @@ class StageResult:
     network:   the network after the stage.
     metrics:   numbers of the stage itself (epochs, losses); size and speed are measured outside.
     artifacts: files that it wrote, by name.
+    notes:     what the user should know, one line each.
     """
 
     network: Network
     metrics: Mapping[str, float] = field(default_factory=dict)
     artifacts: Mapping[str, Path] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 class Stage(ABC):
     """One step on the way from the winner of a search to a deployed network.
 
-    Life cycle: made with its options; ``apply`` is called once; it never changes the network
-    that it is given. The pipeline checks the first network, measures accuracy, parameters, MACs,
-    bytes on disk and latency before and after, and saves the result before the next stage starts.
+    Life cycle: made with its options; ``check`` and ``apply`` are called once; it never changes
+    the network that it is given, nor those of ``context.networks``. The pipeline checks the first
+    network, measures accuracy, parameters, MACs, bytes on disk and latency before and after, and
+    saves the result before the next stage starts.
 
     A stage that changes layers describes the change as an ``Edit`` of a registered kind and hands
     it on with ``network.edited(module, edit)``.
@@ -73,6 +94,9 @@ class Stage(ABC):
     def __init__(self, options: Any = None) -> None:
         """Take the options, an instance of ``Options`` (None for the defaults)."""
         self.options = self.Options() if options is None else options
+
+    def check(self, task: Task, device: str) -> None:  # noqa: B027
+        """Raise where the options do not fit task or device; called before any stage is run."""
 
     @abstractmethod
     def apply(self, network: Network, task: Task, context: StageContext) -> StageResult:

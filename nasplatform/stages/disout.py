@@ -26,6 +26,7 @@ from nasplatform.stages.dataflow import FeaturePoint, Reader, feature_points
 from nasplatform.stages.train import training_metrics
 from nasplatform.training.loop import derive_seed, train
 from nasplatform.training.recipe import Recipe
+from nasplatform.training.streams import check_recipe
 from nasplatform.training.task import Task
 
 NO_NEXT_WEIGHT = 0.01
@@ -119,6 +120,10 @@ class Disout(Stage):
     name: ClassVar[str] = "disout"
     Options: ClassVar[type[BaseModel]] = DisoutOptions
     options: DisoutOptions
+
+    def check(self, task: Task, device: str) -> None:
+        """Raise TrainingError where the recipe asks for what task or device do not allow."""
+        check_recipe(task, self.options.recipe, device)
 
     def apply(self, network: Network, task: Task, context: StageContext) -> StageResult:
         """Return the trained network; raise StageError where there is nothing to distort."""

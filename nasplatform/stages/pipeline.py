@@ -17,8 +17,8 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,8 @@ from nasplatform.training.task import Task
 
 Record = dict[str, Any]
 """One finished stage: index, stage, options, seed, seconds (of the process that finished it),
-before and after (the fields of ``Measurements``), metrics, artifacts (relative paths), key."""
+before and after (the fields of ``Measurements``), metrics, artifacts (relative paths), notes (one
+line each), key."""
 
 
 def run_pipeline(
@@ -63,15 +64,19 @@ def run_pipeline(
     """
     made = [make_stage(name, options, f"stages[{i}]") for i, (name, options) in enumerate(stages)]
     engine, network = choose_runtime(runtime).name, checked(network, task)
+    for stage in made:
+        stage.check(task, device)
     weights = state_digest(network.module)
     key = _digest(network.structure.to_json(), weights, task.digest, seed, engine)
     before = _measured_start(network, task, folder / "start.json", key, engine)
     records = []
+    earlier = EarlierNetworks(network)
     for index, stage in enumerate(made):
         key = _digest(key, stage.name, stage.options.model_dump_json())
         home = folder / f"{index}-{stage.name}"
         step = _Step(index, stage, task, home, seed, device, engine, key)
-        network, record = step.finished() or step.run(network, before, progress)
+        network, record = step.finished() or step.run(network, before, earlier, progress)
+        earlier = earlier.after(stage.name, home)
         before = record["after"]
         records.append(record)
     return network, records
@@ -105,6 +110,35 @@ def stages_frame(records: Sequence[Record]) -> pd.DataFrame:
 
 
 @dataclass(frozen=True)
+class EarlierNetworks(Mapping[str, Network]):
+    """The networks that a run has passed through, read from disk when they are asked for.
+
+    start:   what the first stage was given, under the name ``start``.
+    folders: of finished stages, under the name of the stage (of several with one name, the last)
+             and under that of the folder, e.g. ``0-train``.
+    """
+
+    start: Network
+    folders: Mapping[str, Path] = field(default_factory=dict)
+
+    def after(self, stage: str, folder: Path) -> EarlierNetworks:
+        """Return the networks when one more stage is finished."""
+        return replace(self, folders={**self.folders, stage: folder, folder.name: folder})
+
+    def __getitem__(self, name: str) -> Network:
+        return self.start if name == "start" else Network.load(self.folders[name] / "network")
+
+    def __contains__(self, name: object) -> bool:
+        return name in set(self)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(("start", *self.folders))
+
+    def __len__(self) -> int:
+        return 1 + len(self.folders)
+
+
+@dataclass(frozen=True)
 class _Step:
     """One stage of a pipeline in its own folder."""
 
@@ -128,7 +162,11 @@ class _Step:
         return Network.load(self.folder / "network"), record
 
     def run(
-        self, network: Network, before: Mapping[str, Any], progress: Progress | None
+        self,
+        network: Network,
+        before: Mapping[str, Any],
+        earlier: EarlierNetworks,
+        progress: Progress | None,
     ) -> tuple[Network, Record]:
         """Run the stage, or what is left of it; save its network and then its record."""
         asked = {
@@ -139,7 +177,7 @@ class _Step:
             "key": self.key,
         }
         _write(self.folder / "stage.json", asked)
-        context = StageContext(self.folder, self.seed, self.device, self.runtime)
+        context = StageContext(self.folder, self.seed, self.device, self.runtime, networks=earlier)
         if progress:
             context = replace(context, progress=_prefixed(progress, self.stage.name))
         start = time.perf_counter()
@@ -156,6 +194,7 @@ class _Step:
             "artifacts": {
                 name: str(path.relative_to(self.folder)) for name, path in result.artifacts.items()
             },
+            "notes": list(result.notes),
         }
         _write(self.folder / "record.json", record)
         _tidy(context)

@@ -10,6 +10,7 @@ from nasplatform.models.network import Network
 from nasplatform.stages.base import Stage, StageContext, StageResult
 from nasplatform.training.loop import History, train
 from nasplatform.training.recipe import Recipe
+from nasplatform.training.streams import check_recipe
 from nasplatform.training.task import Task
 
 
@@ -28,6 +29,10 @@ class Train(Stage):
     name: ClassVar[str] = "train"
     Options: ClassVar[type[BaseModel]] = TrainOptions
     options: TrainOptions
+
+    def check(self, task: Task, device: str) -> None:
+        """Raise TrainingError where the recipe asks for what task or device do not allow."""
+        check_recipe(task, self.options.recipe, device)
 
     def apply(self, network: Network, task: Task, context: StageContext) -> StageResult:
         """Return the trained network; raise TrainingError where the loss diverges."""
@@ -52,4 +57,5 @@ def training_metrics(history: History) -> dict[str, float]:
         "train_loss": last.train_loss,
         "valid_accuracy": last.valid_accuracy,
         "training_seconds": history.seconds,
+        **last.metrics,
     }

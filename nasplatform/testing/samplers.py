@@ -34,7 +34,7 @@ from nasplatform.spaces.base import Space
 
 
 class CostEvaluator(Evaluator[Any]):
-    """Scores a cell by its arrays alone, in no time: what is deep and not too heavy is good."""
+    """Scores by the arrays alone, in no time: many edges and a middling weight are good."""
 
     name = "cost"
     task = "cost"
@@ -56,14 +56,24 @@ class CostEvaluator(Evaluator[Any]):
 
 
 class SamplerContract:
-    """What every sampler must do, on cells that cost nothing to measure.
+    """What every sampler must do, on architectures that cost nothing to measure.
 
-    sampler_name: the name under which the sampler is registered.
-    options:      its own options.
+    sampler_name:  the name under which the sampler is registered.
+    options:       its own options.
+    space_options: name and options of the space that is searched.
     """
 
     sampler_name: ClassVar[str]
     options: ClassVar[dict[str, Any]] = {}
+    space_options: ClassVar[dict[str, Any]] = {
+        "name": "nasbench101",
+        "stem_channels": 4,
+        "modules_per_stack": 1,
+    }
+
+    def space(self) -> Space[Any]:
+        """Return the space."""
+        return get_space(**self.space_options)
 
     def predictor(self) -> Predictor | None:
         """Return a new predictor for samplers that need one."""
@@ -95,7 +105,7 @@ class SamplerContract:
         optimization: OptimizationConfig[Any] | None = None,
     ) -> list[TrialRecord]:
         """Search in one go, or broken off after each budget and resumed by a new sampler."""
-        space = get_space("nasbench101", stem_channels=4, modules_per_stack=1)
+        space = self.space()
         storage = InMemoryStorage()
         folder.mkdir(exist_ok=True)
         for budget in budgets:
@@ -121,7 +131,7 @@ class SamplerContract:
 
     def test_proposes_only_what_can_be_measured(self, tmp_path: Path) -> None:
         """A table holds some architectures and not others."""
-        space = get_space("nasbench101", stem_channels=4, modules_per_stack=1)
+        space = self.space()
         known = CostEvaluator(space, 400).candidates
         assert known is not None
         records = self.run(tmp_path / "run", (14,))
@@ -141,7 +151,7 @@ class SamplerContract:
 
     def test_keeps_limits_that_are_known(self, tmp_path: Path) -> None:
         """Limits on parameters and FLOPs are kept by every proposal."""
-        space = get_space("nasbench101", stem_channels=4, modules_per_stack=1)
+        space = self.space()
         optimization = _optimization(CostEvaluator(space), {"max_params": 4000.0})
         for candidates in (400, None):
             records = self.run(
@@ -151,7 +161,7 @@ class SamplerContract:
 
     def test_several_objectives_are_searched_or_refused(self, tmp_path: Path) -> None:
         """A sampler that knows one objective only says so before anything is measured."""
-        space = get_space("nasbench101", stem_channels=4, modules_per_stack=1)
+        space = self.space()
         optimization = _optimization(CostEvaluator(space), {}, {"flops": "minimize"})
         kind: type[ArchitectureSampler[Any]] = plugins.get("samplers", self.sampler_name)
         if kind.several_objectives:

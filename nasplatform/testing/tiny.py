@@ -6,7 +6,8 @@ import numpy as np
 
 from nasplatform.models.network import Network
 from nasplatform.spaces import get_space
-from nasplatform.training.preprocessing import Raw, standardised_task
+from nasplatform.training.image_store import Raw
+from nasplatform.training.preprocessing import standardised_task
 from nasplatform.training.task import Labels, Task
 
 CLASSES, SIDE = 3, 8

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +15,6 @@ from torch import Tensor, nn
 
 from nasplatform.atomic_io import replace_file
 from nasplatform.errors import TrainingError
-
-MODEL, MOMENTUM = "model.", "momentum."
 
 
 def state_digest(module: nn.Module) -> str:
@@ -33,23 +31,14 @@ def detached_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: t.detach().to("cpu", copy=True).contiguous() for name, t in state.items()}
 
 
-def write(
-    path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, facts: Mapping[str, Any]
-) -> None:
-    """Write weights, momentum and ``facts`` (JSON) as one file that appears whole or not at all."""
-    tensors = {f"{MODEL}{name}": tensor for name, tensor in module.state_dict().items()}
-    for name, parameter in module.named_parameters():
-        buffer = optimizer.state.get(parameter, {}).get("momentum_buffer")
-        if buffer is not None:
-            tensors[f"{MOMENTUM}{name}"] = buffer
+def write(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    """Write tensors and ``facts`` (JSON) as one file that appears whole or not at all."""
     with replace_file(path) as temporary:
         save_file(detached_state(tensors), temporary, metadata={"facts": json.dumps(facts)})
 
 
-def read(
-    path: Path, module: nn.Module, optimizer: torch.optim.Optimizer, key: str
-) -> dict[str, Any] | None:
-    """Load a checkpoint into module and optimizer; None, and nothing loaded, where there is none.
+def read(path: Path, key: str) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Read what ``write`` wrote; None where there is nothing.
 
     key: the ``facts["key"]`` that the checkpoint must have been written with.
     Raises TrainingError for a damaged file or the checkpoint of another training.
@@ -67,14 +56,4 @@ def read(
             f"{path} is the checkpoint of another training (recipe, seed, data or first weights "
             f"differ), delete it to train anew"
         )
-    module.load_state_dict(_part(tensors.items(), MODEL))
-    buffers = _part(tensors.items(), MOMENTUM)
-    for name, parameter in module.named_parameters():
-        if name in buffers:
-            buffer = torch.empty_like(parameter).copy_(buffers[name])
-            optimizer.state[parameter]["momentum_buffer"] = buffer
-    return facts
-
-
-def _part(items: Iterable[tuple[str, Tensor]], prefix: str) -> dict[str, Tensor]:
-    return {name.removeprefix(prefix): t for name, t in items if name.startswith(prefix)}
+    return tensors, facts

@@ -9,20 +9,20 @@ from __future__ import annotations
 import gzip
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from nasplatform import plugins
 from nasplatform.atomic_io import datasets_folder
 from nasplatform.errors import DataError, PluginError
+from nasplatform.training.decoding import decoded
+from nasplatform.training.image_store import Array, Images, Raw
 from nasplatform.training.preprocessing import (
-    Raw,
     block_sums,
     channel_statistics,
     generator,
@@ -94,7 +94,7 @@ def digits(options: DigitsOptions) -> Task:
     clean = (images - mean[:, None, None]) / std[:, None, None]
     unit = float(np.sqrt(1 + options.noise**2))
     noisy = (clean + options.noise * rng.standard_normal(images.shape)) / unit
-    splits = [(noisy[part].astype(np.float32), labels[part]) for part in parts]
+    splits = [(Images(noisy[part].astype(np.float32)), labels[part]) for part in parts]
     return make_task("digits", splits, 10, (mean, std * unit))
 
 
@@ -229,7 +229,7 @@ def npz(options: NpzOptions) -> Task:
     return standardised_task("npz", _hold_out(found, options, where), where, more)
 
 
-def read_npz(path: Path) -> dict[str, Raw]:
+def read_npz(path: Path) -> dict[str, Array]:
     """Read the arrays of an ``.npz`` file, nothing unpickled; raise DataError for any other."""
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -248,7 +248,7 @@ def read_npz(path: Path) -> dict[str, Raw]:
     return arrays
 
 
-def _npz_images(arrays: dict[str, Raw], name: str, options: NpzOptions) -> Raw:
+def _npz_images(arrays: dict[str, Array], name: str, options: NpzOptions) -> Array:
     if name not in arrays:
         raise DataError(f"{options.path}: array {name!r} is missing")
     images = arrays[name]
@@ -257,8 +257,9 @@ def _npz_images(arrays: dict[str, Raw], name: str, options: NpzOptions) -> Raw:
         raise DataError(f"{where} has shape {images.shape}, expected (n, h, w) or (n, c, h, w)")
     if images.dtype == np.bool_:
         images = images.astype(np.uint8)
-    if images.dtype.kind not in "iuf":
+    if images.dtype.kind not in "iuf" or images.dtype.itemsize > 8:
         raise DataError(f"{where} has type {images.dtype}, expected integers or floats")
+    images = images.astype(images.dtype.newbyteorder("="), copy=False)
     if not np.isfinite(images).all():
         raise DataError(f"{where} holds values that are not finite")
     if images.ndim == 3:
@@ -266,7 +267,7 @@ def _npz_images(arrays: dict[str, Raw], name: str, options: NpzOptions) -> Raw:
     return images if options.layout == "channels-first" else np.moveaxis(images, 3, 1)
 
 
-def _npz_labels(arrays: dict[str, Raw], name: str, count: int, where: str) -> Labels:
+def _npz_labels(arrays: dict[str, Array], name: str, count: int, where: str) -> Labels:
     if name not in arrays:
         raise DataError(f"{where}: array {name!r} is missing")
     labels = arrays[name]
@@ -278,7 +279,7 @@ def _npz_labels(arrays: dict[str, Raw], name: str, count: int, where: str) -> La
 
 
 def _hold_out(
-    found: dict[str, tuple[Raw, Labels]], options: SplitOptions, where: str
+    found: Mapping[str, tuple[Raw, Labels]], options: SplitOptions, where: str
 ) -> list[tuple[Raw, Labels]]:
     """Return train, valid and test; those that are missing are taken from the training data."""
     images, labels = found["train"]
@@ -304,7 +305,8 @@ def image_folder(options: FolderOptions) -> Task:
     """Read a folder of images with one directory per class, in alphabetical order.
 
     Either ``path/<class>/*.png`` or ``path/{train,valid,test}/<class>/*.png``; a split that is
-    missing is held out of the training images. Images are resized to a square.
+    missing is held out of the training images. Images are resized to a square; more than fit into
+    memory are decoded once, into a cache on disk (``decoding``).
     """
     path, where = options.path, str(options.path)
     levels = {part: path / part for part in ("train", "valid", "test") if (path / part).is_dir()}
@@ -319,7 +321,7 @@ def image_folder(options: FolderOptions) -> Task:
         files = [(file, k) for k, name in enumerate(names) for file in _images_in(folder / name)]
         if not files:
             raise DataError(f"{folder}: no image files in its class directories")
-        images = np.stack([_read_image(file, options) for file, _ in files])
+        images = decoded([file for file, _ in files], options.size, options.grey)
         found[part] = (images, np.array([label for _, label in files], dtype=np.int64))
     return standardised_task("folder", _hold_out(found, options, where), where)
 
@@ -337,17 +339,3 @@ def _images_in(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-
-
-def _read_image(path: Path, options: FolderOptions) -> NDArray[np.uint8]:
-    """Return one image as (c, size, size) uint8."""
-    try:
-        with Image.open(path) as image:
-            if image.mode.startswith(("I", "F")):  # Pillow would clip them at 255
-                raise DataError(f"{path} has {image.mode} pixels, expected 8 bits per channel")
-            mode = "L" if options.grey else "RGB"
-            square = image.convert(mode).resize((options.size, options.size), Image.Resampling.BOX)
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} cannot be read as an image: {error}") from None
-    pixels = np.asarray(square, dtype=np.uint8)
-    return pixels[None] if options.grey else np.moveaxis(pixels, 2, 0)

@@ -11,7 +11,8 @@ from pydantic import Field
 from nasplatform.errors import DataError
 from nasplatform.training.cifar import read_cifar
 from nasplatform.training.datasets import DatasetOptions, fetched_folder, read_idx, read_npz
-from nasplatform.training.preprocessing import Raw, generator, standardised_task
+from nasplatform.training.image_store import Raw
+from nasplatform.training.preprocessing import generator, standardised_task
 from nasplatform.training.task import Labels, Task
 
 _Part = tuple[NDArray[np.uint8], Labels]

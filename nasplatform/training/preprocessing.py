@@ -7,18 +7,18 @@ and with them the data, are equal bit for bit on every machine.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nasplatform.errors import DataError
-from nasplatform.training.task import Images, Labels, Task, make_task
+from nasplatform.training.image_store import CHUNK, DiskImages, Images, Raw, Statistics
+from nasplatform.training.task import Labels, Task, make_task
 
-Raw = NDArray[Any]
-Statistics = tuple[NDArray[np.float64], NDArray[np.float64]]
-CHUNK = 2048
+_LARGEST = 2**62
+"""Sums that int64 holds."""
 
 
 def generator(seed: int) -> np.random.Generator:
@@ -28,7 +28,7 @@ def generator(seed: int) -> np.random.Generator:
 
 def standardised_task(
     name: str,
-    splits: list[tuple[Raw, Labels]],
+    splits: Sequence[tuple[Raw, Labels]],
     where: str,
     unlabelled: Raw | None = None,
     unit: float = 1.0,
@@ -44,40 +44,55 @@ def standardised_task(
     constant = np.flatnonzero(scale[1] == 0)
     if len(constant):
         raise DataError(f"{where}: channel {constant[0]} is the same in every training pixel")
-    made = [(standardise(x, scale), np.ascontiguousarray(y, dtype=np.int64)) for x, y in splits]
-    more = None if unlabelled is None or not len(unlabelled) else standardise(unlabelled, scale)
+    made = [(Images(x, scale), y.astype(np.int64)) for x, y in splits]
+    more = None if unlabelled is None or not len(unlabelled) else Images(unlabelled, scale)
     return make_task(name, made, classes, (scale[0] / unit, scale[1] / unit), more)
 
 
 def channel_statistics(images: Raw) -> Statistics:
     """Return mean and standard deviation (population) of each channel; images (n, c, h, w).
 
-    Exact for whole numbers, two-pass float64 for anything else; both have shape (c,).
+    Exact for whole numbers whose squares add up in 64 bits, two-pass float64 for anything else;
+    both have shape (c,).
     """
     count = images.size // images.shape[1]
+    if isinstance(images, DiskImages):
+        rows = images.rows
+        return _exact(images.sums[rows].sum(0), images.squares[rows].sum(0), count)
     if np.issubdtype(images.dtype, np.integer):
-        total = _sums(part.astype(np.int64) for part in _chunks(images))
-        squares = _sums(part.astype(np.int64) ** 2 for part in _chunks(images))
-        pairs = [(int(s), int(q)) for s, q in zip(total, squares, strict=True)]
-        mean = np.array([s / count for s, _ in pairs])
-        std = np.array([math.sqrt((count * q - s * s) / count**2) for s, q in pairs])
-        return mean, std
-    mean = _sums(part.astype(np.float64) for part in _chunks(images)) / count
+        largest = max(abs(int(images.min())), abs(int(images.max())))
+        if largest**2 * CHUNK * images[0, 0].size < _LARGEST:
+            total = _whole_sums(part.astype(np.int64) for part in _chunks(images))
+            squares = _whole_sums(part.astype(np.int64) ** 2 for part in _chunks(images))
+            return _exact(total, squares, count)
+    return _rounded(images, count)
+
+
+def _exact(total: Iterable[int], squares: Iterable[int], count: int) -> Statistics:
+    pairs = [(int(s), int(q)) for s, q in zip(total, squares, strict=True)]
+    mean = np.array([s / count for s, _ in pairs])
+    std = np.array([math.sqrt((count * q - s * s) / count**2) for s, q in pairs])
+    return mean, std
+
+
+def _rounded(images: NDArray[Any], count: int) -> Statistics:
+    """Two passes over images divided by a power of two, so that no square over- or underflows."""
+    largest = max(float(np.abs(part.astype(np.float64)).max()) for part in _chunks(images))
+    exponent = math.frexp(largest)[1]
+
+    def scaled() -> Iterator[NDArray[np.float64]]:
+        return (np.ldexp(part.astype(np.float64), -exponent) for part in _chunks(images))
+
+    mean = _sums(scaled()) / count
     centre = mean[:, None, None]
-    return mean, np.sqrt(_sums((part - centre) ** 2 for part in _chunks(images)) / count)
+    std = np.sqrt(_sums((part - centre) ** 2 for part in scaled()) / count)
+    return np.ldexp(mean, exponent), np.ldexp(std, exponent)
 
 
-def standardise(images: Raw, scale: Statistics) -> Images:
-    """Return ``(images - mean) / std`` per channel in float32; images (n, c, h, w)."""
-    mean, std = (values[:, None, None] for values in scale)
-    result = np.empty(images.shape, dtype=np.float32)
-    for start in range(0, len(images), CHUNK):
-        result[start : start + CHUNK] = (images[start : start + CHUNK] - mean) / std
-    return result
-
-
-def block_sums(images: NDArray[np.uint8], side: int) -> NDArray[np.int32]:
+def block_sums(images: NDArray[np.uint8], side: int) -> NDArray[np.uint8] | NDArray[np.int32]:
     """Add up blocks of side x side pixels: (n, h, w) -> (n, h / side, w / side)."""
+    if side == 1:
+        return images
     n, height, width = images.shape
     blocks = images.reshape(n, height // side, side, width // side, side)
     return np.asarray(blocks.sum(axis=(2, 4), dtype=np.int32))
@@ -123,9 +138,15 @@ def check_labels(labels: list[Labels], where: str) -> int:
     return classes
 
 
-def _chunks(images: Raw) -> Iterator[Raw]:
+def _chunks(images: NDArray[Any]) -> Iterator[NDArray[Any]]:
     return (images[start : start + CHUNK] for start in range(0, len(images), CHUNK))
 
 
-def _sums(parts: Iterator[Raw]) -> NDArray[Any]:
+def _sums(parts: Iterator[NDArray[np.float64]]) -> NDArray[np.float64]:
     return np.asarray(np.sum([part.sum(axis=(0, 2, 3)) for part in parts], axis=0))
+
+
+def _whole_sums(parts: Iterator[NDArray[np.int64]]) -> list[int]:
+    """Return the sum of each channel; Python's own whole numbers do not overflow."""
+    each = [part.sum(axis=(0, 2, 3)).tolist() for part in parts]
+    return [sum(channel) for channel in zip(*each, strict=True)]

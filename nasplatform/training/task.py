@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,19 +12,30 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-Images = NDArray[np.float32]
+from nasplatform.training.image_store import Images
+
 Labels = NDArray[np.int64]
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""(logits (B, K), labels (B,) or, smoothed or mixed, probabilities (B, K)) -> mean loss."""
+Metric = Callable[[Tensor, Tensor], float]
+"""(logits (n, K), labels (n,)) -> a number, higher is better."""
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Return the mean cross-entropy in nats; logits (B, K), labels (B,) or (B, K)."""
+    return functional.cross_entropy(logits, labels)
+
+
+def accuracy(logits: Tensor, labels: Tensor) -> float:
+    """Return the accuracy in [0, 1]; logits (n, K), labels (n,)."""
+    return float((logits.argmax(dim=1) == labels).double().mean())
 
 
 @dataclass(frozen=True)
 class Split:
-    """Images and their labels.
+    """Images (n, c, h, w), standardised by the training split, and their labels (n,), int64."""
 
-    inputs: (n, c, h, w) float32, standardised by the statistics of the training split.
-    labels: (n,) int64, in 0..classes-1.
-    """
-
-    inputs: Tensor
+    inputs: Images
     labels: Tensor
 
     def __len__(self) -> int:
@@ -32,69 +44,84 @@ class Split:
 
 @dataclass(frozen=True)
 class Task:
-    """Image classification: the data, and what is known of it.
+    """Image classification: the data, what is known of it, and what counts as good.
 
-    unlabelled:  further images of the same kind, (n, c, h, w) float32, or None.
+    unlabelled:  further images of the same kind, or None.
     classes:     number of classes K; labels run from 0 to K - 1.
     input_shape: (channels, height, width) of one image.
     mean, std:   per channel, in the unit of the raw images; an input is ``(raw - mean) / std``.
     digest:      sha256 of all data as hexadecimal text; equal data have equal digests.
+    loss:        what trainings minimise; given here, or as a method of a subclass.
+    metric:      what networks are judged by, likewise.
     """
 
     name: str
     train: Split
     valid: Split
     test: Split
-    unlabelled: Tensor | None
+    unlabelled: Images | None
     classes: int
     input_shape: tuple[int, int, int]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     digest: str
+    loss: Loss = cross_entropy
+    metric: Metric = accuracy
 
-    @staticmethod
-    def loss(logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the mean cross-entropy in nats; logits (B, K), labels (B,)."""
-        return functional.cross_entropy(logits, labels)
+    def __post_init__(self) -> None:
+        for name, usual in (("loss", cross_entropy), ("metric", accuracy)):
+            # a default that was not asked for would hide the method of a subclass
+            if getattr(type(self), name) is not usual and self.__dict__[name] is usual:
+                object.__delattr__(self, name)
 
-    @staticmethod
-    def metric(logits: Tensor, labels: Tensor) -> float:
-        """Return the accuracy in [0, 1]; logits (B, K), labels (B,)."""
-        return float((logits.argmax(dim=1) == labels).double().mean())
+    def summary(self) -> str:
+        """Return one line that says what was read: images, shape, classes, splits."""
+        sizes: dict[str, Split | Images] = {
+            "train": self.train,
+            "valid": self.valid,
+            "test": self.test,
+        }
+        if self.unlabelled is not None:
+            sizes["unlabelled"] = self.unlabelled
+        splits = ", ".join(f"{len(part):,} {name}" for name, part in sizes.items())
+        shape = " x ".join(map(str, self.input_shape))
+        total = sum(len(part) for part in sizes.values())
+        return f"{self.name}: {total:,} images of {shape}, {self.classes} classes ({splits})"
 
 
 def make_task(
     name: str,
-    splits: list[tuple[Images, Labels]],
+    splits: Sequence[tuple[Images, Labels]],
     classes: int,
     scale: tuple[NDArray[np.float64], NDArray[np.float64]],
     unlabelled: Images | None = None,
 ) -> Task:
-    """Make a task of numpy arrays.
+    """Make a task of images and labels.
 
-    splits: train, valid and test, each (inputs (n, c, h, w), labels (n,)).
+    splits: train, valid and test, each (images (n, c, h, w), labels (n,)).
     scale:  mean and standard deviation of each channel, shape (c,), in the unit of raw images.
     """
-    made = [Split(torch.from_numpy(x), torch.from_numpy(y)) for x, y in splits]
-    shape = splits[0][0].shape
+    train, valid, test = (Split(x, torch.from_numpy(np.ascontiguousarray(y))) for x, y in splits)
     return Task(
         name=name,
-        train=made[0],
-        valid=made[1],
-        test=made[2],
-        unlabelled=None if unlabelled is None else torch.from_numpy(unlabelled),
+        train=train,
+        valid=valid,
+        test=test,
+        unlabelled=unlabelled,
         classes=classes,
-        input_shape=(int(shape[1]), int(shape[2]), int(shape[3])),
+        input_shape=train.inputs.shape[1:],
         mean=tuple(float(value) for value in scale[0]),
         std=tuple(float(value) for value in scale[1]),
-        digest=_digest([array for split in splits for array in split], unlabelled),
+        digest=_digest(splits, unlabelled),
     )
 
 
-def _digest(arrays: list[NDArray[np.generic]], unlabelled: Images | None) -> str:
+def _digest(splits: Sequence[tuple[Images, Labels]], unlabelled: Images | None) -> str:
     found = hashlib.sha256()
-    for array in arrays if unlabelled is None else [*arrays, unlabelled]:
-        little_endian = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<")))
-        found.update(f"{little_endian.dtype.str}{little_endian.shape}".encode())
-        found.update(little_endian.data)
+    for images, labels in splits:
+        images.add_to(found)
+        found.update(f"<i8{labels.shape}".encode())
+        found.update(labels.astype("<i8").tobytes())
+    if unlabelled is not None:
+        unlabelled.add_to(found)
     return found.hexdigest()

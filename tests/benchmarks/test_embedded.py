@@ -186,7 +186,7 @@ def test_the_loop_measures_what_a_training_comes_to() -> None:
     np.testing.assert_allclose(records["train_loss"], losses, rtol=1e-3)
     accuracies = [epoch.valid_accuracy for epoch in history.epochs]
     np.testing.assert_allclose(records["valid_accuracy"], accuracies, atol=0.02)
-    assert records["test_accuracy"][-1] == pytest.approx(evaluate(module, task.test), abs=0.02)
+    assert records["test_accuracy"][-1] == pytest.approx(evaluate(module, task, "test"), abs=0.02)
 
 
 def test_a_space_that_is_too_small_to_sample_is_refused() -> None:

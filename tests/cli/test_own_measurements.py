@@ -88,7 +88,7 @@ def test_evaluate_on_any_table_is_deterministic_and_paired(
     assert row["difference_sem"] == pytest.approx(gap.std() / np.sqrt(3))
     assert row["kendall_sem"] == pytest.approx(wide["parameters"].std() / np.sqrt(3))
     assert wide["parameters"].mean() > 0.6 > 0.3 > abs(wide["random"].mean())
-    assert main([*command[:6], "10", "--draws", "1", "-p", "trees", "--csv"]) == 0
+    assert main([*command[:4], "--labels", "10", "--draws", "1", "-p", "trees", "--csv"]) == 0
     written = pd.read_csv(io.StringIO(capsys.readouterr().out))
     assert set(written["predictor"]) == {*names, "trees"}
 

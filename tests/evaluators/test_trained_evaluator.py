@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +172,38 @@ def test_latencies_of_a_search_are_of_one_runtime(monkeypatch: pytest.MonkeyPatc
     assert evaluator(latency=True).task.endswith("/latency_ms:torch")
     found = one.evaluate(one.space.parse(CELL), 1, 0)
     assert found.error == "no latency: onnxruntime was not used: no words for it"
+
+
+def test_loss_and_metric_of_the_task_count() -> None:
+    def loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.multi_margin_loss(logits, labels)
+
+    def metric(logits: torch.Tensor, labels: torch.Tensor) -> float:
+        return float(logits[torch.arange(len(labels)), labels].mean())
+
+    space = get_space("nasbench101", stem_channels=4, modules_per_stack=1)
+    options = TrainedOptions.model_validate({"recipe": RECIPE})
+    usual, other = (
+        TrainedEvaluator(options, space, EvaluationContext(None, task))
+        for task in (tiny_task(), replace(tiny_task(), loss=loss, metric=metric))
+    )
+    cell = usual.space.parse(CELL)
+    found, plain = other.evaluate(cell, 1, 0), usual.evaluate(cell, 1, 0)
+    assert found.metrics["train_loss"] != plain.metrics["train_loss"]
+    assert not 0 <= found.score * 30 == round(found.score * 30)  # no share of 30 images
+    assert found.metrics["test_accuracy"] != plain.metrics["test_accuracy"]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "words"),
+    [
+        ({"precision": "float16"}, "'trained': precision float16 needs a CUDA device"),
+        ({"randaugment": {}}, "'trained': randaugment needs images stored with 8 bits"),
+    ],
+)
+def test_impossible_recipes_are_refused_before_a_search(recipe: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        evaluator(recipe=RECIPE | recipe)
 
 
 @pytest.mark.parametrize("fidelities", [[3], [2, 1], [0, 1]])

@@ -12,7 +12,7 @@ from nasplatform.evaluators.base import EvaluationContext
 from nasplatform.runs.driver import run
 from nasplatform.runs.events import Event
 from nasplatform.runs.experiment import make_experiment
-from nasplatform.runs.frames import runtime_notes, stage_walk
+from nasplatform.runs.frames import runtime_words, stage_walk
 from nasplatform.runs.run import Run
 from nasplatform.runtimes.choice import choose_runtime
 from nasplatform.training.datasets import load_task
@@ -39,7 +39,7 @@ def test_network_on_disk_is_the_one_that_was_measured(finished: Run) -> None:
     task = load_task("digits", {}, "test")
     network = finished.network()
     assert network.structure.base["architecture"] == finished.best["architecture"]
-    accuracy = evaluate(network.module, task.test)
+    accuracy = evaluate(network.module, task, "test")
     assert accuracy == pytest.approx(finished.stages["after_accuracy"].iloc[-1])
     assert accuracy > 0.2  # twice what guessing gives
     with torch.inference_mode():
@@ -57,18 +57,25 @@ def test_stages_are_measured_before_and_after(finished: Run) -> None:
 
 
 def test_what_was_measured_names_its_runtime(finished: Run) -> None:
-    assert finished.search.runtime == "torch"
+    assert finished.config.runtime == "torch"
     walk = stage_walk(finished.stages)
     assert walk["network"].tolist() == ["start", "train", "disout"]
     assert (walk["runtime"] == "torch").all()
     assert (walk["latency_threads"] == 1).all()
     assert (walk[["latency_repeats", "latency_64_repeats"]] >= 1).all(axis=None)
-    assert runtime_notes(walk) == []
-    noted = walk.assign(runtime_note=["", "onnxruntime was not used: it fails", ""])
-    assert runtime_notes(noted) == ["train: onnxruntime was not used: it fails"]
+    noted = walk.assign(
+        latency_repeats=40,
+        latency_64_repeats=7,
+        latency_threads=[1, 2, 1],
+        runtime_note=["", "onnxruntime was not used: it fails", ""],
+    )
+    assert runtime_words(noted) == [
+        "start, disout: torch, 1 thread, medians of 40 batches of 1 image and 7 of 64",
+        "train: torch, 2 threads, medians of 40 batches of 1 image and 7 of 64; "
+        "onnxruntime was not used: it fails",
+    ]
     page = finished.folder.report.read_text()
-    assert "<td>torch</td>" in page
-    assert "latency threads" in page
+    assert all(words in page for words in runtime_words(walk))
 
 
 def test_default_runtime_is_written_out_and_an_unknown_one_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The contract of samplers, on every built-in one."""
+"""The contract of samplers, on every built-in one, over cells and over conditional decisions."""
 
 from nasplatform.testing.samplers import SamplerContract
 
@@ -27,3 +27,26 @@ class TestLocalSearch(SamplerContract):
 class TestPredictor(SamplerContract):
     sampler_name = "predictor"
     options = {"samples": 200}  # noqa: RUF012
+
+
+CHAINS = {
+    "name": "macro-chain",
+    "input_shape": (1, 8, 8),
+    "stem_channels": 4,
+    "widths": ((4, 6), (6, 8, 12)),
+    "strides": ((1, 2), (1, 2)),
+    "max_depth": 3,
+    "kernels": (3, 5),
+    "expansions": (1, 2, 4),
+}
+
+for _kind in (
+    TestRandom,
+    TestTPE,
+    TestNSGA2,
+    TestRegularizedEvolution,
+    TestLocalSearch,
+    TestPredictor,
+):
+    _title = f"{_kind.__name__}OverChains"
+    globals()[_title] = type(_title, (_kind,), {"space_options": CHAINS})

@@ -350,6 +350,16 @@ def test_a_study_of_ones_own_asks_for_what_is_active_only(space):
         assert space.to_params(space.from_params(trial.params)) == trial.params
 
 
+def test_without_a_depth_the_first_block_alone_is_active(space):
+    undecided = space.active({})
+    assert {name for name in undecided if "_block" in name} == {
+        f"stage{stage}_block1_{what}" for stage in (1, 2) for what in ("kernel", "expansion")
+    }
+    assert space.active({"stage1_depth": 3}) - undecided == {
+        f"stage1_block{block}_{what}" for block in (2, 3) for what in ("kernel", "expansion")
+    }
+
+
 @given(st.integers(0, 2**32))
 def test_active_grows_with_what_is_decided(seed):
     space = small()
@@ -363,9 +373,10 @@ def test_active_grows_with_what_is_decided(seed):
 
 
 def test_graphs_of_another_space_lead_nowhere(space):
-    other = small(expansions=(1, 2))
-    with pytest.raises(ArchitectureError, match="graphs of space 'macro-chain'"):
-        space.from_graphs(other.graphs(some(other, 2)))
+    for changed in ({"expansions": (1, 2)}, {"max_depth": 2}, {"widths": ((8, 16), (24,))}):
+        other = small(**changed)
+        with pytest.raises(ArchitectureError, match=r"'macro-chain', expected .* same options"):
+            space.from_graphs(other.graphs(some(other, 2)))
 
 
 @pytest.fixture(scope="module")

@@ -24,6 +24,7 @@ from nasplatform.stages.disout import (
     seed_rate,
 )
 from nasplatform.testing.tiny import tiny_network, tiny_task
+from nasplatform.training.loop import evaluate
 from nasplatform.training.recipe import Recipe
 
 
@@ -262,6 +263,15 @@ class TestStage:
         with pytest.raises(TrainingError):
             Disout(options).apply(tiny_network(), tiny_task(), StageContext(tmp_path))
         assert all(not module._forward_hooks for module in seen[0].module.modules())
+
+    @pytest.mark.parametrize("averaging", [{"name": "ema", "decay": 0.9}, {"name": "mean"}])
+    def test_averaged_weights_are_handed_on_without_hooks(self, tmp_path, averaging):
+        recipe = {"epochs": 2, "batch_size": 16, "averaging": averaging}
+        options = DisoutOptions(recipe=recipe)
+        result = Disout(options).apply(tiny_network(), tiny_task(), StageContext(tmp_path))
+        module = result.network.module
+        assert all(not child._forward_hooks for child in module.modules())
+        assert result.metrics["valid_accuracy"] == evaluate(module, tiny_task(), "valid")
 
     def test_given_weights_can_be_trained_on(self, tmp_path):
         recipe = Recipe(epochs=1, learning_rate=1e-9)

@@ -17,7 +17,7 @@ def test_trains_the_structure_from_weights_of_the_seed(tmp_path):
     history = train(expected.module, task, RECIPE, 2)
     assert state_digest(result.network.module) == state_digest(expected.module)
     assert result.metrics["epochs"] == 2
-    assert result.metrics["valid_accuracy"] == evaluate(result.network.module, task.valid)
+    assert result.metrics["valid_accuracy"] == evaluate(result.network.module, task, "valid")
     assert result.metrics["train_loss"] == history.epochs[-1].train_loss
 
 

@@ -118,13 +118,15 @@ def test_splits_are_standardised_disjoint_and_stable(tmp_path: Path) -> None:
     assert len(task.unlabelled) == 10
     assert task.input_shape == (3, 32, 32)
     raw = [
-        np.rint(x.numpy() * np.array(task.std)[:, None, None] + np.array(task.mean)[:, None, None])
+        np.rint(
+            x[:].numpy() * np.array(task.std)[:, None, None] + np.array(task.mean)[:, None, None]
+        )
         for x in (task.train.inputs, task.valid.inputs, task.unlabelled)
     ]
     seen = {image.astype(np.uint8).tobytes() for part in raw for image in part}
     assert seen == {image.tobytes() for image in PIXELS[:100]}
-    assert np.allclose(task.train.inputs.mean((0, 2, 3)), 0, atol=1e-5)
-    assert np.allclose(task.train.inputs.std((0, 2, 3)), 1, atol=1e-3)
+    assert np.allclose(task.train.inputs[:].mean((0, 2, 3)), 0, atol=1e-5)
+    assert np.allclose(task.train.inputs[:].std((0, 2, 3)), 1, atol=1e-3)
     again = load_task("cifar10", options, "task")
     assert again.digest == task.digest
     assert load_task("cifar10", options | {"seed": 1}, "task").digest != task.digest
@@ -138,7 +140,7 @@ def test_unlabelled_data_from_the_other_set(tmp_path: Path) -> None:
     task = load_task("cifar10", options, "task")
     assert task.unlabelled is not None
     mean, std = (np.array(v)[:, None, None] for v in (task.mean, task.std))
-    assert np.allclose(task.unlabelled.numpy(), (PIXELS[:100] - mean) / std, atol=1e-5)
+    assert np.allclose(task.unlabelled[:].numpy(), (PIXELS[:100] - mean) / std, atol=1e-5)
 
 
 def test_without_test_images_some_are_held_out(tmp_path: Path) -> None:

@@ -1,16 +1,11 @@
 import math
 
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from nasplatform.training.recipe import Recipe, flip_crop, learning_rate
-
-
-def rng(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+from nasplatform.training.recipe import Recipe, learning_rate
 
 
 def test_learning_rate_values():
@@ -42,50 +37,41 @@ def test_learning_rate_rises_then_falls_and_stays_positive(steps, warmup, peak):
 
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("epochs", 0), ("batch_size", 1), ("learning_rate", 0), ("warmup", 1), ("epoch", 3)],
+    [
+        ("epochs", 0),
+        ("batch_size", 1),
+        ("learning_rate", 0),
+        ("warmup", 1),
+        ("epoch", 3),
+        ("optimizer", {"name": "lamb"}),
+        ("optimizer", {"name": "adam", "momentum": 0.9}),
+        ("optimizer", {"name": "sgd", "momentum": 0}),  # Nesterov looks along the momentum
+        ("optimizer", {"name": "adamw", "betas": (0.9, 1.0)}),
+        ("schedule", {"name": "step", "milestones": (0.7, 0.5)}),
+        ("schedule", {"name": "step", "milestones": ()}),
+        ("averaging", {"name": "ema", "decay": 1.0}),
+        ("precision", "float64"),
+        ("clip_norm", 0),
+        ("label_smoothing", 1),
+    ],
 )
 def test_impossible_recipes_are_refused(key, value):
     with pytest.raises(ValidationError):
         Recipe(**{key: value})
 
 
-def slow_flip_crop(image, down, right, mirrored):
-    """One image (c, h, w) with explicit loops: mirrored or not, then moved."""
-    channels, height, width = image.shape
-    made = torch.zeros_like(image)
-    for c in range(channels):
-        for y in range(height):
-            for x in range(width):
-                source_y = y + down
-                source_x = (width - 1 - x if mirrored else x) + right
-                if 0 <= source_y < height and 0 <= source_x < width:
-                    made[c, y, x] = image[c, source_y, source_x]
-    return made
+def test_learning_rate_that_is_not_given_is_that_of_the_optimizer():
+    assert Recipe().learning_rate == 0.1
+    assert Recipe(optimizer={"name": "adamw"}).learning_rate == 1e-3
+    assert Recipe(optimizer={"name": "adam"}, learning_rate=0.3).learning_rate == 0.3
+    copied = Recipe(optimizer={"name": "adamw"}).model_copy(update={"epochs": 3})
+    assert copied == Recipe(optimizer={"name": "adamw"}, epochs=3)
+    assert Recipe.model_validate_json(copied.model_dump_json()) == copied
 
 
-def test_flip_crop_is_one_of_the_allowed_moves_and_reaches_all_of_them():
-    image = torch.rand(2, 8, 16, generator=rng()) + 1
-    moves = {
-        (down, right, mirrored): slow_flip_crop(image, down, right, mirrored)
-        for down in (-1, 0, 1)
-        for right in (-2, -1, 0, 1, 2)
-        for mirrored in (False, True)
-    }
-    made = flip_crop(image.repeat(600, 1, 1, 1), rng(1))
-    counts = dict.fromkeys(moves, 0)
-    for one in made:
-        found = [move for move, expected in moves.items() if torch.equal(one, expected)]
-        assert len(found) == 1
-        counts[found[0]] += 1
-    assert min(counts.values()) > 0
-    mirrored = sum(count for (_, _, flipped), count in counts.items() if flipped)
-    assert 240 < mirrored < 360  # 300 expected, standard deviation 12
-
-
-def test_flip_crop_follows_the_generator_and_keeps_small_images_whole():
-    images = torch.rand(5, 1, 8, 8, generator=rng())
-    assert torch.equal(flip_crop(images, rng(3)), flip_crop(images, rng(3)))
-    small = torch.rand(20, 1, 7, 7, generator=rng())  # 7 // 8 = 0: no room to move
-    made = flip_crop(small, rng(2))
-    for before, after in zip(small, made, strict=True):
-        assert torch.equal(after, before) or torch.equal(after, before.flip(-1))
+def test_constant_and_step_schedules_after_the_warm_up():
+    constant = Recipe(schedule={"name": "constant"}, learning_rate=1.0, warmup=0.2)
+    assert [learning_rate(step, 10, constant) for step in range(10)] == [0.5] + [1.0] * 9
+    step = Recipe(schedule={"name": "step", "milestones": (0.5, 0.75)}, warmup=0.0)
+    rates = [learning_rate(number, 8, step) for number in range(8)]
+    assert rates == pytest.approx([0.1] * 4 + [0.01] * 2 + [0.001] * 2)

@@ -1,7 +1,10 @@
+import random
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -11,7 +14,7 @@ from nasplatform.testing.tiny import tiny_network, tiny_task
 from nasplatform.training.checkpoint import state_digest
 from nasplatform.training.loop import derive_seed, evaluate, predict, seeded, train
 from nasplatform.training.recipe import Recipe
-from nasplatform.training.task import Split, Task
+from nasplatform.training.task import Split
 
 RECIPE = Recipe(epochs=3, batch_size=16, augmentation="flip-crop")
 
@@ -79,7 +82,7 @@ def test_one_step_is_nesterov_with_weight_decay_on_the_mean_cross_entropy():
         module = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
     weight = module[1].weight.detach().clone()
     bias = module[1].bias.detach().clone()
-    x, y = task.train.inputs.flatten(1), nn.functional.one_hot(task.train.labels, 3).float()
+    x, y = task.train.inputs[:].flatten(1), nn.functional.one_hot(task.train.labels, 3).float()
     velocity = [torch.zeros_like(weight), torch.zeros_like(bias)]
     for rate in (0.05, 0.025):
         error = (torch.softmax(x @ weight.T + bias, 1) - y) / len(x)
@@ -96,26 +99,26 @@ def test_every_image_is_seen_once_an_epoch_in_batches_of_nearly_one_size():
     task = tiny_task()
     sizes, seen = [], []
 
-    def loss(module, inputs, labels):
-        sizes.append(len(inputs))
-        seen.append(inputs.flatten(1).sum(1))
-        return Task.loss(module(inputs), labels)
+    def objective(module, batch):
+        sizes.append(len(batch))
+        seen.append(batch.inputs.flatten(1).sum(1))
+        return task.loss(module(batch.inputs), batch.labels)
 
-    train(tiny_network().module, task, Recipe(epochs=1, batch_size=20), 0, loss=loss)
+    train(tiny_network().module, task, Recipe(epochs=1, batch_size=20), 0, objective=objective)
     assert sizes == [16, 16, 16]
-    sums = task.train.inputs.flatten(1).sum(1)
+    sums = task.train.inputs[:].flatten(1).sum(1)
     assert torch.equal(torch.cat(seen).sort().values, sums.sort().values)
 
 
 def test_history_is_a_frame_and_training_helps():
     module, task = tiny_network().module, tiny_task()
-    before = evaluate(module, task.valid)
+    before = evaluate(module, task, "valid")
     history = train(module, task, Recipe(epochs=15, batch_size=16), 0)
     frame = history.frame()
     assert list(frame.columns) == ["epoch", "train_loss", "valid_accuracy"]
     assert list(frame.epoch) == list(range(1, 16))
     assert frame.train_loss.iloc[-1] < frame.train_loss.iloc[0]
-    assert history.valid_accuracy == evaluate(module, task.valid) > before
+    assert history.valid_accuracy == evaluate(module, task, "valid") > before
     assert history.seconds > 0
     assert not module.training
 
@@ -153,20 +156,122 @@ def test_truncated_checkpoint_is_refused(tmp_path):
         trained(checkpoint=path)
 
 
-def test_diverging_training_says_so():
-    with pytest.raises(TrainingError, match=r"learning_rate 1e\+30 is too high"):
-        trained(recipe=Recipe(epochs=2, learning_rate=1e30, warmup=0.0))
+@pytest.mark.parametrize(
+    ("epochs", "batch", "words"),
+    [
+        (2, 16, "the training loss is nan at step 2 of 6"),
+        (1, 48, "a logit is not finite after step 1 of 1"),  # no further loss would tell
+    ],
+)
+def test_diverging_training_says_at_which_step(epochs, batch, words):
+    recipe = Recipe(epochs=epochs, batch_size=batch, learning_rate=1e30, warmup=0.0)
+    with pytest.raises(TrainingError, match=words) as caught:
+        trained(recipe=recipe)
+    assert "learning_rate 1e+30 is too high" in str(caught.value)
+
+
+def test_last_good_checkpoint_outlives_a_divergence(tmp_path):
+    path = tmp_path / "c.safetensors"
+    calls = []
+
+    def objective(module, batch):
+        calls.append(len(batch))
+        loss = nn.functional.cross_entropy(module(batch.inputs), batch.labels)
+        return loss * float("inf") if len(calls) == 5 else loss
+
+    with pytest.raises(TrainingError, match="inf at step 5 of 9"):
+        trained(checkpoint=path, objective=objective)
+    steps = []
+    resumed = trained(checkpoint=path, progress=lambda done, total, words: steps.append(done))
+    assert steps[0] == 4  # the first epoch was kept
+    assert resumed == trained()
+
+
+def test_forward_of_a_user_may_draw_from_any_global_generator():
+    class Noisy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(64, 3)
+
+        def forward(self, x):
+            noise = random.random() + np.random.rand() + torch.rand(())  # noqa: NPY002
+            return self.layer(x.flatten(1)) * (noise if self.training else 1)
+
+    def run() -> str:
+        with seeded(1):
+            module = Noisy()
+        train(module, tiny_task(), Recipe(epochs=1), 0)
+        return state_digest(module)
+
+    python, arrays = random.getstate(), np.random.get_state()[1].copy()  # noqa: NPY002
+    first = run()
+    assert random.getstate() == python
+    assert np.array_equal(np.random.get_state()[1], arrays)  # noqa: NPY002
+    random.random()
+    np.random.rand()  # noqa: NPY002
+    assert run() == first
+
+
+def test_metrics_of_an_objective_are_means_over_images():
+    sizes = []
+
+    def objective(module, batch):
+        sizes.append(float(len(batch)))
+        loss = nn.functional.cross_entropy(module(batch.inputs), batch.labels)
+        return loss, {"size": torch.tensor(sizes[-1])}
+
+    module = tiny_network().module
+    history = train(module, tiny_task(), Recipe(epochs=2, batch_size=21), 0, objective=objective)
+    assert sorted(sizes) == [16.0] * 6
+    assert list(history.frame().columns) == ["epoch", "train_loss", "valid_accuracy", "size"]
+    assert history.frame()["size"].tolist() == [16.0, 16.0]
+
+
+def test_objective_with_parameters_is_trained_and_resumed(tmp_path):
+    class Tempered(nn.Module):
+        """Learns the temperature of the logits."""
+
+        def __init__(self):
+            super().__init__()
+            self.heat = nn.Parameter(torch.ones(()))
+            self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+
+        def forward(self, module, batch):
+            self.steps += 1
+            return nn.functional.cross_entropy(module(batch.inputs) / self.heat, batch.labels)
+
+    def run(**arguments):
+        objective = Tempered()
+        found = trained(objective=objective, **arguments)
+        return found, objective.heat.item(), int(objective.steps)
+
+    whole = run()
+    assert whole[1] != 1
+    assert whole[2] == 9
+
+    class Stop(BaseException):
+        pass
+
+    def stop(done, total, words):
+        if done == 8:
+            raise Stop
+
+    path = tmp_path / "c.safetensors"
+    with pytest.raises(Stop):
+        run(checkpoint=path, progress=stop)
+    assert run(checkpoint=path) == whole
 
 
 def test_predict_does_not_depend_on_the_batch_and_evaluate_counts(monkeypatch):
     module, task = tiny_network().module, tiny_task()
     whole = predict(module, task.test.inputs)
-    monkeypatch.setattr("nasplatform.training.loop.EVALUATION_BATCH", 7)
+    monkeypatch.setattr("nasplatform.training.evaluation.EVALUATION_BATCH", 7)
     torch.testing.assert_close(predict(module, task.test.inputs), whole)
+    torch.testing.assert_close(predict(module, task.test.inputs[:]), whole)
     labels = whole.argmax(1).clone()
     labels[:3] = (labels[:3] + 1) % 3
-    split = Split(task.test.inputs, labels)
-    assert evaluate(module, split) == pytest.approx(27 / 30)
+    other = replace(task, test=Split(task.test.inputs, labels))
+    assert evaluate(module, other, "test") == pytest.approx(27 / 30)
 
 
 def test_derive_seed_is_stable_and_tells_its_numbers_apart():
@@ -187,11 +292,51 @@ def test_frozen_parameters_and_placeholders_train_along(tmp_path):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_training_on_a_gpu_learns_the_same():
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_training_on_a_gpu_learns_the_same(precision):
     task = tiny_task()
-    recipe = Recipe(epochs=5, batch_size=16)
+    recipe = Recipe(epochs=5, batch_size=16, precision=precision)
     cpu, gpu = tiny_network().module, tiny_network().module
-    on_cpu = train(cpu, task, recipe, 0)
+    on_cpu = train(cpu, task, Recipe(epochs=5, batch_size=16), 0)
     on_gpu = train(gpu, task, recipe, 0, device="cuda")
-    assert on_gpu.epochs[0].train_loss == pytest.approx(on_cpu.epochs[0].train_loss, rel=1e-3)
+    close = 1e-3 if precision == "float32" else 5e-2
+    assert on_gpu.epochs[0].train_loss == pytest.approx(on_cpu.epochs[0].train_loss, rel=close)
     assert next(gpu.parameters()).device.type == "cpu"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_training_on_a_gpu_goes_on_with_its_loss_scale(tmp_path):
+    path, recipe = tmp_path / "c.safetensors", Recipe(epochs=2, precision="float16")
+    first = trained(recipe=recipe, device="cuda", checkpoint=path)
+    assert trained(recipe=recipe, device="cuda", checkpoint=path) == first
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a CUDA device")
+def test_missing_device_is_one_line():
+    with pytest.raises(TrainingError, match="this machine offers no CUDA device"):
+        trained(device="cuda")
+
+
+def test_float16_on_a_cpu_is_refused_before_anything_is_trained():
+    with pytest.raises(TrainingError, match="float16 needs a CUDA device") as caught:
+        trained(recipe=Recipe(precision="float16"))
+    assert "\n" not in str(caught.value)
+
+
+def test_bfloat16_runs_the_layers_in_bfloat16_and_judges_in_float32():
+    types = []
+
+    class Spy(nn.Linear):
+        def forward(self, x):
+            made = super().forward(x)
+            types.append((self.training, made.dtype))
+            return made
+
+    with seeded(0):
+        module = nn.Sequential(nn.Flatten(), Spy(64, 3))
+    train(module, tiny_task(), Recipe(epochs=1, precision="bfloat16"), 0)
+    assert (True, torch.bfloat16) in types
+    assert (False, torch.float32) in types
+    assert (True, torch.float32) not in types
+    assert module[1].weight.dtype == torch.float32

@@ -67,7 +67,7 @@ class CellKernel:
     ) -> NDArray[np.void]:
         """Train a cell in the skeleton of the recipe."""
         train, valid, test = (
-            cellnet.Images(split.inputs.numpy(), split.labels.numpy())
+            cellnet.Images(split.inputs[:].numpy(), split.labels.numpy())
             for split in (task.train, task.valid, task.test)
         )
         matrix, ops = architecture.arrays
@@ -113,7 +113,7 @@ class TrainingLoop:
         def record(epoch: Epoch) -> bool:
             if epoch.epoch in self.evaluate_at:
                 seconds = time.process_time() - start
-                accuracy = evaluate(module, task.test)
+                accuracy = evaluate(module, task, "test")
                 rows.append((epoch.train_loss, epoch.valid_accuracy, accuracy, seconds))
             return False
 

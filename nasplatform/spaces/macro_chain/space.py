@@ -160,8 +160,11 @@ class MacroChain(Space[Chain]):
 
     def from_graphs(self, graphs: GraphBatch) -> Chains:
         """Return the chains of which ``graphs`` made these arrays."""
-        if graphs.vocabulary != self._vocabulary.operations or graphs.attributes is None:
-            raise ArchitectureError(f"graphs of space {graphs.space!r}, expected {self.name!r}")
+        if graphs.kind != self.graphs([]).kind:
+            raise ArchitectureError(
+                f"graphs of space {graphs.space!r}, expected {self.name!r} with the same options"
+            )
+        assert graphs.attributes is not None  # as its schema says
         blocks = self._vocabulary.blocks(graphs.ops)
         first = graphs.attributes[:, 1 : -1 : self.options.max_depth]
         stages = np.zeros((len(graphs), MAX_STAGES), STAGE)

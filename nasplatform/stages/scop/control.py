@@ -47,14 +47,14 @@ class ControlOptions(BaseModel):
     """Value from which every scale starts."""
 
 
-def mix(made: Tensor, scale: Tensor) -> Tensor:
+def mix(made: Tensor, scale: Tensor, axis: int = 1) -> Tensor:
     """Mix the knockoff half into the real half of a batch.
 
-    made:  (2 B, C, ...), real features first.
-    scale: beta, (C,). Returns (2 B, C, ...).
+    made:  (2 B, C, ...), real features first, or with its channels on another axis.
+    scale: beta, (C,). Returns the shape of ``made``.
     """
     real, knockoff = made.chunk(2)
-    beta = scale.view(-1, *(1,) * (made.dim() - 2))
+    beta = scale.view(-1, *(1,) * (made.dim() - 1 - axis % made.dim()))
     return torch.cat([beta * real + (1 - beta) * knockoff, knockoff])
 
 
@@ -63,7 +63,7 @@ def mixed(module: nn.Module, scales: Mapping[str, Tensor]) -> Iterator[None]:
     """Mix after each named layer while the block lasts."""
 
     def hook(scale: Tensor) -> Any:
-        return lambda layer, given, made: mix(made, scale)
+        return lambda layer, given, made: mix(made, scale, _axis(layer))
 
     handles = [
         module.get_submodule(name).register_forward_hook(hook(scale))
@@ -163,7 +163,7 @@ def _step(
 ) -> None:
     inputs = task.train.inputs[indices].to(device)
     logits = module(torch.cat([inputs, knockoffs(inputs, rng)]))
-    loss = Task.loss(logits[: len(indices)], task.train.labels[indices].to(device))
+    loss = task.loss(logits[: len(indices)], task.train.labels[indices].to(device))
     optimizer.zero_grad()
     torch.autograd.backward(loss)
     optimizer.step()
@@ -172,5 +172,10 @@ def _step(
             scale.clamp_(0.0, 1.0)
 
 
+def _axis(layer: nn.Module) -> int:
+    return -1 if isinstance(layer, nn.Linear) else 1
+
+
 def _width(layer: nn.Module) -> int:
-    return int(layer.get_parameter("weight").shape[0])
+    transposed = isinstance(layer, nn.modules.conv._ConvTransposeNd)
+    return int(layer.get_parameter("weight").shape[int(transposed)])

@@ -20,6 +20,7 @@ SCOP exchanges several pixels as one unit). Three kinds:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ from torch.nn import functional
 from nasplatform.atomic_io import replace_file
 from nasplatform.errors import StageError
 from nasplatform.training.checkpoint import detached_state
+from nasplatform.training.image_store import Images
 from nasplatform.training.loop import Progress, derive_seed, seeded
 
 Knockoffs = Callable[[Tensor, torch.Generator], Tensor]
@@ -99,7 +101,7 @@ class SwapCheck:
 
 
 def make_knockoffs(
-    images: Tensor,
+    images: Images | Tensor,
     options: KnockoffOptions,
     seed: int,
     *,
@@ -140,19 +142,20 @@ def shuffled(images: Tensor, rng: torch.Generator) -> Tensor:
     return images[partners.to(images.device)]
 
 
-def gaussian_knockoffs(images: Tensor, block: int, device: str = "cpu") -> Knockoffs:
+def gaussian_knockoffs(images: Images | Tensor, block: int, device: str = "cpu") -> Knockoffs:
     """Return second-order knockoffs with the moments of images (n, c, h, w).
 
     With covariance Sigma (a tenth of it replaced by its diagonal) and its block-diagonal part B:
     X~ | X is normal with mean X - (X - mu) Sigma^-1 S and covariance 2 S - S Sigma^-1 S, where
     S = gamma B and gamma = min(1, 2 lambda_min(B^-1/2 Sigma B^-1/2)).
     """
-    flat = images.flatten(1).double()
-    if flat.shape[1] > LARGEST_GAUSSIAN:
+    size = math.prod(images.shape[1:])
+    if size > LARGEST_GAUSSIAN:
         raise StageError(
             f"gaussian knockoffs handle images of at most {LARGEST_GAUSSIAN} values, these have "
-            f"{flat.shape[1]}; use the kind 'generator'"
+            f"{size}; use the kind 'generator'"
         )
+    flat = images[:].flatten(1).double()
     mean = flat.mean(0)
     sigma = shrunk_covariance(flat)
     owner = block_numbers(tuple(images.shape[1:]), block)
@@ -201,7 +204,7 @@ def exchange(images: Tensor, knockoffs: Tensor, swaps: Tensor) -> tuple[Tensor, 
 
 
 def check_swaps(
-    images: Tensor,
+    images: Images | Tensor,
     knockoffs: Knockoffs,
     options: KnockoffOptions,
     seed: int,
@@ -240,7 +243,7 @@ def _restored(generator: _Generator, file: Path | None) -> bool:
 
 def _train_generator(
     generator: _Generator,
-    images: Tensor,
+    images: Images | Tensor,
     options: KnockoffOptions,
     seed: int,
     device: str,

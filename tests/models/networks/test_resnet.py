@@ -31,7 +31,7 @@ def test_it_is_saved_and_loaded_by_name(tmp_path):
     network = Network.named("resnet", 3, depth=8, width=4, input_shape=(1, 8, 8), classes=3)
     network.save(tmp_path / "n")
     loaded = Network.load(tmp_path / "n")
-    images = tiny_task().test.inputs
+    images = tiny_task().test.inputs[:]
     assert loaded.structure == network.structure
     assert torch.equal(predict(loaded.module, images), predict(network.module, images))
     other = network.fresh(4)

@@ -14,12 +14,11 @@ from nasplatform.runtimes.onnx_export import export_onnx
 from nasplatform.spaces import get_space
 from nasplatform.stages.base import StageContext
 from nasplatform.stages.pipeline import make_stage, run_pipeline
-from nasplatform.stages.scop.stage import Scop, TeacherOptions, teaching
+from nasplatform.stages.scop.stage import Scop
 from nasplatform.testing.tiny import tiny_network, tiny_task
 from nasplatform.training.checkpoint import state_digest
 from nasplatform.training.flops import count_macs
 from nasplatform.training.loop import predict
-from nasplatform.training.task import Task
 
 QUICK = {
     "recipe": {"epochs": 1, "batch_size": 16},
@@ -70,6 +69,7 @@ def test_latency_budget_makes_it_faster(tmp_path, monkeypatch):
         latency(result.network.module, SHAPE).median_ms < latency(network.module, SHAPE).median_ms
     )
     assert result.metrics["groups_removed"] > 0
+    assert 0 < result.metrics["latency_tolerance_ms"] < result.metrics["latency_goal_ms"]
 
 
 @pytest.mark.parametrize("criterion", ["scop", "random", "l1", "bn_scale", "fpgm", "taylor"])
@@ -117,18 +117,6 @@ def test_budget_in_rounds(tmp_path):
     assert len(result.network.structure.edits) == 2
 
 
-def test_teacher_loss_is_the_divergence_from_its_soft_labels():
-    network, task = tiny_network(), tiny_task()
-    student, options = tiny_network(1).module, TeacherOptions(weight=0.75, temperature=2.0)
-    found = teaching(network.module, options, "cpu")(student, task.train.inputs, task.train.labels)
-    soft = torch.softmax(predict(network.module, task.train.inputs) / 2, 1)
-    logits = student(task.train.inputs)
-    log = torch.log_softmax(logits / 2, 1)
-    apart = (soft * (soft.log() - log)).sum(1).mean() * 4
-    expected = 0.75 * apart + 0.25 * Task.loss(logits, task.train.labels)
-    torch.testing.assert_close(found, expected)
-
-
 def test_teacher_changes_the_result(tmp_path):
     plain = apply(tmp_path / "a", rate=0.5, criterion="l1").network
     taught = apply(tmp_path / "b", rate=0.5, criterion="l1", teacher={"weight": 1.0}).network
@@ -160,6 +148,31 @@ def test_network_that_cannot_be_traced_is_refused(tmp_path):
     flat = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3))
     with pytest.raises(StageError, match="no channel that can be removed"):
         apply(tmp_path, network=Network(flat, network.structure))
+
+
+def test_layers_that_stay_are_named(tmp_path):
+    class Turned(torch.nn.Module):
+        def forward(self, x):
+            return x.cumsum(1)
+
+    network = wide()
+    layers = [torch.nn.Conv2d(1, 6, 3), Turned(), torch.nn.Conv2d(6, 8, 3), torch.nn.ReLU()]
+    last = [torch.nn.Flatten(), torch.nn.Linear(128, 3)]
+    module = torch.nn.Sequential(*layers, *last)
+    result = apply(tmp_path, Network(module, network.structure), rate=0.5, criterion="l1")
+    assert result.network.module[0].out_channels == 6
+    assert result.network.module[2].out_channels == 4
+    (note,) = result.notes
+    assert note == "pinned: 0: operation 'cumsum' in layer '1' cannot be followed"
+    assert result.metrics["pinned"] == 1
+
+
+def test_latency_goal_that_is_out_of_reach_is_refused_before_anything_is_trained(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr("nasplatform.stages.scop.stage.train_scales", None)
+    with pytest.raises(StageError, match=r"a budget of 0\.001 of the latency cannot"):
+        apply(tmp_path, budget={"metric": "latency", "keep": 0.001})
 
 
 def test_two_goals_are_refused():

@@ -1,0 +1,145 @@
+"""Image files as arrays: in memory while they fit, else in a cache file that is written once.
+
+The cache lies in ``$NASPLATFORM_HOME/cache/images``, one folder for what the files, their sizes
+and dates, and the wanted shape amount to; deleting it costs nothing but decoding again. Images of
+at most 1024 x 1024 pixels and 8 bits per channel; the disk must hold all of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from nasplatform.atomic_io import replace_folder, user_folder
+from nasplatform.errors import DataError
+from nasplatform.training.image_store import DiskImages, Raw
+
+MEMORY_LIMIT = 512 * 2**20
+"""Bytes of pixels up to which images are kept in memory."""
+PART = 64
+"""Files that a thread decodes at once."""
+PIXELS, FACTS = "pixels.u8", "facts.safetensors"
+Shape = tuple[int, int, int, int]
+
+
+def decoded(files: Sequence[Path], size: int, grey: bool) -> Raw:
+    """Read image files as (n, c, size, size) uint8, c = 1 where they are wanted grey, else 3.
+
+    Raises DataError for a file that is no image of 8 bits, and where the disk is too small.
+    """
+    shape = (len(files), 1 if grey else 3, size, size)
+    if math.prod(shape) > MEMORY_LIMIT:
+        return _from_cache(files, shape)
+    made = np.empty(shape, np.uint8)
+
+    def keep(start: int, pixels: NDArray[np.uint8]) -> None:
+        made[start : start + len(pixels)] = pixels
+
+    _decode(files, shape, keep)
+    return made
+
+
+def read_image(path: Path, size: int, grey: bool) -> NDArray[np.uint8]:
+    """Return one image, resized to a square, as (c, size, size)."""
+    try:
+        with Image.open(path) as image:
+            if image.mode.startswith(("I", "F")):  # Pillow would clip them at 255
+                raise DataError(f"{path} has {image.mode} pixels, expected 8 bits per channel")
+            mode = "L" if grey else "RGB"
+            square = image.convert(mode).resize((size, size), Image.Resampling.BOX)
+    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+        raise DataError(f"{path} cannot be read as an image: {error}") from None
+    pixels = np.asarray(square, dtype=np.uint8)
+    return pixels[None] if grey else np.moveaxis(pixels, 2, 0)
+
+
+def _decode(
+    files: Sequence[Path], shape: Shape, keep: Callable[[int, NDArray[np.uint8]], None]
+) -> None:
+    """Decode all files, in threads, for Pillow decodes without Python's lock."""
+
+    def part(start: int) -> None:
+        some = files[start : start + PART]
+        keep(start, np.stack([read_image(path, shape[2], shape[1] == 1) for path in some]))
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        try:
+            for _ in pool.map(part, range(0, len(files), PART)):
+                pass
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _from_cache(files: Sequence[Path], shape: Shape) -> DiskImages:
+    folder = user_folder() / "cache" / "images" / _key(files, shape)
+    if not (folder / FACTS).exists():
+        _write_cache(files, shape, folder)
+    try:
+        facts = load_file(folder / FACTS)
+        if (folder / PIXELS).stat().st_size != math.prod(shape):
+            raise DataError(f"{folder} is damaged, delete it to decode the images again")
+        return DiskImages(
+            path=folder / PIXELS,
+            file_shape=shape,
+            rows=np.arange(shape[0]),
+            sums=facts["sums"],
+            squares=facts["squares"],
+            digests=facts["digests"],
+        )
+    except (OSError, SafetensorError, KeyError) as error:
+        raise DataError(
+            f"{folder} is damaged, delete it to decode the images again: {error}"
+        ) from None
+
+
+def _write_cache(files: Sequence[Path], shape: Shape, folder: Path) -> None:
+    count, channels = shape[:2]
+    facts: dict[str, NDArray[Any]] = {
+        "sums": np.empty((count, channels), np.int64),
+        "squares": np.empty((count, channels), np.int64),
+        "digests": np.empty((count, 32), np.uint8),
+    }
+    with replace_folder(folder) as temporary:
+        free = shutil.disk_usage(temporary).free
+        if math.prod(shape) > free:
+            raise DataError(
+                f"{count:,} images of {' x '.join(map(str, shape[1:]))} take "
+                f"{math.prod(shape):,} bytes, {folder.parent} has {free:,}: set NASPLATFORM_HOME "
+                f"to a larger disk, or choose a smaller size"
+            )
+        with (temporary / PIXELS).open("wb") as file:
+
+            def keep(start: int, pixels: NDArray[np.uint8]) -> None:
+                rows = slice(start, start + len(pixels))
+                # whole numbers below 2**53: exact in float64, where sums are fastest
+                values = pixels.reshape(len(pixels), channels, -1).astype(np.float64)
+                facts["sums"][rows] = values.sum(2)
+                facts["squares"][rows] = np.einsum("ncp,ncp->nc", values, values)
+                for row, image in enumerate(pixels, start):
+                    found = hashlib.sha256(image.tobytes()).digest()
+                    facts["digests"][row] = np.frombuffer(found, np.uint8)
+                os.pwrite(file.fileno(), pixels.tobytes(), start * math.prod(shape[1:]))
+
+            _decode(files, shape, keep)
+        save_file(facts, temporary / FACTS)
+
+
+def _key(files: Sequence[Path], shape: Shape) -> str:
+    found = hashlib.sha256(repr(shape).encode())
+    for path in files:
+        known = path.stat()
+        found.update(f"{path.absolute()}\n{known.st_size} {known.st_mtime_ns}\n".encode())
+    return found.hexdigest()[:32]

@@ -4,8 +4,8 @@
 
 Tasks: the embedded table of chains, and AutoFormer's subnets (Chen et al., ICCV 2021) of two sizes
 with their accuracy on ImageNet, from ``vit_autoformer_imagenet.parquet`` in NASPLATFORM_DATA.
-Baselines that see no graph: parameters, FLOPs, and the decisions as they are, one-hot in a
-Gaussian process and as numbers in boosted trees. Writes ``attributes.parquet``, a row for each draw,
+Beside the usual baselines those that see the decisions as they are: one-hot in a Gaussian process
+and as numbers in boosted trees. Writes ``attributes.parquet``, a row a draw,
 and ``attributes.md``: Kendall's tau on all that was not drawn, mean and standard error, and the
 paired difference to ``default``.
 """
@@ -28,6 +28,7 @@ from scipy.stats import kendalltau
 from nasplatform.atomic_io import replace_file, write_text
 from nasplatform.benchmarks.registry import load_table
 from nasplatform.predictors import get_predictor
+from nasplatform.predictors.baselines import BASELINES
 from nasplatform.predictors.gp import Process
 from nasplatform.predictors.kernels import Prior
 from nasplatform.predictors.target_maps import normal_scores
@@ -55,7 +56,7 @@ def chains(name: str) -> Task:
     table = load_table(name)
     params = [table.space.to_params(one) for one in table.architectures]
     frame = pd.DataFrame(params, columns=list(table.space.distributions()))
-    scores = table.values(table.card["score"], table.fidelities[-1], None)
+    scores = table.values("valid_accuracy", table.fidelities[-1], None)
     return Task(table.space.graphs(table.architectures), _flat(frame), scores)
 
 
@@ -164,18 +165,19 @@ def one_hot_gp(task: Task, drawn: NDArray[np.intp], asked: NDArray[np.intp]) -> 
 def flat_trees(task: Task, drawn: NDArray[np.intp], asked: NDArray[np.intp]) -> Floats:
     """Score with boosted trees on the decisions as numbers."""
     x = task.decisions.astype(np.float32)
-    forest = Forest.grow(x[drawn], normal_scores(task.scores[drawn]), TreesOptions(), 0)
-    return forest(x[asked])
+    grown = Forest.grow(x[drawn], normal_scores(task.scores[drawn]), TreesOptions(), 0)
+    found: Floats = grown(x[asked])
+    return found
 
 
 def baselines(
     task: Task, drawn: NDArray[np.intp], asked: NDArray[np.intp]
 ) -> Iterator[tuple[str, Floats]]:
-    """Yield what says something without a graph."""
-    yield "random", np.random.default_rng(int(drawn[0])).normal(size=len(asked))
-    yield "parameters", task.graphs.total_params[asked].astype(np.float64)
-    yield "FLOPs", task.graphs.total_flops[asked].astype(np.float64)
-    yield "one-hot GP", one_hot_gp(task, drawn, asked)
+    """Yield the textbook's baselines, then those that see the decisions."""
+    known, rest = task.graphs[drawn], task.graphs[asked]
+    for name, baseline in BASELINES.items():
+        yield name, baseline(known, task.scores[drawn], rest, int(drawn[0]))
+    yield "GP on one-hot decisions", one_hot_gp(task, drawn, asked)
     yield "trees on decisions", flat_trees(task, drawn, asked)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -59,11 +58,6 @@ class ActiveSubgraphs:
         """(T, N, B): 1 where a node's operation is in each set of ``operation_sets``."""
         sets = operation_sets(self.vocabulary, self.classes)
         return np.stack([self.has[list(chosen)].sum(0) for chosen in sets])
-
-    def of_ops(self, ids: Collection[int]) -> Floats:
-        """Return (N, B) float32: 1 where an active interior node has one of these op ids."""
-        chosen: Floats = np.isin(np.arange(len(self.vocabulary) + 1), list(ids))
-        return chosen.astype(np.float32)[self.ops]  # op -1 reads the last entry, which is no op
 
 
 def is_connected(graphs: GraphBatch) -> Bools:

@@ -1,8 +1,9 @@
 """Hand-made features of the graph: how many of which operations stand where, and what they cost.
 
 After GRAF (Kadlecova et al., ICML 2024) and, for the flows and walks, our own. All are invariant
-to a relabelling of the nodes, except where nodes are named slots (a space that has an operation
-of kind ``zero``, or attributes): there the operation of each slot is a feature too.
+to a relabelling of the nodes, except where graphs are positional: there the operation and the
+numbers of each place are features too. Of more than eight operations families are told apart
+(``interior_classes``); what they differ in is in the numbers.
 """
 
 from __future__ import annotations
@@ -54,8 +55,10 @@ def feature_groups(graphs: GraphBatch, without: Collection[str] = ()) -> dict[st
     walks:    a random path; flows: the edges it takes.
     depth:    longest and shortest way to what feeds the output, by channels.
     differences, modes, gradients: closed-form propagation, see ``signal_propagation``.
-    slots:    operation of each slot, only where nodes are named slots.
-    numbers:  attributes, only where the space has them.
+    slots:    operation at each place, only where graphs are positional.
+    numbers:  attributes and further numbers of the nodes, over all of them, only where
+              ``has_numbers``; and where graphs are positional
+    profile:  the same as means over windows along the nodes; places: at each place.
     """
     chunk = max(1, min(_CHUNK, _PAIRS // graphs.n_nodes**2))
     starts = range(0, max(len(graphs), 1), chunk)

@@ -46,7 +46,8 @@ def _shortest(graphs: GraphBatch) -> NDArray[np.float64]:
     steps[0] = -1
     for node in range(1, graphs.n_nodes):
         steps[node] = np.where(edges[:node, node], steps[:node] + 1, np.inf).min(0)
-    return steps[-1]
+    shortest: NDArray[np.float64] = steps[-1]
+    return shortest
 
 
 paths = Encoding(path_encoding, _why_not)

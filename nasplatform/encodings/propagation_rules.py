@@ -151,7 +151,7 @@ def _inside(operation: Operation) -> float:
 
 
 def _unlike(expansion: float) -> float:
-    return abs(np.log(expansion))
+    return abs(float(np.log(expansion)))
 
 
 @dataclass(frozen=True)

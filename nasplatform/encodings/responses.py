@@ -108,11 +108,14 @@ def _joined(first: Phase, second: Phase) -> Phase:
 def window_gain(side: int, omega: Floats) -> Floats:
     """Return what is left of modes with ``omega`` radians per pixel behind a mean over a window."""
     if side == WHOLE_MAP:
-        return (omega == 0).astype(np.float32)
+        constant: Floats = (omega == 0).astype(np.float32)
+        return constant
     odd = side % 2
     offsets = range(1, side // 2 + 1)
-    waves = sum(2 * np.cos((j if odd else j - 0.5) * omega) for j in offsets)
-    gain: Floats = ((odd + waves) / side).astype(np.float32)
+    total = np.full_like(omega, odd)
+    for j in offsets:
+        total = total + 2 * np.cos((j if odd else j - 0.5) * omega)
+    gain: Floats = (total / side).astype(np.float32)
     return gain
 
 

@@ -2,6 +2,9 @@
 
 import itertools
 import math
+import time
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -175,6 +178,38 @@ def test_features_are_remembered_while_the_batch_lives(some_graphs: GraphBatch) 
     assert features_of(batch) is first
     assert features_of(some_graphs[:5]) is not first
     np.testing.assert_array_equal(first.values, graph_features(batch))
+
+
+def test_features_go_with_their_batch() -> None:
+    """Nothing but the batch holds them, so that they are gone with it."""
+    space = get_space("nasbench101")
+    batch = space.graphs(space.sample(5, np.random.default_rng(0)))
+    known = weakref.ref(features_of(batch))
+    assert known() is not None
+    del batch
+    assert known() is None
+
+
+def test_threads_compute_a_group_once(
+    some_graphs: GraphBatch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[set[str]] = []
+
+    def watched(graphs: GraphBatch, without: set[str] = frozenset()) -> dict[str, np.ndarray]:
+        time.sleep(0.02)  # time for the others to ask as well
+        groups = feature_groups(graphs, without)
+        made.append(set(groups))
+        return groups
+
+    whole = features_of(some_graphs)
+    monkeypatch.setattr("nasplatform.encodings.cache.feature_groups", watched)
+    batch = some_graphs[:]
+    halves = np.array_split(np.arange(whole.values.shape[1]), 2)
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda turn: columns_of(batch, halves[turn % 2]), range(8)))
+    for turn, values in enumerate(found):
+        np.testing.assert_array_equal(values, whole.values[:, halves[turn % 2]])
+    assert sum(map(len, made)) == len(whole.names)  # none of them twice
 
 
 def test_some_columns_are_those_of_all_and_cost_only_their_groups(

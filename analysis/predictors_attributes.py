@@ -136,7 +136,8 @@ def _padded(lists: pd.Series[Any]) -> Floats:
 
 def _flat(frame: pd.DataFrame) -> Floats:
     """Return decisions as numbers, -1 for one that an architecture has not."""
-    return frame.apply(pd.to_numeric).fillna(-1).to_numpy(np.float64)
+    flat: Floats = frame.apply(pd.to_numeric).fillna(-1).to_numpy(np.float64)
+    return flat
 
 
 TASKS: dict[str, Callable[[], Task]] = {

@@ -123,7 +123,10 @@ def best_so_far(found: pd.DataFrame) -> NDArray[np.float64]:
 
 def _known(experiment: Experiment) -> NDArray[np.float64] | None:
     """Return the scores of all that the search may find, where a table knows them."""
-    known, candidates = experiment.evaluator.known_scores(), experiment.evaluator.candidates
+    known, candidates = (
+        experiment.evaluator.known_scores(experiment.config.seed),
+        experiment.evaluator.candidates,
+    )
     if known is None or candidates is None:
         return None
     allowed: NDArray[np.float64] = known[experiment.optimization.feasible_mask(candidates)]
@@ -148,7 +151,10 @@ def _curve_words(curve: NDArray[np.float64], random: RandomCurve | None) -> str:
 
 def _compare(experiment: Experiment, folder: RunFolder, found: pd.DataFrame) -> Comparison | None:
     """Compare on everything that was not measured in the run, where a table knows it."""
-    known, candidates = experiment.evaluator.known_scores(), experiment.evaluator.candidates
+    known, candidates = (
+        experiment.evaluator.known_scores(experiment.config.seed),
+        experiment.evaluator.candidates,
+    )
     if known is not None and candidates is not None and folder.predictor.is_dir():
         seen = experiment.space.population(
             [experiment.space.parse(t) for t in found["architecture"]]

@@ -196,7 +196,7 @@ class BitsEvaluator(Evaluator[Bitstring]):
     def metrics(self) -> tuple[str, ...]:
         return ("ones",)
 
-    def known_scores(self) -> NDArray[np.float64] | None:
+    def known_scores(self, seed: int = 0) -> NDArray[np.float64] | None:
         return None if self.candidates is None else score(self.candidates)
 
     def evaluate(self, architecture: Bitstring, fidelity: int, seed: int) -> Evaluation:

@@ -2,10 +2,10 @@
 
     NASPLATFORM_DATA=... python analysis/predictors_attributes.py results/ --draws 10
 
-Tasks: the embedded table of chains, and, where the file ``vit_autoformer_imagenet.parquet`` is in
-NASPLATFORM_DATA, AutoFormer's subnets (Chen et al., ICCV 2021) of two sizes with their accuracy on
-ImageNet. Baselines that see no graph: parameters, FLOPs, and the decisions as they are: one-hot in a
-Gaussian process, as numbers in boosted trees. Writes ``attributes.parquet``, a row for each draw,
+Tasks: the embedded table of chains, and AutoFormer's subnets (Chen et al., ICCV 2021) of two sizes
+with their accuracy on ImageNet, from ``vit_autoformer_imagenet.parquet`` in NASPLATFORM_DATA.
+Baselines that see no graph: parameters, FLOPs, and the decisions as they are, one-hot in a
+Gaussian process and as numbers in boosted trees. Writes ``attributes.parquet``, a row for each draw,
 and ``attributes.md``: Kendall's tau on all that was not drawn, mean and standard error, and the
 paired difference to ``default``.
 """
@@ -72,7 +72,7 @@ def transformers(size: str) -> Task:
 
 
 def transformer_graphs(width: Floats, heads: Floats, ratios: Floats) -> GraphBatch:
-    """Return transformers of L blocks at most; width (B,), heads and ratios (B, L), NaN for none."""
+    """Return transformers; width (B,), heads and ratios (B, L) of each block, NaN for none."""
     b, depth = heads.shape
     there = np.isfinite(heads)
     block = Operation(
@@ -197,7 +197,7 @@ def measured(
 
 
 def summary(rows: pd.DataFrame) -> str:
-    """Return a table: mean, standard error, and the mean difference of ``default`` to the method."""
+    """Return a table: means and standard errors of tau, and of what ``default`` gains."""
     lines = [
         "| task | labels | method | tau | default minus it |",
         "| --- | --- | --- | --- | --- |",

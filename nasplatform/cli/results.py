@@ -30,11 +30,12 @@ def list_(path: RunsArgument = Path("runs"), as_json: JsonFlag = False) -> None:
     from nasplatform.runs.frames import list_runs
 
     frame = list_runs(path)
-    rows = frame.to_dict("records")
+    rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
     if as_json:
         emit(rows)
         return
     columns = ["run", "sampler", "predictor", "seed", "state", "evaluations", "budget", "score"]
+    columns += ["stages", "accuracy"]
     show_table(rows, columns)
 
 

@@ -148,7 +148,7 @@ def _slots(active: ActiveSubgraphs, graphs: GraphBatch) -> Mapping[str, Floats]:
 
 
 def _numbers(active: ActiveSubgraphs, graphs: GraphBatch) -> Mapping[str, Floats]:
-    """Return sums, means and extremes over the nodes (4 D, B), and by place where it has a meaning."""
+    """Return sums, means and largest over the nodes (4 D, B), and each by place."""
     values = node_numbers(graphs).transpose(1, 2, 0) * active.active[:, None]
     inner = values[1:-1]
     means = inner.sum(0) / np.maximum(active.active[1:-1].sum(0), 1)

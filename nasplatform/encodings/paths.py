@@ -73,7 +73,7 @@ def _encode(graphs: GraphBatch) -> NDArray[np.uint8]:
         if j == n - 1:
             return np.concatenate(arriving).T.astype(np.uint8)
         longer = [
-            (arriving[length][:, None] & has[:, j]).reshape(-1, b)
+            (arriving[length][:, None] & has[:, j]).reshape(k ** (length + 1), b)
             for length in range(len(lengths) - 1)
         ]
         ending.append([np.zeros((1, b), bool), *longer])

@@ -53,7 +53,7 @@ class NodeRule:
                 factor = factor * weight[i]
             sources.append((i, None if (factor == 1).all() else factor))
         here = graphs.ops[node]
-        ids = np.flatnonzero(np.bincount(here + 1, minlength=2)[1:]).tolist()
+        ids = np.flatnonzero(np.bincount(here[here >= 0])).tolist()
         found = {op: response(graphs.vocabulary[op]) for op in ids}
         alike: dict[tuple[Phase, ...], list[int]] = {}
         for op, phases in found.items():

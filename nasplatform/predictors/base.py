@@ -78,7 +78,8 @@ class Predictor(ABC):
         reason = self.supports(graphs)
         if reason is not None:
             raise PredictorError(
-                f"predictor {self.name!r} cannot learn from graphs of space {graphs.space!r}: {reason}"
+                f"predictor {self.name!r} cannot learn from graphs of space {graphs.space!r}: "
+                f"{reason}"
             )
         labels = np.asarray(scores, dtype=np.float64)
         self._check_labels(graphs, labels)

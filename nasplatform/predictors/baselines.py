@@ -6,6 +6,7 @@ one-hot operations, and learn the normal scores of the labels' ranks.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -25,6 +26,7 @@ _TUNED = 500  # labels on which the kernel is tuned, which takes their cube of t
 
 def one_hot_gp(known: GraphBatch, labels: Floats, asked: GraphBatch, seed: int) -> Floats:
     """Gaussian process with a squared-exponential kernel and noise, by marginal likelihood."""
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.gaussian_process import GaussianProcessRegressor
     from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
@@ -33,7 +35,9 @@ def one_hot_gp(known: GraphBatch, labels: Floats, asked: GraphBatch, seed: int) 
     kernel = ConstantKernel(1.0) * RBF(width, (width / 100, width * 100)) + WhiteKernel(0.1)
     y = normal_scores(labels)
     some = np.random.default_rng(seed).permutation(len(x))[:_TUNED]
-    tuned = GaussianProcessRegressor(kernel, normalize_y=True).fit(x[some], y[some])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a parameter at its bound is fine
+        tuned = GaussianProcessRegressor(kernel, normalize_y=True).fit(x[some], y[some])
     process = GaussianProcessRegressor(tuned.kernel_, optimizer=None, normalize_y=True)
     process.fit(x, y)
     return _in_parts(process.predict, asked)

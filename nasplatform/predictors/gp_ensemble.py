@@ -7,7 +7,8 @@ that is known (``pretrained_prior``). The labels are learnt on a common scale, t
 distances to the best and the normal scores of their ranks, both standardised. A process on each of
 the two is averaged with boosted trees; from a hundred labels and more on, graph networks that
 imitate this mean on unlabelled architectures before they see the labels (``distilled_gnn``) join
-in, where there is a graph to read: not for chains. What no signal crosses needs no label to be known as bad as the worst.
+in, where there is a graph to read: not for chains. What no signal crosses needs no label to be
+known as bad as the worst.
 """
 
 from __future__ import annotations
@@ -252,7 +253,7 @@ class GPEnsemble(Predictor):
 
 
 def _distillable(graphs: GraphBatch, unlabelled: GraphBatch | None) -> bool:
-    """Whether graph networks are worth their time: enough graphs, which differ in how they are wired.
+    """Whether graph networks are worth their time: enough graphs, and wiring to read.
 
     The features tell all of a chain, and of graphs whose nodes have numbers and a place.
     """

@@ -63,7 +63,8 @@ def list_runs(path: Path | str = "runs") -> pd.DataFrame:
     architecture, and neither space, sampler nor budget. One that cannot be read is left out with a
     warning.
     """
-    return pd.DataFrame(_each(path, _overview))
+    frame = pd.DataFrame(_each(path, _overview))
+    return frame.astype({"budget": "Int64"}) if len(frame) else frame
 
 
 def find_runs(path: Path | str) -> list[RunFolder]:

@@ -67,11 +67,13 @@ class StageResult:
     network:   the network after the stage.
     metrics:   numbers of the stage itself (epochs, losses); size and speed are measured outside.
     artifacts: files that it wrote, by name.
+    notes:     what the user should know, one line each.
     """
 
     network: Network
     metrics: Mapping[str, float] = field(default_factory=dict)
     artifacts: Mapping[str, Path] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 class Stage(ABC):

@@ -38,7 +38,8 @@ from nasplatform.training.task import Task
 
 Record = dict[str, Any]
 """One finished stage: index, stage, options, seed, seconds (of the process that finished it),
-before and after (the fields of ``Measurements``), metrics, artifacts (relative paths), key."""
+before and after (the fields of ``Measurements``), metrics, artifacts (relative paths), notes (one
+line each), key."""
 
 
 def run_pipeline(
@@ -193,6 +194,7 @@ class _Step:
             "artifacts": {
                 name: str(path.relative_to(self.folder)) for name, path in result.artifacts.items()
             },
+            "notes": list(result.notes),
         }
         _write(self.folder / "record.json", record)
         _tidy(context)

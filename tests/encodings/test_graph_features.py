@@ -59,7 +59,10 @@ def slow(graphs: GraphBatch, row: int) -> Slow:
         [[(i, j) in used for j in range(n)] for i in range(n)],
         graphs.ops[row].tolist(),
         [float(c) / float(channels[-1]) for c in channels],
-        [[active.classes[k] for k in s] for s in operation_sets(vocabulary, active.classes)],
+        [
+            [op for k in s for op in active.classes[k]]
+            for s in operation_sets(vocabulary, active.classes)
+        ],
     )
 
 
@@ -92,8 +95,8 @@ def test_subset_features_count_paths_inside_a_set(
 ) -> None:
     fast = subset_features(active)
     k = len(active.classes)
-    sets = [{a} for a in active.classes]
-    sets += [{a, b} for i, a in enumerate(active.classes) for b in active.classes[i + 1 :]]
+    singles = [set(ops) for ops in active.classes]
+    sets = [*singles, *(a | b for i, a in enumerate(singles) for b in singles[i + 1 :])]
     assert len(fast) == 7 * (k + k * (k - 1) // 2)
     for row in range(0, len(some_graphs), 3):
         cell = slow(some_graphs, row)

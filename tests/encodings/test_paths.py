@@ -1,13 +1,13 @@
 import numpy as np
 
-from nasplatform.encodings.active_subgraph import interior_classes
+from nasplatform.encodings.active_subgraph import interior_ops
 from nasplatform.encodings.paths import path_encoding, sequence_lengths
 from nasplatform.encodings.renas import renas_tensor, renas_tensors
 from nasplatform.spaces import GraphBatch, get_space
 
 
 def paths_of(graphs: GraphBatch, row: int) -> set[tuple[int, ...]]:
-    classes = interior_classes(graphs.vocabulary)
+    classes = interior_ops(graphs.vocabulary)
     ops, edges = graphs.ops[row], graphs.adjacency[row]
 
     def onward(node: int) -> list[tuple[int, ...]]:
@@ -23,7 +23,7 @@ def paths_of(graphs: GraphBatch, row: int) -> set[tuple[int, ...]]:
 
 def test_path_encoding_lists_the_sequences(some_graphs: GraphBatch) -> None:
     encoded = path_encoding(some_graphs)
-    k = len(interior_classes(some_graphs.vocabulary))
+    k = len(interior_ops(some_graphs.vocabulary))
     lengths = sequence_lengths(k, some_graphs.n_nodes - 2)
     offsets = np.cumsum([0, *(k**length for length in lengths)])
     for row in range(len(some_graphs)):

@@ -1,7 +1,9 @@
 """A network that no search found, through the stages: what is left, and what is refused."""
 
+import json
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -96,6 +98,7 @@ def test_lists_show_it(finished: Run) -> None:
     (row,) = nasplatform.list_runs(finished.folder.path).to_dict("records")
     assert (row["architecture"], row["state"], row["stages"]) == ("resnet", "finished", 1)
     assert row["sampler"] is None
+    assert pd.isna(row["budget"])
     assert row["accuracy"] == finished.stages["after_accuracy"].iloc[-1]
     assert nasplatform.read_stages(finished.folder.path)["stage"].tolist() == ["train"]
     assert nasplatform.read_runs(finished.folder.path).empty
@@ -123,7 +126,10 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert main(["results", "show", str(tmp_path / "run")]) == 0
     assert "report: " in capsys.readouterr().out
     assert main(["results", "list", str(tmp_path)]) == 0
-    assert "resnet" not in capsys.readouterr().err
+    assert "run" in capsys.readouterr().out
+    assert main(["results", "list", str(tmp_path), "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["budget"], row["architecture"]) == (None, "resnet")
 
 
 def test_a_function_of_the_users_own_with_weights(tmp_path: Path, nets: str) -> None:

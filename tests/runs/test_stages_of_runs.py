@@ -57,7 +57,7 @@ def test_stages_are_measured_before_and_after(finished: Run) -> None:
 
 
 def test_what_was_measured_names_its_runtime(finished: Run) -> None:
-    assert finished.search.runtime == "torch"
+    assert finished.config.runtime == "torch"
     walk = stage_walk(finished.stages)
     assert walk["network"].tolist() == ["start", "train", "disout"]
     assert (walk["runtime"] == "torch").all()

@@ -52,6 +52,7 @@ class TestRemote(PredictorContract):
     predictor_name = "remote"
     options = {"url": "", "model": "demo"}  # noqa: RUF012
     least_tau = 0.6
+    spaces = ("nasbench101",)
 
     @pytest.fixture(scope="class", autouse=True)
     @classmethod

@@ -13,6 +13,7 @@ from torch.nn import functional
 from nasplatform.testing.tiny import tiny_network, tiny_task
 from nasplatform.training.checkpoint import state_digest
 from nasplatform.training.loop import evaluate, seeded, train
+from nasplatform.training.optimizers import EMA
 from nasplatform.training.recipe import Recipe
 
 RECIPES = {
@@ -33,6 +34,7 @@ import json, os, signal, sys
 from pathlib import Path
 from nasplatform.testing.tiny import tiny_network, tiny_task
 from nasplatform.training.loop import train
+from nasplatform.training.optimizers import EMA
 from nasplatform.training.recipe import Recipe
 
 def progress(done, total, words):
@@ -207,3 +209,28 @@ def test_resumed_at_its_end_it_hands_on_the_average(tmp_path):
     train(second, tiny_task(), recipe, 0, checkpoint=tmp_path / "c")
     train(plain, tiny_task(), recipe.model_copy(update={"averaging": None}), 0)
     assert state_digest(first) == state_digest(second) != state_digest(plain)
+
+
+def test_ema_averages_running_statistics_too():
+    module, plain, task = tiny_network().module, tiny_network().module, tiny_task()
+    names = [name for name, _ in module.named_buffers() if name.endswith("running_mean")]
+    expected, step = {}, Recipe(epochs=3, batch_size=16)
+
+    def objective(module, batch):
+        """Hear of the statistics after the step before."""
+        state = {name: module.get_buffer(name).clone() for name in names}
+        if len(seen) == 1:
+            expected.update(state)
+        elif seen:
+            expected.update({k: 0.7 * expected[k] + 0.3 * state[k] for k in names})
+        seen.append(state)
+        return task.loss(module(batch.inputs), batch.labels)
+
+    seen = []
+    train(plain, task, step, 0, objective=objective)
+    last = {name: plain.get_buffer(name) for name in names}
+    recipe = step.model_copy(update={"averaging": EMA(decay=0.7)})
+    train(module, task, recipe, 0)
+    for name in names:
+        wanted = 0.7 * expected[name] + 0.3 * last[name]
+        torch.testing.assert_close(module.get_buffer(name), wanted, rtol=1e-4, atol=1e-6)

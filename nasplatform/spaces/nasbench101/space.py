@@ -138,19 +138,9 @@ class NASBench101(Space[Cell]):
 
     def build(self, architecture: Cell) -> nn.Module:
         """Make the network with nasbench-pytorch, freshly initialised from torch's generator."""
-        from nasbench_pytorch.model import Network
+        from nasplatform.spaces.nasbench101.network import build
 
-        skeleton = self.options
-        network: nn.Module = Network(
-            (np.array(architecture.matrix), architecture.ops),
-            num_labels=skeleton.classes,
-            in_channels=skeleton.input_shape[0],
-            stem_out_channels=skeleton.stem_channels,
-            num_stacks=skeleton.stacks,
-            num_modules_per_stack=skeleton.modules_per_stack,
-            momentum=0.1,  # its default, 0.997, is TensorFlow's convention and forgets everything
-        )
-        return network
+        return build(architecture, self.options)
 
     def distributions(self) -> dict[str, BaseDistribution]:
         """21 yes-or-no edges and 5 operations of the padded cell."""

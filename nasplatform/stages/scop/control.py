@@ -47,14 +47,14 @@ class ControlOptions(BaseModel):
     """Value from which every scale starts."""
 
 
-def mix(made: Tensor, scale: Tensor) -> Tensor:
+def mix(made: Tensor, scale: Tensor, axis: int = 1) -> Tensor:
     """Mix the knockoff half into the real half of a batch.
 
-    made:  (2 B, C, ...), real features first.
-    scale: beta, (C,). Returns (2 B, C, ...).
+    made:  (2 B, C, ...), real features first, or with its channels on another axis.
+    scale: beta, (C,). Returns the shape of ``made``.
     """
     real, knockoff = made.chunk(2)
-    beta = scale.view(-1, *(1,) * (made.dim() - 2))
+    beta = scale.view(-1, *(1,) * (made.dim() - 1 - axis % made.dim()))
     return torch.cat([beta * real + (1 - beta) * knockoff, knockoff])
 
 
@@ -63,7 +63,7 @@ def mixed(module: nn.Module, scales: Mapping[str, Tensor]) -> Iterator[None]:
     """Mix after each named layer while the block lasts."""
 
     def hook(scale: Tensor) -> Any:
-        return lambda layer, given, made: mix(made, scale)
+        return lambda layer, given, made: mix(made, scale, _axis(layer))
 
     handles = [
         module.get_submodule(name).register_forward_hook(hook(scale))
@@ -172,5 +172,10 @@ def _step(
             scale.clamp_(0.0, 1.0)
 
 
+def _axis(layer: nn.Module) -> int:
+    return -1 if isinstance(layer, nn.Linear) else 1
+
+
 def _width(layer: nn.Module) -> int:
-    return int(layer.get_parameter("weight").shape[0])
+    transposed = isinstance(layer, nn.modules.conv._ConvTransposeNd)
+    return int(layer.get_parameter("weight").shape[int(transposed)])

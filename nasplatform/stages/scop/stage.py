@@ -11,11 +11,11 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -23,34 +23,35 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from nasplatform.atomic_io import write_text
-from nasplatform.models.costs import count_parameters
 from nasplatform.models.edits import Edit
 from nasplatform.models.network import Network
-from nasplatform.runtimes.measure import latency
-from nasplatform.stages.base import Stage, StageContext, StageResult
-from nasplatform.stages.scop import criteria
-from nasplatform.stages.scop.channels import ChannelGraph
-from nasplatform.stages.scop.control import ControlOptions, recalibrate_batchnorm, train_scales
-from nasplatform.stages.scop.criteria import Criterion, Scores, group_scores
-from nasplatform.stages.scop.knockoffs import KnockoffOptions, check_swaps, make_knockoffs
-from nasplatform.stages.scop.removal import (
-    CHECKED_IMAGES,
-    channel_graph,
-    check_equal,
-    kept_channels,
-    masked,
-    remove,
+from nasplatform.pruning import importance
+from nasplatform.pruning.budgets import Budget, Goal, Size, counted_goal, timed_goal
+from nasplatform.pruning.equality import CHECKED_IMAGES, check_equal, masked
+from nasplatform.pruning.graph import ChannelGraph, Groups
+from nasplatform.pruning.importance import Scores, group_scores
+from nasplatform.pruning.selection import (
+    Allocation,
+    check_reachable,
+    enough,
+    ranked,
+    uniform_rate,
 )
-from nasplatform.stages.scop.selection import Allocation, Budget, cost, enough, ranked, uniform_rate
-from nasplatform.stages.scop.tracer import Groups
+from nasplatform.pruning.surgery import kept_channels, remove
+from nasplatform.pruning.tracing import channel_graph
+from nasplatform.stages.base import Stage, StageContext, StageResult
+from nasplatform.stages.scop.control import ControlOptions, recalibrate_batchnorm, train_scales
+from nasplatform.stages.scop.knockoffs import KnockoffOptions, check_swaps, make_knockoffs
+from nasplatform.stages.scop.score import scop
 from nasplatform.stages.train import training_metrics
 from nasplatform.training.checkpoint import state_digest
 from nasplatform.training.distillation import Distillation, DistillationOptions
-from nasplatform.training.flops import count_macs
 from nasplatform.training.loop import derive_seed, evaluate, train
 from nasplatform.training.recipe import Recipe
 from nasplatform.training.streams import check_recipe
 from nasplatform.training.task import Task
+
+Criterion = Literal["scop", "random", "l1", "bn_scale", "fpgm", "taylor"]
 
 
 class ScopOptions(BaseModel):
@@ -117,33 +118,23 @@ class Scop(Stage):
         or the budget cannot be reached; TrainingError where fine-tuning diverges.
         """
         teacher = network.module if self.options.teacher else None
-        start = _Size.of(network.module, task)
+        start = Size.of(network.module, task.input_shape)
         current, metrics = network, {"groups": 0.0, "groups_removed": 0.0}
+        pinned: list[str] = []
         for number in range(self.options.rounds):
             step = _Round.at(number, self.options, current, task, context, start)
             selection = step.selection()
             current = step.cut(selection["kept"])
             metrics |= selection["metrics"]
+            pinned = selection["pinned"]
             metrics["groups_removed"] += selection["groups_removed"]
             metrics["groups"] = max(metrics["groups"], selection["groups"])
             metrics |= step.fine_tune(current, teacher)
-        end = _Size.of(current.module, task)
+        end = Size.of(current.module, task.input_shape)
         metrics["macs_kept"] = end.macs / start.macs
         metrics["parameters_kept"] = end.parameters / start.parameters
-        return StageResult(current, metrics)
-
-
-@dataclass(frozen=True)
-class _Size:
-    """What the network cost before the first round."""
-
-    macs: int
-    parameters: int
-
-    @classmethod
-    def of(cls, module: nn.Module, task: Task) -> _Size:
-        shape = task.input_shape
-        return cls(count_macs(module, shape), count_parameters(module, shape))
+        metrics["pinned"] = float(len(pinned))
+        return StageResult(current, metrics, notes=tuple(f"pinned: {pin}" for pin in pinned))
 
 
 @dataclass(frozen=True)
@@ -157,7 +148,7 @@ class _Round:
     context: StageContext
     folder: Path
     seed: int
-    start: _Size
+    start: Size
 
     @classmethod
     def at(
@@ -167,7 +158,7 @@ class _Round:
         network: Network,
         task: Task,
         context: StageContext,
-        start: _Size,
+        start: Size,
     ) -> _Round:
         parts = (network.structure.to_json(), state_digest(network.module), task.digest)
         asked = repr((*parts, options.model_dump_json(), context.seed, number))
@@ -183,9 +174,11 @@ class _Round:
             known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             return known
         graph = channel_graph(self.network.module, self.task.input_shape)
-        self._check_goal(graph)
+        goal = self._goal(graph)
+        self._check_goal(graph, goal)
         scores, metrics = self._scores(graph)
-        removed = self._removed(graph, scores)
+        removed = self._removed(graph, scores, goal)
+        metrics |= dict(goal.report if goal else ())
         kept = kept_channels(graph, removed)
         images = self.task.valid.inputs[:CHECKED_IMAGES]
         small = remove(copy.deepcopy(self.network.module), kept)
@@ -195,7 +188,8 @@ class _Round:
         judged = recalibrate_batchnorm(small, self.task.train.inputs[:], device)
         metrics["valid_accuracy_cut"] = evaluate(judged, self.task, "valid", device)
         numbers = {"groups": len(graph.removable), "groups_removed": len(removed)}
-        found = {"kept": kept, "metrics": metrics, **numbers}
+        pinned = [str(pin) for pin in graph.pins]
+        found = {"kept": kept, "metrics": metrics, "pinned": pinned, **numbers}
         write_text(path, json.dumps(found))
         return found
 
@@ -230,15 +224,15 @@ class _Round:
         kind = self.options.criterion
         if kind == "scop":
             scales, metrics = self._scales(graph)
-            each = criteria.scop(module, graph, scales)
+            each = scop(module, graph, scales)
         elif kind == "taylor":
-            each = criteria.taylor(module, graph, self.task, device)
+            each = importance.taylor(module, graph, self.task, device)
         elif kind == "random":
-            each = criteria.random(graph, self.seed)
+            each = importance.random(graph, self.seed)
         else:
-            each = {"l1": criteria.l1, "bn_scale": criteria.bn_scale, "fpgm": criteria.fpgm}[kind](
-                module, graph
-            )
+            each = {"l1": importance.l1, "bn_scale": importance.bn_scale, "fpgm": importance.fpgm}[
+                kind
+            ](module, graph)
         return group_scores(graph, each), metrics
 
     def _scales(self, graph: ChannelGraph) -> tuple[dict[str, Tensor], dict[str, float]]:
@@ -273,38 +267,29 @@ class _Round:
             "scale_deviation": float(every.std()),
         }
 
-    def _check_goal(self, graph: ChannelGraph) -> None:
-        """Raise StageError, before anything is trained, where no scores could reach the goal.
-
-        Left out where that has to be measured, or depends on the scores.
-        """
-        budget = self.options.budget
-        counted = budget is None or budget.metric != "latency"
-        if counted and self.options.allocation == "uniform":
-            self._removed(graph, np.zeros(len(graph.removable)))
-
-    def _removed(self, graph: ChannelGraph, scores: Scores) -> Groups:
-        multiple = self.options.multiple
-        if self.options.budget is None:
-            return uniform_rate(graph, scores, self.options.rate_of_round, multiple)
-        steps = ranked(graph, scores, self.options.allocation, multiple)
-        words = f"a budget of {self.options.budget.keep} of the {self.options.budget.metric}"
-        return enough(steps, self._excess(graph, self.options.budget), words)
-
-    def _excess(self, graph: ChannelGraph, budget: Budget) -> Callable[[Groups], float]:
-        """Return by how much removing groups misses the budget of this round."""
-        goal = budget.keep ** ((self.number + 1) / self.options.rounds)
+    def _goal(self, graph: ChannelGraph) -> Goal | None:
+        """Return what the network may cost after this round; None under a rate."""
+        budget, rounds = self.options.budget, self.options.rounds
         module, shape = self.network.module, self.task.input_shape
+        if budget is None:
+            return None
         if budget.metric == "latency":
-            now = latency(module, shape, self.context.runtime).median_ms
-            share = float(budget.keep ** (1 / self.options.rounds))
+            share = float(budget.keep ** (1 / rounds))
+            return timed_goal(module, graph, shape, budget, share, self.context.runtime)
+        share = budget.keep ** ((self.number + 1) / rounds)
+        most = share * getattr(self.start, budget.metric)
+        return counted_goal(module, graph, shape, budget, most)
 
-            def slowness(removed: Groups) -> float:
-                small = remove(copy.deepcopy(module), kept_channels(graph, removed))
-                return latency(small, shape, self.context.runtime).median_ms - share * now
+    def _check_goal(self, graph: ChannelGraph, goal: Goal | None) -> None:
+        """Raise StageError, before anything is trained, where no scores could reach the goal."""
+        nothing = np.zeros(len(graph.removable))
+        if goal is None:
+            self._removed(graph, nothing, goal)
+        else:
+            check_reachable(ranked(graph, nothing, "uniform", self.options.multiple), goal)
 
-            return slowness
-        size, traced = _Size.of(module, self.task), cost(graph, np.zeros(0, np.int64))
-        untraced = getattr(size, budget.metric) - getattr(traced, budget.metric)
-        most = goal * getattr(self.start, budget.metric)
-        return lambda removed: float(untraced + getattr(cost(graph, removed), budget.metric) - most)
+    def _removed(self, graph: ChannelGraph, scores: Scores, goal: Goal | None) -> Groups:
+        multiple = self.options.multiple
+        if goal is None:
+            return uniform_rate(graph, scores, self.options.rate_of_round, multiple)
+        return enough(ranked(graph, scores, self.options.allocation, multiple), goal)

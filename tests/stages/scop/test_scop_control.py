@@ -1,5 +1,4 @@
 import copy
-import math
 from types import SimpleNamespace
 
 import numpy as np
@@ -8,6 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from nasplatform.errors import StageError
+from nasplatform.pruning.importance import group_scores, l1, taylor
+from nasplatform.pruning.tracing import channel_graph
 from nasplatform.stages.scop.control import (
     ControlOptions,
     mix,
@@ -15,9 +16,8 @@ from nasplatform.stages.scop.control import (
     recalibrate_batchnorm,
     train_scales,
 )
-from nasplatform.stages.scop.criteria import bn_scale, fpgm, group_scores, l1, scop, taylor
 from nasplatform.stages.scop.knockoffs import shuffled
-from nasplatform.stages.scop.removal import channel_graph
+from nasplatform.stages.scop.score import scop
 from nasplatform.testing.tiny import tiny_network, tiny_task
 from nasplatform.training.checkpoint import state_digest
 from nasplatform.training.loop import seeded
@@ -42,6 +42,11 @@ class TestMix:
 
     def test_works_on_features_without_places(self):
         assert mix(torch.randn(4, 5), torch.zeros(5)).shape == (4, 5)
+
+    def test_channels_may_lie_on_the_last_axis(self):
+        made, scale = torch.randn(4, 3, 5, generator=rng()), torch.rand(5, generator=rng(1))
+        expected = mix(made.transpose(1, 2), scale).transpose(1, 2)
+        torch.testing.assert_close(mix(made, scale, axis=-1), expected)
 
     def test_scales_of_one_leave_the_real_half_alone_and_of_zero_replace_it(self):
         module, task = tiny_network().module, tiny_task()
@@ -208,105 +213,16 @@ def test_planted_irrelevant_channels_rank_below_relevant_ones(planted):
     assert np.isfinite(gradient).all()
 
 
-def chain() -> nn.Sequential:
-    with seeded(1):
-        return nn.Sequential(
-            nn.Conv2d(1, 6, 3, padding=1, bias=False),
-            nn.BatchNorm2d(6),
-            nn.ReLU(),
-            nn.Conv2d(6, 5, 3, padding=1, bias=False),
-            nn.BatchNorm2d(5),
-            nn.ReLU(),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-            nn.Linear(5, 3),
-        ).eval()
-
-
-class TestCriteria:
-    """Against torch-pruning, on a chain of layers, which it traces."""
-
-    def torch_pruning(self, importance, module):
-        import torch_pruning as tp
-
-        graph = tp.DependencyGraph().build_dependency(module, torch.zeros(1, 1, 8, 8))
-        found = {}
-        for name in ("0", "3"):
-            layer = module.get_submodule(name)
-            group = graph.get_pruning_group(
-                layer, tp.prune_conv_out_channels, list(range(layer.out_channels))
-            )
-            found[name] = importance(group).tolist()
-        return found
-
-    @pytest.mark.parametrize("seed", range(2))
-    @pytest.mark.parametrize("name", ["l1", "bn_scale", "fpgm"])
-    def test_values(self, name, seed):
-        from torch_pruning import importance
-
-        module, first = chain(), {"group_reduction": "first", "normalizer": None}
-        for child in module:
-            if isinstance(child, nn.BatchNorm2d):
-                child.weight.data = torch.rand(child.weight.shape, generator=rng(seed)) - 0.5
-            if isinstance(child, nn.Conv2d) and name == "fpgm":
-                child.weight.data.abs_()  # distances of magnitudes there, of weights here
-        ours, theirs = {
-            "l1": (l1, importance.GroupMagnitudeImportance(p=1, **first)),
-            "bn_scale": (bn_scale, importance.BNScaleImportance(**first)),
-            "fpgm": (fpgm, importance.FPGMImportance(p=1, **first)),
-        }[name]
-        found = ours(module, channel_graph(module, (1, 8, 8)))
-        expected = self.torch_pruning(theirs, copy.deepcopy(module))
-        for layer in ("0", "3"):
-            assert found[layer].tolist() == pytest.approx(expected[layer], rel=1e-3)
-
-    def test_fpgm_is_the_sum_of_distances(self):
-        module = chain()
-        found = fpgm(module, channel_graph(module, (1, 8, 8)))["0"].tolist()
-        rows = module[0].weight.detach().flatten(1).tolist()
-        slow = [sum(math.dist(row, other) for other in rows) for row in rows]
-        assert found == pytest.approx(slow, rel=1e-3)
-
-    @pytest.mark.parametrize("normalised", [True, False])
-    def test_taylor_is_the_mean_square_of_the_slope_of_a_gate(self, monkeypatch, normalised):
-        module, task = chain(), tiny_task()
-        if not normalised:
-            module[4] = nn.Identity()
-        monkeypatch.setattr("nasplatform.stages.scop.criteria.TAYLOR_BATCH", 16)
-        found = taylor(module, channel_graph(module, task.input_shape), task)["3"]
-
-        def loss(gate: Tensor, part: slice) -> Tensor:
-            maps = module[:5](task.train.inputs[part]) * gate[:, None, None]
-            return task.loss(module[5:](maps), task.train.labels[part])
-
-        squares = [
-            torch.autograd.functional.jacobian(
-                lambda gate, part=slice(start, start + 16): loss(gate, part), torch.ones(5)
-            ).square()
-            for start in range(0, 48, 16)
-        ]
-        torch.testing.assert_close(found, torch.stack(squares).mean(0), rtol=1e-4, atol=1e-9)
-
-    def test_scop_score(self):
-        module = chain()
-        graph = channel_graph(module, (1, 8, 8))
-        module[1].weight.data = torch.tensor([1.0, -2.0, 0.5, 1.0, 1.0, 0.0])
-        scales = {"0": torch.tensor([0.0, 1.0, 0.75, 0.5, 0.25, 1.0]), "3": torch.ones(5)}
-        found = scop(module, graph, scales)
-        assert found["0"].tolist() == pytest.approx([-1, 2, 0.25, 0, -0.5, 0])
-        groups = group_scores(graph, found)
-        by_group = dict(zip(graph.removable.tolist(), groups.tolist(), strict=True))
-        assert [by_group[g] for g in graph.layers["0"].outputs.tolist()] == found["0"].tolist()
-
-    def test_score_of_a_group_is_the_mean_of_its_channels(self):
-        class Sum(nn.Module):
-            def __init__(self) -> None:
-                super().__init__()
-                self.a, self.b, self.head = nn.Conv2d(1, 2, 1), nn.Conv2d(1, 2, 1), nn.Linear(2, 2)
-
-            def forward(self, x: Tensor) -> Tensor:
-                return self.head((self.a(x) + self.b(x)).mean((2, 3)))
-
-        graph = channel_graph(Sum(), (1, 4, 4))
-        scores = {"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([3.0, 8.0])}
-        assert sorted(group_scores(graph, scores)) == [2.0, 5.0]
+def test_scop_score():
+    module = nn.Sequential(
+        *(nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6), nn.Conv2d(6, 5, 3)),
+        *(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(5, 3)),
+    ).eval()
+    graph = channel_graph(module, (1, 8, 8))
+    module[1].weight.data = torch.tensor([1.0, -2.0, 0.5, 1.0, 1.0, 0.0])
+    scales = {"0": torch.tensor([0.0, 1.0, 0.75, 0.5, 0.25, 1.0]), "2": torch.ones(5)}
+    found = scop(module, graph, scales)
+    assert found["0"].tolist() == pytest.approx([-1, 2, 0.25, 0, -0.5, 0])
+    groups = group_scores(graph, found)
+    by_group = dict(zip(graph.removable.tolist(), groups.tolist(), strict=True))
+    assert [by_group[g] for g in graph.layers["0"].outputs.tolist()] == found["0"].tolist()

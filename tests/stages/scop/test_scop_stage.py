@@ -69,6 +69,7 @@ def test_latency_budget_makes_it_faster(tmp_path, monkeypatch):
         latency(result.network.module, SHAPE).median_ms < latency(network.module, SHAPE).median_ms
     )
     assert result.metrics["groups_removed"] > 0
+    assert 0 < result.metrics["latency_tolerance_ms"] < result.metrics["latency_goal_ms"]
 
 
 @pytest.mark.parametrize("criterion", ["scop", "random", "l1", "bn_scale", "fpgm", "taylor"])
@@ -147,6 +148,31 @@ def test_network_that_cannot_be_traced_is_refused(tmp_path):
     flat = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3))
     with pytest.raises(StageError, match="no channel that can be removed"):
         apply(tmp_path, network=Network(flat, network.structure))
+
+
+def test_layers_that_stay_are_named(tmp_path):
+    class Turned(torch.nn.Module):
+        def forward(self, x):
+            return x.cumsum(1)
+
+    network = wide()
+    layers = [torch.nn.Conv2d(1, 6, 3), Turned(), torch.nn.Conv2d(6, 8, 3), torch.nn.ReLU()]
+    last = [torch.nn.Flatten(), torch.nn.Linear(128, 3)]
+    module = torch.nn.Sequential(*layers, *last)
+    result = apply(tmp_path, Network(module, network.structure), rate=0.5, criterion="l1")
+    assert result.network.module[0].out_channels == 6
+    assert result.network.module[2].out_channels == 4
+    (note,) = result.notes
+    assert note == "pinned: 0: operation 'cumsum' in layer '1' cannot be followed"
+    assert result.metrics["pinned"] == 1
+
+
+def test_latency_goal_that_is_out_of_reach_is_refused_before_anything_is_trained(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr("nasplatform.stages.scop.stage.train_scales", None)
+    with pytest.raises(StageError, match=r"a budget of 0\.001 of the latency cannot"):
+        apply(tmp_path, budget={"metric": "latency", "keep": 0.001})
 
 
 def test_two_goals_are_refused():

@@ -2,38 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
 from nasplatform.errors import StageError
-from nasplatform.stages.scop.channels import ChannelGraph
-from nasplatform.stages.scop.criteria import Scores
-from nasplatform.stages.scop.tracer import Groups
+from nasplatform.pruning.budgets import Goal
+from nasplatform.pruning.graph import ChannelGraph, Groups
+from nasplatform.pruning.importance import Scores
 
 Allocation = Literal["uniform", "global"]
-
-
-class Budget(BaseModel):
-    """What the network may cost afterwards, as a share of what it costs before."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    metric: Literal["macs", "parameters", "latency"] = "macs"
-    """Multiply-adds, parameters, or the measured time of one image on one thread of the CPU."""
-    keep: float = Field(gt=0, lt=1)
-    """Share that may be left, e.g. 0.45 for a cut by 55 %."""
-
-
-class Cost(NamedTuple):
-    """Multiply-adds for one image, and parameters, of the layers that were traced."""
-
-    macs: int
-    parameters: int
 
 
 class Step(NamedTuple):
@@ -41,22 +21,6 @@ class Step(NamedTuple):
 
     coupling_class: int
     groups: Groups
-
-
-def cost(graph: ChannelGraph, removed: Groups) -> Cost:
-    """Count what is left of the traced layers when groups are removed."""
-    macs = parameters = 0
-    for layer in graph.layers.values():
-        outputs = int((~np.isin(layer.outputs, removed)).sum())
-        parameters += layer.vectors * outputs
-        if not layer.area:  # a normalisation
-            continue
-        inputs = int((~np.isin(layer.inputs, removed)).sum())
-        groups = inputs if layer.groups == len(layer.inputs) else layer.groups
-        weights = outputs * inputs // groups * layer.window
-        macs += weights * layer.area
-        parameters += weights
-    return Cost(macs, parameters)
 
 
 def widths(count: int, multiple: int) -> list[int]:
@@ -125,23 +89,30 @@ def ranked(
     return _without_emptying(graph, [step for _, step in steps])
 
 
-def enough(steps: Sequence[Step], excess: Callable[[Groups], float], words: str) -> Groups:
-    """Return the groups of the fewest first steps that meet a budget, found by bisection.
+def enough(steps: Sequence[Step], goal: Goal) -> Groups:
+    """Return the groups of the fewest first steps that meet a goal, found by bisection.
 
     The last of them gives way to the next step of another class where that meets it more closely.
-
-    excess: by how much the budget is exceeded when these groups are removed, at most 0 where it
-            is met; more groups never exceed it more.
-    words:  what the budget is, for the message.
-    Raises StageError where even all steps do not meet it.
+    More groups are taken to exceed the goal less; a measurement that says otherwise is noise, so
+    nothing is measured twice, and where the goal is missed by no more than its tolerance the best
+    that was found is returned.
+    Raises StageError where even all steps miss it by more.
     """
+    tried: dict[bytes, tuple[float, Groups]] = {}
+
+    def excess(removed: Groups) -> float:
+        key = np.sort(removed).tobytes()
+        if key not in tried:
+            tried[key] = goal.excess(removed), removed
+        return tried[key][0]
 
     def first(count: int) -> Groups:
         return np.concatenate([np.zeros(0, np.int64), *(step.groups for step in steps[:count])])
 
-    if not len(steps) or excess(first(len(steps))) > 0:
+    everything = first(len(steps))
+    if not len(steps) or excess(everything) > goal.tolerance:
         raise StageError(
-            f"{words} cannot be reached: removing all {len(first(len(steps)))} groups of channels "
+            f"{goal.words} cannot be reached: removing all {len(everything)} groups of channels "
             f"that may go does not suffice"
         )
     low, high = 0, len(steps)  # the first low do not suffice, the first high do
@@ -151,33 +122,17 @@ def enough(steps: Sequence[Step], excess: Callable[[Groups], float], words: str)
     nexts = {step.coupling_class: step.groups for step in reversed(steps[low:])}
     choices = [np.concatenate([first(low), groups]) for groups in nexts.values()]
     met = [(value, i) for i, value in enumerate(map(excess, choices)) if value <= 0]
-    return choices[max(met)[1]]
+    return choices[max(met)[1]] if met else min(tried.values(), key=lambda pair: pair[0])[1]
+
+
+def check_reachable(steps: Sequence[Step], goal: Goal) -> None:
+    """Raise StageError where removing the groups of all steps does not meet a goal."""
+    enough([Step(0, np.concatenate([step.groups for step in steps]))] if steps else [], goal)
 
 
 def _without_emptying(graph: ChannelGraph, steps: Sequence[Step]) -> list[Step]:
     """Drop from steps the groups that would take the last channel of a layer or map."""
-    members: dict[int, list[tuple[int, int]]] = {}
-    left: list[int] = []
-    for channels in _channel_sets(graph):
-        groups, counts = np.unique(channels, return_counts=True)
-        for group, count in zip(groups.tolist(), counts.tolist(), strict=True):
-            members.setdefault(group, []).append((len(left), count))
-        left.append(len(channels))
-    found = []
-    for step in steps:
-        kept = []
-        for group in step.groups.tolist():
-            if all(left[index] > count for index, count in members[group]):
-                for index, count in members[group]:
-                    left[index] -= count
-                kept.append(group)
-        if kept:
-            found.append(Step(step.coupling_class, np.array(kept, np.int64)))
-    return found
-
-
-def _channel_sets(graph: ChannelGraph) -> list[NDArray[np.int64]]:
-    sets = [
-        channels for layer in graph.layers.values() for channels in (layer.inputs, layer.outputs)
-    ]
-    return [*sets, *graph.maps.values()]
+    every = np.concatenate([np.zeros(0, np.int64), *(step.groups for step in steps)])
+    allowed = graph.without_emptying(every)
+    left = [Step(number, groups[np.isin(groups, allowed)]) for number, groups in steps]
+    return [step for step in left if len(step.groups)]

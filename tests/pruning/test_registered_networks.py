@@ -11,11 +11,12 @@ from torch import nn
 from nasplatform import plugins
 from nasplatform.models.costs import count_parameters
 from nasplatform.models.network import Network
+from nasplatform.pruning.surgery import kept_channels, remove
+from nasplatform.pruning.tracing import channel_graph
 from nasplatform.runtimes.onnx_export import export_onnx
 from nasplatform.spaces import get_space
 from nasplatform.stages.base import StageContext
 from nasplatform.stages.pipeline import make_stage
-from nasplatform.stages.scop.removal import channel_graph, kept_channels, remove
 from nasplatform.testing.tiny import tiny_task
 from nasplatform.training.datasets import options_model
 from nasplatform.training.flops import count_macs

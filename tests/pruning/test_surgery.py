@@ -11,16 +11,12 @@ from torch.nn import functional
 
 from nasplatform.errors import StageError
 from nasplatform.models.costs import count_parameters
+from nasplatform.pruning.equality import check_equal, masked
+from nasplatform.pruning.graph import ChannelGraph, cost
+from nasplatform.pruning.selection import ranked
+from nasplatform.pruning.surgery import kept_channels, remove
+from nasplatform.pruning.tracing import channel_graph
 from nasplatform.spaces import get_space
-from nasplatform.stages.scop.channels import ChannelGraph
-from nasplatform.stages.scop.removal import (
-    channel_graph,
-    check_equal,
-    kept_channels,
-    masked,
-    remove,
-)
-from nasplatform.stages.scop.selection import cost, ranked
 from nasplatform.training.flops import count_macs
 from nasplatform.training.loop import predict, seeded
 
@@ -298,12 +294,16 @@ class Reshaped(nn.Module):
 
 
 def test_network_that_fixes_its_width_in_code_is_refused():
-    module = made(Reshaped)
-    graph = channel_graph(module, SHAPE)
-    removed = graph.removable[:1]
-    small = remove(copy.deepcopy(module), kept_channels(graph, removed))
     with pytest.raises(StageError, match=r"the network itself raises .*shape") as caught:
-        check_equal(small, masked(module, graph, removed), images())
+        channel_graph(made(Reshaped), SHAPE)
+    assert "\n" not in str(caught.value)
+
+
+def test_layer_that_does_not_work_any_more_is_named():
+    module = made(Residual)
+    small = remove(copy.deepcopy(module), {"head": {"inputs": [0], "outputs": [0], "groups": 1}})
+    with pytest.raises(StageError, match=r"layer 'head' raises .*shape") as caught:
+        check_equal(small, module, images())
     assert "\n" not in str(caught.value)
 
 

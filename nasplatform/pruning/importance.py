@@ -1,6 +1,6 @@
-"""How dispensable the output channels of a layer are: SCOP's score and the baselines.
+"""How much the output channels of a layer count, by the criteria of the field.
 
-Every criterion gives one number per output channel, low for the dispensable; ``group_scores``
+Every importance gives one number per output channel, low for the dispensable; ``group_scores``
 averages them over the channels that can only be removed together.
 
 ``random``, ``l1`` and ``bn_scale`` are torch-pruning's, value for value, written out here because
@@ -13,17 +13,15 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nasplatform.stages.scop.channels import ChannelGraph
+from nasplatform.pruning.graph import ChannelGraph
 from nasplatform.training.task import Task
 
-Criterion = Literal["scop", "random", "l1", "bn_scale", "fpgm", "taylor"]
 Scores = NDArray[np.float64]
 TAYLOR_BATCH = 64
 
@@ -41,15 +39,6 @@ def group_scores(graph: ChannelGraph, scores: Mapping[str, Tensor]) -> Scores:
         np.add.at(counts, groups, 1)
     mean: Scores = totals[graph.removable] / counts[graph.removable]
     return mean
-
-
-def scop(module: nn.Module, graph: ChannelGraph, scales: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return |gamma| (beta - (1 - beta)): how much more the real feature counts (SCOP, release).
-
-    gamma is the weight of the normalisation after the layer, 1 where there is none.
-    """
-    gammas = bn_scale(module, graph)
-    return {name: gammas[name] * (2 * beta - 1) for name, beta in scales.items()}
 
 
 def bn_scale(module: nn.Module, graph: ChannelGraph) -> dict[str, Tensor]:
@@ -97,11 +86,11 @@ def taylor(
         torch.autograd.backward(loss)
         for name, gated in gates.items():
             terms = [
-                (weight.detach() * weight.grad).flatten(1 if weight.dim() > 1 else 0)
+                _rows(gated, weight.detach() * weight.grad).sum(1)
                 for weight in gated.parameters(recurse=False)
                 if weight.grad is not None
             ]
-            slope = sum(term.sum(1) if term.dim() > 1 else term for term in terms)
+            slope = sum(terms)
             found[name] += torch.as_tensor(slope).square().cpu() * len(labels) / len(task.train)
     return found
 
@@ -113,9 +102,20 @@ def random(graph: ChannelGraph, seed: int) -> dict[str, Tensor]:
 
 
 def _filters(module: nn.Module, graph: ChannelGraph) -> dict[str, Tensor]:
-    weights = {layer.name: module.get_submodule(layer.name).weight for layer in graph.producers}
+    layers = {layer.name: module.get_submodule(layer.name) for layer in graph.producers}
     return {
-        name: weight.detach().flatten(1).cpu()
-        for name, weight in weights.items()
-        if isinstance(weight, Tensor)
+        name: _rows(layer, layer.get_parameter("weight").detach()).cpu()
+        for name, layer in layers.items()
     }
+
+
+def _rows(layer: nn.Module, weight: Tensor) -> Tensor:
+    """Return one row per output channel, (out, n)."""
+    transposed = isinstance(layer, nn.modules.conv._ConvTransposeNd) and weight.dim() > 1
+    return (weight.transpose(0, 1) if transposed else weight).reshape(
+        weight.shape[int(transposed)], -1
+    )
+
+
+OF_WEIGHTS = {"l1": l1, "bn_scale": bn_scale, "fpgm": fpgm}
+"""Those that need nothing but the network."""

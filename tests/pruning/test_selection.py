@@ -7,18 +7,17 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from nasplatform.errors import StageError
-from nasplatform.stages.scop.channels import ChannelGraph
-from nasplatform.stages.scop.selection import (
-    Budget,
+from nasplatform.pruning.budgets import Budget, Goal
+from nasplatform.pruning.graph import ChannelGraph, Layer, cost
+from nasplatform.pruning.selection import (
     Step,
-    cost,
+    check_reachable,
     enough,
     ranked,
     uniform_rate,
     widths,
 )
 from nasplatform.stages.scop.stage import ScopOptions
-from nasplatform.stages.scop.tracer import Layer
 
 
 def chain(widths=(3, 8, 6, 2)) -> ChannelGraph:
@@ -111,10 +110,14 @@ def test_cost_by_hand():
     assert cost(graph, np.array([0, 4])) == (54 + 3, 54 + 3 + 2)
 
 
+def fewer_than(length: int) -> Goal:
+    return Goal("x", lambda removed: float(length - len(removed)))
+
+
 @given(st.integers(1, 12), st.integers(0, 99))
 def test_fewest_steps_are_found(length, seed):
     steps = ranked(chain(), scores(chain(), seed), "global")
-    found = enough(steps, lambda removed: length - len(removed), "x")
+    found = enough(steps, fewer_than(length))
     expected = np.concatenate([step.groups for step in steps[:length]])
     assert found[:-1].tolist() == expected[:-1].tolist()
     assert len(found) == length
@@ -122,15 +125,59 @@ def test_fewest_steps_are_found(length, seed):
 
 def test_last_step_is_the_one_that_meets_the_budget_most_closely():
     steps = [Step(0, np.array([0, 1])), Step(0, np.array([2, 3])), Step(1, np.array([9]))]
-    assert enough(steps, lambda removed: 3 - len(removed), "x").tolist() == [0, 1, 9]
-    assert enough(steps, lambda removed: 4 - len(removed), "x").tolist() == [0, 1, 2, 3]
-    assert enough(steps, lambda removed: 5 - len(removed), "x").tolist() == [0, 1, 2, 3, 9]
+    assert enough(steps, fewer_than(3)).tolist() == [0, 1, 9]
+    assert enough(steps, fewer_than(4)).tolist() == [0, 1, 2, 3]
+    assert enough(steps, fewer_than(5)).tolist() == [0, 1, 2, 3, 9]
 
 
 def test_budget_out_of_reach_is_refused():
     steps = [Step(0, np.arange(3)), Step(1, np.arange(3, 5))]
+    goal = Goal("a budget of 1 %", lambda removed: 1.0)
     with pytest.raises(StageError, match="a budget of 1 % cannot be reached: removing all 5"):
-        enough(steps, lambda removed: 1.0, "a budget of 1 %")
+        enough(steps, goal)
+    with pytest.raises(StageError, match="a budget of 1 % cannot be reached: removing all 5"):
+        check_reachable(steps, goal)
+    check_reachable(steps, fewer_than(5))
+
+
+class TestNoise:
+    """Measurements that are not monotone, and differ when they are taken again."""
+
+    STEPS = tuple(Step(index % 3, np.array([index])) for index in range(12))
+
+    @given(st.integers(0, 999), st.floats(0.0, 12.0))
+    def test_something_is_always_found_within_the_tolerance(self, seed, length):
+        rng, seen = np.random.Generator(np.random.PCG64(seed)), []
+
+        def noisy(removed):
+            seen.append(length - len(removed) + float(rng.normal()))
+            return seen[-1]
+
+        try:
+            found = enough(self.STEPS, Goal("x", noisy, tolerance=0.5))
+        except StageError:
+            assert seen[0] > 0.5
+            return
+        assert len(np.unique(found)) == len(found) > 0
+        assert min(seen) <= 0.5
+
+    def test_nothing_is_measured_twice(self):
+        seen = []
+
+        def counted(removed):
+            seen.append(tuple(sorted(removed.tolist())))
+            return 6.0 - len(removed)
+
+        enough(self.STEPS, Goal("x", counted))
+        assert len(seen) == len(set(seen))
+
+    def test_goal_missed_within_the_tolerance_gets_the_best_that_was_found(self):
+        def measured(removed):
+            return 0.2 if len(removed) == 12 else 0.1 if len(removed) == 6 else 1.0
+
+        assert len(enough(self.STEPS, Goal("x", measured, tolerance=0.3))) == 6
+        with pytest.raises(StageError, match="cannot be reached"):
+            enough(self.STEPS, Goal("x", measured, tolerance=0.15))
 
 
 class TestWidths:

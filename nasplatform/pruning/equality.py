@@ -1,0 +1,143 @@
+"""What a network without some channels must compute: the same as with their readers silenced."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from nasplatform.errors import StageError
+from nasplatform.pruning.graph import ChannelGraph, Groups, Layer
+from nasplatform.training.loop import seeded
+
+TOLERANCE = 1e-5
+CHECKED_IMAGES = 8
+
+
+def masked(module: nn.Module, graph: ChannelGraph, removed: Groups) -> nn.Module:
+    """Return a copy in which every weight that reads a removed channel is 0.
+
+    Normalisations over channels take their statistics from those that are left.
+    """
+    copied = copy.deepcopy(module)
+    with torch.no_grad():
+        for name, layer in graph.layers.items():
+            if layer.area:
+                _silence(copied.get_submodule(name), layer, np.isin(layer.inputs, removed))
+    kept = [(axis, ~np.isin(groups, removed)) for axis, groups in graph.statistics]
+    return copied if all(keep.all() for _, keep in kept) else _OfKept(copied, kept)
+
+
+def check_equal(
+    module: nn.Module, expected: nn.Module, images: Tensor, tolerance: float = TOLERANCE
+) -> float:
+    """Return the largest difference of logits, as a share of the largest logit.
+
+    Raises StageError where the networks cannot be run or the difference exceeds the tolerance,
+    which means that the network does with its channels what tracing did not see.
+    """
+    with torch.no_grad():
+        with seeded(0):
+            logits = expected.eval()(images)
+        with seeded(0):
+            found = _logits(module.eval(), images)
+    if found.shape != logits.shape:
+        raise StageError(
+            f"the network does not work with fewer channels: of {len(images)} images it makes "
+            f"logits {tuple(found.shape)}"
+        )
+    share = float((found - logits).abs().max()) / max(float(logits.abs().max()), 1.0)
+    if not share <= tolerance:
+        raise StageError(
+            f"removing channels changes the logits by {share:.1e} more than masking them does: "
+            f"the network uses its channels in a way that cannot be traced"
+        )
+    return share
+
+
+def _logits(module: nn.Module, images: Tensor) -> Tensor:
+    """Compute; raise StageError that names the layer where the network does not work any more."""
+    inside: list[str] = []
+
+    def enter(name: str) -> Any:
+        return lambda child, given: inside.append(name)
+
+    def leave(child: nn.Module, given: Any, made: Any) -> None:
+        inside.pop()
+
+    hooks: list[Any] = []
+    for name, child in module.named_modules():
+        hooks.append(child.register_forward_pre_hook(enter(name)))
+        hooks.append(child.register_forward_hook(leave))
+    try:
+        logits: Tensor = module(images)
+    except Exception as error:  # whatever the network of a third party raises
+        words = " ".join(str(error).split())[:200]
+        place = f"layer {inside[-1]!r}" if inside and inside[-1] else "the network itself"
+        raise StageError(
+            f"the network does not work with fewer channels: {place} raises {words!r}"
+        ) from None
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return logits
+
+
+def _silence(layer: nn.Module, described: Layer, gone: NDArray[np.bool_]) -> None:
+    weight, columns = layer.get_parameter("weight"), torch.from_numpy(gone)
+    if described.transposed:
+        weight[columns] = 0
+        return
+    per_group = weight.shape[0] // described.groups
+    for group, own in enumerate(columns.reshape(described.groups, -1)):
+        weight[group * per_group : (group + 1) * per_group, own] = 0
+
+
+class _OfKept(nn.Module):
+    """A network whose normalisations over channels see the kept ones only."""
+
+    def __init__(self, module: nn.Module, kept: list[tuple[int, NDArray[np.bool_]]]) -> None:
+        super().__init__()
+        self.inner, self.kept = module, kept
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Compute the logits."""
+        with _KeptStatistics(self.kept):
+            logits: Tensor = self.inner(images)
+        return logits
+
+
+class _KeptStatistics(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types there
+    """Computes group and layer normalisations, in the order of their calls, of what is kept."""
+
+    def __init__(self, kept: list[tuple[int, NDArray[np.bool_]]]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # likewise
+        self.kept = iter(kept)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Compute an operation, a normalisation without the channels that go."""
+        name = func.overloadpacket.__name__
+        if name not in ("native_group_norm", "native_layer_norm"):
+            return func(*args, **(kwargs or {}))
+        axis, keep = next(self.kept)
+        places = torch.from_numpy(np.flatnonzero(keep)).to(args[0].device)
+        given, whole = args[0].index_select(axis, places), torch.zeros_like(args[0])
+        if name == "native_layer_norm":
+            _, _, *vectors, epsilon = args
+            weight, bias = _cut(vectors, places)
+            made = func(given, [len(places)], weight, bias, epsilon)[0]
+        else:
+            _, *vectors, batch, channels, area, groups, epsilon = args
+            weight, bias = _cut(vectors, places)
+            groups = len(places) if groups == channels else groups
+            made = func(given, weight, bias, batch, len(places), area, groups, epsilon)[0]
+        return whole.index_copy(axis, places, made), None, None
+
+
+def _cut(vectors: list[Tensor | None], places: Tensor) -> list[Tensor | None]:
+    return [None if vector is None else vector[places] for vector in vectors]

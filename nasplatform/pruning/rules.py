@@ -1,0 +1,295 @@
+"""How operations that compute no weighted sum hand groups on from tensor to tensor.
+
+A rule gets the trace and a call, and returns the labels of what the call made (a list for
+several), or None where it cannot tell; then what the call was given stays as it is. Rules may be
+hopeful: what they say is tried out before a channel is removed (``tracing``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nasplatform.pruning.couplings import along, axis_of, laid
+from nasplatform.pruning.graph import Groups
+from nasplatform.pruning.trace import Call, Trace
+
+Labels = Tensor | list[Tensor] | None
+Rule = Callable[[Trace, Call], Labels]
+
+
+def same(trace: Trace, call: Call) -> Labels:
+    """Keep every element in its place."""
+    labels = trace.followed(call.args[0])
+    made = call.made[0] if isinstance(call.made, (tuple, list)) else call.made
+    return labels if made.shape == call.args[0].shape else None
+
+
+def window(trace: Trace, call: Call) -> Labels:
+    """Pool or resize maps, channel by channel, (B, C, ...)."""
+    given, labels = call.args[0], trace.followed(call.args[0])
+    if labels is None or axis_of(labels) not in (None, 1) or given.dim() < 3:
+        return None
+    return labels
+
+
+def padding(trace: Trace, call: Call) -> Labels:
+    """Pad on axes other than that of the channels."""
+    given, labels = call.args[0], trace.followed(call.args[0])
+    axis = None if labels is None else axis_of(labels)
+    kept = axis is not None and call.made.shape[axis] == given.shape[axis]
+    return labels if kept or (labels is not None and axis is None) else None
+
+
+def pointwise(trace: Trace, call: Call) -> Labels:
+    """Combine tensors element by element, with broadcasting: what meets is one group."""
+    made = call.made
+    known = [(tensor, trace.followed(tensor)) for tensor in call.tensors]
+    if all(labels is None for _, labels in known):  # of parameters alone
+        known = [(tensor, trace.labels(tensor)) for tensor in call.tensors]
+    axes = {
+        axis + made.dim() - labels.dim()
+        for _, labels in known
+        if labels is not None and (axis := axis_of(labels)) is not None
+    }
+    if len(axes) > 1:
+        return None
+    if not axes:
+        return _single(trace, made, known)
+    (axis,) = axes
+    wide: list[Groups] = []
+    others: list[tuple[Tensor, int]] = []
+    for tensor, labels in known:
+        own = axis - made.dim() + tensor.dim()
+        narrow = own < 0 or tensor.shape[own] == 1
+        if labels is None and not narrow:
+            others.append((tensor, own))
+        elif labels is not None and narrow:  # spread over all channels
+            trace.couplings.pin(labels.flatten().numpy())
+        elif labels is not None and (groups := along(labels, own, made.shape[axis])) is not None:
+            wide.append(groups)
+    first = wide[0]
+    for groups in wide[1:]:
+        trace.couplings.unite(first, groups)
+    coupled = [trace.couple(tensor, own, first) for tensor, own in others]
+    return laid(first, axis, made.dim()) if all(coupled) else None
+
+
+def _single(trace: Trace, made: Tensor, known: list[tuple[Tensor, Tensor | None]]) -> Labels:
+    """Combine maps of one channel each."""
+    found = [(tensor, labels) for tensor, labels in known if labels is not None]
+    if not found or any(tensor.shape != made.shape for tensor, _ in found):
+        return None
+    first = found[0][1]
+    for _, labels in found[1:]:
+        trace.couplings.unite(first.flatten().numpy(), labels.flatten().numpy())
+    return first
+
+
+def layout(trace: Trace, call: Call) -> Labels:
+    """Move elements about: do the same with their labels."""
+    given = call.args[0]
+    labels = trace.labels(given)
+    if labels is None:
+        return None
+    whole = trace.couplings.whole(labels, given.shape)
+    made = call.func(whole, *call.args[1:], **call.kwargs)
+    if isinstance(made, Tensor):
+        return trace.couplings.compact(made)
+    return [trace.couplings.compact(part) for part in made]
+
+
+def view(trace: Trace, call: Call) -> Labels:
+    """Take elements in the same order in another shape."""
+    labels = trace.labels(call.args[0])
+    if labels is None:
+        return None
+    whole = trace.couplings.whole(labels, call.args[0].shape)
+    return trace.couplings.compact(whole.reshape(call.made.shape))
+
+
+def slicing(trace: Trace, call: Call) -> Labels:
+    """Take a stretch of an axis. One of the channels stands for itself and those beside it."""
+    labels = trace.labels(call.args[0])
+    if labels is None:
+        return None
+    whole, part = call.args[0], call.made
+    axis, own = call.argument(1, "dim", 0) % whole.dim(), axis_of(labels)
+    if axis != own or part.shape == whole.shape:
+        return labels
+    groups = along(labels, axis, whole.shape[axis])
+    start, step = call.argument(2, "start") or 0, call.argument(4, "step", 1)
+    found = np.arange(whole.shape[axis])[start::step][: part.shape[axis]]
+    if groups is None:
+        return None
+    if not trace.slicers:
+        shares, rest = divmod(len(groups), len(found))
+        if rest or step != 1 or len(found) == 1 or int(found[0]) % len(found):
+            return None  # a number in the code says how many, so they must stay
+        trace.couplings.unite_columns(groups, shares)
+    return laid(groups[found], axis, part.dim())
+
+
+def splitting(trace: Trace, call: Call) -> Labels:
+    """Cut an axis into stretches; those of the channels must stay equally long."""
+    labels = trace.labels(call.args[0])
+    if labels is None:
+        return None
+    given, parts = call.args[0], list(call.made)
+    axis, dims = call.argument(2, "dim", 0) % given.dim(), given.dim()
+    if axis != axis_of(labels):
+        return [labels for _ in parts]
+    lengths = {part.shape[axis] for part in parts}
+    groups = along(labels, axis, given.shape[axis])
+    if groups is None or len(lengths) > 1:
+        return None
+    rows = groups.reshape(len(parts), -1)
+    trace.couplings.unite_columns(groups, len(parts))
+    return [laid(row, axis, dims) for row in rows]
+
+
+def gating(trace: Trace, call: Call) -> Labels:
+    """Multiply one half of an axis by a function of the other (GLU)."""
+    labels = trace.followed(call.args[0])
+    given = call.args[0]
+    axis = call.argument(1, "dim", -1) % given.dim()
+    groups = None if labels is None else along(labels, axis, given.shape[axis])
+    if groups is None:
+        return labels if labels is not None and axis_of(labels) != axis else None
+    return laid(trace.couplings.unite_columns(groups, 2), axis, given.dim())
+
+
+def concatenation(trace: Trace, call: Call) -> Labels:
+    """Put tensors side by side on an axis."""
+    tensors = call.args[0]
+    axis = call.argument(1, "dim", 0) % call.made.dim()
+    known = [trace.followed(tensor) for tensor in tensors]
+    places = {axis_of(labels) for labels in known if labels is not None} - {None}
+    if places <= {axis} and axis:
+        whole = [_part(trace, tensor, axis) for tensor in tensors]
+        return laid(np.concatenate(whole), axis, call.made.dim())
+    return _together(trace, call, known, places)
+
+
+def stacking(trace: Trace, call: Call) -> Labels:
+    """Put tensors side by side on a new axis."""
+    known = [trace.followed(tensor) for tensor in call.args[0]]
+    axis = call.argument(1, "dim", 0) % call.made.dim()
+    places = {axis_of(labels) for labels in known if labels is not None} - {None}
+    labels = _together(trace, call, known, places)
+    return labels.unsqueeze(axis) if isinstance(labels, Tensor) else None
+
+
+def _part(trace: Trace, tensor: Tensor, axis: int) -> Any:
+    labels = trace.followed(tensor)
+    length = tensor.shape[axis]
+    if labels is None:
+        return trace.couplings.pin(trace.couplings.new(length))
+    return along(labels, axis, length)
+
+
+def _together(trace: Trace, call: Call, known: list[Tensor | None], places: set[Any]) -> Labels:
+    """Unite tensors that lie beside one another on an axis other than their channels'."""
+    if len(places) != 1 or any(labels is None for labels in known):
+        return None
+    (place,) = places
+    every = [
+        along(labels, place, tensor.shape[place])
+        for tensor, labels in zip(call.args[0], known, strict=True)
+        if labels is not None
+    ]
+    first = every[0]
+    for other in every[1:]:
+        if first is None or other is None or len(other) != len(first):
+            return None
+        trace.couplings.unite(first, other)
+    return None if first is None else laid(first, place, call.args[0][0].dim())
+
+
+def reduction(trace: Trace, call: Call) -> Labels:
+    """Sum up axes other than that of the channels."""
+    given, labels = call.args[0], trace.followed(call.args[0])
+    axes = call.argument(2 if "norm" in call.name else 1, "dim")
+    axes = [axes] if isinstance(axes, int) else axes
+    if labels is None or not axes:
+        return None
+    gone = {axis % given.dim() for axis in axes}
+    if axis_of(labels) in gone or 0 in gone:
+        return None
+    if call.made.dim() == given.dim():
+        return labels
+    left = [length for axis, length in enumerate(labels.shape) if axis not in gone]
+    return labels.reshape(left)
+
+
+def softmax(trace: Trace, call: Call) -> Labels:
+    """Normalise along an axis other than that of the channels."""
+    labels = trace.followed(call.args[0])
+    if labels is None or axis_of(labels) == call.args[1] % call.args[0].dim():
+        return None
+    return labels
+
+
+def pixel_shuffle(trace: Trace, call: Call) -> Labels:
+    """Spread r x r channels over one that is larger: (B, C r r, h, w) -> (B, C, h r, w r)."""
+    given, labels = call.args[0], trace.followed(call.args[0])
+    groups = None if labels is None else along(labels, 1, given.shape[1])
+    if groups is None or given.dim() != 4:
+        return None
+    columns = groups.reshape(-1, call.args[1] ** 2).T
+    return laid(trace.couplings.unite_columns(columns, call.args[1] ** 2), 1, 4)
+
+
+def channel_shuffle(trace: Trace, call: Call) -> Labels:
+    """Take channels from several groups in turn (ShuffleNet)."""
+    given, labels = call.args[0], trace.followed(call.args[0])
+    groups = None if labels is None else along(labels, 1, given.shape[1])
+    if groups is None:
+        return None
+    first = trace.couplings.unite_columns(groups, call.args[1])
+    return laid(np.repeat(first, call.args[1]), 1, given.dim())
+
+
+_BY_RULE: dict[Rule, tuple[str, ...]] = {
+    same: (
+        *("clone", "detach", "alias", "_to_copy", "contiguous", "zeros_like", "ones_like"),
+        *("full_like", "zero_", "native_dropout", "hardswish", "hardswish_", "mish_", "bernoulli"),
+        *("log_sigmoid_forward", "lift_fresh"),
+    ),
+    window: (
+        *("avg_pool2d", "avg_pool3d", "max_pool2d_with_indices", "max_pool3d_with_indices"),
+        *("_adaptive_avg_pool2d", "_adaptive_avg_pool3d", "adaptive_max_pool2d"),
+        *("upsample_nearest1d", "upsample_nearest2d", "upsample_bilinear2d", "upsample_linear1d"),
+        *("upsample_bicubic2d", "_upsample_nearest_exact2d", "upsample_nearest3d"),
+    ),
+    padding: (
+        *("constant_pad_nd", "reflection_pad1d", "reflection_pad2d", "replication_pad1d"),
+        *("replication_pad2d", "replication_pad3d", "reflection_pad3d"),
+    ),
+    pointwise: ("copy_", "_prelu_kernel", "rsub", "prelu"),
+    view: ("view", "_unsafe_view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze"),
+    layout: (
+        *("permute", "transpose", "expand", "repeat", "select", "unbind", "flip", "roll", "index"),
+        *("index_select", "movedim", "t"),
+    ),
+    slicing: ("slice",),
+    splitting: ("split", "split_with_sizes", "unsafe_split", "unsafe_split_with_sizes", "chunk"),
+    gating: ("glu",),
+    concatenation: ("cat",),
+    stacking: ("stack",),
+    reduction: ("mean", "sum", "amax", "amin", "prod", "std", "var", "linalg_vector_norm"),
+    softmax: ("_softmax", "_log_softmax"),
+    pixel_shuffle: ("pixel_shuffle",),
+    channel_shuffle: ("channel_shuffle", "native_channel_shuffle"),
+}
+_BY_NAME = {name: rule for rule, names in _BY_RULE.items() for name in names}
+
+
+def rule_of(func: Any) -> Rule | None:
+    """Return the rule for an operation of torch; None pins what it is given."""
+    found = _BY_NAME.get(func.overloadpacket.__name__)
+    return found or (pointwise if torch.Tag.pointwise in func.tags else None)

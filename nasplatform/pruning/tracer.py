@@ -1,0 +1,171 @@
+"""Hands groups on from tensor to tensor while a network runs, operation by operation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from nasplatform.errors import StageError
+from nasplatform.pruning.couplings import along, axis_of, laid
+from nasplatform.pruning.rules import layout, pointwise, rule_of, slicing, splitting, view
+from nasplatform.pruning.trace import Call, Trace, tensors_in
+from nasplatform.pruning.weighted import WEIGHTED
+
+_OPAQUE = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
+"""Modules whose inner widths hang together in more ways than one axis can say."""
+_ALSO_OF_PARAMETERS = (layout, pointwise, slicing, splitting, view)
+
+
+@runtime_checkable
+class SlicesChannels(Protocol):
+    """A module whose forward pass cuts tensors to widths that it keeps as numbers.
+
+    ``fit_widths`` is called after its layers lost channels: names below the module -> ``outputs``
+    and for layers with weights ``inputs``, the channels that are left.
+    """
+
+    def fit_widths(self, kept: Any) -> None:
+        """Set the numbers to what is left."""
+
+
+class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types there
+    """Follows what a network computes within the block."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # likewise
+        self.trace = Trace(module)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Compute an operation, then work out the groups of what it made."""
+        kwargs = kwargs or {}
+        made = func(*args, **kwargs)
+        self.trace.keep_alive(args, kwargs, made)
+        call = Call(func, func.overloadpacket.__name__, args, kwargs, made, self.place)
+        self._follow(call)
+        return made
+
+    def enter(self, images: Tensor) -> None:
+        """Begin with the images, whose channels stay."""
+        groups = self.trace.couplings.new(images.shape[1])
+        self.trace.couplings.pin(groups)
+        self.trace.label(images, laid(groups, 1, images.dim()))
+
+    def leave(self, made: Any) -> None:
+        """End with the logits, which stay."""
+        if not isinstance(made, Tensor) or made.dim() != 2:
+            raise StageError("the network does not make one tensor of logits (batch, classes)")
+        labels = self.trace.followed(made)
+        if labels is not None:
+            self.trace.couplings.pin(labels.flatten().numpy())
+        self.trace.freeze_all()
+
+    @property
+    def place(self) -> str:
+        """The module that is being computed, in words."""
+        names = [name for name, _ in self.trace.inside if name]
+        return f"layer {names[-1]!r}" if names else "the network itself"
+
+    @contextmanager
+    def watching(self, module: nn.Module) -> Iterator[None]:
+        """Keep track of which module is being computed, and of what leaves each leaf module."""
+        handles: list[Any] = []
+        for name, child in module.named_modules():
+            handles.append(child.register_forward_pre_hook(self._entering(name)))
+            handles.append(child.register_forward_hook(self._leaving(name)))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _entering(self, name: str) -> Any:
+        def hook(child: nn.Module, given: Any) -> None:
+            self.trace.inside.append((name, child))
+            self.trace.slicers += isinstance(child, SlicesChannels)
+            if isinstance(child, _OPAQUE):
+                self.trace.opaque.append(f"{self.place} ({type(child).__name__})")
+
+        return hook
+
+    def _leaving(self, name: str) -> Any:
+        def hook(child: nn.Module, given: Any, made: Any) -> None:
+            self.trace.inside.pop()
+            self.trace.slicers -= isinstance(child, SlicesChannels)
+            if isinstance(child, _OPAQUE):
+                self.trace.opaque.pop()
+            if not any(child.children()) and name not in self.trace.layers:
+                self._note(name, made)
+
+        return hook
+
+    def _note(self, name: str, made: Any) -> None:
+        labels = self.trace.followed(made) if isinstance(made, Tensor) else None
+        axis = 1 if labels is None else axis_of(labels) or 1
+        if labels is not None and made.dim() > axis:
+            groups = along(labels, axis, made.shape[axis])
+            if groups is not None:
+                self.trace.maps[name] = groups
+
+    def _follow(self, call: Call) -> None:
+        trace = self.trace
+        if call.name == "t" and trace.owner(call.args[0]) is not None:
+            trace.turn(call.args[0], call.made)
+            return
+        given = [t for t in call.tensors if trace.followed(t) is not None]
+        weighted, rule = WEIGHTED.get(call.name), rule_of(call.func)
+        of_parameters = rule in _ALSO_OF_PARAMETERS and any(map(trace.owner, call.tensors))
+        if not (given or weighted or of_parameters):
+            return
+        if not any(isinstance(t, Tensor) for t in tensors_in((call.made,))):
+            return  # asks for a size
+        hand_on = None if trace.opaque else weighted or rule
+        labels = None if hand_on is None else hand_on(trace, call)
+        if labels is None:
+            self._pin(call, given)
+        elif isinstance(labels, list):
+            for tensor, own in zip(call.made, labels, strict=True):
+                trace.label(tensor, own)
+        else:
+            made = call.made
+            trace.label(made[0] if isinstance(made, (tuple, list)) else made, labels)
+
+    def _pin(self, call: Call, given: list[Tensor]) -> None:
+        """Keep what cannot be followed as it is."""
+        what = f"operation {call.name!r} in {call.place}"
+        reason = f"{self.trace.opaque[0] if self.trace.opaque else what} cannot be followed"
+        for tensor in given:
+            labels = self.trace.followed(tensor)
+            if labels is not None:
+                self.trace.couplings.pin(labels.flatten().numpy(), reason)
+        self.trace.freeze(call.tensors, reason)
+
+
+def run_traced(module: nn.Module, images: Tensor) -> Trace:
+    """Run images through a network in evaluation mode and return what was found.
+
+    Raises StageError where the network cannot be run.
+    """
+    tracer = Tracer(module)
+    was_training, fast = module.training, torch.backends.mha.get_fastpath_enabled()
+    module.eval()
+    torch.backends.mha.set_fastpath_enabled(False)  # one operation, whose parts cannot be seen
+    try:
+        with tracer.watching(module), torch.no_grad(), tracer:
+            tracer.enter(images)
+            tracer.leave(module(images))
+    except StageError:
+        raise
+    except Exception as error:  # whatever the network of a third party raises
+        words = " ".join(str(error).split())[:200]
+        raise StageError(
+            f"the channels of the network cannot be traced: {tracer.place} raises {words!r}"
+        ) from None
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+        module.train(was_training)
+    return tracer.trace

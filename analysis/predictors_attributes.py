@@ -56,7 +56,7 @@ def chains(name: str) -> Task:
     table = load_table(name)
     params = [table.space.to_params(one) for one in table.architectures]
     frame = pd.DataFrame(params, columns=list(table.space.distributions()))
-    scores = table.values("valid_accuracy", table.fidelities[-1], None)
+    scores = table.values(table.score)
     return Task(table.space.graphs(table.architectures), _flat(frame), scores)
 
 

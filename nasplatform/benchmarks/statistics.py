@@ -35,7 +35,9 @@ def describe_table(table: BenchmarkTable, metric: str | None = None) -> dict[str
             if np.isfinite(found := ceiling(runs))
         },
         "correlation": {
-            key: tau for key, values in _simple(table, name) if (tau := _tau(scores, values))
+            key: tau
+            for key, values in _simple(table, name)
+            if (tau := _tau(scores, values)) is not None
         },
         "quantiles": {
             str(q): round(float(np.nanquantile(table.values(name), q)), 4)

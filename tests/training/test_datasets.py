@@ -106,6 +106,7 @@ class TestFashionFiles:
             gzip.compress(b"x" * 40)[:-9],
             gzip.compress(struct.pack(">4I", 0x803, 10, 28, 28) + bytes(7840)),
         ],
+        ids=["no gzip", "cut short", "of another count"],
     )
     def test_wrong_files_are_refused(self, tmp_path, content):
         (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(content)

@@ -119,6 +119,7 @@ def make_experiment(config: SearchConfig, source: Source, context: EvaluationCon
             "enqueue": tuple(space.format(one) for one in enqueued),
         }
     )
+    stages = resolve_stages(config, source)
     with source.blame("task"):
         built = space if task is None else space.with_input(task.input_shape, task.classes)
         if task is not None:
@@ -133,7 +134,7 @@ def make_experiment(config: SearchConfig, source: Source, context: EvaluationCon
         sampler=sampler,
         task=task,
         built=built,
-        stages=resolve_stages(config, source),
+        stages=stages,
         spec=EvaluatorSpec.of(
             evaluator,
             task=config.task and config.task.model_dump(mode="json"),

@@ -76,8 +76,9 @@ class Model:
             population, failed = self.space.parse_many(asked)
             return population, {index: str(error) for index, error in failed.items()}
         held = self.space.contains_codes(asked)
+        name = self.space.name
         errors = {
-            index: f"code {asked[index].tolist()} is no architecture of {self.space.name}"
+            index: f"code {' '.join(map(str, asked[index]))} is no architecture of {name}"
             for index in np.flatnonzero(~held).tolist()
         }
         return self.space.from_codes(asked[held]), errors

@@ -188,7 +188,7 @@ def test_broken_off_with_two_in_flight_it_goes_on(
     assert said == ("interrupted\n" if how == signal.SIGINT else "")
     with open_study(tmp_path / "s.db", "s") as study:
         left = study.get_trials(states=(TrialState.RUNNING,))
-    assert len(left) == 2
+    assert 1 <= len(left) <= 2  # one of them may just have ended
     subprocess.run([*command, "12"], check=True, timeout=120)
     with open_study(tmp_path / "s.db", "s") as study:
         trials = study.get_trials()

@@ -202,7 +202,7 @@ def test_a_population_travels_as_codes(kind, service, fitted):
     strangers = get_space("nasbench201").sample(3, np.random.default_rng(0))
     with pytest.raises(ArchitectureError, match="of another one"):
         client.predict(strangers)
-    broken = fitted.space.from_codes(np.array([cells.codes[0], 0], np.uint64))
+    broken = fitted.space.from_codes(np.array([cells.labels[0], 0], np.uint64))
     with pytest.raises(ArchitectureError, match="architecture 1"):
         client.predict(broken)
 

@@ -96,8 +96,9 @@ def test_equal_predictions_make_a_picture_too(ranking):
 def test_what_is_in_the_ranking_is_found_by_its_code(ranking, fitted):
     inside = ranking.reference.population.codes[[5, 3, 299]]
     others = fitted.space.sample(400, np.random.default_rng(7)).codes
-    codes = np.concatenate([inside, others, [np.uint64(0)], [~np.uint64(0)]])
-    known, rows = ranking.find(codes)
-    assert known.tolist() == np.isin(codes, ranking.reference.population.codes).tolist()
+    codes = np.concatenate([inside, others, [[np.uint64(0)], [~np.uint64(0)]]])
+    asked = fitted.space.from_codes(codes)
+    known, rows = ranking.find(asked)
+    assert known.tolist() == np.isin(asked.labels, ranking.reference.population.labels).tolist()
     assert rows[:3, 0].tolist() == ranking.mean[[5, 3, 299]].tolist()
     assert rows[:3, 2:].tolist() == [[ranking.params[i], ranking.flops[i]] for i in (5, 3, 299)]

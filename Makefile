@@ -9,7 +9,7 @@ demo: $(STAMP)  ## run the quickstart search on the embedded benchmark
 	$(BIN)/nasplatform run searches/quickstart.yaml --out runs/demo --force
 
 test: $(STAMP)  ## run the tests on all cores; what is skipped says why
-	$(BIN)/python -m pytest --numprocesses auto --dist worksteal -rfEs
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal -rfEs
 
 lint: $(STAMP)  ## check style and types
 	$(BIN)/ruff check .

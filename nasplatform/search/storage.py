@@ -6,7 +6,7 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +16,13 @@ from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvin
 from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage
 from sqlalchemy import make_url
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import (
+    ArgumentError,
+    IntegrityError,
+    OperationalError,
+    ProgrammingError,
+    SQLAlchemyError,
+)
 
 from nasplatform.errors import ConfigError, RunError
 from nasplatform.executors.store.database import connect
@@ -26,6 +32,7 @@ from nasplatform.search.objectives import Direction
 Pruner = Literal["none", "median", "halving"]
 _IDENTITY = "nasplatform:search"
 _PATIENCE = 3.0  # seconds, for a process that made a study and has not said which search it is
+_TRIES, _PAUSE = 3, 0.5  # to open a database, and seconds between them
 _NAMED = 3  # differences that a message names
 
 
@@ -162,6 +169,10 @@ def _close(database: RDBStorage) -> None:
 
 def _remote(url: str) -> RDBStorage:
     try:
+        for _ in range(_TRIES):
+            with suppress(OperationalError, IntegrityError, ProgrammingError):
+                return RDBStorage(url)
+            time.sleep(_PAUSE)  # another process may be making the tables at this moment
         return RDBStorage(url)
     except ImportError:
         raise ConfigError(

@@ -193,7 +193,8 @@ def test_broken_off_with_two_in_flight_it_goes_on(
     with open_study(tmp_path / "s.db", "s") as study:
         trials = study.get_trials()
     assert [trial.state for trial in trials] == [TrialState.COMPLETE] * 12
-    assert [trials[one.number].params for one in left] == [one.params for one in left]
+    # one may have been broken off while it chose: what it had chosen is kept
+    assert all(one.params.items() <= trials[one.number].params.items() for one in left)
     paid = Counter(log.read_text().split())
     assert len(paid) == 12
     assert sum(paid.values()) <= 14  # what was in flight may have been made twice

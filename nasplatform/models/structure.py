@@ -28,7 +28,8 @@ class Structure:
            name; ``module`` and ``options``, what ``describe_function`` returns.
     edits: what was done to the layers since, in order.
     input: what the network was made for, where that is known: ``shape`` (c, h, w) of an image,
-           ``mean`` and ``std`` of each channel in raw images, number of ``classes``.
+           ``mean`` and ``std`` of each channel in raw images, number of ``classes``, and
+           ``class_names`` by label where they have names.
     """
 
     base: Mapping[str, Any]
@@ -73,7 +74,8 @@ class Structure:
 
 def describe_input(task: Task) -> dict[str, Any]:
     """Return what a network for a task takes and tells apart, as ``Structure.input`` says it."""
-    return {
+    names = {"class_names": list(task.class_names)} if task.class_names else {}
+    return names | {
         "shape": list(task.input_shape),
         "mean": list(task.mean),
         "std": list(task.std),

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
@@ -52,15 +52,18 @@ def decoded(files: Sequence[Path], size: int, grey: bool) -> Raw:
 
 
 def read_image(path: Path, size: int, grey: bool) -> NDArray[np.uint8]:
-    """Return one image, resized to a square, as (c, size, size)."""
+    """Return one image, turned as its EXIF says and resized to a square, as (c, size, size)."""
     try:
         with Image.open(path) as image:
             if image.mode.startswith(("I", "F")):  # Pillow would clip them at 255
                 raise DataError(f"{path} has {image.mode} pixels, expected 8 bits per channel")
-            mode = "L" if grey else "RGB"
-            square = image.convert(mode).resize((size, size), Image.Resampling.BOX)
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise DataError(f"{path} cannot be read as an image: {error}") from None
+            upright = ImageOps.exif_transpose(image).convert("L" if grey else "RGB")
+            square = upright.resize((size, size), Image.Resampling.BOX)
+    except DataError:
+        raise
+    except Exception as error:  # Pillow's decoders raise many kinds for damaged files
+        words = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{path} cannot be read as an image: {words}") from None
     pixels = np.asarray(square, dtype=np.uint8)
     return pixels[None] if grey else np.moveaxis(pixels, 2, 0)
 

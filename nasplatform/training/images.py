@@ -10,8 +10,9 @@ from pydantic import Field
 
 from nasplatform.errors import DataError
 from nasplatform.training.cifar import read_cifar
-from nasplatform.training.datasets import DatasetOptions, fetched_folder, read_idx, read_npz
+from nasplatform.training.datasets import DatasetOptions, fetched_folder, read_idx
 from nasplatform.training.image_store import Raw
+from nasplatform.training.npz import read_npz
 from nasplatform.training.preprocessing import generator, standardised_task
 from nasplatform.training.task import Labels, Task
 

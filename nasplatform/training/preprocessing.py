@@ -32,10 +32,12 @@ def standardised_task(
     where: str,
     unlabelled: Raw | None = None,
     unit: float = 1.0,
+    class_names: tuple[str, ...] = (),
 ) -> Task:
     """Standardise raw splits by the statistics of the first and make a task of them.
 
     splits: train, valid and test, each (raw images (n, c, h, w), labels (n,) in 0..K-1).
+    class_names: by label, where classes have names.
     unit:   what one raw image unit is in the arrays given, e.g. 16 where 16 pixels were added.
     Raises DataError, beginning with ``where``, for a constant channel or labels that do not fit.
     """
@@ -46,7 +48,7 @@ def standardised_task(
         raise DataError(f"{where}: channel {constant[0]} is the same in every training pixel")
     made = [(Images(x, scale), y.astype(np.int64)) for x, y in splits]
     more = None if unlabelled is None or not len(unlabelled) else Images(unlabelled, scale)
-    return make_task(name, made, classes, (scale[0] / unit, scale[1] / unit), more)
+    return make_task(name, made, classes, (scale[0] / unit, scale[1] / unit), more, class_names)
 
 
 def channel_statistics(images: Raw) -> Statistics:
@@ -98,28 +100,26 @@ def block_sums(images: NDArray[np.uint8], side: int) -> NDArray[np.uint8] | NDAr
     return np.asarray(blocks.sum(axis=(2, 4), dtype=np.int32))
 
 
-def split_off(
-    order: NDArray[np.int64], fractions: tuple[float, float], where: str
-) -> list[NDArray[np.int64]]:
-    """Cut a random order of n examples into train, valid and test indices.
-
-    fractions: shares of valid and test; raises DataError where a part would be empty.
-    """
-    n_valid, n_test = (round(len(order) * share) for share in fractions)
-    parts = np.split(order, [len(order) - n_valid - n_test, len(order) - n_test])
-    for part, share, name in zip(parts, (1.0, *fractions), ("train", "valid", "test"), strict=True):
-        if share and not len(part):
-            raise DataError(f"{where}: {len(order)} examples leave none for the {name} split")
-    return parts
-
-
 def check_labels(labels: list[Labels], where: str) -> int:
     """Return the number of classes K.
 
     labels: those of train, valid and test, each (n,).
     Raises DataError unless each of 0..K-1 occurs in the training split and nothing else anywhere.
     """
-    found = np.unique(labels[0])
+    classes = count_classes(labels[0], where)
+    for name, values in zip(("valid", "test"), labels[1:], strict=True):
+        strange = values[(values < 0) | (values >= classes)]
+        if len(strange):
+            raise DataError(
+                f"{where}: label {strange[0]} of the {name} split is not among the training "
+                f"labels 0..{classes - 1}"
+            )
+    return classes
+
+
+def count_classes(labels: Labels, where: str) -> int:
+    """Return K; raise DataError unless labels (n,) are 0..K-1 with none missing, K at least 2."""
+    found = np.unique(labels)
     classes = len(found)
     if classes < 2:
         raise DataError(f"{where}: the training split has {classes} class(es), at least 2 needed")
@@ -128,13 +128,6 @@ def check_labels(labels: list[Labels], where: str) -> int:
             f"{where}: training labels must be 0..K-1 with none missing, "
             f"found {classes} different ones from {found[0]} to {found[-1]}"
         )
-    for name, values in zip(("valid", "test"), labels[1:], strict=True):
-        strange = values[(values < 0) | (values >= classes)]
-        if len(strange):
-            raise DataError(
-                f"{where}: label {strange[0]} of the {name} split is not among the training "
-                f"labels 0..{classes - 1}"
-            )
     return classes
 
 

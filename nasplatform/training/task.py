@@ -19,6 +19,7 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 """(logits (B, K), labels (B,) or, smoothed or mixed, probabilities (B, K)) -> mean loss."""
 Metric = Callable[[Tensor, Tensor], float]
 """(logits (n, K), labels (n,)) -> a number, higher is better."""
+_NAMES = 8  # class names in a summary
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
@@ -51,6 +52,7 @@ class Task:
     input_shape: (channels, height, width) of one image.
     mean, std:   per channel, in the unit of the raw images; an input is ``(raw - mean) / std``.
     digest:      sha256 of all data as hexadecimal text; equal data have equal digests.
+    class_names: by label, empty where classes have none; not part of the digest.
     loss:        what trainings minimise; given here, or as a method of a subclass.
     metric:      what networks are judged by, likewise.
     """
@@ -67,6 +69,7 @@ class Task:
     digest: str
     loss: Loss = cross_entropy
     metric: Metric = accuracy
+    class_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, usual in (("loss", cross_entropy), ("metric", accuracy)):
@@ -86,7 +89,9 @@ class Task:
         splits = ", ".join(f"{len(part):,} {name}" for name, part in sizes.items())
         shape = " x ".join(map(str, self.input_shape))
         total = sum(len(part) for part in sizes.values())
-        return f"{self.name}: {total:,} images of {shape}, {self.classes} classes ({splits})"
+        names = ", ".join(self.class_names[:_NAMES]) + (", ..." if self.classes > _NAMES else "")
+        classes = f"{self.classes} classes" + (f" ({names})" if self.class_names else "")
+        return f"{self.name}: {total:,} images of {shape}, {classes}: {splits}"
 
 
 def make_task(
@@ -95,6 +100,7 @@ def make_task(
     classes: int,
     scale: tuple[NDArray[np.float64], NDArray[np.float64]],
     unlabelled: Images | None = None,
+    class_names: tuple[str, ...] = (),
 ) -> Task:
     """Make a task of images and labels.
 
@@ -113,6 +119,7 @@ def make_task(
         mean=tuple(float(value) for value in scale[0]),
         std=tuple(float(value) for value in scale[1]),
         digest=_digest(splits, unlabelled),
+        class_names=class_names,
     )
 
 

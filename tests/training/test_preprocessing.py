@@ -4,7 +4,6 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from nasplatform.errors import DataError
@@ -14,7 +13,6 @@ from nasplatform.training.preprocessing import (
     channel_statistics,
     check_labels,
     generator,
-    split_off,
     standardised_task,
 )
 
@@ -52,22 +50,6 @@ def test_block_sums_against_loops():
     for i in range(3):
         for y in range(2):
             assert made[i, y, 0] == int(images[i, 4 * y : 4 * y + 4].astype(int).sum())
-
-
-@given(st.integers(10, 200), st.floats(0.05, 0.4), st.floats(0.05, 0.4))
-def test_split_off_keeps_every_example_once(n, valid, test):
-    try:
-        parts = split_off(np.arange(n), (valid, test), "here")
-    except DataError:
-        assert min(round(n * valid), round(n * test)) == 0
-        return
-    assert sorted(np.concatenate(parts)) == list(range(n))
-    assert [len(part) for part in parts[1:]] == [round(n * valid), round(n * test)]
-
-
-def test_split_off_refuses_an_empty_part():
-    with pytest.raises(DataError, match="here: 2 examples leave none for the valid split"):
-        split_off(np.arange(2), (0.2, 0.2), "here")
 
 
 @pytest.mark.parametrize(

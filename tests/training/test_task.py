@@ -73,5 +73,5 @@ def test_usual_loss_and_metric():
 
 def test_summary_says_what_was_read():
     assert tiny_task().summary() == (
-        "tiny: 132 images of 1 x 8 x 8, 3 classes (48 train, 30 valid, 30 test, 24 unlabelled)"
+        "tiny: 132 images of 1 x 8 x 8, 3 classes: 48 train, 30 valid, 30 test, 24 unlabelled"
     )

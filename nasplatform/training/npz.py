@@ -1,0 +1,105 @@
+"""The user's own arrays: images and labels in one ``.npz`` file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from nasplatform.errors import DataError
+from nasplatform.training.holdout import SplitOptions, hold_out
+from nasplatform.training.image_store import Array
+from nasplatform.training.preprocessing import standardised_task
+from nasplatform.training.task import Labels, Task
+
+NPZ_ARRAYS = frozenset(
+    {"x_unlabelled", *(f"{axis}_{part}" for axis in "xy" for part in ("train", "valid", "test"))}
+)
+_COLOURS = (1, 3, 4)
+"""Numbers of channels that images usually have."""
+
+
+class NpzOptions(SplitOptions):
+    """Options of ``npz``."""
+
+    layout: Literal["channels-first", "channels-last"] | None = None
+    """Order of the axes where images have four, three axes are (n, height, width); unless given,
+    the last axis is the channels where it has 1, 3 or 4 and the second has not."""
+
+
+def npz(options: NpzOptions) -> Task:
+    """Read the user's own images from one ``.npz`` file.
+
+    Arrays: ``x_train`` and ``y_train`` (or ``x`` and ``y``), and, where they exist, ``x_valid``,
+    ``y_valid``, ``x_test``, ``y_test`` and ``x_unlabelled``. Images are (n, h, w), (n, c, h, w)
+    or (n, h, w, c), of any real type; labels are whole numbers 0..K-1. A split that is missing is
+    held out of the training data, class by class. Nothing is unpickled.
+    """
+    where = str(options.path)
+    arrays = read_npz(options.path)
+    plain = "x_train" not in arrays and ("x" in arrays or "y" in arrays)
+    found = {}
+    for part in ("train", "valid", "test"):
+        x, y = ("x", "y") if plain and part == "train" else (f"x_{part}", f"y_{part}")
+        if part == "train" or x in arrays or y in arrays:
+            images = _npz_images(arrays, x, options)
+            found[part] = images, _npz_labels(arrays, y, len(images), where)
+    more = _npz_images(arrays, "x_unlabelled", options) if "x_unlabelled" in arrays else None
+    shapes = {x.shape[1:] for x, _ in found.values()}
+    shapes |= set() if more is None else {more.shape[1:]}
+    if len(shapes) > 1:
+        raise DataError(f"{where}: splits have images of different shapes: {sorted(shapes)}")
+    return standardised_task("npz", hold_out(found, options, where), where, more)
+
+
+def read_npz(path: Path) -> dict[str, Array]:
+    """Read the arrays of an ``.npz`` file, nothing unpickled; raise DataError for any other."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise ValueError("it is not a .npz file")
+            arrays = {name: file[name] for name in file.files}
+    except FileNotFoundError:
+        raise DataError(f"{path} does not exist") from None
+    except Exception as error:  # zipfile, zlib and numpy raise many kinds for a damaged file
+        raise DataError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
+    known_arrays = NPZ_ARRAYS if "x_train" in arrays else NPZ_ARRAYS | {"x", "y"}
+    strange = sorted(arrays.keys() - known_arrays)
+    if strange:
+        known = ", ".join(sorted(known_arrays))
+        raise DataError(f"{path}: unknown array {strange[0]!r}; known are {known}")
+    return arrays
+
+
+def _npz_images(arrays: dict[str, Array], name: str, options: NpzOptions) -> Array:
+    if name not in arrays:
+        raise DataError(f"{options.path}: array {name!r} is missing")
+    images = arrays[name]
+    where = f"{options.path}: array {name!r}"
+    if images.ndim not in (3, 4) or not images.size:
+        raise DataError(f"{where} has shape {images.shape}, expected (n, h, w) or (n, c, h, w)")
+    if images.dtype == np.bool_:
+        images = images.astype(np.uint8)
+    if images.dtype.kind not in "iuf" or images.dtype.itemsize > 8:
+        raise DataError(f"{where} has type {images.dtype}, expected integers or floats")
+    images = images.astype(images.dtype.newbyteorder("="), copy=False)
+    if not np.isfinite(images).all():
+        raise DataError(f"{where} holds values that are not finite")
+    if images.ndim == 3:
+        return images[:, None]
+    last = images.shape[3] in _COLOURS and images.shape[1] not in _COLOURS
+    if options.layout is not None:
+        last = options.layout == "channels-last"
+    return np.moveaxis(images, 3, 1) if last else images
+
+
+def _npz_labels(arrays: dict[str, Array], name: str, count: int, where: str) -> Labels:
+    if name not in arrays:
+        raise DataError(f"{where}: array {name!r} is missing")
+    labels = arrays[name]
+    if labels.shape != (count,):
+        raise DataError(f"{where}: array {name!r} has shape {labels.shape}, expected ({count},)")
+    if labels.dtype.kind not in "iu":
+        raise DataError(f"{where}: array {name!r} has type {labels.dtype}, expected integers")
+    return labels.astype(np.int64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 Reason = Literal["enqueued", "initial", "predicted", "random", "sampled", "evolved", "neighbour"]
 _KEPT_PROPOSALS = 64
+_NAMED = 3  # parameters that a message names
 _ROUNDS = 100  # of 64 random architectures each, before all counts as seen
 
 
@@ -127,6 +128,15 @@ class ArchitectureSampler(BaseSampler, ABC, Generic[A]):
             **options.model_dump(),
         )
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a copy begins with: it reads the study itself, and has its own lock."""
+        left = {"_lock": None, "_memory": None, "_proposals": {}}
+        return self.__dict__ | left
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Begin as a copy."""
+        self.__dict__ |= state | {"_lock": threading.Lock(), "_memory": Memory(state["space"])}
+
     def enqueue(self, architectures: Sequence[A]) -> None:
         """Let these be evaluated first, in order; one that the study has seen is not proposed."""
         self._enqueued = self.space.population(architectures)
@@ -190,12 +200,29 @@ class ArchitectureSampler(BaseSampler, ABC, Generic[A]):
         """Propose one architecture; raise ValueError for objectives that the sampler lacks."""
         self._raise_error_if_too_many_objectives(study)
         with self._lock:
-            history = self._memory.before(study, trial.number)
+            history = self._known(study, trial.number)
             proposal = self._first(study, trial, history) or self.choose(study, trial, history)
             self._proposals[trial.number] = proposal
             while len(self._proposals) > _KEPT_PROPOSALS:
                 del self._proposals[next(iter(self._proposals))]
         return self.space.to_params(proposal.architecture)
+
+    def _known(self, study: Study, number: int) -> History[A]:
+        """Return what is known before trial ``number``, with what is in flight here.
+
+        Another thread's trial says its architecture only when its objective asks for it.
+        Raises ConfigError where no trial of the study has the parameters of the space.
+        """
+        history = self._memory.before(study, number)
+        if not len(history.seen):
+            _require_own(study, self.space)
+        flying = [
+            proposal.architecture
+            for each, proposal in self._proposals.items()
+            if each != number and self._memory.unread(each)
+        ]
+        more = self.space.population(flying)
+        return history.with_pending(more[~np.isin(more.keys, history.seen)])
 
     def choose(self, study: Study, trial: FrozenTrial, history: History[A]) -> Proposal[A]:
         """Choose the architecture of a trial; a sampler that needs the study overrides this."""
@@ -229,3 +256,19 @@ class ArchitectureSampler(BaseSampler, ABC, Generic[A]):
     def _raise_error_if_too_many_objectives(self, study: Study) -> None:
         if not self.several_objectives:
             self._raise_error_if_multi_objective(study)
+
+
+def _require_own(study: Study, space: Space[Any]) -> None:
+    """Raise ConfigError for a study whose trials ended without the decisions of the space."""
+    for trial in study.get_trials(deepcopy=False):
+        if trial.state.is_finished() and trial.params:
+            raise ConfigError(
+                f"the trials of study {study.study_name!r} have the parameters "
+                f"{_few(trial.params)}, those of space {space.name!r} are "
+                f"{_few(space.distributions())}: let the objective call space.suggest(trial)"
+            )
+
+
+def _few(names: Iterable[str]) -> str:
+    known = list(names)
+    return ", ".join(known[:_NAMED]) + (", ..." if len(known) > _NAMED else "")

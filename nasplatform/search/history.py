@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Generic
 
 import numpy as np
@@ -27,7 +27,8 @@ class History(Generic[A]):
     seen:          (T,) uint64 isomorphism keys of everything proposed before t.
     architectures: (L,) the architectures among them that were measured, or given up on the way:
                    where those would have ended is estimated.
-    values:        (L, M) float64 their objectives, higher is better whatever the directions.
+    values:        (L, M) float64 their objectives, higher is better whatever the directions, and
+                   finite: an infinite one counts as the best or worst finite one.
     limits:        name -> (L,) float64 by how much each breaks a limit; at most 0 where it is kept,
                    NaN where it was not checked.
     numbers:       (L,) int64 the numbers of their trials, ascending.
@@ -71,6 +72,16 @@ class History(Generic[A]):
         """Keep the measurements of trials below a number."""
         return self.keep(self.numbers < number)
 
+    def with_pending(self, more: Population[A]) -> History[A]:
+        """Count further architectures as seen and as being measured now."""
+        if not len(more):
+            return self
+        return replace(
+            self,
+            seen=np.concatenate([self.seen, more.keys]),
+            pending=type(more).joined([self.pending, more]),
+        )
+
 
 @dataclass(frozen=True)
 class _Row:
@@ -109,6 +120,10 @@ class Memory(Generic[A]):
         found = [(t.number, row) for t in trials if (row := rows[t.number]) is not None]
         return self._history(found, study)
 
+    def unread(self, number: int) -> bool:
+        """Return whether a trial has not ended as far as ``before`` has read."""
+        return number not in self._rows
+
     def _read(self, trials: list[FrozenTrial]) -> dict[int, _Row | None]:
         """Read the trials not known yet; remember those that ended, return those that did not."""
         new = [trial for trial in trials if trial.number not in self._rows]
@@ -133,8 +148,10 @@ class Memory(Generic[A]):
         return History(
             seen=np.array([row.key for _, row in found], np.uint64),
             architectures=self._population(row for _, row in measured),
-            values=higher_is_better(
-                values.reshape(len(measured), len(study.directions)), study.directions
+            values=_bounded(
+                higher_is_better(
+                    values.reshape(len(measured), len(study.directions)), study.directions
+                )
             ),
             limits={
                 name: np.array([row.limits.get(name, np.nan) for _, row in measured], np.float64)
@@ -165,6 +182,18 @@ def _values(row: _Row, before: list[tuple[int, _Row]]) -> tuple[float, ...] | No
     then = np.sort([r.learning_curve[epochs] for r in ended])
     finally_ = np.sort([r.values[0] for r in ended if r.values is not None])
     return (float(np.interp(row.learning_curve[epochs], then, finally_)),)
+
+
+def _bounded(values: Array) -> Array:
+    """Return values (L, M) with the worst or best finite one of their column for infinite ones."""
+    finite = np.isfinite(values)
+    if finite.all():
+        return values
+    low = np.where(finite, values, np.inf).min(0, initial=np.inf)
+    high = np.where(finite, values, -np.inf).max(0, initial=-np.inf)
+    low, high = (np.where(finite.any(0), bound, 0.0) for bound in (low, high))
+    clipped: Array = np.clip(values, low, high)
+    return clipped
 
 
 def _row(trial: FrozenTrial, code: NDArray[np.uint64], key: int) -> _Row:

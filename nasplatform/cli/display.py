@@ -93,10 +93,13 @@ class Display:
     """Watches a run: a progress bar at a terminal, a plain line now and then elsewhere.
 
     A context manager; call it with each event.
+
+    begun: whether a phase beyond the checks was seen, so that there is something to go on with.
     """
 
     def __init__(self) -> None:
         """Write to stderr."""
+        self.begun = False
         console = Console(stderr=True)
         self._bar = _bar(console) if console.is_terminal else None
         self._tasks: dict[str, Any] = {}
@@ -113,6 +116,7 @@ class Display:
 
     def __call__(self, event: Event) -> None:
         """Show an event."""
+        self.begun |= event.phase != "setup"
         if self._bar is not None:
             self._draw(self._bar, event)
         else:

@@ -49,11 +49,12 @@ def run(
     from nasplatform.runs.driver import run as run_search
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    display = Display()
     try:
-        with Display() as display:
+        with display:
             done = run_search(file, out, overrides, resume=resume, force=force, watch=display)
     except KeyboardInterrupt:
-        _interrupted("run", file, settings, out, publish)
+        _interrupted("run", file, settings, out, publish, begun=resume or display.begun)
     summary = done.summary()
     if target is not None:
         from nasplatform.service.publish import publish_run
@@ -87,11 +88,12 @@ def compress(
     say(f"reading {file}")
     from nasplatform.runs.driver import compress as compress_network
 
+    display = Display()
     try:
-        with Display() as display:
+        with display:
             done = compress_network(file, out, overrides, resume=resume, force=force, watch=display)
     except KeyboardInterrupt:
-        _interrupted("compress", file, settings, out)
+        _interrupted("compress", file, settings, out, begun=resume or display.begun)
     summary = done.summary()
     if as_json:
         emit(summary)
@@ -104,6 +106,9 @@ def worker(
     file: Annotated[Path, typer.Argument(help="Search file that all workers share.")],
     storage: Annotated[str, typer.Option(help="Optuna storage URL, postgresql+psycopg://...")],
     settings: SetOption = None,
+    wait: Annotated[
+        float, typer.Option(min=0, help="Seconds to wait until the search was started.")
+    ] = 30.0,
     as_json: JsonFlag = False,
 ) -> None:
     """Join a search that runs with the same storage elsewhere, until its budget is spent."""
@@ -118,7 +123,7 @@ def worker(
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     try:
         with Display() as display:
-            made = run_worker(file, storage, overrides, watch=display)
+            made = run_worker(file, storage, overrides, wait=wait, watch=display)
     except KeyboardInterrupt:
         say("interrupted; what was measured is in the storage, the same command joins again")
         raise typer.Exit(130) from None
@@ -146,6 +151,8 @@ def _interrupted(
     settings: list[str] | None,
     out: Path | None,
     publish: str | None = None,
+    *,
+    begun: bool,
 ) -> NoReturn:
     """Say how to go on, and leave."""
     import shlex
@@ -157,5 +164,7 @@ def _interrupted(
         words += ["--out", str(out)]
     if publish is not None:
         words += ["--publish", publish]
-    say(f"interrupted; nothing is lost, go on with: {shlex.join([*words, '--resume'])}")
+    if begun:
+        words.append("--resume")
+    say(f"interrupted; nothing is lost, go on with: {shlex.join(words)}")
     raise typer.Exit(130) from None

@@ -28,7 +28,7 @@ from nasplatform.runs.run import Run
 from nasplatform.runs.saved import save_predictor
 from nasplatform.search.identity import identity_of
 from nasplatform.search.loop import search
-from nasplatform.search.storage import open_study, require_study
+from nasplatform.search.storage import await_study, open_study, require_study
 from nasplatform.search.trial_record import Step
 from nasplatform.stages.pipeline import run_pipeline, stages_frame
 
@@ -92,13 +92,16 @@ def run_worker(
     storage: str,
     overrides: Mapping[str, Any] | None = None,
     *,
+    wait: float = 0.0,
     watch: Watch = nobody,
 ) -> int:
     """Help with the search of a file that runs elsewhere, until its budget is spent.
 
-    storage: the URL that all workers share; the study is made where it does not exist yet. Stages
-    and report are left to ``run`` with the same ``storage``.
-    Returns how many evaluations were made here. Raises ConfigError as ``run`` does.
+    storage: the URL that all workers share. Stages and report are left to ``run`` with the same
+             ``storage``.
+    wait:    seconds until somebody has started the search.
+    Returns how many evaluations were made here. Raises ConfigError as ``run`` does, RunError where
+    nobody has started this search.
     """
     config, source = load_config(file, {**(overrides or {}), "storage": storage})
     with TemporaryDirectory() as folder:
@@ -106,6 +109,8 @@ def run_worker(
         experiment = make_experiment(
             config, source, EvaluationContext(own.work, progress=_progress(watch, "training"))
         )
+        watch(Event("setup", 0, 0, f"waiting for search {config.name!r}"))
+        await_study(storage, config.name, wait)
         with _study(experiment, own) as study:
             return _spend_budget(experiment, own, study, watch)
 

@@ -114,10 +114,11 @@ class RunFolder:
     ) -> Iterator[None]:
         """Hold the folder for one process, with ``resolved`` written as its file.
 
-        resume: the folder may hold this very search already; it goes on. Its stopping rules may
+        resume: the folder holds this very search already; it goes on. Its stopping rules may
                 have changed and stages may have been added.
         force:  the run that stands there is removed first.
-        Raises RunError where the folder is in the way, belongs to another search, or is held.
+        Raises RunError where there is nothing to resume, and where the folder is in the way,
+        belongs to another search, or is held.
         """
         if self.path.exists() and not self.path.is_dir():
             raise RunError(f"{self.path}: is a file, expected the folder of a run")
@@ -153,6 +154,8 @@ class RunFolder:
         if not self.exists:
             if self.path.is_dir() and self._contents():
                 raise RunError(f"{self.path}: a folder with other files; give another --out")
+            if resume:
+                raise RunError(f"{self.path}: no run stands here that could go on; start it anew")
             return
         if force:
             return

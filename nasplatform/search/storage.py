@@ -24,7 +24,7 @@ from sqlalchemy.exc import (
     SQLAlchemyError,
 )
 
-from nasplatform.errors import ConfigError, RunError
+from nasplatform.errors import ConfigError, RunError, did_you_mean
 from nasplatform.executors.store.database import connect
 from nasplatform.search.identity import differences
 from nasplatform.search.objectives import Direction
@@ -160,6 +160,22 @@ def require_study(file: Path, name: str, directions: Sequence[Direction]) -> Non
 def require_storage(url: str) -> None:
     """Raise ConfigError where a storage URL does not open."""
     _close(_remote(url))
+
+
+def await_study(url: str, name: str, seconds: float) -> None:
+    """Wait until a storage has a study of that name; raise RunError where it still has none."""
+    database = _remote(url)
+    try:
+        until = time.monotonic() + seconds
+        while name not in (names := {each.study_name for each in database.get_all_studies()}):
+            if time.monotonic() >= until:
+                raise RunError(
+                    f"nobody has started a search {name!r} in {_masked(url)}"
+                    f"{did_you_mean(name, sorted(names))}: begin with `nasplatform run`"
+                )
+            time.sleep(_PAUSE)
+    finally:
+        _close(database)
 
 
 def _close(database: RDBStorage) -> None:

@@ -289,10 +289,11 @@ def test_workers_share_a_search(tmp_path: Path) -> None:
     file = write(tmp_path, evaluator={"name": "bits", "log": str(log), "seconds": 0.05})
     code = "import sys; from nasplatform.cli import main; sys.exit(main())"
     command = [sys.executable, "-c", code, "worker", str(file), "--storage", storage, "--json"]
+    run(file, tmp_path / "run", {"storage": storage, "search.budget": 6})
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as helper:
-        while not log.exists() and helper.poll() is None:
+        while len(log.read_text().split()) == 6 and helper.poll() is None:
             time.sleep(0.02)  # the helper is at work; now there are two
-        done = run(file, tmp_path / "run", {"storage": storage})
+        done = run(file, tmp_path / "run", {"storage": storage}, resume=True)
         made, _ = helper.communicate()
     assert helper.returncode == 0
     paid = log.read_text().split()

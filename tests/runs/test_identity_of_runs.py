@@ -39,7 +39,7 @@ def write(folder: Path, **changes: object) -> Path:
 def shared(tmp_path: Path) -> str:
     """A storage that holds the study of a finished search."""
     storage = f"sqlite:///{tmp_path / 'shared.db'}"
-    run_worker(write(tmp_path), storage)
+    run(write(tmp_path), tmp_path / "first", {"storage": storage})
     return storage
 
 
@@ -75,10 +75,19 @@ def test_two_processes_that_start_together_are_one_search_or_one_is_refused(
     storage = f"sqlite:///{tmp_path / 'new.db'}"
     file = write(tmp_path, evaluator={"name": "bits", "seconds": 0.1})
     code = "import sys; from nasplatform.cli import main; sys.exit(main())"
-    command = [sys.executable, "-c", code, "worker", str(file), "--storage", storage, "--json"]
+    command = [
+        sys.executable,
+        "-c",
+        code,
+        "run",
+        str(file),
+        "--json",
+        "--set",
+        f"storage={storage}",
+    ]
     workers = [
         subprocess.Popen(
-            [*command, "--set", f"seed={seed}"],
+            [*command, "--set", f"seed={seed}", "--out", str(tmp_path / str(seed))],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -147,9 +156,26 @@ def test_the_name_of_the_executor_is_no_part_of_the_search(tmp_path: Path) -> No
 def test_a_worker_with_processes_of_its_own(tmp_path: Path) -> None:
     storage = f"sqlite:///{tmp_path / 'shared.db'}"
     processes = {"executor": {"name": "process", "workers": 2}}
-    assert run_worker(write(tmp_path), storage, processes) == 12
-    done = run(write(tmp_path), tmp_path / "run", {"storage": storage})
+    begun = run(write(tmp_path), tmp_path / "run", {"storage": storage, "search.budget": 6})
+    assert len(begun.evaluations) == 6
+    assert run_worker(write(tmp_path), storage, processes) == 6
+    done = run(write(tmp_path), tmp_path / "run", {"storage": storage}, resume=True)
     assert len(done.evaluations) == 12
+
+
+def test_a_worker_helps_nobody_who_has_not_begun(tmp_path: Path) -> None:
+    storage = f"sqlite:///{tmp_path / 'shared.db'}"
+    with pytest.raises(RunError, match=r"nobody has started a search 'toy' in sqlite"):
+        run_worker(write(tmp_path), storage)
+    run(write(tmp_path), tmp_path / "run", {"storage": storage})
+    with pytest.raises(RunError, match=r"a search 'toi' in .*did you mean 'toy'"):
+        run_worker(write(tmp_path, name="toi"), storage)
+
+
+def test_nothing_is_resumed_where_nothing_stands(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"run: no run stands here that could go on"):
+        run(write(tmp_path), tmp_path / "run", resume=True)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(

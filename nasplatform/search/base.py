@@ -130,7 +130,7 @@ class ArchitectureSampler(BaseSampler, ABC, Generic[A]):
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy begins with: it reads the study itself, and has its own lock."""
-        left = {"_lock": None, "_memory": None, "_proposals": {}}
+        left: dict[str, Any] = {"_lock": None, "_memory": None, "_proposals": {}}
         return self.__dict__ | left
 
     def __setstate__(self, state: dict[str, Any]) -> None:

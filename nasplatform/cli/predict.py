@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import typer
 
-from nasplatform.cli.display import emit, show_table, watched
+from nasplatform.cli.display import emit, say, show_table, watched
 from nasplatform.cli.run import JsonFlag
 
 _AT_ONCE = 20_000
@@ -119,6 +119,8 @@ def _rows(
     """Return a row of ``_COLUMNS`` for each line, in the order of the file."""
     import numpy as np
 
+    if (words := space.caution(asked.texts)) is not None:
+        say(f"note: {words}")
     population, errors = space.parse_many(asked.texts)
     good = [place for place in range(len(asked.texts)) if place not in errors]
     said = []

@@ -20,6 +20,7 @@ from torch import nn
 
 from nasplatform.errors import ArchitectureError
 from nasplatform.plugins import make_options
+from nasplatform.spaces.forms import Readers, read_form
 from nasplatform.spaces.graph import GraphBatch
 
 _EXAMPLE_OF_TEXT = 60  # characters of what is no text, in a message
@@ -121,11 +122,14 @@ class Space(ABC, Generic[A]):
     ``active`` says which of them that is.
 
     prior: what ``sample`` draws from, in a few words, e.g. ``uniform over the unique cells``.
+    forms: how other tools write architectures, name -> function of the value (see ``forms``); the
+           text ``NAME:VALUE`` is read wherever a text form is.
     """
 
     name: ClassVar[str]
     Options: ClassVar[type[BaseModel]]
     prior: ClassVar[str]
+    forms: ClassVar[Readers] = {}
 
     def __init__(self, options: Any) -> None:
         """Take the options of the space, an instance of its ``Options``."""
@@ -150,6 +154,21 @@ class Space(ABC, Generic[A]):
             except ArchitectureError as error:
                 errors[index] = error
         return self.population(read), errors
+
+    def read(self, value: Any, form: str | None = None) -> A:
+        """Read a text form, or what another tool writes: a text, list, array or mapping.
+
+        form: one of ``forms``; None for the text forms of the space.
+        Raises ArchitectureError that says what is wrong.
+        """
+        if form is None:
+            return self.parse(as_text(value))
+        found: A = read_form(form, value, self.forms)
+        return found
+
+    def caution(self, texts: Sequence[str]) -> str | None:
+        """Return how texts are read that other tools mean otherwise; None where none is such."""
+        return None
 
     @abstractmethod
     def format(self, architecture: A) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +63,8 @@ def read_measured(
     except DataError as error:
         hint = "" if architecture else "; --architecture names that of the text forms"
         raise DataError(f"{file}: {error}{hint if place not in columns.cells else ''}") from None
+    if (words := space.caution(texts)) is not None:
+        warnings.warn(words, stacklevel=2)
     population, errors = space.parse_many(texts)
     others, text, wrong = _further(columns, {place, score})
     complaints = dict(columns.broken)

@@ -13,6 +13,7 @@ from torch import nn
 
 from nasplatform.errors import ArchitectureError
 from nasplatform.spaces.base import Space, as_text
+from nasplatform.spaces.forms import Readers, split_form
 from nasplatform.spaces.graph import GraphBatch
 from nasplatform.spaces.nasbench101.cells import (
     INTERIOR_OPS,
@@ -27,6 +28,7 @@ from nasplatform.spaces.nasbench101.cells import (
 )
 from nasplatform.spaces.nasbench101.costs import Skeleton, count, resolution
 from nasplatform.spaces.nasbench101.enumeration import enumerate_cells
+from nasplatform.spaces.nasbench101.forms import from_api, from_nni
 from nasplatform.spaces.nasbench101.text import parse_compact
 
 _SHORT = {"3": "conv3x3-bn-relu", "1": "conv1x1-bn-relu", "M": "maxpool3x3"}
@@ -43,16 +45,20 @@ class NASBench101(Space[Cell]):
     compact one, ``[OPS]BITS``: the interior operations in vertex order (3 = conv3x3-bn-relu,
     1 = conv1x1-bn-relu, M = maxpool3x3), then the row-major strict upper triangle of the
     adjacency matrix as 0 and 1, rows set apart by ``/``. ``format`` writes the compact one.
+    ``nasbench-api:`` and ``nni:`` before a JSON text say that it is of another tool.
     """
 
     name: ClassVar[str] = "nasbench101"
     prior: ClassVar[str] = "uniform over the 423,624 unique cells"
     Options: ClassVar[type[Skeleton]] = Skeleton
+    forms: ClassVar[Readers] = {"nasbench-api": from_api, "nni": from_nni}
     options: Skeleton
 
     def parse(self, text: str) -> Cell:
-        """Read either text form; raise ArchitectureError that says what is wrong and where."""
+        """Read any text form; raise ArchitectureError that says what is wrong and where."""
         text = text.strip()
+        if (other := split_form(text, self.forms)) is not None:
+            return self.read(other[1], other[0])
         return _parse_json(text) if text.startswith("{") else _parse_compact(text)
 
     def parse_many(self, texts: Iterable[str]) -> tuple[Cells, dict[int, ArchitectureError]]:

@@ -13,6 +13,7 @@ from torch import nn
 
 from nasplatform.errors import ArchitectureError
 from nasplatform.spaces.base import Space, as_text
+from nasplatform.spaces.forms import Readers, split_form
 from nasplatform.spaces.graph import GraphBatch
 from nasplatform.spaces.nasbench201.cells import (
     EDGES,
@@ -26,6 +27,7 @@ from nasplatform.spaces.nasbench201.cells import (
     graph_tables,
 )
 from nasplatform.spaces.nasbench201.costs import Skeleton, count, resolution
+from nasplatform.spaces.nasbench201.forms import from_naslib, from_nni, usual_name
 from nasplatform.spaces.nasbench201.identity import OPERATIONS, classes
 
 _DIGITS = "".join(str(digit) for digit in range(len(OPERATIONS)))
@@ -39,16 +41,31 @@ class NASBench201(Space[Cell]):
     Two text forms are read: the field's ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``, and six digits,
     the operations of the edges 1<-0, 2<-0, 2<-1, 3<-0, 3<-1, 3<-2 (0 = none, 1 = skip_connect,
     2 = nor_conv_1x1, 3 = nor_conv_3x3, 4 = avg_pool_3x3). ``format`` writes the field's own.
+    ``naslib:`` and ``nni:`` before a text say that it is of another tool, whose digits mean
+    another cell.
     """
 
     name: ClassVar[str] = "nasbench201"
     prior: ClassVar[str] = "uniform over the 6,466 unique cells"
     Options: ClassVar[type[Skeleton]] = Skeleton
+    forms: ClassVar[Readers] = {"naslib": from_naslib, "nni": from_nni}
     options: Skeleton
 
+    def caution(self, texts: Sequence[str]) -> str | None:
+        """Say that six digits are not NASLib's."""
+        if any(isinstance(text, str) and text.strip().isdigit() for text in texts):
+            return (
+                "six digits are read as the operations of edges 1<-0, 2<-0, 2<-1, 3<-0, 3<-1, "
+                "3<-2 with 0 = none, 1 = skip, 2 = 1x1, 3 = 3x3, 4 = pool; for NASLib's indices "
+                "give the form naslib"
+            )
+        return None
+
     def parse(self, text: str) -> Cell:
-        """Read either text form; raise ArchitectureError that says what is wrong and where."""
+        """Read any text form; raise ArchitectureError that says what is wrong and where."""
         text = text.strip()
+        if (other := split_form(text, self.forms)) is not None:
+            return self.read(other[1], other[0])
         return _parse_official(text) if text.startswith("|") else _parse_digits(text)
 
     def parse_many(self, texts: Iterable[str]) -> tuple[Cells, dict[int, ArchitectureError]]:
@@ -183,6 +200,7 @@ def _parse_official(text: str) -> Cell:
         )
     operations: list[str] = []
     for node, part in enumerate(nodes, start=1):
+        part = part.strip()
         terms = part[1:-1].split("|")
         if len(part) < 2 or part[0] != "|" or part[-1] != "|" or len(terms) != node:
             raise ArchitectureError(
@@ -190,6 +208,7 @@ def _parse_official(text: str) -> Cell:
             )
         for source, term in enumerate(terms):
             name, _, index = term.partition("~")
+            name, index = usual_name(name), index.strip()
             if name not in OPERATIONS or index != str(source):
                 raise ArchitectureError(
                     f"node {node}: found {term[:40]!r}, expected OPERATION~{source} with one of "

@@ -1,0 +1,78 @@
+"""Architectures as other tools write them, ``FORM:TEXT``, e.g. ``naslib:(1, 3, 4, 3, 2, 2)``.
+
+A space names the forms that it reads in ``Space.forms``: name -> function of the value, which the
+text after the colon becomes here.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from nasplatform.errors import ArchitectureError, did_you_mean
+
+Readers = Mapping[str, Callable[[Any], Any]]
+_PREFIX = re.compile(r"([a-z][a-z0-9-]*):(.*)", re.DOTALL)
+_LONGEST = 10_000  # characters
+
+
+def split_form(text: str, readers: Readers) -> tuple[str, str] | None:
+    """Return the form and the rest of a text; None where the text names no form.
+
+    Raises ArchitectureError for a form that is not among the readers.
+    """
+    found = _PREFIX.fullmatch(text)
+    if found is None:
+        return None
+    if found[1] not in readers:
+        known = ", ".join(readers) or "none"
+        raise ArchitectureError(
+            f"unknown form {found[1]!r}{did_you_mean(found[1], readers)}; known are {known}"
+        )
+    return found[1], found[2]
+
+
+def read_form(form: str, value: Any, readers: Readers) -> Any:
+    """Read a text, list, tuple, array or mapping of a form; raise ArchitectureError."""
+    split_form(f"{form}:", readers)  # says what is wrong with the name
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    try:
+        return readers[form](_value(value) if isinstance(value, str) else value)
+    except (TypeError, KeyError, IndexError, ValueError, AttributeError) as error:
+        raise ArchitectureError(
+            f"{str(value)[:120]!r} is nothing that {form} writes ({type(error).__name__}: {error})"
+        ) from None
+
+
+def indices(value: Any, count: int, below: int) -> list[int]:
+    """Return whole numbers 0 to ``below`` - 1; raise ArchitectureError for anything else."""
+    numbers = list(value)
+    if len(numbers) != count:
+        raise ArchitectureError(f"expected {count} operations, found {len(numbers)}")
+    for place, number in enumerate(numbers, start=1):
+        if isinstance(number, bool) or number != int(number) or not 0 <= number < below:
+            raise ArchitectureError(
+                f"operation {place} is {number!r}, expected a whole number from 0 to {below - 1}"
+            )
+    return [int(number) for number in numbers]
+
+
+def _value(text: str) -> Any:
+    """Return what a text says: digits in a row, a list or tuple, or JSON."""
+    text = text.strip()
+    if len(text) > _LONGEST:
+        raise ArchitectureError(f"a text of {len(text):,} characters is no architecture")
+    if text.isdigit():
+        return [int(digit) for digit in text]
+    inner = text.replace("(", "[").replace(")", "]").replace("'", '"')
+    if re.fullmatch(r"[\d\s,]+", inner):
+        inner = f"[{inner}]"
+    try:
+        return json.loads(re.sub(r",\s*\]", "]", inner))
+    except (ValueError, RecursionError):
+        raise ArchitectureError(f"{text[:120]!r} is neither digits, a list nor JSON") from None

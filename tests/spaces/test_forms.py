@@ -1,0 +1,103 @@
+"""Architectures as other tools write them."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from nasplatform.errors import ArchitectureError
+from nasplatform.spaces import get_space
+
+NB201, NB101 = get_space("nasbench201"), get_space("nasbench101")
+# NASLib's own conversion of op_indices [1, 3, 4, 3, 2, 2], by hand:
+# 1->2 none, 1->3 1x1, 1->4 pool, 2->3 1x1, 2->4 3x3, 3->4 3x3 with vertices from 1
+CELL = NB201.parse(
+    "|none~0|+|nor_conv_1x1~0|nor_conv_1x1~1|+|avg_pool_3x3~0|nor_conv_3x3~1|nor_conv_3x3~2|"
+)
+MATRIX = [[0, 1, 1, 0], [0, 0, 0, 1], [0, 0, 0, 1], [0, 0, 0, 0]]
+OPERATIONS = ["input", "conv3x3-bn-relu", "maxpool3x3", "output"]
+OF_API = {"module_adjacency": MATRIX, "module_operations": OPERATIONS}
+OF_NNI = {"op1": "conv3x3-bn-relu", "op2": "maxpool3x3", "input1": [0], "input2": [0]}
+OF_NNI |= {"input3": [1, 2]}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "naslib:134322",
+        "naslib:(1, 3, 4, 3, 2, 2)",
+        "naslib: [1,3,4,3,2,2]",
+        "naslib:1, 3, 4, 3, 2, 2",
+        'nni:{"0_1": "none", "0_2": "conv_1x1", "1_2": "conv_1x1", "0_3": "avg_pool_3x3", '
+        '"1_3": "conv_3x3", "2_3": "conv_3x3"}',
+        " |none~0|+|conv_1x1~0|nor_conv_1x1~1|+|AVG_POOL_3x3~0| nor_conv_3x3~1 |conv_3x3~2|\n",
+        "|none~0| + |nor_conv_1x1~0|nor_conv_1x1~1| + |avg_pool_3x3~0|conv_3x3~1|nor_conv_3x3~2|",
+    ],
+)
+def test_texts_of_other_tools_are_the_cell_that_they_mean(text):
+    assert NB201.parse(text) == CELL
+    found, errors = NB201.parse_many([text, NB201.format(CELL)])
+    assert not errors
+    assert list(found) == [CELL, CELL]
+
+
+@pytest.mark.parametrize(
+    "value", [[1, 3, 4, 3, 2, 2], (1, 3, 4, 3, 2, 2), np.array([1, 3, 4, 3, 2, 2]), "134322"]
+)
+def test_values_of_other_tools_are_read(value):
+    assert NB201.read(value, form="naslib") == CELL
+
+
+def test_the_same_digits_mean_another_cell_here_and_that_is_said():
+    assert NB201.parse("134322") != CELL
+    assert "for NASLib's indices give the form naslib" in NB201.caution(["134322"])
+    assert NB201.caution([NB201.format(CELL), "naslib:134322", None]) is None
+    assert NB101.caution(["[3M]101/10/1"]) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"nasbench-api:{json.dumps(OF_API)}",
+        f"nasbench-api:{json.dumps([MATRIX, OPERATIONS])}",
+        f"nni:{json.dumps(OF_NNI)}",
+        "nni:" + str(OF_NNI),
+    ],
+)
+def test_cells_of_nasbench101_in_other_forms(text):
+    assert NB101.parse(text) == NB101.parse(json.dumps({"matrix": MATRIX, "ops": OPERATIONS}))
+
+
+@pytest.mark.parametrize(
+    ("space", "text", "words"),
+    [
+        (NB201, "naslb:134322", "unknown form 'naslb'; did you mean 'naslib'"),
+        (NB201, "nni:134322", "expected a mapping"),
+        (NB201, "naslib:13432", "expected 6 operations, found 5"),
+        (NB201, "naslib:134325", "operation 6 is 5, expected a whole number from 0 to 4"),
+        (NB201, "naslib:[1, 3, 4, 3, 2, 2.5]", "operation 6 is 2.5"),
+        (NB201, "naslib:[[1], 3, 4, 3, 2, 2]", "is nothing that naslib writes"),
+        (NB201, "naslib:" + "[" * 9000, "neither digits, a list nor JSON"),
+        (NB201, "naslib:" + "1" * 20_000, "20,000 characters"),
+        (NB201, 'nni:{"0_1": "none"}', "expected the keys 0_1, 0_2"),
+        (NB201, 'nni:{"0_1": 3, "0_2": 1, "1_2": 1, "0_3": 1, "1_3": 1, "2_3": 1}', "nothing that"),
+        (NB101, 'nni:{"op1": "conv3x3", "input1": [0]}', "expected op1 to op1 and input1 to"),
+        (NB101, 'nni:{"op1": "conv3x3", "input1": [0], "input2": [3]}', "input2 is 3"),
+        (NB101, "nasbench-api:{}", "is nothing that nasbench-api writes"),
+        (NB101, "naslib:134322", "known are nasbench-api, nni"),
+        (get_space("macro-chain"), "nni:x", "macro-chain|form|stage"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(space, text, words):
+    with pytest.raises(ArchitectureError, match=words) as caught:
+        space.parse(text)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400
+
+
+def test_series_are_read_by_position_whatever_their_index():
+    texts = pd.Series(["naslib:134322", None, "naslib:000000"], index=[2, 0, 1])
+    found, errors = NB201.parse_many(texts)
+    assert list(errors) == [1]
+    assert found[0] == CELL

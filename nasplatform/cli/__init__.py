@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 import typer
 
-from nasplatform.cli import data, predict, predictors, results, run, serve
+from nasplatform.cli import data, networks, predict, predictors, results, run, serve
 from nasplatform.cli import plugins as plugins_command
 from nasplatform.errors import InputError, NasplatformError
 
@@ -28,6 +28,8 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("compress")(run.compress)
 app.command("worker")(run.worker)
+app.command("predict-images")(networks.predict_images)
+app.command("export")(networks.export)
 app.command("predict")(predict.predict)
 app.command("serve")(serve.serve)
 app.add_typer(predictors.app, name="predictors")

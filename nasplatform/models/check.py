@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,7 +15,6 @@ from nasplatform.models.edits import Edit
 from nasplatform.models.forward import run_located
 from nasplatform.models.network import Network
 from nasplatform.models.outputs import main_output
-from nasplatform.models.structure import describe_input
 from nasplatform.training.flops import count_macs
 from nasplatform.training.loop import seeded
 from nasplatform.training.task import Task
@@ -44,7 +42,7 @@ def checked(network: Network, task: Task) -> Network:
         network = network.edited(edit.apply(network.module), edit)
     check_outputs(network.module, task)
     count_macs(network.module, task.input_shape)
-    return replace(network, structure=replace(network.structure, input=describe_input(task)))
+    return network.for_task(task)
 
 
 def check_parts(module: nn.Module) -> None:

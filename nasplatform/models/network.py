@@ -22,10 +22,11 @@ from nasplatform.errors import RunError
 from nasplatform.models.edits import Edit
 from nasplatform.models.functions import describe_function
 from nasplatform.models.networks.base import describe_network
-from nasplatform.models.structure import Structure
+from nasplatform.models.structure import Structure, describe_input
 from nasplatform.models.weights import load_weights
 from nasplatform.spaces import Space
 from nasplatform.training.checkpoint import detached_state
+from nasplatform.training.task import Task
 
 STRUCTURE, WEIGHTS = "structure.json", "weights.safetensors"
 _DAMAGE = (
@@ -97,6 +98,10 @@ class Network:
         structure = replace(self.structure, edits=(*self.structure.edits, edit))
         return replace(self, module=module, structure=structure)
 
+    def for_task(self, task: Task) -> Self:
+        """Return the network, knowing what images the task's are."""
+        return replace(self, structure=replace(self.structure, input=describe_input(task)))
+
     def save(self, folder: Path) -> None:
         """Write the folder; it appears whole or not at all."""
         with replace_folder(folder) as temporary:
@@ -104,8 +109,9 @@ class Network:
             save_file(detached_state(self.module.state_dict()), temporary / WEIGHTS)
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
+    def load(cls, folder: Path | str) -> Self:
         """Read a folder back, to equal outputs; raise RunError where it is missing or damaged."""
+        folder = Path(folder)
         try:
             text = (folder / STRUCTURE).read_text(encoding="utf-8")
             weights = load_file(folder / WEIGHTS)

@@ -27,9 +27,10 @@ class Structure:
            form); ``network``, what ``describe_network`` returns for one that is registered by
            name; ``module`` and ``options``, what ``describe_function`` returns.
     edits: what was done to the layers since, in order.
-    input: what the network was made for, where that is known: ``shape`` (c, h, w) of an image,
-           ``mean`` and ``std`` of each channel in raw images, number of ``classes``, and
-           ``class_names`` by label where they have names.
+    input: what the network was made for, where that is known: name of the ``task`` and digest
+           of its data, ``shape`` (c, h, w) of an image,
+           ``mean`` and ``std`` of each channel in raw images, what 255 of a picture is there
+           (``white``), number of ``classes``, and ``class_names`` where there are any.
     """
 
     base: Mapping[str, Any]
@@ -76,8 +77,11 @@ def describe_input(task: Task) -> dict[str, Any]:
     """Return what a network for a task takes and tells apart, as ``Structure.input`` says it."""
     names = {"class_names": list(task.class_names)} if task.class_names else {}
     return names | {
+        "task": task.name,
+        "data_sha256": task.digest,
         "shape": list(task.input_shape),
         "mean": list(task.mean),
         "std": list(task.std),
+        "white": task.white,
         "classes": task.classes,
     }

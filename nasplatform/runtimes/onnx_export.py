@@ -9,31 +9,36 @@ import numpy as np
 import torch
 
 from nasplatform.atomic_io import replace_file
-from nasplatform.errors import BuildError
+from nasplatform.errors import BuildError, NetworkError
 from nasplatform.models.network import Network
 from nasplatform.runtimes.onnx_graph import extra, onnx_model
 from nasplatform.runtimes.onnx_runtime import OnnxSession
-from nasplatform.training.task import Task
 
 TOLERANCE = 1e-4
 CHECKED_IMAGES = 8
 
 
-def export_onnx(network: Network, task: Task, path: Path) -> float:
+def export_onnx(network: Network, path: Path) -> float:
     """Write the network as ONNX with a free batch size, and run it once with onnxruntime.
 
-    The file says in its metadata how to make its input of raw images: ``mean`` and ``std`` per
-    channel; and which task it is for.
-    Returns the largest absolute difference of the logits of 8 test images from torch's. Raises
-    MissingExtraError without the extra ``deploy``, BuildError where ONNX has no words for a part
-    of the network or the difference exceeds 1e-4; the file is not written then.
+    The file says in its metadata what ``Structure.input`` says, each value as JSON: which task it
+    is for, ``shape``, ``mean`` and ``std`` per channel of raw images, ``class_names``.
+    Returns the largest absolute difference of the logits of 8 random images from torch's. Raises
+    MissingExtraError without the extra ``deploy``, NetworkError where the network does not know
+    its input, BuildError where ONNX has no words for a part of the network or the difference
+    exceeds 1e-4; the file is not written then.
     """
-    images = task.test.inputs[:CHECKED_IMAGES]
+    known = network.structure.input
+    if known is None:
+        raise NetworkError("the network does not say what images it is for: train it on a task")
+    rng = torch.Generator().manual_seed(0)
+    images = torch.randn((CHECKED_IMAGES, *known["shape"]), generator=rng)
     module = network.module.eval()
     with torch.no_grad():
         expected = module(images).numpy()
     model = onnx_model(module, images[:1])
-    extra("onnx").helper.set_model_props(model, _metadata(task))
+    facts = {name: json.dumps(value) for name, value in known.items()}
+    extra("onnx").helper.set_model_props(model, facts)
     found = OnnxSession(model.SerializeToString(), threads=1).run(images.numpy())
     difference = float(np.abs(found - expected).max())
     if not difference <= TOLERANCE:
@@ -44,12 +49,3 @@ def export_onnx(network: Network, task: Task, path: Path) -> float:
     with replace_file(path) as temporary:
         temporary.write_bytes(model.SerializeToString())
     return difference
-
-
-def _metadata(task: Task) -> dict[str, str]:
-    return {
-        "task": task.name,
-        "data_sha256": task.digest,
-        "mean": json.dumps(task.mean),
-        "std": json.dumps(task.std),
-    }

@@ -10,6 +10,7 @@ import gzip
 import struct
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
@@ -89,7 +90,8 @@ def digits(options: DigitsOptions) -> Task:
     unit = float(np.sqrt(1 + options.noise**2))
     noisy = (clean + options.noise * rng.standard_normal(images.shape)) / unit
     splits = [(Images(noisy[part].astype(np.float32)), labels[part]) for part in parts]
-    return make_task("digits", splits, 10, (mean, std * unit))
+    task = make_task("digits", splits, 10, (mean, std * unit))
+    return replace(task, white=16.0)
 
 
 class FashionOptions(DatasetOptions):

@@ -51,20 +51,20 @@ def decoded(files: Sequence[Path], size: int, grey: bool) -> Raw:
     return made
 
 
-def read_image(path: Path, size: int, grey: bool) -> NDArray[np.uint8]:
-    """Return one image, turned as its EXIF says and resized to a square, as (c, size, size)."""
+def read_image(path: Path, size: tuple[int, int], grey: bool) -> NDArray[np.uint8]:
+    """Return one image, turned as its EXIF says and resized to (h, w), as (c, h, w)."""
     try:
         with Image.open(path) as image:
             if image.mode.startswith(("I", "F")):  # Pillow would clip them at 255
                 raise DataError(f"{path} has {image.mode} pixels, expected 8 bits per channel")
             upright = ImageOps.exif_transpose(image).convert("L" if grey else "RGB")
-            square = upright.resize((size, size), Image.Resampling.BOX)
+            resized = upright.resize(size[::-1], Image.Resampling.BOX)
     except DataError:
         raise
     except Exception as error:  # Pillow's decoders raise many kinds for damaged files
         words = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{path} cannot be read as an image: {words}") from None
-    pixels = np.asarray(square, dtype=np.uint8)
+    pixels = np.asarray(resized, dtype=np.uint8)
     return pixels[None] if grey else np.moveaxis(pixels, 2, 0)
 
 
@@ -75,7 +75,7 @@ def _decode(
 
     def part(start: int) -> None:
         some = files[start : start + PART]
-        keep(start, np.stack([read_image(path, shape[2], shape[1] == 1) for path in some]))
+        keep(start, np.stack([read_image(path, shape[2:], shape[1] == 1) for path in some]))
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         try:

@@ -50,7 +50,7 @@ def image_folder(options: FolderOptions) -> Task:
         strange = sorted(set(_class_names(folder)) - set(names))
         if strange:
             raise DataError(f"{folder / strange[0]} is a class that the training images lack")
-        files = [(file, k) for k, name in enumerate(names) for file in _images_in(folder / name)]
+        files = [(file, k) for k, name in enumerate(names) for file in images_in(folder / name)]
         if not files:
             raise DataError(f"{folder}: no image files in its class directories")
         labels = np.array([label for _, label in files], dtype=np.int64)
@@ -97,7 +97,8 @@ def _class_names(folder: Path) -> list[str]:
     return names
 
 
-def _images_in(folder: Path) -> list[Path]:
+def images_in(folder: Path) -> list[Path]:
+    """Return the picture files of a folder and of those within it, in order; hidden ones not."""
     return sorted(_walk(folder)) if folder.is_dir() else []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -50,7 +51,9 @@ def npz(options: NpzOptions) -> Task:
     shapes |= set() if more is None else {more.shape[1:]}
     if len(shapes) > 1:
         raise DataError(f"{where}: splits have images of different shapes: {sorted(shapes)}")
-    return standardised_task("npz", hold_out(found, options, where), where, more)
+    task = standardised_task("npz", hold_out(found, options, where), where, more)
+    pictures = found["train"][0].dtype == np.uint8
+    return task if pictures else replace(task, white=None)
 
 
 def read_npz(path: Path) -> dict[str, Array]:

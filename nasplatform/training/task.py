@@ -53,6 +53,7 @@ class Task:
     mean, std:   per channel, in the unit of the raw images; an input is ``(raw - mean) / std``.
     digest:      sha256 of all data as hexadecimal text; equal data have equal digests.
     class_names: by label, empty where classes have none; not part of the digest.
+    white:       what 255 of a picture of 8 bits is in raw images; None where they are no pictures.
     loss:        what trainings minimise; given here, or as a method of a subclass.
     metric:      what networks are judged by, likewise.
     """
@@ -70,6 +71,7 @@ class Task:
     loss: Loss = cross_entropy
     metric: Metric = accuracy
     class_names: tuple[str, ...] = ()
+    white: float | None = 255.0
 
     def __post_init__(self) -> None:
         for name, usual in (("loss", cross_entropy), ("metric", accuracy)):

@@ -43,6 +43,9 @@ def test_good_network_is_kept_and_learns_what_the_images_are():
     assert found.module is given.module
     assert found.structure.edits == ()
     assert found.structure.input == {
+        "task": "tiny",
+        "data_sha256": TASK.digest,
+        "white": 255.0,
         "shape": [1, 8, 8],
         "mean": list(TASK.mean),
         "std": list(TASK.std),

@@ -26,7 +26,7 @@ def network() -> Network:
 @pytest.mark.parametrize("batch", [1, 5, 30])
 def test_exported_network_gives_equal_logits_for_any_batch(network, tmp_path, batch):
     task = tiny_task()
-    assert export_onnx(network, task, tmp_path / "n.onnx") < 1e-5
+    assert export_onnx(network.for_task(task), tmp_path / "n.onnx") < 1e-5
     session = onnxruntime.InferenceSession(tmp_path / "n.onnx")
     images = task.test.inputs[:batch]
     found = session.run(["logits"], {"images": images.numpy()})[0]
@@ -35,11 +35,11 @@ def test_exported_network_gives_equal_logits_for_any_batch(network, tmp_path, ba
 
 def test_file_says_how_to_make_its_input(network, tmp_path):
     task = tiny_task()
-    export_onnx(network, task, tmp_path / "n.onnx")
+    export_onnx(network.for_task(task), tmp_path / "n.onnx")
     facts = onnxruntime.InferenceSession(tmp_path / "n.onnx").get_modelmeta().custom_metadata_map
     assert json.loads(facts["mean"]) == list(task.mean)
     assert json.loads(facts["std"]) == list(task.std)
-    assert (facts["task"], facts["data_sha256"]) == ("tiny", task.digest)
+    assert [json.loads(facts[name]) for name in ("task", "data_sha256")] == ["tiny", task.digest]
 
 
 def test_wrong_export_is_not_written(network, tmp_path, monkeypatch):
@@ -50,7 +50,7 @@ def test_wrong_export_is_not_written(network, tmp_path, monkeypatch):
             return x.mean((2, 3)) * (1 if len(x) == 1 else 2)
 
     with pytest.raises(BuildError, match="differ from torch's by"):
-        export_onnx(Network(Moody(), network.structure), tiny_task(), tmp_path / "n.onnx")
+        export_onnx(Network(Moody(), network.structure).for_task(tiny_task()), tmp_path / "n.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -60,7 +60,9 @@ def test_part_that_onnx_lacks_is_named_and_nothing_is_printed(network, tmp_path,
             return torch.linalg.eigvals(x).real.mean(-1)
 
     with pytest.raises(BuildError, match="ONNX cannot express") as caught:
-        export_onnx(Network(Strange(), network.structure), tiny_task(), tmp_path / "n.onnx")
+        export_onnx(
+            Network(Strange(), network.structure).for_task(tiny_task()), tmp_path / "n.onnx"
+        )
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
     assert capfd.readouterr() == ("", "")
@@ -72,19 +74,19 @@ def test_missing_extra_says_what_to_install(network, tmp_path, monkeypatch):
 
     monkeypatch.setattr(onnx_graph, "import_module", missing)
     with pytest.raises(MissingExtraError, match=r"pip install 'nasplatform\[deploy\]'"):
-        export_onnx(network, tiny_task(), tmp_path / "n.onnx")
+        export_onnx(network.for_task(tiny_task()), tmp_path / "n.onnx")
 
 
 def test_network_is_left_as_it_was(network, tmp_path):
     before = {name: tensor.clone() for name, tensor in network.module.state_dict().items()}
-    export_onnx(network, tiny_task(), tmp_path / "n.onnx")
+    export_onnx(network.for_task(tiny_task()), tmp_path / "n.onnx")
     assert all(
         np.array_equal(before[name], tensor) for name, tensor in network.module.state_dict().items()
     )
 
 
 def test_sums_that_begin_with_zeros_lose_them(network, tmp_path):
-    export_onnx(network, tiny_task(), tmp_path / "n.onnx")
+    export_onnx(network.for_task(tiny_task()), tmp_path / "n.onnx")
     nodes = pytest.importorskip("onnx").load(tmp_path / "n.onnx").graph.node
     assert "ConstantOfShape" not in {node.op_type for node in nodes}
 
@@ -100,4 +102,6 @@ def test_zeros_that_are_needed_stay(network, tmp_path):
             return flat + torch.zeros_like(flat)
 
     task = tiny_task()
-    assert export_onnx(Network(Zeros(), network.structure), task, tmp_path / "n.onnx") < 1e-6
+    assert (
+        export_onnx(Network(Zeros(), network.structure).for_task(task), tmp_path / "n.onnx") < 1e-6
+    )

@@ -129,7 +129,7 @@ class TestImageFolder:
         turned[0x0112] = 6  # to be shown a quarter turn clockwise
         path = tmp_path / "cat" / "0.png"
         Image.fromarray(pixels).save(path, exif=turned)
-        found = read_image(path, 8, grey=True)[0]
+        found = read_image(path, (8, 8), grey=True)[0]
         assert np.array_equal(found, np.rot90(pixels[:, :, 0], -1))
 
     def test_a_damaged_picture_is_one_line(self, tmp_path):

@@ -93,7 +93,7 @@ def test_every_kind_of_knockoff_works(tmp_path, kind):
 def test_smaller_network_exports_to_onnx(tmp_path):
     pytest.importorskip("onnxruntime", reason="needs the extra 'deploy'")
     network = apply(tmp_path, rate=0.5).network
-    assert export_onnx(network, tiny_task(), tmp_path / "n.onnx") < 1e-5
+    assert export_onnx(network.for_task(tiny_task()), tmp_path / "n.onnx") < 1e-5
 
 
 def test_rounds_come_to_the_same_rate_and_are_replayed_in_order(tmp_path):

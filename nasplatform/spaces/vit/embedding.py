@@ -102,13 +102,13 @@ class TokensToToken(nn.Module):
             unfold.append(nn.Unfold(2 * step - 1, padding=step // 2, stride=step))
             side = (unfolded(side[0], step), unfolded(side[1], step))
             self.sides.append(side)
-            unfolded = incoming * (2 * step - 1) ** 2
+            channels = incoming * (2 * step - 1) ** 2
             if len(attend) < len(steps) - 1:
                 mixer = Performer if kind == "performer" else FullAttention
-                attend.append(TokenLayer(unfolded, mixer(unfolded)))
+                attend.append(TokenLayer(channels, mixer(channels)))
                 incoming = TOKEN_WIDTH
         self.unfold, self.attend = nn.ModuleList(unfold), nn.ModuleList(attend)
-        self.project = nn.Linear(unfolded, width)
+        self.project = nn.Linear(channels, width)
 
     def forward(self, maps: Tensor) -> Tensor:
         """Compute the tokens."""

@@ -62,7 +62,7 @@ class MultiHead(nn.Module):
 
     def split(self, channels: Tensor) -> Tensor:
         """(..., T, C) -> (..., heads, T, C / heads)."""
-        return channels.unflatten(-1, (self.heads, -1)).transpose(-3, -2)
+        return torch.unflatten(channels, -1, (self.heads, -1)).transpose(-3, -2)
 
 
 class GlobalAttention(MultiHead):

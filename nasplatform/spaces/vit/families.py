@@ -11,7 +11,9 @@ from itertools import count
 from nasplatform.spaces.families import Family
 from nasplatform.spaces.vit.architecture import (
     Attention,
+    AttentionKind,
     Entry,
+    EntryKind,
     FeedForward,
     Inner,
     Layer,
@@ -52,20 +54,24 @@ def _deit() -> Found:
 
 def _t2t() -> Found:
     """Yuan et al. 2021."""
-    fixed = "the authors count {} fixed numbers as parameters: sinusoids{}"
-    for kind, ending, macs, note in (
-        (
-            "performer",
-            "",
+    kinds: dict[EntryKind, tuple[str, float, str]] = {
+        "performer": (
+            "t2t-14",
             4.8,
-            fixed.format("79,744", ", random features") + "; the survey prints 5.2 multiply-adds",
+            "the authors' code counts 79,744 fixed numbers (sinusoids, random features) as "
+            "parameters; the survey prints 5.2 G",
         ),
-        ("transformer", "-t", 6.1, fixed.format("75,648", "")),
-    ):
+        "transformer": (
+            "t2t-t-14",
+            6.1,
+            "the authors' code counts 75,648 fixed numbers (sinusoids) as parameters",
+        ),
+    }
+    for kind, (name, macs, note) in kinds.items():
         layers = 14 * (Layer(Attention(6, 384), FeedForward(300)),)
-        stage = Stage(384, layers, Entry(kind, 7, 16, 2), positions="sinusoid")  # type: ignore[arg-type]
+        stage = Stage(384, layers, Entry(kind, 7, 16, 2), positions="sinusoid")
         architecture = VisionTransformer((stage,), 1, readout="class", qkv_bias=False)
-        yield _family(f"t2t{ending}-14", architecture, 21.5, macs, note)
+        yield _family(name, architecture, 21.5, macs, note)
 
 
 def _pvt() -> Found:
@@ -154,7 +160,7 @@ def _cmt() -> Found:
 
         def layer(width: int, stage: int, number: int, ratio: int = ratio) -> Layer:
             reduction = 8 >> stage
-            kind = "depthwise-reduction" if reduction > 1 else "global"
+            kind: AttentionKind = "depthwise-reduction" if reduction > 1 else "global"
             attention = Attention(1 << stage, width, kind, reduction=reduction)
             return Layer(attention, FeedForward(ratio, "inverted-residual"), perception=True)
 
@@ -185,13 +191,34 @@ def _autoformer() -> Found:
     """Chen et al. 2021: the subnets that its authors published; heads are 64 wide."""
     note = "products with relative positions are counted here, of each table once per row or column"
     for name, width, heads, ratios, parameters, macs in (
-        ("tiny", 192, "3333333333433", "7767668878787", 5.7, 1.3),
-        ("small", 384, "6657555667767", "6767888888878", 22.9, 5.1),
-        ("base", 576, (*(5 * [9]), 10, 9, 9, 10, 9, 10, 9, 9, 10), "77878776886867", 53.7, 11),
+        (
+            "tiny",
+            192,
+            "3 3 3 3 3 3 3 3 3 3 4 3 3",
+            "3.5 3.5 3 3.5 3 3 4 4 3.5 4 3.5 4 3.5",
+            5.7,
+            1.3,
+        ),
+        (
+            "small",
+            384,
+            "6 6 5 7 5 5 5 6 6 7 7 6 7",
+            "3 3.5 3 3.5 4 4 4 4 4 4 4 3.5 4",
+            22.9,
+            5.1,
+        ),
+        (
+            "base",
+            576,
+            "9 9 9 9 9 10 9 9 10 9 10 9 9 10",
+            "3.5 3.5 4 3.5 4 3.5 3.5 3 4 4 3 4 3 3.5",
+            53.7,
+            11,
+        ),
     ):
         layers = tuple(
-            Layer(Attention(int(number), 64 * int(number)), FeedForward(50 * int(ratio)))
-            for number, ratio in zip(heads, ratios, strict=True)
+            Layer(Attention(int(number), 64 * int(number)), FeedForward(round(100 * float(ratio))))
+            for number, ratio in zip(heads.split(), ratios.split(), strict=True)
         )
         stage = Stage(width, layers, positions="learned", relative="keys-values")
         architecture = VisionTransformer((stage,), 1)

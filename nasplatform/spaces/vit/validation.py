@@ -70,14 +70,21 @@ def soft_splits(stride: int) -> tuple[int, ...]:
     return {2: (2,), 4: (2, 2)}.get(stride, (stride // 4, 2, 2))
 
 
+def unfolded(side: int, step: int) -> int:
+    """Return how many windows of 2 step - 1 fit along a side that is filled up by step / 2."""
+    return (side + 2 * (step // 2) - (2 * step - 1)) // step + 1
+
+
 def _after(entry: Entry, side: int) -> int:
     """Return the side of the map that an entry makes."""
     if entry.kind in ("conv", "pooling"):
         return (side + 2 * entry.padding - entry.kernel) // entry.stride + 1
     if entry.kind == "words":
         return side // entry.stride
-    for stride in soft_splits(entry.stride) if entry.kind in SOFT_SPLIT else (entry.stride,):
-        side = -(-side // stride)
+    if entry.kind == "merging":
+        return -(-side // entry.stride)
+    for step in soft_splits(entry.stride):
+        side = unfolded(side, step)
     return side
 
 
@@ -166,6 +173,10 @@ def _window(where: str, attention: Attention, side: Side, tokens: int) -> None:
     if attention.window > min(side):
         raise ArchitectureError(
             f"{where}.window is {attention.window}, larger than the map of {side[0]} x {side[1]}"
+        )
+    if attention.shifted and attention.window == min(side):
+        raise ArchitectureError(
+            f"{where}.shifted: the window is the whole map of {side[0]} x {side[1]}, expected False"
         )
     if tokens:
         raise ArchitectureError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -84,7 +84,7 @@ class NodeRule:
 
 
 def _bare(phase: Phase) -> Phase:
-    return Phase((), phase.rectified, phase.normalised, phase.adds)
+    return replace(phase, windows=())
 
 
 def _windows(

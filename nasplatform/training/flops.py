@@ -44,23 +44,19 @@ def count_macs(module: nn.Module, input_shape: tuple[int, int, int]) -> int:
     in evaluation mode; on torch's device ``meta`` nothing is computed. Raises NetworkError for an
     operation whose products cannot be counted.
     """
-    return sum(_macs_by_operation(module, input_shape).values())
+    return count_products(module, input_shape)[0]
 
 
-def count_attention_macs(module: nn.Module, input_shape: tuple[int, int, int]) -> int:
-    """Count those multiply-adds that are products of two things made of the image.
+def count_products(module: nn.Module, input_shape: tuple[int, int, int]) -> tuple[int, int]:
+    """Return what ``count_macs`` does, and how many of these are products of batches of matrices.
 
-    They are what attention does to queries, keys and values; raises as ``count_macs`` does.
+    The latter are what attention does to queries, keys and values: neither side is a weight.
     """
-    found = _macs_by_operation(module, input_shape)
-    return sum(macs for operation, macs in found.items() if operation in _BATCHED)
-
-
-def _macs_by_operation(module: nn.Module, input_shape: tuple[int, int, int]) -> dict[object, int]:
     counter = FlopCounterMode(display=False, custom_mapping=_PRODUCTS)
     forward_once(module, input_shape, counter, _Refusing(counter))
     found = counter.get_flop_counts().get("Global", {})
-    return {operation: int(flops) // 2 for operation, flops in found.items()}
+    batched = sum(flops for operation, flops in found.items() if operation in _BATCHED)
+    return int(counter.get_total_flops()) // 2, int(batched) // 2
 
 
 def forward_once(

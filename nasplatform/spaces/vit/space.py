@@ -13,12 +13,14 @@ from torch import nn
 
 from nasplatform.errors import ArchitectureError
 from nasplatform.spaces.base import Space
+from nasplatform.spaces.families import Family
 from nasplatform.spaces.graph import GraphBatch
 from nasplatform.spaces.vit import decisions
 from nasplatform.spaces.vit.architecture import VisionTransformer
 from nasplatform.spaces.vit.choices import SubSpace
 from nasplatform.spaces.vit.costs import Costs, count
 from nasplatform.spaces.vit.edits import drawn, edited, held
+from nasplatform.spaces.vit.families import families
 from nasplatform.spaces.vit.graphs import Graphs
 from nasplatform.spaces.vit.numbers import Numbers
 from nasplatform.spaces.vit.options import Options
@@ -112,6 +114,10 @@ class VisionTransformers(Space[VisionTransformer]):
         from nasplatform.spaces.vit.network import Network
 
         return Network(architecture, self.options.input_shape, self.options.classes)
+
+    def families(self) -> tuple[Family[VisionTransformer], ...]:
+        """Return published transformers, most of them outside of the named sub-spaces."""
+        return families()
 
     def distributions(self) -> dict[str, BaseDistribution]:
         """``depth``, ``layer1_heads`` and so on, of several stages ``stage1_depth``; where open."""

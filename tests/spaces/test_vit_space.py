@@ -32,11 +32,11 @@ from nasplatform.spaces.vit.text import format_text, parse_text
 DATA = Path(os.environ.get("NASPLATFORM_DATA", "missing"))
 TABLE = DATA / "vit_autoformer_imagenet.parquet"
 LAYER = Layer(Attention(2, 16), FeedForward(350))
-# Depth 14, embedding 192; heads, ratios, parameters and FLOPs of the published table's first row.
-PUBLISHED = (
-    "34334434434434",
-    (4, 3.5, 3.5, 3.5, 4, 3.5, 4, 4, 3.5),
-)
+# The first rows: embedding, heads and twice the ratio of each layer, parameters, FLOPs.
+FIRST = {
+    "tiny": (192, "34334434434344", "87778788787777", 6_776_776, 1_573_082_940),
+    "small": (448, "6557677756575", "7678777778686", 28_262_984, 5_952_001_594),
+}
 
 
 @pytest.fixture(params=sorted(SUBSPACES))
@@ -87,16 +87,13 @@ def test_costs_of_many_are_those_of_each(space: Any) -> None:
             assert found.attention_macs.sum() == costs.attention_macs[at].sum()
 
 
-def test_published_subnets_of_autoformer() -> None:
-    """The first subnets of the published table, as they stand there."""
-    rows = pd.DataFrame(
-        {
-            "embed_dim": [192],
-            "num_heads": [[3, 4, 3, 3, 4, 4, 3, 4, 4, 3, 4, 3, 4, 4]],
-            "mlp_ratio": [[4.0, 3.5, 3.5, 3.5, 4.0, 3.5, 4.0, 4.0, 3.5, 3.5, 3.5, 3.5, 3.5, 3.5]],
-        }
-    )
-    assert counted_as_published(rows, "tiny")[0].tolist() == [6_739_912]
+@pytest.mark.parametrize("size", FIRST)
+def test_the_first_row_of_the_table_of_autoformer(size: str) -> None:
+    width, heads, halves, params, flops = FIRST[size]
+    ratios = [int(half) / 2 for half in halves]
+    row = {"embed_dim": [width], "num_heads": [[*map(int, heads)]], "mlp_ratio": [ratios]}
+    found = counted_as_published(pd.DataFrame(row), size)
+    assert [one.tolist() for one in found] == [[params], [flops]]
 
 
 @pytest.mark.skipif(

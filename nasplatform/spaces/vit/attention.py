@@ -62,7 +62,7 @@ class MultiHead(nn.Module):
 
     def split(self, channels: Tensor) -> Tensor:
         """(..., T, C) -> (..., heads, T, C / heads)."""
-        return channels.unflatten(-1, (self.heads, -1)).transpose(-3, -2)
+        return torch.unflatten(channels, -1, (self.heads, -1)).transpose(-3, -2)
 
 
 class GlobalAttention(MultiHead):
@@ -177,7 +177,7 @@ class LocalAttention(MultiHead):
 
 
 class RelativeAttention(MultiHead):
-    """Vectors of the offset from token to token beside keys and values (AutoFormer, section 3.3)."""
+    """Vectors of the offset between tokens beside keys and values (AutoFormer, section 3.3)."""
 
     def __init__(self, attention: Attention, stage: Stage, grid: Grid, bias: bool) -> None:
         super().__init__(attention, stage, grid, bias)

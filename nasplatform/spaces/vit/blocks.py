@@ -36,14 +36,16 @@ class Block(nn.Module):
         """Compute the layer."""
         stream: Tensor = self.perception(sequence)
         if self.post:
-            mixed = stream + self.attention_end(self.attention(stream, table))
-            stream = self.attention_norm(mixed)
-            fed = stream + self.feed_forward_end(self.feed_forward(stream))
-            normed: Tensor = self.feed_forward_norm(fed)
-            return normed
-        mixed = self.attention(self.attention_norm(stream), table)
-        stream = stream + self.attention_end(mixed)
-        return stream + self.feed_forward_end(self.feed_forward(self.feed_forward_norm(stream)))
+            mixed = self.attention_end(self.attention(stream, table))
+            stream = self.attention_norm(stream + mixed)
+            fed = self.feed_forward_end(self.feed_forward(stream))
+            stream = self.feed_forward_norm(stream + fed)
+        else:
+            mixed = self.attention(self.attention_norm(stream), table)
+            stream = stream + self.attention_end(mixed)
+            fed = self.feed_forward(self.feed_forward_norm(stream))
+            stream = stream + self.feed_forward_end(fed)
+        return stream
 
 
 def branch_end(width: int, scaled: bool, drop: float) -> nn.Module:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nasplatform.spaces.vit.architecture import Stage
-from nasplatform.spaces.vit.tokens import as_sequence
+from nasplatform.spaces.vit.tokens import as_sequence, cut
 from nasplatform.spaces.vit.validation import soft_splits, unfolded
 
 TOKEN_WIDTH = 64
@@ -81,8 +81,7 @@ class Merging(nn.Module):
         places = maps.permute(0, 2, 3, 1)
         if self.down or self.right:
             places = F.pad(places, (0, 0, 0, self.right, 0, self.down))
-        tiles = places.unflatten(2, (-1, self.stride)).unflatten(1, (-1, self.stride))
-        beside = tiles.permute(0, 1, 3, 4, 2, 5).flatten(3)  # columns of a tile, then its rows
+        beside = cut(places, self.stride).transpose(3, 4).flatten(3)  # columns, then rows
         merged: Tensor = self.linear(self.norm(beside.flatten(1, 2)))
         return merged
 
@@ -102,19 +101,19 @@ class TokensToToken(nn.Module):
             unfold.append(nn.Unfold(2 * step - 1, padding=step // 2, stride=step))
             side = (unfolded(side[0], step), unfolded(side[1], step))
             self.sides.append(side)
-            unfolded = incoming * (2 * step - 1) ** 2
+            channels = incoming * (2 * step - 1) ** 2
             if len(attend) < len(steps) - 1:
                 mixer = Performer if kind == "performer" else FullAttention
-                attend.append(TokenLayer(unfolded, mixer(unfolded)))
+                attend.append(TokenLayer(channels, mixer(channels)))
                 incoming = TOKEN_WIDTH
         self.unfold, self.attend = nn.ModuleList(unfold), nn.ModuleList(attend)
-        self.project = nn.Linear(unfolded, width)
+        self.project = nn.Linear(channels, width)
 
     def forward(self, maps: Tensor) -> Tensor:
         """Compute the tokens."""
         for unfold, attend, side in zip(self.unfold, self.attend, self.sides, strict=False):
             tokens = attend(unfold(maps).transpose(1, 2))
-            maps = tokens.transpose(1, 2).unflatten(2, side)
+            maps = torch.unflatten(tokens.transpose(1, 2), 2, side)
         projected: Tensor = self.project(self.unfold[-1](maps).transpose(1, 2))
         return projected
 
@@ -134,7 +133,8 @@ class TokenLayer(nn.Module):
     def forward(self, sequence: Tensor) -> Tensor:
         """Compute the layer."""
         mixed: Tensor = self.mixer(self.norm(sequence))
-        return mixed + self.mlp(self.mlp_norm(mixed))
+        fed: Tensor = mixed + self.mlp(self.mlp_norm(mixed))
+        return fed
 
 
 class FullAttention(nn.Module):
@@ -156,7 +156,8 @@ class FullAttention(nn.Module):
         values: Tensor = self.value(sequence)
         query, key = self.query(sequence)[:, None], self.key(sequence)[:, None]
         mixed = F.scaled_dot_product_attention(query, key, values[:, None], scale=self.scale)
-        return values + self.project(mixed[:, 0])
+        summed: Tensor = values + self.project(mixed[:, 0])
+        return summed
 
 
 class Performer(nn.Module):
@@ -182,7 +183,8 @@ class Performer(nn.Module):
         query, key = self._mapped(self.query(sequence)), self._mapped(self.key(sequence))
         total = query @ key.sum(1)[:, :, None]  # (B, T, 1)
         mixed = query @ (key.transpose(1, 2) @ values) / (total + 1e-8)
-        return values + self.project(mixed)
+        summed: Tensor = values + self.project(mixed)
+        return summed
 
     def _mapped(self, tokens: Tensor) -> Tensor:
         """(B, T, 64) -> (B, T, 32): exp(w x - |x|^2 / 2) / sqrt(32) for each feature w."""

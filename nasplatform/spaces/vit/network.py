@@ -35,7 +35,8 @@ class Network(nn.Module):
         width = architecture.stages[-1].width
         self.input_shape = input_shape
         self.stem = Stem(input_shape[0], architecture.stem) if architecture.stem else None
-        self.stages = nn.ModuleList(_stages(architecture, input_shape))
+        stages = list(_stages(architecture, input_shape))
+        self.stages, self.grids = nn.ModuleList(stages), [stage.grid for stage in stages]
         self.norm: nn.Module = nn.Identity()
         if architecture.norm == "pre" and not architecture.head:
             self.norm = nn.LayerNorm(width, 1e-6)
@@ -64,19 +65,16 @@ class Network(nn.Module):
             given, made = (_words(shape) for shape in (images.shape[1:], self.input_shape))
             raise NetworkError(f"images are {given}, the network is made for input_shape {made}")
         maps = images if self.stem is None else self.stem(images)
-        sequence, first = maps, None
-        for place, stage in enumerate(self.stages):
-            if place:
-                tokens = self.stages[place - 1].grid.tokens
-                first = sequence[:, :tokens] if tokens else None
-                maps = as_map(sequence[:, tokens:], self.stages[place - 1].grid)
+        first = places = maps[:, :0]
+        for stage, grid in zip(self.stages, self.grids, strict=True):
             sequence = stage(maps, first)
-        grid = self.stages[-1].grid
+            first, places = sequence[:, : grid.tokens], sequence[:, grid.tokens :]
+            maps = as_map(places, grid)
         if self.widen is not None:
-            return [self.widen(as_map(sequence[:, grid.tokens :], grid))]
+            return [self.widen(maps)]
         if self.by_token:
-            return list(self.norm(sequence[:, : grid.tokens]).unbind(1))
-        return [self.norm(sequence[:, grid.tokens :]).mean(1)]
+            return list(self.norm(first).unbind(1))
+        return [self.norm(places).mean(1)]
 
 
 class Widen(nn.Sequential):

@@ -59,7 +59,7 @@ class RelativeBias(nn.Module):
 
     def forward(self) -> Tensor:
         """Return (heads, T, T), T = height width."""
-        return self.table[self.index].unflatten(0, (self.places, self.places)).permute(2, 0, 1)
+        return self.table[self.index].view(self.places, self.places, -1).permute(2, 0, 1)
 
 
 class RelativeVectors(nn.Module):
@@ -86,7 +86,7 @@ class RelativeVectors(nn.Module):
     def products(self, queries: Tensor) -> Tensor:
         """Return (B, heads, T, T): queries (B, heads, T, c) times the vectors of their offsets."""
         t, side = self.grid.tokens, (self.grid.height, self.grid.width)
-        places = queries[:, :, t:].unflatten(2, side)
+        places = torch.unflatten(queries[:, :, t:], 2, side)
         rows = torch.einsum("bhrcd,rjd->bhrcj", places, self.rows[self.rows_index])
         columns = torch.einsum("bhrcd,ckd->bhrck", places, self.columns[self.columns_index])
         pairs = (rows[..., :, None] + columns[..., None, :]).flatten(4).flatten(2, 3)
@@ -100,7 +100,7 @@ class RelativeVectors(nn.Module):
     def mixed(self, weights: Tensor) -> Tensor:
         """Return (B, heads, T, c): vectors of all offsets, mixed by weights (B, heads, T, T)."""
         t, side = self.grid.tokens, (self.grid.height, self.grid.width)
-        pairs = weights[:, :, t:, t:].unflatten(2, side).unflatten(4, side)
+        pairs = torch.unflatten(torch.unflatten(weights[:, :, t:, t:], 3, side), 2, side)
         rows = torch.einsum("bhrcj,rjd->bhrcd", pairs.sum(5), self.rows[self.rows_index])
         columns = torch.einsum("bhrck,ckd->bhrcd", pairs.sum(4), self.columns[self.columns_index])
         places = (rows + columns).flatten(2, 3)

@@ -27,12 +27,18 @@ class Grid(NamedTuple):
 
 def as_map(sequence: Tensor, grid: Grid) -> Tensor:
     """(B, h w, C) -> (B, C, h, w)."""
-    return sequence.unflatten(1, (grid.height, grid.width)).permute(0, 3, 1, 2)
+    return torch.unflatten(sequence, 1, (grid.height, grid.width)).permute(0, 3, 1, 2)
 
 
 def as_sequence(maps: Tensor) -> Tensor:
     """(B, C, h, w) -> (B, h w, C)."""
     return maps.permute(0, 2, 3, 1).flatten(1, 2)
+
+
+def cut(places: Tensor, side: int) -> Tensor:
+    """(B, h, w, C) -> (B, h / side, w / side, side, side, C): squares of a map, row by row."""
+    rows = torch.unflatten(places, 1, (-1, side))
+    return torch.unflatten(rows, 3, (-1, side)).transpose(2, 3)
 
 
 def with_tokens(first: Tensor, sequence: Tensor) -> Tensor:
@@ -73,4 +79,5 @@ class ShortcutWindow(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         """Compute the sum."""
-        return maps + self.conv(maps)
+        summed: Tensor = maps + self.conv(maps)
+        return summed

@@ -123,6 +123,11 @@ def _stage(where: str, stage: Stage, side: Side, tokens: int) -> None:
         inside = f"{where}.layers[{number}]"
         _attention(f"{inside}.attention", layer.attention, side, tokens)
         _choice(f"{inside}.feed_forward.kind", layer.feed_forward.kind, FeedForwardKind)
+        if layer.feed_forward.kind == "inverted-residual" and tokens:
+            raise ArchitectureError(
+                f"{inside}.feed_forward.kind is 'inverted-residual', which class tokens cannot "
+                f"pass: expected tokens 0 there"
+            )
         if layer.feed_forward.hidden(stage.width) < 1:
             raise ArchitectureError(
                 f"{inside}.feed_forward.ratio is {layer.feed_forward.ratio} hundredths: no hidden "

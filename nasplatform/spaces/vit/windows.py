@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from nasplatform.spaces.vit.tokens import cut
+
 
 class Windows(nn.Module):
     """Cuts a map of tokens (B, h w, C) into n windows (B, n, side side, C), and joins them again.
@@ -38,30 +40,27 @@ class Windows(nn.Module):
 
     def cut(self, sequence: Tensor) -> Tensor:
         """Return the windows."""
-        maps = sequence.unflatten(1, (self.height, self.width))
+        maps = torch.unflatten(sequence, 1, (self.height, self.width))
         if self._down or self._right:
             maps = F.pad(maps, (0, 0, 0, self._right, 0, self._down))
         if self.shift:
             maps = torch.roll(maps, (-self.shift, -self.shift), (1, 2))
-        return self._cut(maps)
+        return cut(maps, self.side).flatten(3, 4).flatten(1, 2)
 
     def joined(self, windows: Tensor) -> Tensor:
         """Return the map of the windows."""
-        tiles = windows.unflatten(2, (self.side, self.side))
-        tiles = tiles.unflatten(1, (self.rows, self.columns)).transpose(2, 3)
-        maps = tiles.flatten(3, 4).flatten(1, 2)
+        squares = torch.unflatten(windows, 2, (self.side, self.side))
+        squares = torch.unflatten(squares, 1, (self.rows, self.columns))
+        maps = squares.transpose(2, 3).flatten(3, 4).flatten(1, 2)
         if self.shift:
             maps = torch.roll(maps, (self.shift, self.shift), (1, 2))
         return maps[:, : self.height, : self.width].flatten(1, 2)
 
-    def _cut(self, maps: Tensor) -> Tensor:
-        tiles = maps.unflatten(2, (self.columns, self.side)).unflatten(1, (self.rows, self.side))
-        return tiles.transpose(2, 3).flatten(3, 4).flatten(1, 2)
-
     def _apart(self) -> Tensor:
         rows = _regions(self.height, self.rows * self.side, self.side, self.shift)
         columns = _regions(self.width, self.columns * self.side, self.side, self.shift)
-        regions = self._cut((rows[:, None] * 8 + columns)[None, :, :, None])[0, :, :, 0]
+        regions = cut((rows[:, None] * 8 + columns)[None, :, :, None], self.side).flatten(0, 2)
+        regions = regions.flatten(1)  # (n, side side)
         differ = regions[:, :, None] != regions[:, None, :]
         mask = torch.zeros(differ.shape).masked_fill(differ, float("-inf"))
         return mask[:, None]

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from nasplatform.spaces.vit.architecture import Inner
 from nasplatform.spaces.vit.feed_forward import MLP
-from nasplatform.spaces.vit.tokens import Grid
+from nasplatform.spaces.vit.tokens import Grid, cut
 
 RATIO = 4
 
@@ -28,8 +28,7 @@ class Words(nn.Module):
         places = self.conv(images).permute(0, 2, 3, 1)
         rows, columns = self.grid.height, self.grid.width
         places = places[:, : rows * self.beside, : columns * self.beside]
-        tiles = places.unflatten(2, (columns, self.beside)).unflatten(1, (rows, self.beside))
-        words: Tensor = tiles.transpose(2, 3).flatten(3, 4).flatten(1, 2)
+        words = cut(places, self.beside).flatten(3, 4).flatten(1, 2)
         return words + self.positions
 
 
@@ -61,4 +60,5 @@ class InnerLayer(nn.Module):
     def forward(self, words: Tensor) -> Tensor:
         """Compute the layer."""
         words = words + self.attention(self.attention_norm(words))
-        return words + self.mlp(self.mlp_norm(words))
+        fed: Tensor = words + self.mlp(self.mlp_norm(words))
+        return fed

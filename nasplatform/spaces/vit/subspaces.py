@@ -72,7 +72,7 @@ def _pyramid() -> SubSpace:
         "merging2": Entry("merging", 2, 2),
     }
     widths = (64, 96, 128), (128, 192, 256), (256, 320, 384), (384, 512, 768)
-    heads = (1, 2, 4), (2, 4, 8), (4, 8, 12), (8, 12, 16)
+    heads = (1, 2, 4), (2, 4, 8), (4, 5, 8, 12), (8, 12, 16)
     depths = (2, 3, 4), (2, 3, 4), tuple(range(2, 13)), (2, 3, 4)
     attention = (
         *(_reduction(side) | _windows(7) | _local_global(7, side) for side in (8, 4)),

@@ -43,7 +43,9 @@ def cut(places: Tensor, side: int) -> Tensor:
 
 def with_tokens(first: Tensor, sequence: Tensor) -> Tensor:
     """Put class tokens (1 or B, t, C) before a sequence (B, T, C)."""
-    return torch.cat((first.expand(sequence.shape[0], -1, -1), sequence), 1)
+    # expanded as a tensor is, not by its size, which tracing would write down as a number
+    like = sequence[:, :1].expand(-1, first.shape[1], -1)
+    return torch.cat((first.expand_as(like), sequence), 1)
 
 
 class OnMap(nn.Module):

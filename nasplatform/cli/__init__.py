@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 import typer
 
-from nasplatform.cli import data, networks, predict, predictors, results, run, serve
+from nasplatform.cli import data, networks, predict, predictors, results, run, serve, spaces
 from nasplatform.cli import plugins as plugins_command
 from nasplatform.errors import InputError, NasplatformError
 
@@ -33,6 +33,7 @@ app.command("export")(networks.export)
 app.command("predict")(predict.predict)
 app.command("serve")(serve.serve)
 app.add_typer(predictors.app, name="predictors")
+app.add_typer(spaces.app, name="spaces")
 app.add_typer(results.app, name="results")
 app.add_typer(data.app, name="data")
 app.command("plugins")(plugins_command.plugins)

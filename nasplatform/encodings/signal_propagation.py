@@ -129,7 +129,7 @@ class _Signal:
         return made
 
 
-_CONVOLUTION = Phase(rectified=1, normalised=True)
+_CONVOLUTION = Phase(rectified=1, normalised=True, centred=True)
 
 
 def _cell(rules: Rules, shapes: CellShapes, signal: _Signal, omega: Floats) -> _Signal:

@@ -20,6 +20,7 @@ from torch import nn
 
 from nasplatform.errors import ArchitectureError
 from nasplatform.plugins import make_options
+from nasplatform.spaces.families import Family
 from nasplatform.spaces.forms import Readers, read_form
 from nasplatform.spaces.graph import GraphBatch
 
@@ -255,6 +256,10 @@ class Space(ABC, Generic[A]):
             if name in self.active(chosen):
                 chosen[name] = _suggested(trial, name, distribution)
         return self.from_params(chosen)
+
+    def families(self) -> Sequence[Family[A]]:
+        """Return published networks that are points of the space, if any is known."""
+        return ()
 
     def with_input(self, input_shape: tuple[int, int, int], classes: int) -> Self:
         """Return this space with the skeleton's input (channels, height, width) and classes set.

@@ -31,6 +31,9 @@ class Operation:
     expansion:      width inside the operation divided by that of its output.
     nonlinear:      whether a non-linearity is applied.
     normalised:     whether what passes is normalised to unit variance.
+    norm:           over what: ``batch`` for each channel over images and positions, ``layer`` for
+                    each position over channels, which leaves channels their means over images.
+    activation:     which non-linearity, where one is applied.
     residual:       whether the input is added to the output, wherever both have the same shape.
     merge:          how a node combines the tensors that flow into it.
     projects:       whether every edge that leaves the node carries its own 1x1 convolution.
@@ -45,6 +48,8 @@ class Operation:
     expansion: float = 1.0
     nonlinear: bool = False
     normalised: bool = False
+    norm: Literal["batch", "layer"] = "batch"
+    activation: Literal["relu", "gelu"] = "relu"
     residual: bool = False
     merge: Literal["sum", "concat"] = "sum"
     projects: bool = False

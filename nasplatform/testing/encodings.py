@@ -21,6 +21,7 @@ _SPACES: Mapping[str, Mapping[str, Any]] = {
     "nasbench101": {"stem_channels": 4, "modules_per_stack": 1},
     "nasbench201": {},
     "macro-chain": {},
+    "vit": {"subspace": "digits"},
 }
 _MANY, _FEW = 60, 12
 
@@ -29,13 +30,14 @@ class EncodingContract:
     """What every encoding must do on each space that it supports.
 
     encoding_name: the name under which the encoding is registered.
-    spaces:        name -> options of the spaces that it is shown; by default cells and chains.
+    spaces:        name -> options of the spaces that it is shown; by default cells, chains and
+                    transformers.
     """
 
     encoding_name: ClassVar[str]
     spaces: ClassVar[Mapping[str, Mapping[str, Any]]] = _SPACES
 
-    @pytest.fixture(params=range(3))
+    @pytest.fixture(params=range(4))
     def space(self, request: pytest.FixtureRequest) -> Space[Any]:
         """Each of the spaces in turn."""
         names = list(self.spaces)

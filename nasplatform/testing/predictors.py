@@ -28,12 +28,13 @@ from nasplatform.spaces.nasbench101.enumeration import enumerate_cells
 _LABELS = 40
 _LEAST = 0.3  # rank correlation on the spaces beside the first
 _SMALL: Mapping[str, Mapping[str, Any]] = {
-    "nasbench101": {"stem_channels": 8, "stacks": 1, "modules_per_stack": 1}
+    "nasbench101": {"stem_channels": 8, "stacks": 1, "modules_per_stack": 1},
+    "vit": {"subspace": "digits"},
 }
 
 
 class PredictorContract:
-    """What every predictor must do, on cells and on chains with attributes, and made-up scores.
+    """What every predictor must do, on cells, and on chains and transformers with attributes.
 
     predictor_name: the name under which the predictor is registered.
     options:        its options; a network should train for a few epochs only.
@@ -44,14 +45,14 @@ class PredictorContract:
     predictor_name: ClassVar[str]
     options: ClassVar[Mapping[str, Any]] = {}
     least_tau: ClassVar[float] = 0.3
-    spaces: ClassVar[tuple[str, ...]] = ("nasbench101", "macro-chain")
+    spaces: ClassVar[tuple[str, ...]] = ("nasbench101", "macro-chain", "vit")
 
     @classmethod
     def make(cls, seed: int = 0) -> Predictor:
         """Make the predictor with its options, not fitted."""
         return get_predictor(cls.predictor_name, seed=seed, **cls.options)
 
-    @pytest.fixture(scope="class", params=range(2))
+    @pytest.fixture(scope="class", params=range(3))
     @classmethod
     def given(cls, request: pytest.FixtureRequest) -> Samples:
         """Return measured and other architectures of each space in turn."""

@@ -26,6 +26,8 @@ _PRODUCTS = {
     torch.ops.aten.vdot: lambda one, other, **_: 2 * one[0],
 }
 """Products that torch's own counter leaves out: shapes -> floating-point operations."""
+_BATCHED = (torch.ops.aten.bmm, torch.ops.aten.baddbmm)
+"""Products of batches of matrices, of which neither is a weight of a layer."""
 _UNCOUNTED = (
     *("_trilinear", "_cdist", "_pdist", "_fft", "_linalg", "linalg", "_sparse", "sparse"),
     *("mkldnn", "_native_multi_head", "_transformer", "_scaled_dot_product", "_flash_attention"),
@@ -39,11 +41,22 @@ def count_macs(module: nn.Module, input_shape: tuple[int, int, int]) -> int:
     """Count the multiply-adds of convolutions and matrix products for one image.
 
     Attention and recurrent layers count as the products that they are made of. The module is left
-    in evaluation mode. Raises NetworkError for an operation whose products cannot be counted.
+    in evaluation mode; on torch's device ``meta`` nothing is computed. Raises NetworkError for an
+    operation whose products cannot be counted.
+    """
+    return count_products(module, input_shape)[0]
+
+
+def count_products(module: nn.Module, input_shape: tuple[int, int, int]) -> tuple[int, int]:
+    """Return what ``count_macs`` does, and how many of these are products of batches of matrices.
+
+    The latter are what attention does to queries, keys and values: neither side is a weight.
     """
     counter = FlopCounterMode(display=False, custom_mapping=_PRODUCTS)
     forward_once(module, input_shape, counter, _Refusing(counter))
-    return int(counter.get_total_flops()) // 2
+    found = counter.get_flop_counts().get("Global", {})
+    batched = sum(flops for operation, flops in found.items() if operation in _BATCHED)
+    return int(counter.get_total_flops()) // 2, int(batched) // 2
 
 
 def forward_once(
@@ -55,7 +68,8 @@ def forward_once(
     recurrent networks show nothing of the products of which they are made.
     """
     module.eval()
-    image = torch.randn(1, *input_shape, generator=torch.Generator().manual_seed(0))
+    device = next((weight.device for weight in module.parameters()), None)
+    image = torch.randn(1, *input_shape, generator=torch.Generator().manual_seed(0)).to(device)
     with ExitStack() as contexts:
         contexts.enter_context(torch.no_grad())
         contexts.enter_context(_taken_apart())

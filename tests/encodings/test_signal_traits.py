@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.special import ndtr
 
 from nasplatform.encodings import signal_propagation
 from nasplatform.encodings.graph_features import feature_groups, graph_features
@@ -14,6 +15,7 @@ from nasplatform.spaces.graph import GraphBatch, Operation
 
 Images = NDArray[np.float64]  # (images, channels) of maps that are the same everywhere
 WIDE, PAIRS = 800, 300
+GELU_ENERGY = 0.42522  # mean of GELU(z)^2 of a normal z, by quadrature
 EXPAND = Operation("expand", "conv", kernel=1, nonlinear=True, normalised=True)
 DEPTHWISE = Operation(
     "window", "conv", kernel=3, groups="depthwise", nonlinear=True, normalised=True
@@ -26,6 +28,14 @@ LINEAR_WINDOW = replace(DEPTHWISE, nonlinear=False)
 PLAIN = Operation("conv-relu", "conv", kernel=3, nonlinear=True)
 MLP = Operation("mlp", "mlp", nonlinear=True, normalised=True, residual=True)
 ATTENTION = Operation("attention", "attention", normalised=True, residual=True)
+PRE_NORM = Operation(
+    "pre-norm",
+    "block",
+    parts=(
+        replace(ATTENTION, norm="layer"),
+        replace(MLP, norm="layer", activation="gelu"),
+    ),
+)
 OPERATIONS = {
     "conv": EXPAND,
     "linear": PROJECT,
@@ -35,6 +45,16 @@ OPERATIONS = {
     "separable": Operation("sep", "block", parts=(LINEAR_WINDOW, EXPAND)),
     "separable, rectified twice": Operation("sep", "block", parts=(EXPAND, DEPTHWISE, DEPTHWISE)),
     "transformer": Operation("transformer", "block", parts=(ATTENTION, MLP)),
+    "gelu": replace(EXPAND, activation="gelu"),
+    "gelu, not normalised": replace(PLAIN, activation="gelu"),
+    "separable, gelu twice": Operation(
+        "sep",
+        "block",
+        parts=tuple(replace(part, activation="gelu") for part in (EXPAND, DEPTHWISE)),
+    ),
+    "layer norm": replace(EXPAND, norm="layer"),
+    "layer norm, linear": replace(PROJECT, norm="layer"),
+    "pre-norm transformer": PRE_NORM,
     "skip": Operation("skip", "skip"),
 }
 
@@ -65,8 +85,17 @@ def chain(
     )
 
 
-def normalised(x: Images) -> Images:
-    return (x - x.mean(0)) / x.std(0)
+def normalised(x: Images, norm: str = "batch") -> Images:
+    axis = 0 if norm == "batch" else 1
+    return (x - x.mean(axis, keepdims=True)) / x.std(axis, keepdims=True)
+
+
+def activated(x: Images, operation: Operation) -> Images:
+    """Apply the non-linearity; its energy is kept where no batch normalisation follows."""
+    gelu = operation.activation == "gelu"
+    x = x * ndtr(x) if gelu else np.maximum(x, 0)
+    centred = operation.normalised and operation.norm == "batch"
+    return x if centred else x / np.sqrt(GELU_ENERGY if gelu else 0.5)
 
 
 def run(operation: Operation, x: Images, rng: np.random.Generator) -> Images:
@@ -81,11 +110,12 @@ def run(operation: Operation, x: Images, rng: np.random.Generator) -> Images:
         else:
             x = x * rng.normal(size=x.shape[1])
         if part.normalised:
-            x = normalised(x)
+            x = normalised(x, part.norm)
         if part.nonlinear:
-            x = np.maximum(x, 0) * (1 if part.normalised else np.sqrt(2))
+            x = activated(x, part)
         if part.residual and part is not operation:
-            x = inner + normalised(mixed(x, rng))
+            left = mixed(x, rng)
+            x = inner + (left if part.norm == "layer" else normalised(left))
     x = mixed(x, rng)
     return entered + x if operation.residual else x
 
@@ -117,7 +147,8 @@ def differences(operations: list[Operation], centred: bool) -> list[float]:
 def test_differences_are_those_of_a_wide_random_network(name: str) -> None:
     operations = [OPERATIONS[name]] * 2
     found = feature_groups(chain(*operations))["differences"][0, : len(STARTS)]
-    expected = differences(operations, centred=name != "not normalised")
+    last = operations[0].steps[-1]
+    expected = differences(operations, centred=last.normalised and last.norm == "batch")
     np.testing.assert_allclose(np.exp(found), expected, rtol=0.06)
 
 
@@ -160,6 +191,46 @@ def test_waves_are_shorter_behind_a_stride() -> None:
     np.testing.assert_allclose(behind[:, 1:], np.log(np.abs(gains[1]) / start), atol=1e-4)
 
 
+def test_attention_levels_waves_that_the_residual_stream_keeps() -> None:
+    """Tokens of a line whose differences wave, through layers with random queries and keys."""
+    start, wave, tokens, layers = 0.1, 0.2, 24, 3
+    rng = np.random.default_rng(0)
+    ripple = np.cos(2 * np.pi * np.arange(tokens) / tokens)
+    d = start * (1 + wave * ripple)
+    image, fresh = rng.normal(size=(2, 12, 1, WIDE))
+    one = np.repeat(image, tokens, 1)
+    other = (1 - d[:, None]) * image + np.sqrt(1 - (1 - d[:, None]) ** 2) * fresh
+    x = np.concatenate([one, other])
+    for _ in range(layers):
+        x = transformer_layer(x, rng)
+    left, right = np.split(x, 2)
+    energy = ((left - right) ** 2).sum((0, 2)) / (left**2 + right**2).sum((0, 2))
+    left_of_wave = 2 * (energy * ripple).mean() / (start * wave)
+    groups = feature_groups(chain(*[PRE_NORM] * layers))
+    place = STARTS.index(start)
+    modes = groups["modes"].reshape(len(STARTS), -1)
+    np.testing.assert_allclose(energy.mean(), np.exp(groups["differences"][0, place]), rtol=0.1)
+    slow = modes[place, 1]  # attention's window is the whole map, whatever the frequency
+    np.testing.assert_allclose(left_of_wave / energy.mean(), np.exp(slow), rtol=0.1)
+
+
+def transformer_layer(x: Images, rng: np.random.Generator) -> Images:
+    """(images, tokens, channels): attention of one head and MLP, layer-normalised before each."""
+
+    def linear(y: Images) -> Images:
+        return y @ rng.normal(size=(y.shape[2], WIDE)) / np.sqrt(y.shape[2])
+
+    def layer_norm(y: Images) -> Images:
+        return (y - y.mean(2, keepdims=True)) / y.std(2, keepdims=True)
+
+    y = layer_norm(x)
+    products = linear(y) @ linear(y).transpose(0, 2, 1) / np.sqrt(WIDE)
+    weights = np.exp(products - products.max(2, keepdims=True))
+    x = x + linear(weights / weights.sum(2, keepdims=True) @ linear(y))
+    hidden = linear(layer_norm(x))
+    return x + linear(hidden * ndtr(hidden) / np.sqrt(GELU_ENERGY))
+
+
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_gradients_mirror_small_differences(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a tiny difference grows by on the way forth, a gradient grows by on the way back."""
@@ -179,6 +250,8 @@ def test_gradients_mirror_small_differences(name: str, monkeypatch: pytest.Monke
         (EXPAND, replace(EXPAND, groups="depthwise")),
         (ATTENTION, EXPAND),
         (PROJECT, EXPAND),
+        (EXPAND, replace(EXPAND, norm="layer")),
+        (EXPAND, replace(EXPAND, activation="gelu")),
     ],
 )
 def test_every_trait_changes_features(one: Operation, other: Operation) -> None:

@@ -18,6 +18,7 @@ SETTINGS = {
             **SMALL,
         }
     },
+    "vit": {"options": {"subspace": "digits", **SMALL}},
     "nasbench201": {"options": {"stem_channels": 4, "cells_per_stage": 1, **SMALL}},
 }
 

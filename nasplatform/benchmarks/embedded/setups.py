@@ -14,6 +14,7 @@ from nasplatform.errors import DataError, did_you_mean
 from nasplatform.spaces import Population, Space, get_space
 from nasplatform.spaces.nasbench101 import Cells
 from nasplatform.spaces.nasbench101.enumeration import enumerate_cells
+from nasplatform.training.optimizers import AdamW
 from nasplatform.training.recipe import Recipe
 
 
@@ -145,6 +146,18 @@ SETUPS = {
             },
             trainer=TrainingLoop(Recipe(epochs=4), evaluate_at=(1, 2, 3, 4)),
             groups=(SampleGroup(1000, seeds=2),),
+            licence=_LICENCE_OF_DIGITS,
+        ),
+        Setup(
+            name="vit-digits",
+            dataset="digits",
+            options={"noise": 0.5, "seed": 0},  # of few images a transformer learns less
+            space={"name": "vit", "subspace": "digits", "input_shape": (1, 8, 8), "classes": 10},
+            trainer=TrainingLoop(
+                Recipe(epochs=4, optimizer=AdamW(), learning_rate=0.005, weight_decay=0.05),
+                evaluate_at=(1, 2, 3, 4),
+            ),
+            groups=(SampleGroup(500, seeds=2),),
             licence=_LICENCE_OF_DIGITS,
         ),
     )

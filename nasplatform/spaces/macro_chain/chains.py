@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasplatform.spaces.base import Population
+from nasplatform.spaces.keys import mixed
 
 MAX_STAGES, MAX_DEPTH, MAX_WIDTH, MAX_EXPANSION = 6, 5, (1 << 16) - 1, 15
 STAGE = np.dtype([("width", "<u2"), ("stride", "u1"), ("blocks", "u1", MAX_DEPTH)])
@@ -98,11 +99,8 @@ class Chains(Population[Chain]):
 
     @cached_property
     def keys(self) -> NDArray[np.uint64]:
-        """(B,) 64-bit mix of the words; of a million chains any two share one at odds of 3e-8."""
-        mixed = np.zeros(len(self), np.uint64)
-        for word in self.codes.T:
-            mixed = _mix(mixed ^ word)
-        return mixed
+        """(B,) 64-bit mix of the words."""
+        return mixed(self.codes)
 
     @cached_property
     def texts(self) -> list[str]:
@@ -140,14 +138,6 @@ def fields(codes: NDArray[np.uint64]) -> NDArray[Any]:
 def words(stages: NDArray[Any]) -> NDArray[np.uint64]:
     """Return (B, W) of ``STAGE`` as codes (B, W)."""
     return np.ascontiguousarray(stages).view("<u8").astype(np.uint64, copy=False)
-
-
-def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The finaliser of splitmix64 (Steele et al., OOPSLA 2014) after its increment: one to one."""
-    values = values + np.uint64(0x9E3779B97F4A7C15)
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
 
 
 def _md5(text: str) -> str:

@@ -1,0 +1,1 @@
+"""Visual transformers, isotropic and pyramids (survey: Han et al., TPAMI 2023)."""

@@ -66,7 +66,7 @@ class BasicBlock(nn.Module):
 
     def __init__(self, incoming: int, outgoing: int, stride: int, shortcut: str) -> None:
         super().__init__()
-        self.first = _normalised(incoming, outgoing, 3, stride)
+        self.first = _normalised(incoming, outgoing, 3, stride).append(nn.ReLU())
         self.second = _normalised(outgoing, outgoing, 3, 1)
         self.shortcut: nn.Module
         if incoming == outgoing and stride == 1:
@@ -78,8 +78,7 @@ class BasicBlock(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Add what the block computes to the shortcut."""
-        inner = torch.relu(self.first(inputs))
-        return torch.relu(self.second(inner) + self.shortcut(inputs))
+        return torch.relu(self.second(self.first(inputs)) + self.shortcut(inputs))
 
 
 class Padding(nn.Module):
@@ -103,7 +102,7 @@ class ResNet(nn.Module):
         super().__init__()
         imagenet, width = options.stem == "imagenet", options.width
         stem = (7, 2) if imagenet else (3, 1)
-        self.stem = _normalised(options.input_shape[0], width, *stem)
+        self.stem = _normalised(options.input_shape[0], width, *stem).append(nn.ReLU())
         self.pool = nn.MaxPool2d(3, 2, 1) if imagenet else nn.Identity()
         body: list[nn.Module] = []
         incoming = width
@@ -120,7 +119,7 @@ class ResNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute the logits."""
-        features: Tensor = self.body(self.pool(torch.relu(self.stem(images))))
+        features: Tensor = self.body(self.pool(self.stem(images)))
         logits: Tensor = self.classifier(features.mean((2, 3)))
         return logits
 

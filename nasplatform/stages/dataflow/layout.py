@@ -37,7 +37,7 @@ class Layout:
         if self.places is None:
             return features.movedim(self.channels, 1)
         tokens = features.transpose(0, self.first)[:, self.places.flatten().to(features.device)]
-        return tokens.transpose(1, 2).unflatten(2, self.places.shape)
+        return tokens.transpose(1, 2).reshape(len(tokens), -1, *self.places.shape)
 
     def write(self, features: Tensor, changed: Tensor) -> Tensor:
         """Return the features with a changed map (B, C, h, w) in place of theirs."""

@@ -23,7 +23,7 @@ class FeaturePoint:
     shape:   (channels, height, width); (channels, 1, 1) of a vector.
     layout:  how the module's output holds it.
     vector:  whether it has no places: what a linear layer makes of (B, n).
-    readers: the layers that read it with no other layer in between.
+    readers: the layers that read it with no other layer in between, in the order of computation.
     """
 
     name: str
@@ -90,10 +90,14 @@ def feature_points(
 
 def _end_of(call: Call, calls: Sequence[Call]) -> Call:
     """Follow normalisations and activations that take exactly what the call made."""
-    followers = (
-        other for other in calls if other.given[:1] == (call.end,) and _keeps_places(other)
+    following = next(
+        (
+            other
+            for other in calls
+            if other.given[:1] == (call.end,) and other.end != call.end and _keeps_places(other)
+        ),
+        None,
     )
-    following = next(followers, None)
     return call if following is None else _end_of(following, calls)
 
 

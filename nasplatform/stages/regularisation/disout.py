@@ -1,9 +1,9 @@
 """Disout: feature map distortion in place of dropout (Tang et al., AAAI 2020, arXiv 2002.11022).
 
 The pure functions are the released layer, step by step; the names are the paper's. The release
-links each layer by hand to "the next convolution"; here the next layer of a feature map is every
-layer that reads it with no other layer in between (through sums, poolings, concatenations,
-slices and changes of layout). Of several, a channel takes the weight of largest magnitude; a
+links each layer by hand to "the next convolution"; here the next layer of a channel is the first
+that reads it, in the order of computation, with no other layer in between (through sums, poolings,
+concatenations, slices and changes of layout), which is the same on the release's ResNets. A
 channel that none reads (those that are pooled for the classifier) takes 0.01, as the release does
 where there is no next layer. A linear layer counts as a convolution of 1 x 1.
 """
@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
@@ -39,7 +40,8 @@ def largest_weights(layer: nn.Module) -> Tensor:
         return layer.weight.detach().amax(dim=1)
     if isinstance(layer, nn.Conv2d):
         weight = layer.weight.detach()
-        return weight.unflatten(0, (layer.groups, -1)).amax(dim=1).flatten(0, 1)
+        each = weight.reshape(layer.groups, -1, *weight.shape[1:])
+        return each.amax(dim=1).flatten(0, 1)
     if isinstance(layer, nn.MultiheadAttention):
         joint: Tensor | None = layer.in_proj_weight
         matrix: Tensor = layer.q_proj_weight if joint is None else joint
@@ -99,7 +101,8 @@ class Disout(NoisyTraining):
 
     def noise(self, point: FeaturePoint) -> Noise:
         """Return the distortion by the layers that read the map."""
-        return Distorter(point.readers, self.options.alpha, self.options.block)
+        readers = first_readers(point.readers, point.shape[0])
+        return Distorter(readers, self.options.alpha, self.options.block)
 
     def describe(self, points: Sequence[FeaturePoint]) -> tuple[dict[str, float], tuple[str, ...]]:
         """Count the maps that a layer reads; say where blocks are clipped."""
@@ -124,17 +127,27 @@ class Distorter:
 
     def weight(self, features: Tensor, rng: torch.Generator) -> Tensor:
         """Return the weight of the next layer of each channel, (c,)."""
-        weight = features.new_zeros(features.shape[1])
-        read = torch.zeros_like(weight, dtype=torch.bool)
+        weight = features.new_full(features.shape[1:2], NO_NEXT_WEIGHT)
         for reader in self.readers:
             largest = largest_weights(reader.layer).to(features.dtype)
             signs = torch.where(_draw(torch.rand, largest.shape, features, rng) < 0.5, -1.0, 1.0)
             found = next_weight(largest, signs.to(features.dtype))
             found = found[reader.start : reader.start + reader.length]
-            part = slice(reader.first, reader.first + reader.length)
-            weight[part] = torch.where(found.abs() > weight[part].abs(), found, weight[part])
-            read[part] = True
-        return torch.where(read, weight, NO_NEXT_WEIGHT)
+            weight[reader.first : reader.first + reader.length] = found
+        return weight
+
+
+def first_readers(readers: Sequence[Reader], channels: int) -> list[Reader]:
+    """Leave to each reader, in order, the stretches of channels that none before it reads."""
+    found, free = [], np.ones(channels, bool)
+    for reader in readers:
+        part = slice(reader.first, reader.first + reader.length)
+        places = np.flatnonzero(free[part])
+        free[part] = False
+        for run in np.split(places, np.flatnonzero(np.diff(places) > 1) + 1) if len(places) else ():
+            offset, length = int(run[0]), len(run)
+            found.append(Reader(reader.layer, reader.start + offset, reader.first + offset, length))
+    return found
 
 
 def _draw(

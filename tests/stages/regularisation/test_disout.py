@@ -19,6 +19,7 @@ from nasplatform.stages.regularisation.disout import (
     Distorter,
     distort,
     distortion,
+    first_readers,
     largest_weights,
     next_weight,
 )
@@ -180,14 +181,14 @@ class TestDistorter:
         hit = changed.amax(dim=(2, 3))
         assert torch.equal(changed[:, :, 1].amin(dim=2), hit)
 
-    def test_of_several_readers_the_largest_weight_counts(self):
-        strong, weak = nn.Conv2d(3, 2, 1, bias=False), nn.Conv2d(2, 2, 1, bias=False)
-        nn.init.constant_(strong.weight, 8.0)
-        nn.init.constant_(weak.weight, 2.0)
-        readers = (Reader(weak, 0, 1, 2), Reader(strong, 2, 2, 1))
-        weight = self.made(readers=readers).weight(torch.zeros(1, 4, 2, 2), rng())
-        # channel 0 and 3 are read by none, 1 by the weak one, 2 by both
-        assert weight.abs().tolist() == pytest.approx([0.01, 0.2, 0.8, 0.01])
+    def test_each_channel_takes_the_weight_of_the_first_layer_that_reads_it(self):
+        first, second = nn.Conv2d(2, 2, 1, bias=False), nn.Conv2d(4, 2, 1, bias=False)
+        nn.init.constant_(first.weight, 2.0)
+        nn.init.constant_(second.weight, 8.0)
+        readers = first_readers((Reader(first, 0, 1, 2), Reader(second, 0, 0, 4)), 5)
+        assert [(r.start, r.first, r.length) for r in readers] == [(0, 1, 2), (0, 0, 1), (3, 3, 1)]
+        weight = self.made(readers=readers).weight(torch.zeros(1, 5, 2, 2), rng())
+        assert weight.abs().tolist() == pytest.approx([0.8, 0.2, 0.2, 0.8, 0.01])
 
     def test_few_elements_are_hit_in_bfloat16_too(self):
         """Of its 256 numbers below 1 one in 256 is 0, which is below any gamma."""

@@ -31,6 +31,7 @@ from nasplatform.models.network import Network
 from nasplatform.stages.base import StageContext
 from nasplatform.stages.pipeline import make_stage
 from nasplatform.training.datasets import load_task
+from nasplatform.training.image_store import Images
 from nasplatform.training.loop import evaluate
 from nasplatform.training.task import Split, Task
 
@@ -122,7 +123,7 @@ def trained(
 ) -> dict[str, Any]:
     """Train once and judge on all validation and test images."""
     whole = task_of(options.pool, options.train_size, options.valid_size, seed)
-    few = Split(whole.valid.inputs[:WATCHED], whole.valid.labels[:WATCHED])
+    few = Split(Images(whole.valid.inputs[:WATCHED].numpy()), whole.valid.labels[:WATCHED])
     shape = {"input_shape": whole.input_shape, "classes": whole.classes}
     network = Network.named("resnet", seed, depth=options.depth, width=options.width, **shape)
     recipe = {"recipe": {"epochs": options.epochs}}
@@ -164,7 +165,7 @@ def tables(options: argparse.Namespace, frame: pd.DataFrame) -> str:
         "training loss | CPU s |",
         "|---|---|---|---|---|---|---|",
     ]
-    dropblock = [name for name in wide if str(name).startswith("dropblock")]
+    dropblock = [name for name in options.methods if name in wide and "dropblock" in name]
     rival = max(dropblock, key=lambda name: wide[name].mean(), default=None)
     for method in (name for name in options.methods if name in wide):
         own = final[final.method == method]
@@ -182,7 +183,8 @@ def tables(options: argparse.Namespace, frame: pd.DataFrame) -> str:
         "| method | setting | validation accuracy % | seeds |",
         "|---|---|---|---|",
     ]
-    for (method, setting), rows in tuned.groupby(["method", "setting"], sort=False):
+    for key, rows in tuned.groupby(["method", "setting"], sort=False):
+        method, setting = map(str, key)
         lines.append(
             f"| {method} | {words(setting)} | {mean_error(100 * rows.valid)} | {len(rows)} |"
         )
@@ -205,7 +207,7 @@ def lead(wide: pd.DataFrame, method: str, rival: str | None) -> str:
 def mean_error(values: pd.Series[float], sign: str = "") -> str:
     """Return mean ± standard error of the mean."""
     error = values.sem() if len(values) > 1 else math.nan
-    return f"{values.mean():{sign}.2f} ± {error:.2f}"
+    return f"{float(values.mean()):{sign}.2f} ± {error:.2f}"
 
 
 if __name__ == "__main__":

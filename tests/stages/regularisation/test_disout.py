@@ -11,17 +11,17 @@ from nasplatform.models.network import Network
 from nasplatform.spaces import get_space
 from nasplatform.stages.base import StageContext
 from nasplatform.stages.dataflow import Reader, feature_points
-from nasplatform.stages.disout import (
+from nasplatform.stages.regularisation.base import placed
+from nasplatform.stages.regularisation.blocks import keep_mask, seed_rate
+from nasplatform.stages.regularisation.disout import (
     Disout,
     DisoutOptions,
     Distorter,
     distort,
     distortion,
-    keep_mask,
+    first_readers,
+    largest_weights,
     next_weight,
-    placed,
-    scheduled,
-    seed_rate,
 )
 from nasplatform.testing.tiny import tiny_network, tiny_task
 from nasplatform.training.loop import evaluate
@@ -109,7 +109,9 @@ def test_next_weight_against_loops(shape, groups):
                 total += largest * float(signs[channel, y, x])
         mean = total / (height * width)
         expected.append(0.1 * mean if height * width == 1 else mean)
-    found = next_weight(weight, signs, groups)
+    conv = nn.Conv2d(channels, out, (height, width), groups=groups)
+    conv.weight.data = weight
+    found = next_weight(largest_weights(conv), signs)
     assert found.tolist() == pytest.approx(expected, abs=1e-6)
 
 
@@ -140,27 +142,17 @@ def test_distort_replaces_and_rescales_by_the_share_kept():
     assert torch.isfinite(nothing_kept).all()
 
 
-def test_schedule_is_linear_over_all_steps():
-    assert [scheduled(0.09, step, 4) for step in range(4)] == pytest.approx([0, 0.03, 0.06, 0.09])
-    assert scheduled(0.09, 0, 1) == 0
-
-
 class TestDistorter:
-    def made(self, block=2, prob=0.2, readers=(), seed=0) -> Distorter:
-        return Distorter(readers, prob, 1.0, block, rng(seed))
+    def made(self, block=2, readers=()) -> Distorter:
+        return Distorter(readers, 1.0, block)
 
-    def test_is_the_identity_in_evaluation(self):
+    def test_probability_zero_changes_nothing(self):
         features = torch.randn((2, 3, 4, 4), generator=rng())
-        module = nn.ReLU().eval()
-        assert self.made()(module, None, features) is features
-
-    def test_probability_zero_changes_nothing_in_training(self):
-        features = torch.randn((2, 3, 4, 4), generator=rng())
-        assert torch.equal(self.made(prob=0.0)(nn.ReLU().train(), None, features), features)
+        assert torch.equal(self.made()(features, 0.0, rng()), features)
 
     def test_gradient_flows_through_what_is_kept_only(self):
         features = torch.randn((4, 3, 6, 6), generator=rng(), requires_grad=True)
-        distorted = self.made(prob=0.3)(nn.ReLU().train(), None, features)
+        distorted = self.made()(features, 0.3, rng())
         distorted.sum().backward()
         assert features.grad is not None
         slopes = features.grad.unique()
@@ -171,7 +163,7 @@ class TestDistorter:
     def test_block_of_one_is_the_element_wise_version(self):
         """Each element on its own with probability p, against a direct computation."""
         features = torch.randn((8, 3, 6, 6), generator=rng(9))
-        distorted = self.made(block=1, prob=0.25, seed=4)(nn.ReLU().train(), None, features)
+        distorted = self.made(block=1)(features, 0.25, rng(4))
         draws = rng(4)
         keep = (torch.rand(features.shape, generator=draws) >= 0.25).float()
         noise = torch.randn(features.shape, generator=draws)
@@ -182,21 +174,28 @@ class TestDistorter:
 
     def test_blocks_are_clipped_to_small_maps(self):
         features = torch.rand((64, 2, 3, 2), generator=rng()) + 1
-        distorted = self.made(block=6, prob=0.5)(nn.ReLU().train(), None, features)
+        distorted = self.made(block=6)(features, 0.5, rng())
         changed = (distorted < 0.5).float()  # 0.01 times a normal number, against at least 1
         assert 0.3 < float(changed.mean()) < 0.6
         # blocks of 2 x 2 in a map of 3 x 2 always cover the middle row
         hit = changed.amax(dim=(2, 3))
         assert torch.equal(changed[:, :, 1].amin(dim=2), hit)
 
-    def test_of_several_readers_the_largest_weight_counts(self):
-        strong, weak = nn.Conv2d(3, 2, 1, bias=False), nn.Conv2d(2, 2, 1, bias=False)
-        nn.init.constant_(strong.weight, 8.0)
-        nn.init.constant_(weak.weight, 2.0)
-        readers = (Reader(weak, 0, 1, 2), Reader(strong, 2, 2, 1))
-        weight = self.made(readers=readers)._weight(4, torch.zeros(1))
-        # channel 0 and 3 are read by none, 1 by the weak one, 2 by both
-        assert weight.abs().tolist() == pytest.approx([0.01, 0.2, 0.8, 0.01])
+    def test_each_channel_takes_the_weight_of_the_first_layer_that_reads_it(self):
+        first, second = nn.Conv2d(2, 2, 1, bias=False), nn.Conv2d(4, 2, 1, bias=False)
+        nn.init.constant_(first.weight, 2.0)
+        nn.init.constant_(second.weight, 8.0)
+        readers = first_readers((Reader(first, 0, 1, 2), Reader(second, 0, 0, 4)), 5)
+        assert [(r.start, r.first, r.length) for r in readers] == [(0, 1, 2), (0, 0, 1), (3, 3, 1)]
+        weight = self.made(readers=readers).weight(torch.zeros(1, 5, 2, 2), rng())
+        assert weight.abs().tolist() == pytest.approx([0.8, 0.2, 0.2, 0.8, 0.01])
+
+    def test_few_elements_are_hit_in_bfloat16_too(self):
+        """Of its 256 numbers below 1 one in 256 is 0, which is below any gamma."""
+        features = torch.ones((64, 8, 16, 16), dtype=torch.bfloat16)
+        distorted = self.made(block=1)(features, 0.001, rng())
+        assert distorted.dtype == torch.bfloat16
+        assert float((distorted.float() < 0.5).float().mean()) == pytest.approx(0.001, rel=0.2)
 
 
 class TestPlacement:
@@ -205,7 +204,7 @@ class TestPlacement:
 
     def test_last_stage_of_a_searched_cell(self):
         points = feature_points(tiny_network().module, (1, 8, 8))
-        found = placed(points, self.options())
+        found = placed(points, self.options(), 0.08)
         names = [point.name for point, _ in found]
         assert names == [
             "layers.5.input_op.1.conv_bn_relu.2",
@@ -218,7 +217,7 @@ class TestPlacement:
 
     def test_last_two_stages_give_the_larger_maps_a_quarter(self):
         points = feature_points(tiny_network().module, (1, 8, 8))
-        found = placed(points, self.options(placement="last-two-stages"))
+        found = placed(points, self.options(placement="last-two-stages"), 0.08)
         assert {(point.shape[1], prob) for point, prob in found} == {(2, 0.08), (4, 0.02)}
         assert len(found) == 10
 
@@ -238,15 +237,18 @@ class TestStage:
             shares.append(size)
             return keep
 
-        monkeypatch.setattr("nasplatform.stages.disout.keep_mask", spied)
+        monkeypatch.setattr("nasplatform.stages.regularisation.blocks.keep_mask", spied)
         stage = Disout(small(block=block, dist_prob=0.2))
         result = stage.apply(tiny_network(), tiny_task(), StageContext(tmp_path))
         assert all(not module._forward_hooks for module in result.network.module.modules())
         assert result.metrics["distorted_maps"] == 5
         assert result.metrics["maps_with_next_weight"] == 3  # both projections and vertex 1
         assert set(shares) == {block}
-        assert len(probs) == 6 * 5  # steps times maps
-        expected = [seed_rate(0.2 * step / 5, block, 2, 2) for step in range(6) for _ in range(5)]
+        # steps times maps; the schedule begins at 0, where nothing is drawn
+        assert result.metrics["distortions"] == len(probs) == 5 * 5
+        expected = [
+            seed_rate(0.2 * step / 5, block, 2, 2) for step in range(1, 6) for _ in range(5)
+        ]
         assert probs == pytest.approx(expected)
 
     def test_hooks_are_gone_after_a_failure_too(self, tmp_path, monkeypatch):
@@ -284,7 +286,7 @@ class TestStage:
     def test_network_without_convolutions_is_refused(self, tmp_path):
         network = tiny_network()
         plain = Network(nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), network.structure)
-        with pytest.raises(StageError, match="found no convolution"):
+        with pytest.raises(StageError, match="found no feature map"):
             Disout(small(start="given")).apply(plain, tiny_task(), StageContext(tmp_path))
 
     def test_distortion_acts_as_regularisation(self, tmp_path):

@@ -1,0 +1,214 @@
+"""Disout and its neighbours on the same places, with the same recipe, over several seeds.
+
+    python analysis/stages_regularisation.py
+
+A small ResNet is trained on ``--train-size`` images of Fashion-MNIST, so few that a plain training
+over-fits. Every method is first trained with each of its settings (``SETTINGS``, as many for each)
+on the seeds of ``--tune-seeds``; the setting of the best mean validation accuracy is then used on
+the seeds of ``--seeds``, where test accuracy counts. A seed decides which images are trained on,
+the first weights and all draws, and is the same for all methods, so that they are compared in
+pairs. Every finished training is a row of ``--out``/trainings.csv and is not trained again;
+``--limit`` ends after so many. Writes ``regularisation.md``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from nasplatform.atomic_io import write_text
+from nasplatform.models.network import Network
+from nasplatform.stages.base import StageContext
+from nasplatform.stages.pipeline import make_stage
+from nasplatform.training.datasets import load_task
+from nasplatform.training.image_store import Images
+from nasplatform.training.loop import evaluate
+from nasplatform.training.task import Split, Task
+
+PROBS = [{"drop_prob": prob} for prob in (0.05, 0.1, 0.2, 0.3)]
+BLOCKS = [{"block": block, "prob": prob} for block in (2, 3) for prob in (0.1, 0.25)]
+POSITIONS = ("after-activation", "before-normalisation")
+SETTINGS: dict[str, tuple[str, list[dict[str, Any]]]] = {
+    "plain": ("train", [{}]),
+    "dropout": ("dropout", PROBS),
+    "dropout2d": ("dropout2d", PROBS),
+    **{
+        f"{stage}, {position}": (
+            stage,
+            [{"block": s["block"], prob: s["prob"], "position": position} for s in BLOCKS],
+        )
+        for stage, prob in (("dropblock", "drop_prob"), ("disout", "dist_prob"))
+        for position in POSITIONS
+    },
+}
+"""Method: the stage, and the settings that are tried."""
+WATCHED = 100
+"""Validation images that a training looks at after each epoch."""
+ROW = ["part", "method", "setting", "seed", "valid", "test", "train_loss", "cpu_seconds", "touched"]
+
+
+def arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
+    parser.add_argument("--out", type=Path, default=Path("runs/regularisation"))
+    parser.add_argument("--seeds", type=int, nargs="*", default=list(range(10)))
+    parser.add_argument("--tune-seeds", type=int, nargs="*", default=[100, 101, 102])
+    parser.add_argument("--methods", nargs="*", default=list(SETTINGS), choices=list(SETTINGS))
+    parser.add_argument("--depth", type=int, default=14)
+    parser.add_argument("--width", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--train-size", type=int, default=1000)
+    parser.add_argument("--valid-size", type=int, default=4000)
+    parser.add_argument("--pool", type=int, default=2, help="1 for 28 x 28, 2 for 14 x 14, ...")
+    parser.add_argument("--limit", type=int, default=10_000, help="trainings of this call")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Train what is missing and write the tables."""
+    options = arguments()
+    options.out.mkdir(parents=True, exist_ok=True)
+    path = options.out / "trainings.csv"
+    frame = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=ROW)
+    for _ in range(options.limit):
+        job = next(missing(options, frame), None)
+        if job is None:
+            break
+        row = trained(options, *job)
+        frame = pd.DataFrame([*frame.to_dict("records"), row])
+        write_text(path, frame.to_csv(index=False))
+        print(" ".join(str(row[key]) for key in ROW), flush=True)
+    text = tables(options, frame)
+    write_text(options.out / "regularisation.md", text)
+    print(text)
+
+
+def missing(options: argparse.Namespace, frame: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
+    """Yield (part, method, setting, seed) of what was not trained yet, tuning first."""
+    known = set(frame[["part", "method", "setting", "seed"]].itertuples(index=False, name=None))
+    for seed in options.tune_seeds:
+        for method in options.methods:
+            for setting in SETTINGS[method][1]:
+                job = ("tune", method, json.dumps(setting), seed)
+                if len(SETTINGS[method][1]) > 1 and job not in known:
+                    yield job
+    for seed in options.seeds:
+        for method in options.methods:
+            job = ("final", method, chosen(frame, method), seed)
+            if job not in known:
+                yield job
+
+
+def chosen(frame: pd.DataFrame, method: str) -> str:
+    """Return the setting of a method of the best mean validation accuracy, as JSON."""
+    settings = SETTINGS[method][1]
+    if len(settings) == 1:
+        return json.dumps(settings[0])
+    tuned = frame[(frame.part == "tune") & (frame.method == method)]
+    return str(tuned.groupby("setting").valid.mean().idxmax())
+
+
+def trained(
+    options: argparse.Namespace, part: str, method: str, setting: str, seed: int
+) -> dict[str, Any]:
+    """Train once and judge on all validation and test images."""
+    whole = task_of(options.pool, options.train_size, options.valid_size, seed)
+    few = Split(Images(whole.valid.inputs[:WATCHED].numpy()), whole.valid.labels[:WATCHED])
+    shape = {"input_shape": whole.input_shape, "classes": whole.classes}
+    network = Network.named("resnet", seed, depth=options.depth, width=options.width, **shape)
+    recipe = {"recipe": {"epochs": options.epochs}}
+    stage = make_stage(SETTINGS[method][0], json.loads(setting) | recipe, "command line")
+    start = time.process_time()
+    with tempfile.TemporaryDirectory() as folder:
+        result = stage.apply(network, replace(whole, valid=few), StageContext(Path(folder), seed))
+    module = result.network.module
+    return {
+        "part": part,
+        "method": method,
+        "setting": setting,
+        "seed": seed,
+        "cpu_seconds": round(time.process_time() - start, 2),
+        "valid": evaluate(module, whole, "valid"),
+        "test": evaluate(module, whole, "test"),
+        "train_loss": round(result.metrics["train_loss"], 5),
+        "touched": result.metrics.get("distorted_maps", 0.0),
+    }
+
+
+@cache
+def task_of(pool: int, train_size: int, valid_size: int, seed: int) -> Task:
+    """Return Fashion-MNIST with the training and validation images of a seed."""
+    sizes = {"train_size": train_size, "valid_size": valid_size}
+    return load_task("fashion-mnist", {"pool": pool, "seed": seed, **sizes}, "command line")
+
+
+def tables(options: argparse.Namespace, frame: pd.DataFrame) -> str:
+    """Return two markdown tables: test accuracies in pairs, and what tuning said."""
+    final = frame[(frame.part == "final") & frame.seed.isin(options.seeds)]
+    wide = 100 * final.pivot_table(index="seed", columns="method", values="test").dropna()
+    lines = [
+        f"ResNet-{options.depth} of width {options.width}, {options.train_size} images of "
+        f"{28 // options.pool} x {28 // options.pool}, {options.epochs} epochs, "
+        f"{len(wide)} seeds, 10,000 test images.",
+        "",
+        "| method | setting | test accuracy % | over plain | over the best DropBlock | "
+        "training loss | CPU s |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    dropblock = [name for name in options.methods if name in wide and "dropblock" in name]
+    rival = max(dropblock, key=lambda name: wide[name].mean(), default=None)
+    for method in (name for name in options.methods if name in wide):
+        own = final[final.method == method]
+        lines.append(
+            f"| {method} | {words(own.setting.iloc[0])} | {mean_error(wide[method])} | "
+            f"{lead(wide, method, 'plain')} | {lead(wide, method, rival)} | "
+            f"{own.train_loss.mean():.3f} | {own.cpu_seconds.median():.1f} |"
+        )
+    tuned = frame[(frame.part == "tune") & frame.seed.isin(options.tune_seeds)]
+    lines += [
+        "",
+        "Means ± standard errors over the seeds; differences are paired. Tuning, "
+        f"{options.valid_size} validation images:",
+        "",
+        "| method | setting | validation accuracy % | seeds |",
+        "|---|---|---|---|",
+    ]
+    for key, rows in tuned.groupby(["method", "setting"], sort=False):
+        method, setting = map(str, key)
+        lines.append(
+            f"| {method} | {words(setting)} | {mean_error(100 * rows.valid)} | {len(rows)} |"
+        )
+    return "\n".join([*lines, ""])
+
+
+def words(setting: str) -> str:
+    """Return a setting in words, without what the method's name says."""
+    found = {key: value for key, value in json.loads(setting).items() if key != "position"}
+    return ", ".join(f"{key} {value}" for key, value in found.items())
+
+
+def lead(wide: pd.DataFrame, method: str, rival: str | None) -> str:
+    """Return by how many points a method is ahead of a rival on the same seeds."""
+    if rival is None or rival not in wide or rival == method:
+        return ""
+    return mean_error(wide[method] - wide[rival], "+")
+
+
+def mean_error(values: pd.Series[float], sign: str = "") -> str:
+    """Return mean ± standard error of the mean."""
+    error = values.sem() if len(values) > 1 else math.nan
+    return f"{float(values.mean()):{sign}.2f} ± {error:.2f}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,80 @@
+"""What a layer does for the logits: makes features, makes the logits, or only weighs others.
+
+A walk goes backwards from the logits. It does not enter the operand of a product that is a gate:
+one that is spread over the other (squeeze-excite) or was squashed between 0 and 1 (attention
+maps). So gates, and what computes them, are never reached.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from enum import Flag, auto
+
+from nasplatform.stages.dataflow.nodes import (
+    PRODUCTS,
+    SQUASHING,
+    WEIGHTED,
+    Edge,
+    Node,
+    inputs_of,
+    is_a,
+)
+from nasplatform.stages.dataflow.record import Record
+
+
+class Role(Flag):
+    """By what a layer is reached from the logits."""
+
+    LOGITS = auto()
+    """Nothing with weights comes after it."""
+    FEATURES = auto()
+    """Another layer reads it."""
+    OPERAND = auto()
+    """Only the products of attention read it: queries, keys and values."""
+
+
+def roles(record: Record, pooled: Mapping[Node, bool | None]) -> dict[Edge, Role]:
+    """Return the roles of every layer that the logits are made of, by what it made."""
+    layers, found = record.layers, dict[Edge, Role]()
+    stack = [(end, Role.LOGITS) for end in record.outputs]
+    seen: set[tuple[Edge, Role]] = set()
+    while stack:
+        edge, role = stack.pop()
+        if (edge, role) in seen:
+            continue
+        seen.add((edge, role))
+        if edge in layers:
+            found[edge] = found.get(edge, Role(0)) | role
+            stack.extend((given, Role.FEATURES) for given in layers[edge].given)
+            continue
+        if is_a(edge.node, WEIGHTED):
+            role = Role.FEATURES
+        elif is_a(edge.node, PRODUCTS) and role != Role.LOGITS:
+            role = Role.OPERAND
+        stack.extend((given, role) for given in _not_gates(edge.node, pooled))
+    return found
+
+
+def _not_gates(node: Node, pooled: Mapping[Node, bool | None]) -> list[Edge]:
+    given = inputs_of(node)
+    activations = [edge for edge in given if pooled[edge.node] is not None]
+    if not is_a(node, ("MulBackward",)) or len(activations) < 2:
+        return activations
+    largest = max(math.prod(edge.shape) for edge in activations)
+    kept = [
+        edge
+        for edge in activations
+        if math.prod(edge.shape) == largest and not _squashed(edge.node, pooled)
+    ]
+    return kept or activations
+
+
+def _squashed(node: Node, pooled: Mapping[Node, bool | None]) -> bool:
+    """Say whether an operand was put between 0 and 1, and only scaled and laid out since."""
+    while not is_a(node, SQUASHING):
+        given = [edge.node for edge in inputs_of(node) if pooled[edge.node] is not None]
+        if len(given) != 1 or is_a(node, (*WEIGHTED, *PRODUCTS)):
+            return False
+        node = given[0]
+    return True

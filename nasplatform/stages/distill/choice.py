@@ -55,6 +55,8 @@ class PUChoice(BaseModel):
     by: Literal["pu"]
     prior: float = Field(default=0.21, gt=0, lt=1)
     """Share of the unlabelled images that is like the labelled ones (PU compression: 0.21)."""
+    keep: Share | PerClass | None = None
+    """Share or number of images that are kept; null for all that are taken for labelled ones."""
     epochs: int = Field(default=30, ge=1)
     """Passes over the unlabelled images (release: 170, of a whole network)."""
     hidden: int = Field(default=64, ge=1)
@@ -93,15 +95,15 @@ def chosen_rows(
     """Return which unlabelled images are kept, sorted: (m,); raise StageError where none are."""
     if isinstance(choice, ConfidenceChoice):
         said = stored_answers(teacher, unlabelled, folder, device, tell)
-        many = isinstance(choice.keep, int)
-        count = int(choice.keep) if many else round(choice.keep * len(said))
-        doubts = torch.cat([uncertainty(part) for part in said.split(BATCH)])
-        kept = doubts.argsort(stable=True)[:count].numpy()
+        liking = torch.cat([-uncertainty(part) for part in said.split(BATCH)])
     else:
-        parts = [
-            _features(teacher, images, folder, device, tell) for images in (labelled, unlabelled)
-        ]
-        kept = np.flatnonzero(_positive(parts[0], parts[1], choice, seed).numpy())
+        parts = (_features(teacher, some, folder, device, tell) for some in (labelled, unlabelled))
+        liking = _like_labelled(*parts, choice, seed)
+    if choice.keep is None:
+        kept = np.flatnonzero(liking.numpy() > 0)
+    else:
+        share = choice.keep * len(liking) if isinstance(choice.keep, float) else choice.keep
+        kept = liking.argsort(descending=True, stable=True)[: round(share)].numpy()
     if not len(kept):
         raise StageError(f"choice by {choice.by} leaves none of the {len(unlabelled):,} images")
     return np.sort(kept)
@@ -129,8 +131,8 @@ def _features(teacher: Teacher, images: Images, folder: Path, device: str, tell:
     return stored_rows(path, images, width, compute, tell, "the teacher's maps")
 
 
-def _positive(labelled: Tensor, unlabelled: Tensor, choice: PUChoice, seed: int) -> Tensor:
-    """Train the classifier; return which unlabelled rows it takes for labelled ones: (n,)."""
+def _like_labelled(labelled: Tensor, unlabelled: Tensor, choice: PUChoice, seed: int) -> Tensor:
+    """Train the classifier; return its logits of the unlabelled rows, (n,)."""
     deviation, mean = torch.std_mean(labelled, 0)
 
     def standard(part: Tensor) -> Tensor:
@@ -153,4 +155,4 @@ def _positive(labelled: Tensor, unlabelled: Tensor, choice: PUChoice, seed: int)
 
     Descent(choice.epochs, RATE, 5e-3).train(network, batches, loss)
     with torch.no_grad():
-        return torch.cat([network(standard(part)) > 0 for part in unlabelled.split(BATCH)])
+        return torch.cat([network(standard(part)) for part in unlabelled.split(BATCH)])

@@ -9,18 +9,21 @@ import torch
 from torch import nn
 
 from nasplatform.runtimes.base import Arrays, Runtime, Session
-from nasplatform.runtimes.onnx_graph import INPUT, OUTPUT, extra, onnx_model
+from nasplatform.runtimes.onnx_graph import extra, onnx_model
 
 _NEEDED = ("onnx", "onnxruntime")
 
 
 class OnnxSession(Session):
-    """A graph with the input ``images`` and the output ``logits``."""
+    """A graph whose first input are images and whose first output are logits."""
 
     runtime = "onnxruntime"
 
-    def __init__(self, model: bytes, threads: int) -> None:
-        """Take a serialised ``onnx.ModelProto``; MissingExtraError without ONNX Runtime."""
+    def __init__(self, model: bytes | str, threads: int) -> None:
+        """Take a serialised ``onnx.ModelProto`` or the path of one.
+
+        Raises MissingExtraError without ONNX Runtime, and its own errors for a broken model.
+        """
         onnxruntime = extra("onnxruntime")
         settings = onnxruntime.SessionOptions()
         settings.intra_op_num_threads = threads
@@ -33,7 +36,8 @@ class OnnxSession(Session):
 
     def run(self, images: Arrays) -> Arrays:
         """Compute the logits."""
-        logits: Arrays = self._inner.run([OUTPUT], {INPUT: images})[0]
+        names = self._inner.get_outputs()[0].name, self._inner.get_inputs()[0].name
+        logits: Arrays = self._inner.run([names[0]], {names[1]: images})[0]
         return logits
 
 

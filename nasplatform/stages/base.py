@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -79,10 +79,10 @@ class StageResult:
 class Stage(ABC):
     """One step on the way from the winner of a search to a deployed network.
 
-    Life cycle: made with its options; ``check`` and ``apply`` are called once; it never changes
-    the network that it is given, nor those of ``context.networks``. The pipeline checks the first
-    network, measures accuracy, parameters, MACs, bytes on disk and latency before and after, and
-    saves the result before the next stage starts.
+    Life cycle: made with its options; ``check``, ``check_network`` and ``apply`` are called once;
+    it never changes the network that it is given, nor those of ``context.networks``. The pipeline
+    checks the first network, measures accuracy, parameters, MACs, bytes on disk and latency before
+    and after, and saves the result before the next stage starts.
 
     A stage that changes layers describes the change as an ``Edit`` of a registered kind and hands
     it on with ``network.edited(module, edit)``.
@@ -97,6 +97,14 @@ class Stage(ABC):
 
     def check(self, task: Task, device: str) -> None:  # noqa: B027
         """Raise where the options do not fit task or device; called before any stage is run."""
+
+    def check_network(  # noqa: B027
+        self, network: Network, task: Task, earlier: Sequence[str]
+    ) -> None:
+        """Raise where the options do not fit the network that the first stage is given.
+
+        earlier: names that ``context.networks`` will have when the stage is run.
+        """
 
     @abstractmethod
     def apply(self, network: Network, task: Task, context: StageContext) -> StageResult:

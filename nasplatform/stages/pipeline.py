@@ -64,8 +64,9 @@ def run_pipeline(
     """
     made = [make_stage(name, options, f"stages[{i}]") for i, (name, options) in enumerate(stages)]
     engine, network = choose_runtime(runtime).name, checked(network, task)
-    for stage in made:
+    for index, stage in enumerate(made):
         stage.check(task, device)
+        stage.check_network(network, task, _names_before(made, index))
     weights = state_digest(network.module)
     key = _digest(network.structure.to_json(), weights, task.digest, seed, engine)
     before = _measured_start(network, task, folder / "start.json", key, engine)
@@ -87,6 +88,12 @@ def make_stage(name: str, options: Mapping[str, Any], where: str) -> Stage:
     kind = plugins.get("stages", name)
     stage: Stage = kind(plugins.make_options(kind.Options, dict(options), f"{where}.{name}"))
     return stage
+
+
+def _names_before(stages: Sequence[Stage], index: int) -> list[str]:
+    """Return the names of the networks that a stage will find."""
+    before = [(stage.name, f"{i}-{stage.name}") for i, stage in enumerate(stages[:index])]
+    return list(dict.fromkeys(["start", *(name for both in before for name in both)]))
 
 
 def stages_frame(records: Sequence[Record]) -> pd.DataFrame:

@@ -6,6 +6,7 @@ Nothing is standardised before it is needed: 50,000 images of 8 bits stay 8 bits
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -69,6 +70,39 @@ Raw = Array | DiskImages
 
 
 @dataclass(frozen=True)
+class ChangedImages:
+    """Images that are changed as they are read. Indexing chooses and reads nothing.
+
+    images:      as they are stored.
+    change:      some images (B, ...) -> the same ones, changed (B, *image_shape).
+    image_shape: (c, h, w) of a changed image.
+    dtype:       of the changed images.
+    words:       what the change does; with the images before it, all that digests hold.
+    """
+
+    images: Raw | ChangedImages
+    change: Callable[[Array], Array]
+    image_shape: tuple[int, int, int]
+    dtype: np.dtype[Any]
+    words: str
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(n, c, h, w)."""
+        return (len(self), *self.image_shape)
+
+    def __getitem__(self, index: slice | NDArray[np.int64]) -> ChangedImages:
+        return replace(self, images=self.images[index])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
+        found = self.change(np.asarray(self.images))
+        return found if dtype is None else found.astype(dtype)
+
+
+@dataclass(frozen=True)
 class Images:
     """Images that are standardised as they are read: ``images[rows]`` is (n, c, h, w) float32.
 
@@ -77,7 +111,7 @@ class Images:
            standardised images already.
     """
 
-    raw: Raw
+    raw: Raw | ChangedImages
     scale: Statistics | None = None
 
     def __len__(self) -> int:
@@ -91,6 +125,10 @@ class Images:
 
     def __getitem__(self, index: Index) -> Tensor:
         return self.standardised(self.stored(index))
+
+    def chosen(self, rows: NDArray[np.int64]) -> Images:
+        """Return some of the images; nothing is read of those on disk."""
+        return replace(self, raw=self.raw[rows])
 
     def stored(self, index: Index) -> Tensor:
         """Read images as they are stored, (n, c, h, w)."""
@@ -117,6 +155,10 @@ class Images:
         In place of the values of images on disk stand their own digests and the scale.
         """
         digest.update(f"<f4{self.shape}".encode())
+        if isinstance(self.raw, ChangedImages):
+            digest.update(self.raw.words.encode())
+            Images(self.raw.images, self.scale).add_to(digest)
+            return
         if isinstance(self.raw, DiskImages):
             digest.update(self.raw.digests[self.raw.rows].tobytes())
             digest.update(np.array(self.scale).astype("<f8").tobytes())

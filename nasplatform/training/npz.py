@@ -44,9 +44,9 @@ def npz(options: NpzOptions) -> Task:
     for part in ("train", "valid", "test"):
         x, y = ("x", "y") if plain and part == "train" else (f"x_{part}", f"y_{part}")
         if part == "train" or x in arrays or y in arrays:
-            images = _npz_images(arrays, x, options)
+            images = npz_images(arrays, x, options)
             found[part] = images, _npz_labels(arrays, y, len(images), where)
-    more = _npz_images(arrays, "x_unlabelled", options) if "x_unlabelled" in arrays else None
+    more = npz_images(arrays, "x_unlabelled", options) if "x_unlabelled" in arrays else None
     shapes = {x.shape[1:] for x, _ in found.values()}
     shapes |= set() if more is None else {more.shape[1:]}
     if len(shapes) > 1:
@@ -75,7 +75,8 @@ def read_npz(path: Path) -> dict[str, Array]:
     return arrays
 
 
-def _npz_images(arrays: dict[str, Array], name: str, options: NpzOptions) -> Array:
+def npz_images(arrays: dict[str, Array], name: str, options: NpzOptions) -> Array:
+    """Return images of a file as (n, c, h, w); raise DataError where they are none."""
     if name not in arrays:
         raise DataError(f"{options.path}: array {name!r} is missing")
     images = arrays[name]

@@ -22,11 +22,13 @@ class Batch:
     labels: (B,) int64; (B, K) probabilities where the recipe smooths labels or mixes images;
             None in a stream without labels.
     beside: the batch of the stream that runs along, e.g. unlabelled images, or None.
+    answers: (B, K) logits that a teacher gave before, or None.
     """
 
     inputs: Tensor
     labels: Tensor | None = None
     beside: Batch | None = None
+    answers: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)

@@ -68,6 +68,12 @@ class Recipe(BaseModel):
         """Whether labels become probabilities (B, K)."""
         return bool(self.mixup or self.cutmix or self.label_smoothing)
 
+    @property
+    def augments(self) -> bool:
+        """Whether an image looks different in every epoch."""
+        augmented = self.augmentation != "none" or self.randaugment is not None
+        return augmented or bool(self.erasing or self.mixup or self.cutmix)
+
 
 def learning_rate(step: int, steps: int, recipe: Recipe) -> float:
     """Return the learning rate of step 0..steps-1: up linearly, then as the schedule says."""

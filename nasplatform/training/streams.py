@@ -20,7 +20,7 @@ from nasplatform.training.recipe import Recipe, check_device
 from nasplatform.training.seeding import derive_seed
 from nasplatform.training.task import Task
 
-_Read = tuple[Tensor, Tensor | None]
+_Read = tuple[Tensor, Tensor | None, Tensor | None]
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Stream:
     recipe: its batch size, augmentations and label smoothing are used.
     classes: number of classes K, for labels that become probabilities.
     beside: a stream of which each batch carries one along, begun anew whenever it ends.
+    answers: (n, K) logits of a teacher, handed on with the images, or None.
     """
 
     images: Images
@@ -39,6 +40,7 @@ class Stream:
     recipe: Recipe
     classes: int
     beside: Stream | None = None
+    answers: Tensor | None = None
 
     def __post_init__(self) -> None:
         if not len(self.images):
@@ -64,20 +66,23 @@ class Stream:
         cuda = device.startswith("cuda")
         read = _ahead(map(self._pinned, order)) if cuda else map(self._read, order)
         beside = self.beside and _endless(self.beside, derive_seed(seed, 1), device)
-        for stored, labels in read:
-            labels = None if labels is None else labels.to(device, non_blocking=True)
+        for stored, labels, answers in read:
+            labels, answers = (
+                None if t is None else t.to(device, non_blocking=True) for t in (labels, answers)
+            )
             inputs = self.images.standardised(stored.to(device, non_blocking=True))
             inputs, labels = self._augmented(inputs, labels, rng)
             # convolutions run fastest with channels last, on CPUs and on CUDA devices
             inputs = inputs.contiguous(memory_format=torch.channels_last)
-            yield Batch(inputs, labels, next(beside) if beside else None)
+            yield Batch(inputs, labels, next(beside) if beside else None, answers)
 
     def _read(self, rows: Tensor) -> _Read:
-        return self.images.stored(rows), None if self.labels is None else self.labels[rows]
+        more = (None if t is None else t[rows] for t in (self.labels, self.answers))
+        return self.images.stored(rows), *more
 
     def _pinned(self, rows: Tensor) -> _Read:
-        stored, labels = self._read(rows)
-        return stored.pin_memory(), None if labels is None else labels.pin_memory()
+        stored, *more = self._read(rows)
+        return stored.pin_memory(), *(None if t is None else t.pin_memory() for t in more)
 
     def _augmented(
         self, inputs: Tensor, labels: Tensor | None, rng: torch.Generator

@@ -1,0 +1,1 @@
+"""From latent weights to bits: what is left of a training."""

@@ -13,6 +13,7 @@ in the release of FDA-BNN; where it is asked for, a shortcut without parameters 
 from __future__ import annotations
 
 import copy
+import operator
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ SLOPE = 0.25
 """Of the PReLU at the start (release)."""
 _RELUS = (torch.relu, torch.relu_, functional.relu, functional.relu_, functional.relu6)
 _METHODS = ("relu", "relu_")
+_PRODUCTS = (operator.mul, operator.imul, torch.mul, "mul", "mul_")
 _IMAGES = (3, 2)
 """Sizes of the batches on which a traced graph is compared with the network."""
 
@@ -100,7 +102,10 @@ def _before(graph: fx.Graph, layers: set[str], weighted: set[str]) -> Iterator[s
     stack = [node for node in graph.nodes if node.op == "call_module" and node.target in layers]
     seen: set[fx.Node] = set(stack)
     while stack:
-        for node in stack.pop().all_input_nodes:
+        reading = stack.pop()
+        if reading.target in _PRODUCTS:
+            continue  # a factor may be a gate, whose rectifier means something else
+        for node in reading.all_input_nodes:
             if node in seen or (node.op == "call_module" and node.target in weighted):
                 continue
             seen.add(node)

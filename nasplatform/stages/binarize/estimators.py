@@ -15,10 +15,10 @@ from torch import Tensor
 
 from nasplatform.stages.binarize.slopes import (
     binary_sign,
+    clipped,
     fourier_slope,
     power_slope,
     triangle_slope,
-    within,
 )
 
 
@@ -44,7 +44,7 @@ class Estimator(BaseModel):
 
     def activation_slope(self, values: Tensor, done: float) -> Tensor:
         """Return what stands for the derivative of the sign at the activations."""
-        return within(values, 1.0)
+        return clipped(torch.ones_like(values), values, 1.0)
 
     def scale(self, weight: Tensor) -> Tensor:
         """Return the scales (out,) that bring signs nearest to the weights: means of |W|."""
@@ -65,9 +65,11 @@ class Fourier(Estimator):
     """Beyond this magnitude nothing flows back (BiBench)."""
 
     @model_validator(mode="after")
-    def _terms_that_grow(self) -> Fourier:
+    def _within_a_period(self) -> Fourier:
         if not 0 <= self.terms[0] <= self.terms[1]:
             raise ValueError("terms must be two numbers from 0, the first not above the second")
+        if self.omega * self.limit >= math.pi:
+            raise ValueError("limit must lie within half a period, pi / omega")
         return self
 
     def terms_at(self, done: float) -> int:
@@ -78,7 +80,7 @@ class Fourier(Estimator):
     def activation_slope(self, values: Tensor, done: float) -> Tensor:
         """Return the derivative of the series, clipped."""
         slope = fourier_slope(values, self.omega, self.terms_at(done))
-        return slope * within(values, self.limit)
+        return clipped(slope, values, self.limit)
 
 
 class StraightThrough(Estimator):
@@ -108,7 +110,7 @@ class ApproxSign(Estimator):
 
     def weight_slope(self, weight: Tensor, done: float) -> Tensor:
         """Return the clipped straight-through slope."""
-        return within(weight, 1.0)
+        return clipped(torch.ones_like(weight), weight, 1.0)
 
     def activation_slope(self, values: Tensor, done: float) -> Tensor:
         """Return the triangle."""

@@ -58,7 +58,7 @@ class _Reach:
     """What is met on the way back from a node.
 
     sources: layers that are read, or the image; True where each way to it goes through a gate.
-    passed:  the nodes in between.
+    passed:  the nodes in between, those of gates aside.
     """
 
     sources: dict[str, bool] = field(default_factory=dict)
@@ -126,7 +126,8 @@ class _Flow:
             if source is not None:
                 found.sources[source] = found.sources.get(source, True) and gated
                 continue
-            found.passed.add(node)
+            if not gated:
+                found.passed.add(node)
             product = node.name().startswith("MulBackward")
             gated = gated or (factor and node.name().startswith(_GATES))
             small = _smaller_factor(node) if product else None

@@ -18,6 +18,7 @@ from nasplatform.stages.base import Stage, StageContext, StageResult
 from nasplatform.stages.binarize.estimators import AnyEstimator, Fourier
 from nasplatform.stages.binarize.layers import Binarisation, latent_layers, with_latent_layers
 from nasplatform.stages.binarize.noise import NoiseOptions
+from nasplatform.stages.binarize.packing import packed
 from nasplatform.stages.binarize.roles import Roles, roles
 from nasplatform.stages.binarize.structure import first_shifts, names_after, signing_edit
 from nasplatform.stages.train import training_metrics

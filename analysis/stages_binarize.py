@@ -3,7 +3,7 @@
     python analysis/stages_binarize.py --path cifar10.zip --seeds 5
     python analysis/stages_binarize.py --path cifar10.zip --depth 20 --train-size 45000 \
         --valid-size 5000 --test-size 10000 --epochs 400 --batch-size 128 --learning-rate 0.1 \
-        --device cuda --out runs/binarize-full                # ResNet-20; --network vgg-small
+        --augmentation flip-crop --device cuda --out runs/binarize-full                # ResNet-20; --network vgg-small
 
 For every seed each method trains the same network from the same first weights by the same recipe,
 so that seeds are compared in pairs: ``ahead`` is the mean of the differences to the row above it
@@ -68,8 +68,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--train-size", type=int, default=5000)
     parser.add_argument("--valid-size", type=int, default=200)
     parser.add_argument("--test-size", type=int, default=4000)
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--batch-size", type=int, default=100)
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--batch-size", type=int, default=50)
+    parser.add_argument("--augmentation", default="none", choices=("none", "flip-crop"))
     parser.add_argument("--learning-rate", type=float, default=0.05)
     parser.add_argument("--device", default="cpu")
     return parser.parse_args()
@@ -93,7 +94,7 @@ def trained(options: argparse.Namespace, task: Task, method: str, seed: int) -> 
         "optimizer": {"name": "sgd", "nesterov": False},
         "weight_decay": 1e-4,
         "warmup": 0.0,
-        "augmentation": "flip-crop",
+        "augmentation": options.augmentation,
     }
     how = METHODS[method]
     around = {"start": "scratch", "shortcuts": not options.no_shortcuts}

@@ -22,6 +22,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional
 
 from nasplatform.errors import NetworkError
+from nasplatform.models.binary import put_layers
 from nasplatform.training.seeding import seeded
 
 SLOPE = 0.25
@@ -66,14 +67,16 @@ def sign_activations(module: nn.Module, payload: Mapping[str, Any]) -> nn.Module
     """Perform the edit ``signed-activations``, version 1."""
     if payload["functions"]:
         module = _without_calls(module, payload["functions"])
+    made: dict[nn.Module, nn.Module] = {}
     for name in payload["rectifiers"]:
-        module.set_submodule(name, nn.Identity())
+        made[module.get_submodule(name)] = nn.Identity()
     for name, entry in payload["convolutions"].items():
-        layer: nn.Module = SignedConvolution(module.get_submodule(name), entry["channels"])
+        convolution = module.get_submodule(name)
+        layer: nn.Module = SignedConvolution(convolution, entry["channels"])
         if "stride" in entry:
             layer = WithShortcut(layer, entry["channels"], entry["stride"])
-        module.set_submodule(name, layer)
-    return module
+        made[convolution] = layer
+    return put_layers(module, made)
 
 
 def layer_within(name: str, entry: Mapping[str, Any]) -> str:

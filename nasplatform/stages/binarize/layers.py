@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nasplatform.models.binary import put_layers
 from nasplatform.stages.binarize.estimators import Estimator
 from nasplatform.stages.binarize.noise import NoiseAdaptation, NoiseOptions
 
@@ -119,11 +120,12 @@ def with_latent_layers(
     shifts: for the name of each such layer the first shifts of its inputs, or None.
     """
     found = copy.deepcopy(module)
+    made: dict[nn.Module, nn.Module] = {}
     for name, shift in shifts.items():
         layer = found.get_submodule(name)
         assert isinstance(layer, nn.Conv2d | nn.Linear)
-        found.set_submodule(name, LatentLayer(layer, shift, how))
-    return found
+        made[layer] = LatentLayer(layer, shift, how)
+    return put_layers(found, made)
 
 
 def latent_layers(module: nn.Module) -> dict[str, LatentLayer]:

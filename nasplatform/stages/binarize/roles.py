@@ -184,8 +184,8 @@ class _Flow:
         if isinstance(layer, nn.Conv2d):
             if layer.groups > 1 and layer.groups == layer.in_channels:
                 return "it is depth-wise: of one window's signs few values are left"
-            if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
-                return f"padding {layer.padding_mode if layer.padding_mode != 'zeros' else layer.padding!r} is not binarised"
+            if layer.padding_mode != "zeros":
+                return f"it pads with {layer.padding_mode!r}, not with zeros"
         return None
 
     def _gates(self) -> set[str]:

@@ -209,7 +209,7 @@ CASES: dict[str, Case] = {
     "padded-by-reflection": Case(
         lambda: net(conv(8, 8, padding_mode="reflect"), conv(8, 8)),
         {"3"},
-        ENDS | {"2": "padding 'reflect'"},
+        ENDS | {"2": "pads with 'reflect'"},
     ),
     "transposed": Case(
         lambda: net(nn.ConvTranspose2d(8, 8, 2, 2), conv(8, 8)),

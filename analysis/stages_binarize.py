@@ -3,11 +3,10 @@
     python analysis/stages_binarize.py --path cifar10.zip --seeds 5
     python analysis/stages_binarize.py --path cifar10.zip --depth 20 --train-size 45000 \
         --valid-size 5000 --test-size 10000 --epochs 400 --batch-size 128 --learning-rate 0.1 \
-        --augmentation flip-crop --device cuda --out runs/binarize-full                # ResNet-20; --network vgg-small
+        --augmentation flip-crop --device cuda --out runs/resnet20  # or --network vgg-small
 
 For every seed each method trains the same network from the same first weights by the same recipe,
-so that seeds are compared in pairs: ``ahead`` is the mean of the differences to the row above it
-in ``PAIRS`` and its standard error. Accuracy is that of the bits that are handed on. What is
+so that seeds are compared in pairs. Accuracy is that of the bits that are handed on. What is
 finished is kept in ``--out`` and not computed again; a training that was killed goes on. Writes
 ``binarize.parquet`` (a row per method and seed) and ``binarize.md``.
 """
@@ -42,7 +41,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "fda-0.3": {"estimator": {"name": "fourier", "omega": 0.3}},
 }
 SHOWN = ("float", "straight-through", "dorefa", "reste", "recu", "fda", "fda-noise")
-PAIRS = (
+PAIRS: tuple[tuple[str, str], ...] = (
     ("fda", "straight-through"),
     ("fda", "dorefa"),
     ("fda", "approx-sign"),
@@ -118,11 +117,13 @@ def trained(options: argparse.Namespace, task: Task, method: str, seed: int) -> 
 def table(frame: pd.DataFrame) -> str:
     """Return two markdown tables: a row per method, and the paired differences."""
     lines = ["| method | seeds | accuracy % | training loss | CPU s |", "|---|---|---|---|---|"]
-    for method in [name for name in METHODS if name in set(frame.method)]:
+    for method in METHODS:
+        if method not in set(frame.method):
+            continue
         part = frame[frame.method == method]
         accuracy = 100 * part.accuracy
         lines.append(
-            f"| {method} | {len(part)} | {accuracy.mean():.2f} ± {accuracy.sem():.2f} | "
+            f"| {method!s} | {len(part)} | {accuracy.mean():.2f} ± {accuracy.sem():.2f} | "
             f"{part.metric_train_loss.mean():.3f} | {part.cpu_seconds.mean():.0f} |"
         )
     lines += ["", "| in pairs | seeds | points ahead | seeds ahead |", "|---|---|---|---|"]
@@ -130,9 +131,10 @@ def table(frame: pd.DataFrame) -> str:
     for first, second in PAIRS:
         if {first, second} <= set(accuracies):
             apart = (accuracies[first] - accuracies[second]).dropna()
+            mean, error, ahead = apart.mean(), apart.sem(), int((apart > 0).sum())
             lines.append(
-                f"| {first} − {second} | {len(apart)} | {apart.mean():+.2f} ± {apart.sem():.2f} | "
-                f"{int((apart > 0).sum())} of {len(apart)} |"
+                f"| {first!s} less {second!s} | {len(apart)} | {mean:+.2f} ± {error:.2f} | "
+                f"{ahead} of {len(apart)} |"
             )
     return "\n".join([*lines, "", "Means over seeds ± standard errors, on the test images.", ""])
 

@@ -62,7 +62,8 @@ class LatentLayer(nn.Module):
         self.how, self.layer = how, layer
         self.channels_axis = 1 if isinstance(layer, nn.Conv2d) else -1
         self.shift = None if shift is None else nn.Parameter(shift.clone())
-        self.weight_noise = self.activation_noise = None
+        self.weight_noise: NoiseAdaptation | None = None
+        self.activation_noise: NoiseAdaptation | None = None
         if how.noise is not None:
             width, incoming = layer.weight[0].numel(), self.incoming
             self.weight_noise = NoiseAdaptation(width, how.noise, 1)
@@ -81,8 +82,8 @@ class LatentLayer(nn.Module):
             inputs = inputs + self._of_channels(self.shift)
         given = self.how.estimator.activation_signs(inputs, done)
         weight = self.how.estimator.weight_signs(self.layer.weight, done)
-        if self.training and self.how.noise is not None:
-            share = self.how.noise.share_at(done)
+        if self.training and self.weight_noise is not None and self.activation_noise is not None:
+            share = self.weight_noise.options.share_at(done)
             given = given + share * self.activation_noise(inputs)
             flat = self.layer.weight.flatten(1)
             weight = weight + share * self.weight_noise(flat).view_as(weight)

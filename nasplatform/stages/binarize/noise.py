@@ -39,10 +39,11 @@ class NoiseAdaptation(nn.Module):
         hidden = max(1, width // options.reduction)
         self.reduce = nn.Linear(width, hidden, bias=False)
         self.expand = nn.Linear(hidden, width, bias=False)
-        self.shortcut, self.axis = options.shortcut, axis
+        self.options, self.axis = options, axis
 
     def forward(self, values: Tensor) -> Tensor:
         """Return e of the values, of their shape."""
         rows = values.movedim(self.axis, -1)
         inner = self.expand(torch.relu(self.reduce(rows))).movedim(-1, self.axis)
-        return inner + self.shortcut * torch.sin(values)
+        found: Tensor = inner + self.options.shortcut * torch.sin(values)
+        return found

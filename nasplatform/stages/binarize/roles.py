@@ -238,10 +238,8 @@ def _pointwise(module: nn.Module) -> bool:
 
 def _smaller_factor(node: Node) -> int | None:
     """Return which factor of a product is broadcast to the other, None where neither is."""
-    sizes = [
-        None if before is None else math.prod(before._input_metadata[index].shape)
-        for before, index in node.next_functions
-    ]
-    if len(sizes) != 2 or None in sizes or sizes[0] == sizes[1]:
+    factors = [(before, index) for before, index in node.next_functions if before is not None]
+    if len(factors) != 2:
         return None
-    return sizes.index(min(sizes))
+    first, second = (math.prod(before._input_metadata[index].shape) for before, index in factors)
+    return None if first == second else int(second < first)

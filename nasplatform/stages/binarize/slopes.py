@@ -36,7 +36,7 @@ class _Sign(torch.autograd.Function):
         return sign_of(values)
 
     @staticmethod
-    def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+    def backward(ctx: Any, *grad: Tensor) -> tuple[Tensor, None]:
         (values,) = ctx.saved_tensors
         exact = values.to(torch.promote_types(values.dtype, torch.float32))
         return grad[0] * ctx.slope(exact).to(grad[0].dtype), None

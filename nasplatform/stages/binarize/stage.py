@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 from torch import nn
 
 from nasplatform.errors import StageError
 from nasplatform.models.network import Network
 from nasplatform.stages.base import Stage, StageContext, StageResult
 from nasplatform.stages.binarize.estimators import AnyEstimator, Fourier
-from nasplatform.stages.binarize.layers import Binarisation, latent_layers, with_latent_layers
+from nasplatform.stages.binarize.layers import Binarisation, with_latent_layers
 from nasplatform.stages.binarize.noise import NoiseOptions
 from nasplatform.stages.binarize.packing import packed
 from nasplatform.stages.binarize.roles import Roles, roles

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -93,6 +92,7 @@ def _watched(
     note: Callable[[str, nn.Module, Tensor, Tensor], None],
 ) -> None:
     """Run images through a module and hear of the input and output of each named layer."""
+
     def hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
         return lambda layer, given, made: note(name, layer, given[0], made)
 

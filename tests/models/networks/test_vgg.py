@@ -3,7 +3,7 @@ from nasplatform.models.network import Network
 
 
 def test_sizes_are_those_of_the_literature():
-    """4.57 million weights of convolutions (4.6 M in LQ-Nets and after), 82 thousand of the head."""
+    """4.57 million weights of convolutions (4.6 M in LQ-Nets), 82 thousand of the head."""
     module = Network.named("vgg-small").module
     convolutions = 9 * (3 * 128 + 128 * 128 + 128 * 256 + 256 * 256 + 256 * 512 + 512 * 512)
     normalisations = 2 * 2 * (128 + 256 + 512)

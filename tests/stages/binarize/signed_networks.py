@@ -22,7 +22,7 @@ class Case(NamedTuple):
     make: Callable[[], nn.Module]
     chosen: set[str]
     left: dict[str, str]
-    rectifiers: set[str] = set()
+    rectifiers: frozenset[str] = frozenset()
     calls: int = 0
 
 
@@ -196,9 +196,7 @@ CASES: dict[str, Case] = {
         {"3"},
         ENDS | {"2.squeeze": "gate", "2.excite": "gate"},
     ),
-    "sigmoid-is-no-gate": Case(
-        lambda: net(conv(8, 8), nn.Sigmoid(), conv(8, 8)), {"2", "4"}, ENDS
-    ),
+    "sigmoid-is-no-gate": Case(lambda: net(conv(8, 8), nn.Sigmoid(), conv(8, 8)), {"2", "4"}, ENDS),
     "mobile": Case(
         lambda: net(MBConv(8, 12), MBConv(12, 12), width=12),
         {"2.expand", "2.project", "3.expand", "3.project"},
@@ -237,9 +235,7 @@ CASES: dict[str, Case] = {
         {"d"},
         {"a": "reads the image", "b": "shared", "c": "shared", "head.2": "makes the logits"},
     ),
-    "perceptron": Case(
-        Perceptron, {"3"}, {"1": "reads the image", "5": "makes the logits"}, {"2"}
-    ),
+    "perceptron": Case(Perceptron, {"3"}, {"1": "reads the image", "5": "makes the logits"}, {"2"}),
     "other-way-in-training": Case(
         Auxiliary, {"b"}, {"a": "reads the image", "head.2": "makes the logits"}
     ),

@@ -6,7 +6,6 @@ import sys
 
 import pytest
 import torch
-from signed_networks import CASES, CLASSES
 from torch import nn
 
 from nasplatform.errors import ConfigError, StageError, TrainingError

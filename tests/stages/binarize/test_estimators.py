@@ -1,6 +1,7 @@
 """Every estimator against a slow computation of its own."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -205,8 +206,8 @@ class TestReCU:
         taus = [ReCU().tau_at(done) for done in (0, 0.25, 0.5, 0.75, 1)]
         assert taus[0] == pytest.approx(0.85)
         assert taus[-1] == pytest.approx(0.99)
-        growth = [(b - a) for a, b in zip(taus, taus[1:], strict=False)]
-        ratios = [b / a for a, b in zip(growth, growth[1:], strict=False)]
+        growth = [(b - a) for a, b in pairwise(taus)]
+        ratios = [b / a for a, b in pairwise(growth)]
         assert ratios == pytest.approx([math.exp(0.25)] * 3)
 
     def test_gradient_of_activations_passes_their_spread(self):

@@ -36,7 +36,9 @@ def slow_convolution(x: np.ndarray, signs: np.ndarray, layer: nn.Conv2d) -> np.n
         first = o // (outputs // layer.groups) * each
         for i, j in np.ndindex(rows, columns):
             y, z = i * sy, j * sx
-            window = padded[:, first : first + each, y : y + dy * height : dy, z : z + dx * width : dx]
+            window = padded[
+                :, first : first + each, y : y + dy * height : dy, z : z + dx * width : dx
+            ]
             made[:, o, i, j] = (window * signs[o]).sum((1, 2, 3))
     return made
 
@@ -156,7 +158,7 @@ def test_networks_of_many_kinds_compute_with_signs(name, shortcuts):
     def note(layer, given, made):
         moved = given[0] if layer.shift is None else given[0] + layer._of_channels(layer.shift)
         shares[layer] = float((moved >= 0).float().mean())
-        whole = (made - (0 if layer.layer.bias is None else layer._of_channels(layer.layer.bias)))
+        whole = made - (0 if layer.layer.bias is None else layer._of_channels(layer.layer.bias))
         whole = whole / layer._of_channels(layer.scale)
         torch.testing.assert_close(whole, whole.round(), atol=1e-3, rtol=0)
 

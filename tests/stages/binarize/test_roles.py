@@ -24,7 +24,9 @@ def test_layers_are_chosen_by_the_part_they_play(name):
 def test_layers_of_a_searched_cell():
     """Of the cell [3M1]1011/110/01/1 two of three projections run beside other layers."""
     found = roles(nasbench101(), SHAPE)
-    module = [name.removeprefix("layers.1.") for name in found.chosen if name.startswith("layers.1")]
+    module = [
+        name.removeprefix("layers.1.") for name in found.chosen if name.startswith("layers.1")
+    ]
     assert module == [
         "input_op.1.conv_bn_relu.0",
         "vertex_op.1.conv3x3.conv_bn_relu.0",

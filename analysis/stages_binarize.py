@@ -118,25 +118,32 @@ def table(frame: pd.DataFrame) -> str:
     """Return two markdown tables: a row per method, and the paired differences."""
     lines = ["| method | seeds | accuracy % | training loss | CPU s |", "|---|---|---|---|---|"]
     for method in METHODS:
-        if method not in set(frame.method):
-            continue
         part = frame[frame.method == method]
-        accuracy = 100 * part.accuracy
+        if not len(part):
+            continue
+        accuracy, error = summary(100 * part.accuracy)
+        loss, seconds = part.metric_train_loss.mean(), part.cpu_seconds.mean()
         lines.append(
-            f"| {method!s} | {len(part)} | {accuracy.mean():.2f} ± {accuracy.sem():.2f} | "
-            f"{part.metric_train_loss.mean():.3f} | {part.cpu_seconds.mean():.0f} |"
+            f"| {method} | {len(part)} | {accuracy:.2f} ± {error:.2f} | {loss:.3f} | "
+            f"{seconds:.0f} |"
         )
     lines += ["", "| in pairs | seeds | points ahead | seeds ahead |", "|---|---|---|---|"]
     accuracies = 100 * frame.pivot_table(index="seed", columns="method", values="accuracy")
     for first, second in PAIRS:
         if {first, second} <= set(accuracies):
             apart = (accuracies[first] - accuracies[second]).dropna()
-            mean, error, ahead = apart.mean(), apart.sem(), int((apart > 0).sum())
+            (mean, error), ahead = summary(apart), int((apart > 0).sum())
             lines.append(
-                f"| {first!s} less {second!s} | {len(apart)} | {mean:+.2f} ± {error:.2f} | "
+                f"| {first} less {second} | {len(apart)} | {mean:+.2f} ± {error:.2f} | "
                 f"{ahead} of {len(apart)} |"
             )
     return "\n".join([*lines, "", "Means over seeds ± standard errors, on the test images.", ""])
+
+
+def summary(values: pd.Series) -> tuple[float, float]:
+    """Return the mean and its standard error."""
+    numbers = values.to_numpy(float)
+    return float(numbers.mean()), float(numbers.std(ddof=1) / len(numbers) ** 0.5)
 
 
 def main() -> None:

@@ -14,11 +14,11 @@ from torch import nn
 
 from nasplatform.errors import StageError
 from nasplatform.models.network import Network
-from nasplatform.stages.base import Stage, StageContext, StageResult
+from nasplatform.stages.base import Stage, StageContext, StageResult, check_floats
 from nasplatform.stages.binarize.estimators import AnyEstimator, Fourier
 from nasplatform.stages.binarize.layers import Binarisation, with_latent_layers
 from nasplatform.stages.binarize.noise import NoiseOptions
-from nasplatform.stages.binarize.packing import packed
+from nasplatform.stages.binarize.packing import packed, sizes
 from nasplatform.stages.binarize.roles import Roles, roles
 from nasplatform.stages.binarize.structure import first_shifts, names_after, signing_edit
 from nasplatform.stages.train import training_metrics
@@ -73,6 +73,7 @@ class Binarize(Stage):
         Raises StageError where no layer can be binarised; TrainingError where training diverges.
         """
         options = self.options
+        check_floats(network, self.name)
         begun = network.fresh(context.seed) if options.start == "scratch" else network.copy()
         parts = checked(roles(begun.module, task.input_shape))
         edit = signing_edit(begun.module, parts, task.input_shape, options.shortcuts)
@@ -85,11 +86,12 @@ class Binarize(Stage):
             latent = with_latent_layers(begun.module, shifts, how)
         history = self._train(latent, how, network.module, task, context)
         result = packed(begun, latent)
-        counts = {"binary_layers": float(len(names)), "float_layers": float(len(parts.left))}
-        thresholds = sum(shift is not None for shift in shifts.values())
-        counts["threshold_layers"] = float(thresholds)
+        metrics = training_metrics(history) | sizes(result.module)
+        metrics["binary_layers"] = float(len(names))
+        metrics["float_layers"] = float(len(parts.left))
+        metrics["threshold_layers"] = float(sum(shift is not None for shift in shifts.values()))
         notes = tuple(f"not binarised: {name}: {why}" for name, why in parts.left.items())
-        return StageResult(result, training_metrics(history) | counts, notes=notes)
+        return StageResult(result, metrics, notes=notes)
 
     def _train(
         self,

@@ -94,6 +94,32 @@ def test_metrics_and_notes_say_what_was_binarised(tmp_path):
     )
 
 
+def test_sizes_count_every_byte(tmp_path):
+    """Six convolutions of 9 x (4 x 4, 4 x 4, 4 x 8, 8 x 8, 8 x 16, 16 x 16) weights."""
+    result = apply(tmp_path, resnet(), thresholds="all")
+    pairs = ((4, 4), (4, 4), (4, 8), (8, 8), (8, 16), (16, 16))
+    bits = sum(9 * a * b for a, b in pairs)
+    metrics = result.metrics
+    assert metrics["binary_weights"] == bits
+    assert metrics["binary_bytes"] == sum(-(-9 * a // 8) * b for a, b in pairs)
+    assert metrics["scale_bytes"] == 4 * sum(a + b for a, b in pairs)
+    floats = 9 * 4 + 4 * 8 + 8 * 16 + 16 * 3  # stem, two shortcuts, classifier
+    assert metrics["bits_per_weight"] == pytest.approx((bits + 32 * floats) / (bits + floats))
+    state = result.network.module.state_dict().values()
+    whole = sum(t.numel() * t.element_size() for t in state)
+    assert whole == sum(metrics[f"{part}_bytes"] for part in ("binary", "scale", "float"))
+
+
+def test_network_of_bits_is_refused_by_stages_that_need_weights(tmp_path):
+    binary = apply(tmp_path / "first", resnet()).network
+    words = "needs float weights, but 6 layers of the network are binary, body.0.first.0.0"
+    with pytest.raises(StageError, match=words):
+        apply(tmp_path / "second", binary)
+    for name in ("train", "disout", "scop"):
+        with pytest.raises(StageError, match=f"{name!r} {words}"):
+            run_pipeline(binary, tiny_task(), [(name, {})], tmp_path / name)
+
+
 def test_given_weights_are_gone_on_from(tmp_path):
     network = resnet(7)
     still = RECIPE | {"epochs": 1, "learning_rate": 1e-9}

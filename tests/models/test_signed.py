@@ -76,9 +76,10 @@ def test_calls_in_front_of_named_layers_only():
     assert rectifying_calls(net, ("head",), weighted, SHAPE) == ["relu_1"]
 
 
+@pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("kind", ["branches", "drops", "counts", "raises"])
-def test_what_is_no_graph_is_not_traced(kind):
-    """A traced graph would forget the mode, the size of the batch, or cannot be made."""
+def test_what_is_no_graph_is_not_traced(kind, training):
+    """A traced graph would forget the mode, or it cannot be made."""
 
     class Changing(Net):
         def forward(self, x: Tensor) -> Tensor:
@@ -93,7 +94,9 @@ def test_what_is_no_graph_is_not_traced(kind):
                 return x
             return self.head(self.c(self.b(x)).mean((2, 3)))
 
-    assert rectifying_calls(Changing(), ("b",), ("a", "b", "c", "head"), SHAPE) == []
+    assert (
+        rectifying_calls(Changing().train(training), ("b",), ("a", "b", "c", "head"), SHAPE) == []
+    )
 
 
 def test_calls_that_are_not_there_are_refused():

@@ -27,7 +27,7 @@ class NoiseOptions(BaseModel):
 
     def share_at(self, done: float) -> float:
         """Return alpha after a share of the training, exactly 0 in the end."""
-        return self.share * (1 + math.cos(math.pi * done)) / 2 if done < 1 else 0.0
+        return self.share * (1 + math.cos(math.pi * done)) / 2
 
 
 class NoiseAdaptation(nn.Module):

@@ -1,6 +1,8 @@
 """Ways to pass a gradient through the sign, compared on the same networks and batches.
 
-    python analysis/stages_binarize.py --path cifar10.zip --seeds 5
+    python analysis/stages_binarize.py --path cifar10.zip --test-size 5000 --seeds 5
+    python analysis/stages_binarize.py --dataset fashion-mnist --pool 2 --test-size 10000 \
+        --out runs/binarize-fashion                           # a third of a minute a training
     python analysis/stages_binarize.py --path cifar10.zip --depth 20 --train-size 45000 \
         --valid-size 5000 --test-size 10000 --epochs 400 --batch-size 128 --learning-rate 0.1 \
         --augmentation flip-crop --device cuda --out runs/resnet20  # or --network vgg-small
@@ -56,7 +58,9 @@ def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--out", type=Path, default=Path("runs/binarize"))
+    parser.add_argument("--dataset", default="cifar10", choices=("cifar10", "fashion-mnist"))
     parser.add_argument("--path", type=Path, help="of CIFAR-10; unless given, as fetched")
+    parser.add_argument("--pool", type=int, default=1, help="of Fashion-MNIST: 2 for 14 x 14")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--methods", nargs="*", default=SHOWN, choices=list(METHODS))
@@ -75,11 +79,23 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def network_of(options: argparse.Namespace, seed: int) -> Network:
+def task_of(options: argparse.Namespace) -> Task:
+    """Load the images."""
+    names = ("train_size", "valid_size", "test_size")
+    chosen = {name: getattr(options, name) for name in names}
+    if options.dataset == "fashion-mnist":
+        chosen["pool"] = options.pool
+    elif options.path is not None:
+        chosen["path"] = str(options.path)
+    return load_task(options.dataset, chosen, "command line")
+
+
+def network_of(options: argparse.Namespace, task: Task, seed: int) -> Network:
     """Make the network, untrained."""
+    shape = {"input_shape": task.input_shape, "classes": task.classes}
     if options.network == "resnet":
-        return Network.named("resnet", seed, depth=options.depth, width=options.width)
-    return Network.named(options.network, seed)
+        return Network.named("resnet", seed, depth=options.depth, width=options.width, **shape)
+    return Network.named(options.network, seed, **shape)
 
 
 def trained(options: argparse.Namespace, task: Task, method: str, seed: int) -> dict[str, Any]:
@@ -104,7 +120,7 @@ def trained(options: argparse.Namespace, task: Task, method: str, seed: int) -> 
     )
     began = time.process_time()
     context = StageContext(folder, seed, options.device)
-    result = stage.apply(network_of(options, seed), task, context)
+    result = stage.apply(network_of(options, task, seed), task, context)
     return {
         "method": method,
         "seed": seed,
@@ -150,10 +166,7 @@ def main() -> None:
     """Train what is missing and write the tables."""
     options = arguments()
     torch.set_num_threads(1)
-    names = ("train_size", "valid_size", "test_size")
-    size = {name: getattr(options, name) for name in names}
-    path = {} if options.path is None else {"path": str(options.path)}
-    task = load_task("cifar10", size | path, "command line")
+    task = task_of(options)
     kept = options.out / "binarize.parquet"
     found = pd.read_parquet(kept) if kept.exists() else pd.DataFrame({"method": [], "seed": []})
     for seed in range(options.first_seed, options.first_seed + options.seeds):

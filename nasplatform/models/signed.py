@@ -59,8 +59,10 @@ class WithShortcut(nn.Module):
                 inputs, self.stride, ceil_mode=True, count_include_pad=False
             )
         missing = self.channels - inputs.shape[1]
+        if missing:
+            around = functional.pad(around, (0, 0, 0, 0, 0, missing))
         made: Tensor = self.inner(inputs)
-        return made + functional.pad(around, (0, 0, 0, 0, 0, missing))
+        return made + around
 
 
 def sign_activations(module: nn.Module, payload: Mapping[str, Any]) -> nn.Module:

@@ -14,7 +14,7 @@
     │   ├── MissingExtraError   an optional dependency that is not installed
     │   └── RunError            a run folder that exists, is broken or belongs to another search
     ├── BuildError              a tool of this machine (a compiler) failed us; exit code 1
-    │   └── KernelError         the training kernel cannot be compiled, loaded or used here
+    │   └── KernelError         C code of ours cannot be compiled, loaded or used here
     └── EvaluationError         an evaluator broke, whatever the architecture; exit code 1
 
 Messages are one line: what was given, what was expected, and where (file and key, index).
@@ -83,7 +83,7 @@ class BuildError(NasplatformError):
 
 
 class KernelError(BuildError):
-    """The training kernel cannot be compiled, loaded or used on this machine."""
+    """C code of the platform cannot be compiled, loaded or used on this machine."""
 
 
 class EvaluationError(NasplatformError):

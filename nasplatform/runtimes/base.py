@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
+
+if TYPE_CHECKING:  # a session of a file needs no torch
+    from torch import nn
 
 Arrays = NDArray[np.float32]
 
@@ -17,10 +19,12 @@ class Session(ABC):
 
     runtime: name of the runtime.
     threads: how many threads of the CPU it computes with.
+    note:    what the user should know of how it computes, in one line; empty for nothing.
     """
 
     runtime: str
     threads: int
+    note: str = ""
 
     @abstractmethod
     def run(self, images: Arrays) -> Arrays:
@@ -34,7 +38,7 @@ class Runtime(ABC):
     is asked whether it is available, then ``compile`` is called once for each network. Nothing is
     kept between calls, and the module is left as it was, in evaluation mode.
 
-    preference: of several that are available, the one with the highest is the default.
+    preference: of several that are available and suit a network, the highest is the default.
     """
 
     name: ClassVar[str]
@@ -43,6 +47,10 @@ class Runtime(ABC):
     def available(self) -> str | None:
         """Return why it cannot be used on this machine, in a few words; None where it can."""
         return None
+
+    def suits(self, module: nn.Module) -> bool:
+        """Say whether it may be the default for a network; others can still ask for it."""
+        return True
 
     @abstractmethod
     def compile(

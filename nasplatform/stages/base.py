@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel
 
 from nasplatform.errors import StageError
+from nasplatform.models.binary import binary_layers
 from nasplatform.models.network import Network
 from nasplatform.training.task import Task
 
@@ -90,6 +91,8 @@ class Stage(ABC):
 
     name: ClassVar[str]
     Options: ClassVar[type[BaseModel]]
+    takes_bits: ClassVar[bool] = False
+    """Whether it works on a network with binary layers, which have no weights to train or cut."""
 
     def __init__(self, options: Any = None) -> None:
         """Take the options, an instance of ``Options`` (None for the defaults)."""
@@ -109,3 +112,13 @@ class Stage(ABC):
     @abstractmethod
     def apply(self, network: Network, task: Task, context: StageContext) -> StageResult:
         """Return the network after the stage; raise StageError where it would change nothing."""
+
+
+def check_floats(network: Network, stage: str) -> None:
+    """Raise StageError where a network of bits meets a stage that needs weights."""
+    binary = binary_layers(network.module)
+    if binary:
+        raise StageError(
+            f"stage {stage!r} needs float weights, but {len(binary)} layers of the network are "
+            f"binary, {next(iter(binary))} the first: binarise last"
+        )

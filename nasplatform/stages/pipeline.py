@@ -31,7 +31,7 @@ from nasplatform.models.check import checked
 from nasplatform.models.network import Network
 from nasplatform.runtimes.choice import choose_runtime
 from nasplatform.runtimes.measure import Measurements, measure
-from nasplatform.stages.base import Stage, StageContext, StageResult
+from nasplatform.stages.base import Stage, StageContext, StageResult, check_floats
 from nasplatform.training.checkpoint import state_digest
 from nasplatform.training.loop import Progress
 from nasplatform.training.task import Task
@@ -184,6 +184,8 @@ class _Step:
             "key": self.key,
         }
         _write(self.folder / "stage.json", asked)
+        if not self.stage.takes_bits:
+            check_floats(network, self.stage.name)
         context = StageContext(self.folder, self.seed, self.device, self.runtime, networks=earlier)
         if progress:
             context = replace(context, progress=_prefixed(progress, self.stage.name))

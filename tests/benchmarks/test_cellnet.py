@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -204,25 +205,24 @@ def test_no_compiler_is_one_clear_line(monkeypatch, tmp_path):
     monkeypatch.setenv("NASPLATFORM_CACHE", str(tmp_path))
     monkeypatch.setenv("PATH", "")
     with pytest.raises(KernelError, match="needs a C compiler"):
-        build.compile_kernel()
+        build.SOURCES.compiled()
 
 
-def test_a_changed_header_is_compiled_anew(monkeypatch, tmp_path):
-    before = build._digest()
-    copies = [tmp_path / source.name for source in build.SOURCES]
-    for copy, source in zip(copies, build.SOURCES, strict=True):
-        copy.write_bytes(source.read_bytes())
-    monkeypatch.setattr(build, "SOURCES", tuple(copies))
-    assert build._digest() == before
+def test_a_changed_header_is_compiled_anew(tmp_path):
+    copied = replace(build.SOURCES, folder=tmp_path)
+    for source in build.SOURCES.folder.glob("*.[ch]"):
+        (tmp_path / source.name).write_bytes(source.read_bytes())
+    before = copied.compiled()
+    assert before == build.SOURCES.compiled()
     header = tmp_path / "kernel.h"
     header.write_text(header.read_text() + "\n")
-    assert build._digest() != before
+    assert copied.compiled() != before
 
 
 def test_compiled_kernel_is_cached(monkeypatch, tmp_path):
     monkeypatch.setenv("NASPLATFORM_CACHE", str(tmp_path / "new"))
-    path = build.compile_kernel()
+    path = build.SOURCES.compiled()
     made = path.stat().st_mtime_ns
     assert path.parent == tmp_path / "new"
-    assert build.compile_kernel().stat().st_mtime_ns == made
+    assert build.SOURCES.compiled().stat().st_mtime_ns == made
     assert [p.name for p in path.parent.iterdir()] == [path.name]

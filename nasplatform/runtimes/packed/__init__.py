@@ -1,0 +1,1 @@
+"""The platform's own runtime for networks with binary layers: bits, counted."""

@@ -1,0 +1,31 @@
+"""The search file that ends as a network of bits."""
+
+from pathlib import Path
+
+import pytest
+
+from nasplatform.models.binary import binary_layers
+from nasplatform.runs.driver import run
+from nasplatform.training.datasets import load_task
+from nasplatform.training.loop import evaluate
+
+FILE = Path(__file__).parents[2] / "searches" / "binary.yaml"
+
+
+def test_binary_search_file_ends_as_bits(tmp_path: Path) -> None:
+    quick = {
+        "search.budget": 8,
+        "search.sampler": {"name": "random"},
+        "stages.0.recipe.epochs": 1,
+        "stages.1.recipe.epochs": 2,
+        "runtime": "torch",
+    }
+    done = run(FILE, tmp_path / "run", quick)
+    network, stages = done.network(), done.stages
+    assert stages["stage"].tolist() == ["disout", "binarize"]
+    assert len(binary_layers(network.module)) == stages["metric_binary_layers"][1] > 0
+    assert stages["after_bytes_on_disk"][1] < stages["before_bytes_on_disk"][1] / 2
+    assert stages["metric_bits_per_weight"][1] < 16
+    task = load_task("digits", {}, "test")
+    accuracy = evaluate(network.module, task, "test")
+    assert accuracy == pytest.approx(stages["after_accuracy"][1])

@@ -1,0 +1,219 @@
+import copy
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from nasplatform.errors import ConfigError, StageError, TrainingError
+from nasplatform.models.network import Network
+from nasplatform.stages.base import StageContext
+from nasplatform.stages.binarize import layers, stage
+from nasplatform.stages.binarize.layers import latent_layers
+from nasplatform.stages.pipeline import make_stage, run_pipeline
+from nasplatform.testing.tiny import tiny_network, tiny_task
+from nasplatform.training.checkpoint import state_digest
+from nasplatform.training.loop import predict
+
+RECIPE = {"epochs": 2, "batch_size": 16, "learning_rate": 0.05}
+SHAPE = (1, 8, 8)
+
+
+def apply(folder, network=None, seed=0, **options):
+    folder.mkdir(parents=True, exist_ok=True)
+    made = make_stage("binarize", {"recipe": RECIPE} | options, "test")
+    return made.apply(network or tiny_network(), tiny_task(), StageContext(folder, seed))
+
+
+def resnet(seed: int = 0) -> Network:
+    return Network.named("resnet", seed, depth=8, width=4, input_shape=SHAPE, classes=3)
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """The latent networks, as they were when their training was over."""
+    found = []
+    packed = stage.packed
+
+    def spied(network, latent):
+        found.append(copy.deepcopy(latent))
+        return packed(network, latent)
+
+    monkeypatch.setattr(stage, "packed", spied)
+    return found
+
+
+@pytest.mark.parametrize("estimator", ["fourier", "straight-through", "dorefa", "recu", "reste"])
+def test_bits_compute_what_the_training_did(tmp_path, trained, estimator):
+    """Logits are equal to the last bit, of one image and of many."""
+    options = {"estimator": {"name": estimator}, "noise": {}, "thresholds": "all"}
+    result = apply(tmp_path, resnet(), shortcuts=True, **options)
+    [latent] = trained
+    for images in (tiny_task().test.inputs[:], tiny_task().test.inputs[:1]):
+        assert torch.equal(predict(result.network.module, images), predict(latent, images))
+    assert not latent_layers(result.network.module)
+    assert {edit.kind for edit in result.network.structure.edits} == {
+        "signed-activations",
+        "binarized",
+    }
+
+
+def test_schedules_follow_the_steps(tmp_path, monkeypatch):
+    """n and alpha of every step of 2 epochs of 3 batches."""
+    seen = []
+    latent_forward = layers.LatentLayer.forward
+
+    def spied(layer, inputs):
+        if layer.training:
+            how = layer.how
+            done = how.clock.done
+            seen.append((how.estimator.terms_at(done), how.noise.share_at(done)))
+        return latent_forward(layer, inputs)
+
+    monkeypatch.setattr(layers.LatentLayer, "forward", spied)
+    apply(tmp_path, resnet(), noise={})
+    steps = list(dict.fromkeys(seen))
+    assert [terms for terms, _ in steps] == [9, 11, 13, 15, 17, 18]
+    expected = [0.1, 0.0904508, 0.0654508, 0.0345492, 0.0095492, 0.0]
+    assert [share for _, share in steps] == pytest.approx(expected, abs=1e-6)
+
+
+def test_metrics_and_notes_say_what_was_binarised(tmp_path):
+    result = apply(tmp_path, resnet())
+    assert result.metrics["binary_layers"] == 6
+    assert result.metrics["float_layers"] == 4
+    assert result.metrics["threshold_layers"] == 0
+    assert result.notes == (
+        "not binarised: stem.0: it reads the image",
+        "not binarised: body.1.shortcut.0: it is a shortcut",
+        "not binarised: body.2.shortcut.0: it is a shortcut",
+        "not binarised: classifier: it makes the logits",
+    )
+
+
+def test_sizes_count_every_byte(tmp_path):
+    """Six convolutions of 9 x (4 x 4, 4 x 4, 4 x 8, 8 x 8, 8 x 16, 16 x 16) weights."""
+    result = apply(tmp_path, resnet(), thresholds="all")
+    pairs = ((4, 4), (4, 4), (4, 8), (8, 8), (8, 16), (16, 16))
+    bits = sum(9 * a * b for a, b in pairs)
+    metrics = result.metrics
+    assert metrics["binary_weights"] == bits
+    assert metrics["binary_bytes"] == sum(-(-9 * a // 8) * b for a, b in pairs)
+    assert metrics["scale_bytes"] == 4 * sum(a + b for a, b in pairs)
+    floats = 9 * 4 + 4 * 8 + 8 * 16 + 16 * 3  # stem, two shortcuts, classifier
+    assert metrics["bits_per_weight"] == pytest.approx((bits + 32 * floats) / (bits + floats))
+    state = result.network.module.state_dict().values()
+    whole = sum(t.numel() * t.element_size() for t in state)
+    assert whole == sum(metrics[f"{part}_bytes"] for part in ("binary", "scale", "float"))
+
+
+def test_network_of_bits_is_refused_by_stages_that_need_weights(tmp_path):
+    binary = apply(tmp_path / "first", resnet()).network
+    words = "needs float weights, but 6 layers of the network are binary, body.0.first.0.0"
+    with pytest.raises(StageError, match=words):
+        apply(tmp_path / "second", binary)
+    for name in ("train", "disout", "scop"):
+        with pytest.raises(StageError, match=f"{name!r} {words}"):
+            run_pipeline(binary, tiny_task(), [(name, {})], tmp_path / name)
+
+
+def test_given_weights_are_gone_on_from(tmp_path):
+    network = resnet(7)
+    still = RECIPE | {"epochs": 1, "learning_rate": 1e-9}
+    given = apply(tmp_path / "given", network, recipe=still).network
+    fresh = apply(tmp_path / "scratch", network, seed=1, recipe=still, start="scratch").network
+    before = network.module.classifier.weight
+    assert torch.allclose(given.module.classifier.weight, before, atol=1e-6)
+    assert not torch.allclose(fresh.module.classifier.weight, before, atol=1e-2)
+
+
+def test_teacher_changes_the_result(tmp_path):
+    alone = apply(tmp_path / "alone").network
+    taught = apply(tmp_path / "taught", teacher={"weight": 0.5})
+    assert "teacher_loss" in taught.metrics
+    assert state_digest(alone.module) != state_digest(taught.network.module)
+
+
+def test_the_mean_of_the_last_weights_is_binarised(tmp_path, trained):
+    recipe = RECIPE | {"averaging": {"name": "mean", "share": 0.5}}
+    result = apply(tmp_path, resnet(), recipe=recipe, noise={})
+    images = tiny_task().test.inputs[:]
+    assert torch.equal(predict(result.network.module, images), predict(trained[0], images))
+
+
+class Stop(BaseException):
+    """Ends a run at once, as an interrupt from the keyboard does."""
+
+
+KILLED = """
+import json, os, signal, sys
+from pathlib import Path
+from nasplatform.stages.pipeline import run_pipeline
+from nasplatform.testing.tiny import tiny_network, tiny_task
+
+def progress(done, total, words):
+    if words.startswith("binarize: epoch 2") and done == 5:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+stages = [("binarize", json.loads(sys.argv[2]))]
+run_pipeline(tiny_network(), tiny_task(), stages, Path(sys.argv[1]), 1, progress=progress)
+"""
+
+
+def test_killed_training_goes_on_to_the_same_bits(tmp_path):
+    """SIGKILL in the second epoch, with everything that has a schedule."""
+    options = {"recipe": RECIPE, "noise": {}, "shortcuts": True, "thresholds": "all"}
+    arguments = [sys.executable, "-c", KILLED, tmp_path / "p", json.dumps(options)]
+    assert subprocess.run(arguments, check=False).returncode == -signal.SIGKILL
+    assert (tmp_path / "p" / "0-binarize" / "checkpoint.safetensors").exists()
+
+    def run(folder):
+        said = []
+        network, _ = run_pipeline(
+            tiny_network(),
+            tiny_task(),
+            [("binarize", options)],
+            folder,
+            1,
+            progress=lambda done, steps, words: said.append(done),
+        )
+        return network, said
+
+    (resumed, late), (unbroken, all_of_it) = run(tmp_path / "p"), run(tmp_path / "other")
+    assert (late[0], all_of_it[0]) == (4, 1)
+    assert resumed.structure == unbroken.structure
+    assert state_digest(resumed.module) == state_digest(unbroken.module)
+
+
+def test_another_estimator_does_not_go_on_from_the_checkpoint(tmp_path):
+    apply(tmp_path, resnet())
+    with pytest.raises(TrainingError, match="checkpoint of another training"):
+        apply(tmp_path, resnet(), estimator={"name": "recu"})
+
+
+def test_diverged_training_says_so(tmp_path):
+    with pytest.raises(TrainingError, match="too high"):
+        apply(tmp_path, resnet(), recipe=RECIPE | {"learning_rate": 1e30, "warmup": 0.0})
+
+
+def test_network_without_a_layer_to_binarise_is_refused(tmp_path):
+    plain = Network(nn.Sequential(nn.Flatten(), nn.Linear(64, 3)), tiny_network().structure)
+    with pytest.raises(StageError, match=r"no layer that can be binarised: 1: it reads the image"):
+        apply(tmp_path, plain)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"estimator": {"name": "fourrier"}}, "fourier"),
+        ({"estimator": {"name": "fourier", "terms": [18, 9]}}, "not above the second"),
+        ({"estimator": {"name": "recu", "omega": 0.1}}, "omega"),
+        ({"noise": {"share": 0}}, "noise.share"),
+    ],
+)
+def test_bad_options_are_named(options, words):
+    with pytest.raises(ConfigError, match=words):
+        make_stage("binarize", options, "stages[0]")

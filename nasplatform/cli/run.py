@@ -150,9 +150,11 @@ def _interrupted(
     """Say how to go on, and leave."""
     import shlex
 
+    from nasplatform.passwords import without_password
+
     words = ["nasplatform", command, str(file)]
     for text in settings or []:
-        words += ["--set", text]
+        words += ["--set", without_password(text)]
     if out is not None:
         words += ["--out", str(out)]
     if publish is not None:

@@ -96,7 +96,7 @@ def run_worker(
 ) -> int:
     """Help with the search of a file that runs elsewhere, until its budget is spent.
 
-    storage: the URL that all workers share; the study is made where it does not exist yet. Stages
+    storage: URL that all workers share; the study is made where it does not exist yet. Stages
     and report are left to ``run`` with the same ``storage``.
     Returns how many evaluations were made here. Raises ConfigError as ``run`` does.
     """

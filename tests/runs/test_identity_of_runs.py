@@ -164,10 +164,3 @@ def test_a_worker_with_processes_of_its_own(tmp_path: Path) -> None:
 def test_executors_that_cannot_be(tmp_path: Path, executor: Any, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         run(write(tmp_path, executor=executor), tmp_path / "run")
-
-
-def test_a_password_is_not_told() -> None:
-    url = "postgresql+psycopg://me:secret@127.0.0.1:1/none"
-    with pytest.raises(ConfigError, match=r"me:\*\*\*@") as refused, open_study(url, "toy"):
-        pass
-    assert "secret" not in str(refused.value)

@@ -75,7 +75,7 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def test_several_processes_make_the_tables_of_a_new_database_at_once(storage: str) -> None:
-    """One makes them, the others wait, or try again where the database tells them apart too late."""
+    """One makes them; the others wait, or try again where they began too early to see them."""
 
     def work(number: int) -> None:
         with open_study(storage, "s") as study, open_store(storage) as store:

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from nasplatform.errors import StageError
 from nasplatform.pruning.graph import ChannelGraph, Groups, Layer
-from nasplatform.training.loop import seeded
+from nasplatform.training.seeding import seeded
 
 TOLERANCE = 1e-5
 CHECKED_IMAGES = 8

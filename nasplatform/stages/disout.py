@@ -24,8 +24,9 @@ from nasplatform.models.network import Network
 from nasplatform.stages.base import Stage, StageContext, StageResult
 from nasplatform.stages.dataflow import FeaturePoint, Reader, feature_points
 from nasplatform.stages.train import training_metrics
-from nasplatform.training.loop import derive_seed, train
+from nasplatform.training.loop import train
 from nasplatform.training.recipe import Recipe
+from nasplatform.training.seeding import derive_seed
 from nasplatform.training.streams import check_recipe
 from nasplatform.training.task import Task
 

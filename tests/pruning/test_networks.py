@@ -15,8 +15,9 @@ from nasplatform.pruning.graph import ChannelGraph, cost
 from nasplatform.pruning.selection import ranked
 from nasplatform.pruning.surgery import kept_channels, remove
 from nasplatform.pruning.tracing import channel_graph, stirred
+from nasplatform.training.evaluation import predict
 from nasplatform.training.flops import count_macs
-from nasplatform.training.loop import predict, seeded
+from nasplatform.training.seeding import seeded
 
 
 def built(make, seed: int = 0) -> nn.Module:

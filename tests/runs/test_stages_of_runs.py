@@ -16,7 +16,7 @@ from nasplatform.runs.frames import runtime_words, stage_walk
 from nasplatform.runs.run import Run
 from nasplatform.runtimes.choice import choose_runtime
 from nasplatform.training.datasets import load_task
-from nasplatform.training.loop import evaluate
+from nasplatform.training.evaluation import evaluate
 
 SEARCH = {
     "name": "digits",

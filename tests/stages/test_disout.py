@@ -24,7 +24,7 @@ from nasplatform.stages.disout import (
     seed_rate,
 )
 from nasplatform.testing.tiny import tiny_network, tiny_task
-from nasplatform.training.loop import evaluate
+from nasplatform.training.evaluation import evaluate
 from nasplatform.training.recipe import Recipe
 
 

@@ -14,9 +14,11 @@ from nasplatform.benchmarks import cellnet
 from nasplatform.benchmarks.cellnet.build import kernel
 from nasplatform.spaces import Space
 from nasplatform.spaces.nasbench101.cells import CONV3X3
+from nasplatform.training.evaluation import evaluate
 from nasplatform.training.flops import threads
-from nasplatform.training.loop import Epoch, evaluate, seeded, train
+from nasplatform.training.loop import Epoch, train
 from nasplatform.training.recipe import Recipe
+from nasplatform.training.seeding import seeded
 from nasplatform.training.task import Task
 
 RECORD = np.dtype(

@@ -113,7 +113,7 @@ class ArchitectureSampler(BaseSampler, ABC, Generic[A]):
         self._lock = threading.Lock()
 
     @classmethod
-    def from_options(cls, options: Any, context: SamplerContext[A]) -> Self:
+    def from_options(cls, options: BaseModel, context: SamplerContext[A]) -> Self:
         """Make the sampler that a search file describes; ``options`` are its ``Options``.
 
         The constructor is given what the context explains and each option by its name; a subclass

@@ -127,7 +127,7 @@ class Space(ABC, Generic[A]):
     Options: ClassVar[type[BaseModel]]
     prior: ClassVar[str]
 
-    def __init__(self, options: Any) -> None:
+    def __init__(self, options: BaseModel) -> None:
         """Take the options of the space, an instance of its ``Options``."""
         self.options = options
 

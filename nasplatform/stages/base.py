@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import BaseModel
 
@@ -91,7 +91,7 @@ class Stage(ABC):
     name: ClassVar[str]
     Options: ClassVar[type[BaseModel]]
 
-    def __init__(self, options: Any = None) -> None:
+    def __init__(self, options: BaseModel | None = None) -> None:
         """Take the options, an instance of ``Options`` (None for the defaults)."""
         self.options = self.Options() if options is None else options
 

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 import optuna
 from optuna.storages import InMemoryStorage
+from pydantic import BaseModel
 
 from nasplatform import plugins
 from nasplatform.errors import ConfigError
@@ -42,7 +43,7 @@ class CostEvaluator(Evaluator[Any]):
 
     def __init__(self, space: Space[Any], candidates: int | None = None) -> None:
         """Take the space; measure so many random architectures only, or all."""
-        super().__init__(None, space)
+        super().__init__(BaseModel(), space)
         if candidates is not None:
             drawn = space.sample(candidates, np.random.default_rng(0))
             self.candidates = drawn[np.sort(np.unique(drawn.keys, return_index=True)[1])]

@@ -111,11 +111,7 @@ class ReNAS(Predictor):
         )
 
     def _fit(
-        self,
-        graphs: GraphBatch,
-        scores: Floats,
-        unlabelled: GraphBatch | None,
-        progress: Progress,
+        self, graphs: GraphBatch, scores: Floats, unlabelled: GraphBatch | None, progress: Progress
     ) -> None:
         targets = normal_scores(scores)
         epochs = self.options.epochs

@@ -6,7 +6,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from networks import PINNED, PRUNED, SHAPE
+from network_parts import SHAPE
+from networks import PINNED, PRUNED
 from torch import nn
 
 from nasplatform.models.costs import count_parameters

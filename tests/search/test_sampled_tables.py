@@ -80,11 +80,14 @@ def test_children_inherit_what_not_every_architecture_decides() -> None:
     ]
     sampler.enqueue([space.parse(text) for text in texts])
     for number in range(20):
-        trial = study.ask(space.distributions())
+        trial = study.ask()
+        space.suggest(trial)
         study.tell(trial, float(number))
     blocks = []
     for _ in range(20):
-        proposal = sampler.proposal(study.ask(space.distributions()).number)
+        trial = study.ask()
+        space.suggest(trial)
+        proposal = sampler.proposal(trial.number)
         assert proposal is not None
         assert proposal.source == "sampled"
         blocks += space.format(proposal.architecture).partition(":")[2].split("-")[1:]

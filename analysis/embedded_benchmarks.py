@@ -2,7 +2,7 @@
 
     python analysis/embedded_benchmarks.py
 
-Prints the Markdown table that stands in the README.
+Prints the Markdown table of docs/benchmarks/tables.md.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ import numpy as np
 from load_generator import HOST
 
 try:
-    from litserve import LitAPI  # type: ignore[import-not-found,unused-ignore]
+    from litserve import LitAPI  # type: ignore[import-not-found,unused-ignore]  # may be missing
 except ModuleNotFoundError:
     LitAPI = object
 COMPARED = LitAPI is not object
@@ -71,7 +71,7 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
-class LitPredictor(LitAPI):  # type: ignore[misc]
+class LitPredictor(LitAPI):  # type: ignore[misc]  # then it is any object
     """The same predictor the way LitServe's documentation shows, batching or not."""
 
     folder = ""

@@ -28,7 +28,7 @@ from nasplatform.models.network import Network
 from nasplatform.stages.base import StageContext
 from nasplatform.stages.pipeline import make_stage
 from nasplatform.training.datasets import load_task
-from nasplatform.training.loop import evaluate
+from nasplatform.training.evaluation import evaluate
 from nasplatform.training.task import Task
 
 METHODS: dict[str, dict[str, Any]] = {

@@ -32,7 +32,7 @@ from nasplatform.stages.base import StageContext
 from nasplatform.stages.distill.sources import labelled_rows, with_labels
 from nasplatform.stages.pipeline import make_stage
 from nasplatform.training.datasets import load_task
-from nasplatform.training.loop import evaluate
+from nasplatform.training.evaluation import evaluate
 from nasplatform.training.seeding import derive_seed
 from nasplatform.training.task import Task
 

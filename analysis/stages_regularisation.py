@@ -31,8 +31,8 @@ from nasplatform.models.network import Network
 from nasplatform.stages.base import StageContext
 from nasplatform.stages.pipeline import make_stage
 from nasplatform.training.datasets import load_task
+from nasplatform.training.evaluation import evaluate
 from nasplatform.training.image_store import Images
-from nasplatform.training.loop import evaluate
 from nasplatform.training.task import Split, Task
 
 PROBS = [{"drop_prob": prob} for prob in (0.05, 0.1, 0.2, 0.3)]

@@ -35,6 +35,7 @@ from torch.nn import functional
 from nasplatform.models.network import Network
 from nasplatform.training.augmentation import flip_crop
 from nasplatform.training.datasets import load_task
+from nasplatform.training.layout import laid_out
 from nasplatform.training.loop import train
 from nasplatform.training.preprocessing import standardised_task
 from nasplatform.training.recipe import Recipe
@@ -79,7 +80,7 @@ def random_task() -> Task:
 
 def by_hand(task: Task, layout: torch.memory_format, augmentation: str) -> Callable[[], Times]:
     """Return an epoch of a plain PyTorch loop, as one would write it for this network alone."""
-    module = Network.named("resnet").module.to(memory_format=layout)  # type: ignore[call-overload]
+    module = laid_out(Network.named("resnet").module, layout)
     inputs, labels = task.train.inputs[:], task.train.labels
     optimizer = torch.optim.SGD(
         module.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4

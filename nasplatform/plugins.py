@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from nasplatform.errors import ConfigError, PluginError, did_you_mean
+from nasplatform.passwords import without_password
 
 KINDS = (
     *("spaces", "encodings", "predictors", "evaluators", "stages", "datasets", "samplers"),
@@ -91,7 +92,7 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
     if finding["type"] == "missing":
         return f"{path}: this key is required"
     words = finding["msg"].removeprefix("Value error, ")
-    return f"{path}: {words}, got {finding['input']!r}"
+    return f"{path}: {words}, got {without_password(repr(finding['input']))}"
 
 
 def telling(error: ValidationError) -> ErrorDetails:

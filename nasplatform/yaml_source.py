@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from nasplatform.errors import ConfigError, InputError
+from nasplatform.passwords import without_password
 from nasplatform.plugins import explain, telling
 
 M = TypeVar("M", bound=BaseModel)
@@ -87,7 +88,7 @@ def read_yaml(
     told = {}
     for dotted, value in (overrides or {}).items():
         path = _set(values, dotted, value)
-        told[path] = f"{dotted}={value}"
+        told[path] = without_password(f"{dotted}={value}")
     return values, Source(str(file), lines, told)
 
 
@@ -97,11 +98,14 @@ def parse_overrides(texts: Sequence[str]) -> dict[str, Any]:
     for text in texts:
         key, equals, value = text.partition("=")
         if not (equals and key.strip()):
-            raise ConfigError(f"--set {text}: expected KEY=VALUE such as search.budget=20")
+            raise ConfigError(
+                f"--set {without_password(text)}: expected KEY=VALUE such as search.budget=20"
+            )
         try:
             found[key.strip()] = yaml.safe_load(value)
         except yaml.YAMLError:
-            raise ConfigError(f"--set {text}: {value!r} is not a YAML value") from None
+            shown = without_password(text)
+            raise ConfigError(f"--set {shown}: what follows '=' is not a YAML value") from None
     return found
 
 

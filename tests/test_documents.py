@@ -25,6 +25,12 @@ def test_documents_name_files_that_exist() -> None:
             assert (ROOT / path).exists(), f"{document} names {path}"
 
 
+def test_links_lead_to_files() -> None:
+    for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]:
+        for link in re.findall(r"\]\((?!http)([^)#]+)\)", document.read_text()):
+            assert (document.parent / link).exists(), f"{document.name} leads to {link}"
+
+
 def test_python_of_the_readme_runs_as_typed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -36,12 +42,13 @@ def test_python_of_the_readme_runs_as_typed(
     assert len(shown["prediction"]) == 1000  # type: ignore[arg-type]
 
 
-def test_pruning_of_the_readme_runs_as_typed(
+def test_pruning_of_a_network_runs_as_typed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     shown: dict[str, object] = {}
-    exec(next(text for text in blocks("README.md", "python") if "Network.named" in text), shown)
+    text = next(text for text in blocks("docs/networks.md", "python") if "Network.named" in text)
+    exec(text, shown)
     last = shown["records"][-1]  # type: ignore[index]
     assert last["after"]["macs"] <= 0.45 * last["before"]["macs"]
 

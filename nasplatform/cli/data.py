@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -91,6 +92,39 @@ def build(
     with watched("build", f"training {name}", "what was trained is kept") as progress:
         path = build_table(setup, out, workers, progress)
     done(name, "table", path, as_json)
+
+
+@app.command()
+def cache(
+    clear: Annotated[bool, typer.Option("--clear", help="Delete them.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """List decoded images that are kept on disk; what is deleted is decoded again when needed.
+
+    They are large, and those of other files, or of files that have changed, are never read again.
+    A training that is reading one at this moment fails when it is deleted.
+    """
+    from nasplatform.training.decoding import cache_folder
+
+    folders = sorted(path for path in cache_folder().glob("*") if path.is_dir())
+    rows = [_cache_row(folder) for folder in folders]
+    for folder in folders if clear else []:
+        shutil.rmtree(folder)
+    if as_json:
+        emit(rows)
+    else:
+        title = f"{'Deleted from' if clear else 'In'} {cache_folder()}"
+        show_table(rows, ["name", "mebibytes", "last_used"], title)
+
+
+def _cache_row(folder: Path) -> dict[str, Any]:
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    used = datetime.fromtimestamp(folder.stat().st_mtime, UTC)
+    return {
+        "name": folder.name,
+        "mebibytes": -(-size // _MEBIBYTE),
+        "last_used": used.isoformat(" ", "seconds"),
+    }
 
 
 @app.command()

@@ -37,12 +37,7 @@ def run(
     as_json: JsonFlag = False,
 ) -> None:
     """Search, walk the stages, write the report."""
-    from nasplatform.yaml_source import parse_overrides
-
-    overrides = parse_overrides(settings or [])
-    if resume and force:
-        raise typer.BadParameter("--resume and --force exclude each other")
-    say(f"reading {file}")
+    overrides = _told(file, settings, resume, force)
     target = None if publish is None else _target(file, overrides, publish)
     import optuna
 
@@ -80,12 +75,7 @@ def compress(
     as_json: JsonFlag = False,
 ) -> None:
     """Take a network that no search found through the stages, and write the report."""
-    from nasplatform.yaml_source import parse_overrides
-
-    overrides = parse_overrides(settings or [])
-    if resume and force:
-        raise typer.BadParameter("--resume and --force exclude each other")
-    say(f"reading {file}")
+    overrides = _told(file, settings, resume, force)
     from nasplatform.runs.driver import compress as compress_network
 
     display = Display()
@@ -112,10 +102,7 @@ def worker(
     as_json: JsonFlag = False,
 ) -> None:
     """Join a search that runs with the same storage elsewhere, until its budget is spent."""
-    from nasplatform.yaml_source import parse_overrides
-
-    overrides = parse_overrides(settings or [])
-    say(f"reading {file}")
+    overrides = _told(file, settings)
     import optuna
 
     from nasplatform.runs.driver import run_worker
@@ -131,6 +118,19 @@ def worker(
         emit({"evaluations": made})
     else:
         show(f"evaluations made here: {made}")
+
+
+def _told(
+    file: Path, settings: list[str] | None, resume: bool = False, force: bool = False
+) -> dict[str, Any]:
+    """Return the overrides, and say that the file is read."""
+    from nasplatform.yaml_source import parse_overrides
+
+    overrides = parse_overrides(settings or [])
+    if resume and force:
+        raise typer.BadParameter("--resume and --force exclude each other")
+    say(f"reading {file}")
+    return overrides
 
 
 def _target(file: Path, overrides: dict[str, Any], text: str) -> Target:
@@ -157,9 +157,11 @@ def _interrupted(
     """Say how to go on, and leave."""
     import shlex
 
+    from nasplatform.passwords import without_password
+
     words = ["nasplatform", command, str(file)]
     for text in settings or []:
-        words += ["--set", text]
+        words += ["--set", without_password(text)]
     if out is not None:
         words += ["--out", str(out)]
     if publish is not None:

@@ -86,18 +86,20 @@ class Evaluator(ABC, Generic[A]):
     fidelities: tuple[int, ...]
     candidates: Population[A] | None = None
 
-    def __init__(self, options: Any, space: Space[A]) -> None:
+    def __init__(self, options: BaseModel, space: Space[A]) -> None:
         """Take the options (an instance of ``Options``) and the space that it measures."""
         self.options = options
         self.space = space
 
     @classmethod
-    def implied_space(cls, options: Any) -> Space[Any] | None:
+    def implied_space(cls, options: BaseModel) -> Space[Any] | None:
         """Return the space that these options imply (a table's own), None where any would do."""
         return None
 
     @classmethod
-    def from_options(cls, options: Any, space: Space[Any], context: EvaluationContext) -> Self:
+    def from_options(
+        cls, options: BaseModel, space: Space[Any], context: EvaluationContext
+    ) -> Self:
         """Make the evaluator that a search file describes, with what it may work with.
 
         Raises ConfigError where it needs a task and there is none.

@@ -15,8 +15,10 @@ from nasplatform.evaluators.base import Evaluation, EvaluationContext, Evaluator
 from nasplatform.runtimes.choice import open_session
 from nasplatform.runtimes.measure import latency
 from nasplatform.spaces.base import Space
-from nasplatform.training.loop import Epoch, History, evaluate, seeded, train
+from nasplatform.training.evaluation import evaluate
+from nasplatform.training.loop import Epoch, History, train
 from nasplatform.training.recipe import Recipe
+from nasplatform.training.seeding import seeded
 from nasplatform.training.streams import check_recipe
 from nasplatform.training.task import Task
 

@@ -95,7 +95,7 @@ class Executor(ABC):
     Options: ClassVar[type[BaseModel]]
     capacity: int = 1
 
-    def __init__(self, options: Any, context: ExecutorContext | None = None) -> None:
+    def __init__(self, options: BaseModel, context: ExecutorContext | None = None) -> None:
         """Take the options, an instance of ``Options``; nothing is started yet."""
         self.options = options
         self.context = context or ExecutorContext()

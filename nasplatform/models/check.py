@@ -16,7 +16,7 @@ from nasplatform.models.forward import run_located
 from nasplatform.models.network import Network
 from nasplatform.models.outputs import main_output
 from nasplatform.training.flops import count_macs
-from nasplatform.training.loop import seeded
+from nasplatform.training.seeding import seeded
 from nasplatform.training.task import Task
 
 BATCHES = (1, 2, 3)

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from nasplatform.training.flops import forward_once
+from nasplatform.training.operations import Operations
 
 
 def count_parameters(module: nn.Module, input_shape: tuple[int, int, int]) -> int:
@@ -25,16 +25,16 @@ def count_parameters(module: nn.Module, input_shape: tuple[int, int, int]) -> in
     )
 
 
-class _Seen(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Seen(Operations):
     """Notes the memory of every tensor that an operation takes."""
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.places: set[int] = set()
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def compute(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self.places.update(_place(tensor) for tensor in _tensors((args, kwargs)))
-        return func(*args, **(kwargs or {}))
+        return super().compute(func, args, kwargs)
 
 
 def _tensors(values: Any) -> Iterator[Tensor]:

@@ -1,8 +1,9 @@
 """Networks of a user's own function or class, named as ``package.module:function``.
 
-The module is imported as Python does, from the current folder too. Since the name may stand in a
-file that came from elsewhere, only what says that it makes a network is called: a subclass of
-``nn.Module``, or a function whose result is annotated so::
+Whoever names it (``describe_function``) has the module imported as Python does, from the current
+folder too. A file that came from elsewhere may name anything, so ``build_function`` imports
+nothing: the module must have been imported by the program. Only what says that it makes a network
+is called: a subclass of ``nn.Module``, or a function whose result is annotated so::
 
     def make(width: int = 16) -> nn.Module: ...
 """
@@ -26,8 +27,10 @@ def describe_function(path: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Return how to make a network again, as values that JSON can hold.
 
     path: ``package.module:function``; options: its keyword arguments.
-    Raises NetworkError where there is no such function, or it does not take these options.
+    The module is imported. Raises NetworkError where there is no such function, or it does not take
+    these options.
     """
+    _import(_module_of(path))
     function = _find(path)
     try:
         inspect.signature(function).bind(**options)
@@ -40,7 +43,10 @@ def describe_function(path: str, options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def build_function(described: Mapping[str, Any]) -> nn.Module:
-    """Make what ``describe_function`` described; raise NetworkError where that fails."""
+    """Make what ``describe_function`` described; raise NetworkError where that fails.
+
+    Nothing is imported, for the description may have come from elsewhere.
+    """
     path = str(described["module"])
     try:
         module = _find(path)(**described["options"])
@@ -55,11 +61,14 @@ def build_function(described: Mapping[str, Any]) -> nn.Module:
 
 
 def _find(path: str) -> Callable[..., nn.Module]:
-    module_name, colon, name = path.partition(":")
-    if not (module_name and colon and name):
-        raise NetworkError(f"{path!r} names no function, expected 'package.module:function'")
+    module_name, name = _module_of(path), path.partition(":")[2]
+    if module_name not in sys.modules:
+        raise NetworkError(
+            f"it is made by {path}, and loading imports nothing: if you trust that code, import "
+            f"{module_name} first"
+        )
     try:
-        function = getattr(_imported(module_name), name)
+        function = getattr(sys.modules[module_name], name)
     except AttributeError:
         raise NetworkError(f"{path}: module {module_name!r} has no {name!r}") from None
     if not _makes_networks(function):
@@ -70,11 +79,18 @@ def _find(path: str) -> Callable[..., nn.Module]:
     return found
 
 
-def _imported(name: str) -> Any:
+def _module_of(path: str) -> str:
+    module_name, colon, name = path.partition(":")
+    if not (module_name and colon and name):
+        raise NetworkError(f"{path!r} names no function, expected 'package.module:function'")
+    return module_name
+
+
+def _import(name: str) -> None:
     here = str(Path.cwd())
     sys.path.insert(0, here)
     try:
-        return import_module(name)
+        import_module(name)
     except Exception as error:  # whatever the user's module raises
         words = " ".join(str(error).split())[:200]
         raise NetworkError(f"module {name!r} cannot be imported: {words}") from None

@@ -13,7 +13,7 @@ from nasplatform.models.edits import Edit
 from nasplatform.models.functions import build_function
 from nasplatform.models.networks.base import build_network
 from nasplatform.spaces import get_space
-from nasplatform.training.loop import seeded
+from nasplatform.training.seeding import seeded
 from nasplatform.training.task import Task
 
 FORMAT = 1

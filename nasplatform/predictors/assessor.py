@@ -51,11 +51,7 @@ class Assessor(Predictor):
     min_labels: ClassVar[int] = 4
 
     def _fit(
-        self,
-        graphs: GraphBatch,
-        scores: Floats,
-        unlabelled: GraphBatch | None,
-        progress: Progress,
+        self, graphs: GraphBatch, scores: Floats, unlabelled: GraphBatch | None, progress: Progress
     ) -> None:
         targets = normal_scores(scores)
         others = unlabelled if self.options.unlabelled else None

@@ -52,7 +52,7 @@ class Predictor(ABC):
     Options: ClassVar[type[BaseModel]]
     min_labels: ClassVar[int] = 2
 
-    def __init__(self, options: Any = None, seed: int = 0) -> None:
+    def __init__(self, options: BaseModel | None = None, seed: int = 0) -> None:
         """Take the options (an instance of ``Options``, None for the defaults) and a seed."""
         self.options = self.Options() if options is None else options
         self.seed = seed

@@ -140,11 +140,7 @@ class GP(Predictor):
     min_labels: ClassVar[int] = 3
 
     def _fit(
-        self,
-        graphs: GraphBatch,
-        scores: Floats,
-        unlabelled: GraphBatch | None,
-        progress: Progress,
+        self, graphs: GraphBatch, scores: Floats, unlabelled: GraphBatch | None, progress: Progress
     ) -> None:
         without = () if self.options.propagation else PROPAGATION
         self._scaling = fit_scaling(graphs, unlabelled, without)

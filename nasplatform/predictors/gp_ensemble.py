@@ -150,11 +150,7 @@ class GPEnsemble(Predictor):
         return GPEnsemble(self.options.model_copy(update={"distilled_gnns": 0}), self.seed)
 
     def _fit(
-        self,
-        graphs: GraphBatch,
-        scores: Floats,
-        unlabelled: GraphBatch | None,
-        progress: Progress,
+        self, graphs: GraphBatch, scores: Floats, unlabelled: GraphBatch | None, progress: Progress
     ) -> None:
         gaps, ranks = _standardised(log_gaps(scores)), _standardised(normal_scores(scores))
         common = (gaps + ranks) / 2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -23,8 +23,8 @@ from nasplatform.predictors.serialization import load_network, network_state
 from nasplatform.predictors.target_maps import Floats, MonotoneMap, normal_scores
 from nasplatform.spaces.graph import GraphBatch
 from nasplatform.training.descent import Descent
+from nasplatform.training.layout import laid_out
 
-N = TypeVar("N", bound=nn.Module)
 _VIEWS = 8  # orders of the nodes from which scales and running statistics are learnt
 _LARGEST = 30_000_000  # weights of the first linear layer
 _CHUNK = 256  # architectures scored at once: what fits into the cache of a core
@@ -111,11 +111,7 @@ class ReNAS(Predictor):
         )
 
     def _fit(
-        self,
-        graphs: GraphBatch,
-        scores: Floats,
-        unlabelled: GraphBatch | None,
-        progress: Progress,
+        self, graphs: GraphBatch, scores: Floats, unlabelled: GraphBatch | None, progress: Progress
     ) -> None:
         targets = normal_scores(scores)
         epochs = self.options.epochs
@@ -190,7 +186,7 @@ class _Ranker:
 
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = _channels_last(ReNASNetwork(tensors.shape[1], tensors.shape[2]))
+            network = laid_out(ReNASNetwork(tensors.shape[1], tensors.shape[2]))
             judged = images(graphs[held_out])
             stopping = EarlyStopping(
                 network, lambda: network(judged)[:, 0].numpy(), targets[held_out]
@@ -257,13 +253,7 @@ def _folded(network: ReNASNetwork) -> nn.Module:
     assert isinstance(norm, nn.BatchNorm2d)
     assert isinstance(other, nn.BatchNorm2d)
     folded = fuse_conv_bn_eval(first, norm), relu, fuse_conv_bn_eval(second, other), *rest
-    return _channels_last(nn.Sequential(*folded).eval())
-
-
-def _channels_last(network: N) -> N:
-    """Return the network with its weights in the layout of ``_images``."""
-    # the types of ``to`` know nothing of a memory format alone
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return laid_out(nn.Sequential(*folded).eval())
 
 
 def _descend(

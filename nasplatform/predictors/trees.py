@@ -137,11 +137,7 @@ class Trees(Predictor):
     min_labels: ClassVar[int] = 4
 
     def _fit(
-        self,
-        graphs: GraphBatch,
-        scores: Floats,
-        unlabelled: GraphBatch | None,
-        progress: Progress,
+        self, graphs: GraphBatch, scores: Floats, unlabelled: GraphBatch | None, progress: Progress
     ) -> None:
         self._scaling = fit_scaling(graphs, unlabelled, PROPAGATION)
         targets = normal_scores(scores)

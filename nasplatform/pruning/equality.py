@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from nasplatform.errors import StageError
 from nasplatform.pruning.graph import ChannelGraph, Groups, Layer
-from nasplatform.training.loop import seeded
+from nasplatform.training.operations import Operations
+from nasplatform.training.seeding import seeded
 
 TOLERANCE = 1e-5
 CHECKED_IMAGES = 8
@@ -112,18 +112,18 @@ class _OfKept(nn.Module):
         return logits
 
 
-class _KeptStatistics(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types there
+class _KeptStatistics(Operations):
     """Computes group and layer normalisations, in the order of their calls, of what is kept."""
 
     def __init__(self, kept: list[tuple[int, NDArray[np.bool_]]]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # likewise
+        super().__init__()
         self.kept = iter(kept)
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def compute(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Compute an operation, a normalisation without the channels that go."""
         name = func.overloadpacket.__name__
         if name not in ("native_group_norm", "native_layer_norm"):
-            return func(*args, **(kwargs or {}))
+            return super().compute(func, args, kwargs)
         axis, keep = next(self.kept)
         places = torch.from_numpy(np.flatnonzero(keep)).to(args[0].device)
         given, whole = args[0].index_select(axis, places), torch.zeros_like(args[0])

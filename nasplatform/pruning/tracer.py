@@ -8,13 +8,13 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from nasplatform.errors import StageError
 from nasplatform.pruning.couplings import along, axis_of, laid
 from nasplatform.pruning.rules import layout, pointwise, rule_of, slicing, splitting, view
 from nasplatform.pruning.trace import Call, Trace, tensors_in
 from nasplatform.pruning.weighted import WEIGHTED
+from nasplatform.training.operations import Operations
 
 _OPAQUE = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
 """Modules whose inner widths hang together in more ways than one axis can say."""
@@ -33,17 +33,16 @@ class SlicesChannels(Protocol):
         """Set the numbers to what is left."""
 
 
-class Tracer(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types there
+class Tracer(Operations):
     """Follows what a network computes within the block."""
 
     def __init__(self, module: nn.Module) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # likewise
+        super().__init__()
         self.trace = Trace(module)
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def compute(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Compute an operation, then work out the groups of what it made."""
-        kwargs = kwargs or {}
-        made = func(*args, **kwargs)
+        made = super().compute(func, args, kwargs)
         self.trace.keep_alive(args, kwargs, made)
         call = Call(func, func.overloadpacket.__name__, args, kwargs, made, self.place)
         self._follow(call)

@@ -56,8 +56,9 @@ def run(
     folder = _folder(out, config.name)
     tell = _progress(watch, "training")
     experiment = make_experiment(config, source, EvaluationContext(folder.work, progress=tell))
-    for note in experiment.notes:
-        watch(Event("setup", 0, 0, note))
+    data = [] if experiment.task is None else [experiment.task.summary()]
+    for words in (*data, *experiment.notes):
+        watch(Event("setup", 0, 0, words))
     with folder.claimed(experiment.resolved(), resume, force):
         found = _search(experiment, folder, watch)
         _keep_predictor(experiment, folder, found, watch)
@@ -80,6 +81,7 @@ def compress(
     config, source = load_compression(file, overrides)
     folder = _folder(out, config.name)
     compression = make_compression(config, source)
+    watch(Event("setup", 0, 0, compression.task.summary()))
     with folder.claimed(compression.resolved(), resume, force):
         if not folder.stages.is_file():
             _walk_stages(compression, compression.network, folder, watch)

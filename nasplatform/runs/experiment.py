@@ -16,6 +16,7 @@ from nasplatform.evaluators.base import EvaluationContext, Evaluator
 from nasplatform.executors import EvaluatorSpec, Executor, ExecutorContext
 from nasplatform.models.check import checked
 from nasplatform.models.network import Network
+from nasplatform.passwords import without_password
 from nasplatform.predictors.base import Predictor
 from nasplatform.runs.components import (
     choose_runtime_of,
@@ -84,7 +85,7 @@ class Experiment:
             device=config.device,
             runtime=config.runtime,
             executor=with_options(config.executor.name, self.executor),
-            storage=config.storage,
+            storage=config.storage and without_password(config.storage),
             provenance=Provenance(
                 measured=self.evaluator.task,
                 data=self.task and self.task.digest,

@@ -6,6 +6,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self
 
 import numpy as np
@@ -18,6 +19,7 @@ from pydantic import BaseModel, ConfigDict
 from nasplatform.errors import ConfigError
 from nasplatform.predictors.base import Predictor
 from nasplatform.search.history import History, Memory
+from nasplatform.search.nearest import Nearest
 from nasplatform.search.objectives import OptimizationConfig
 from nasplatform.spaces.base import A, Population, Space
 
@@ -114,7 +116,7 @@ class ArchitectureSampler(BaseSampler, ABC, Generic[A]):
         self._lock = threading.Lock()
 
     @classmethod
-    def from_options(cls, options: Any, context: SamplerContext[A]) -> Self:
+    def from_options(cls, options: BaseModel, context: SamplerContext[A]) -> Self:
         """Make the sampler that a search file describes; ``options`` are its ``Options``.
 
         The constructor is given what the context explains and each option by its name; a subclass
@@ -181,6 +183,22 @@ class ArchitectureSampler(BaseSampler, ABC, Generic[A]):
         if last is None:
             raise ConfigError(f"none of {64 * _ROUNDS:,} random architectures keeps the limits")
         return last
+
+    @cached_property
+    def measurable(self) -> Nearest[A] | None:
+        """What leads to the nearest candidate; None where any architecture can be measured."""
+        return None if self.candidates is None else Nearest(self.space, self.candidates)
+
+    def unseen_near(
+        self, architecture: A, seen: NDArray[np.uint64], rng: np.random.Generator, source: Reason
+    ) -> Proposal[A]:
+        """Propose of a table what was not seen and is nearest to an architecture, else at random.
+
+        For who found nothing unseen among the neighbours: a table may hold a sample of its space.
+        """
+        if self.measurable is None:
+            return Proposal(self.draw_unseen(seen, rng), "random")
+        return Proposal(self.measurable.to(architecture, rng, seen), source)
 
     def near(self, architectures: Population[A], seen: NDArray[np.uint64]) -> Population[A]:
         """Return the allowed unseen architectures one edit away from any of those given."""

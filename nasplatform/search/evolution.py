@@ -59,11 +59,13 @@ class RegularizedEvolution(ArchitectureSampler[A]):
             return Proposal(self.draw_unseen(history.seen, rng), "initial")
         alive = np.arange(len(history))[-self.population :]
         drawn = rng.choice(alive, min(self.tournament, len(alive)), replace=False)
-        for row in best_first(history.keep(drawn)):
-            children = self.near(history.architectures[drawn[[row]]], history.seen)
+        order = drawn[best_first(history.keep(drawn))].tolist()
+        for row in order:
+            children = self.near(history.architectures[row : row + 1], history.seen)
             if len(children):
                 return Proposal(children[int(rng.integers(len(children)))], "evolved")
-        return Proposal(self.draw_unseen(history.seen, rng), "random")
+        best = history.architectures[order[0]]
+        return self.unseen_near(best, history.seen, rng, "evolved")
 
 
 def best_first(history: History[A]) -> list[int]:

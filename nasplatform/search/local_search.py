@@ -48,10 +48,12 @@ class LocalSearch(ArchitectureSampler[A]):
     def propose(self, number: int, history: History[A]) -> Proposal[A]:
         """Choose the architecture of trial ``number``."""
         rng = self.rng(number)
-        if number < self.initial:
+        if number < self.initial or not len(history):
             return Proposal(self.draw_unseen(history.seen, rng), "initial")
-        for row in best_first(history):
+        order = best_first(history)
+        for row in order:
             around = self.near(history.architectures[row : row + 1], history.seen)
             if len(around):
                 return Proposal(around[int(rng.integers(len(around)))], "neighbour")
-        return Proposal(self.draw_unseen(history.seen, rng), "random")
+        best = history.architectures[order[0]]
+        return self.unseen_near(best, history.seen, rng, "neighbour")

@@ -10,10 +10,10 @@ anything but the study, with one exception: a proposal that was seen before is d
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import NDArray
 from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
 from optuna.trial import FrozenTrial
 from pydantic import Field
@@ -22,7 +22,6 @@ from nasplatform.search.base import ArchitectureSampler, Proposal, SamplerContex
 from nasplatform.search.history import History
 from nasplatform.search.objectives import OptimizationConfig
 from nasplatform.spaces.base import A, Population, Space
-from nasplatform.spaces.graph import GraphBatch
 
 if TYPE_CHECKING:
     from optuna.study import Study
@@ -48,7 +47,6 @@ class OptunaSampler(ArchitectureSampler[A]):
         super().__init__(space, seed=seed, candidates=candidates, optimization=optimization)
         self.options = options
         self.initial = options.initial
-        self._measurable = None if self.candidates is None else Nearest(space, self.candidates)
 
     @classmethod
     def from_options(cls, options: Any, context: SamplerContext[A]) -> Self:
@@ -77,48 +75,44 @@ class OptunaSampler(ArchitectureSampler[A]):
         for attempt in range(_ATTEMPTS):
             rng = self.rng(trial.number, attempt)
             inner = self.make(int(rng.integers(2**31)))
-            found = self.space.from_params(self._ask(inner, study, trial))
-            if self._measurable is not None:
-                found = self._measurable.to(found, rng)
+            found = self.space.from_params(self._ask(inner, study, trial, rng))
+            if self.measurable is not None:
+                found = self.measurable.to(found, rng)
             one = self.space.population([found])
             if self.feasible_mask(one)[0] and not np.isin(one.keys, history.seen)[0]:
                 return Proposal(found, "sampled")
         drawn = self.draw_unseen(history.seen, self.rng(trial.number, _ATTEMPTS))
         return Proposal(drawn, "random")
 
-    def _ask(self, inner: BaseSampler, study: Study, trial: FrozenTrial) -> dict[str, Any]:
+    def parents(
+        self, inner: BaseSampler, study: Study, trial: FrozenTrial
+    ) -> Sequence[FrozenTrial]:
+        """Return trials that hand on to this one what is no decision of every architecture."""
+        return ()
+
+    def _ask(
+        self, inner: BaseSampler, study: Study, trial: FrozenTrial, rng: np.random.Generator
+    ) -> dict[str, Any]:
         joint = inner.infer_relative_search_space(study, trial)
         joint = {name: joint[name] for name in self._distributions if name in joint}
         params = inner.sample_relative(study, trial, joint) if joint else {}
+        parents = self.parents(inner, study, trial)
         for name, distribution in self._distributions.items():
             if name not in params and name in self.space.active(params):
-                params[name] = inner.sample_independent(study, trial, name, distribution)
+                having = [parent.params for parent in parents if name in parent.params]
+                if having and rng.random() > 1 / len(self._distributions):
+                    params[name] = _most_alike(having, params, rng)[name]
+                else:
+                    params[name] = inner.sample_independent(study, trial, name, distribution)
         return params
 
 
-class Nearest(Generic[A]):
-    """Moves an architecture to the measurable one that differs in the fewest places."""
-
-    def __init__(self, space: Space[A], candidates: Population[A]) -> None:
-        """Take the space and the (B,) architectures that can be measured."""
-        self._space = space
-        self._candidates = candidates
-        self._places = _places(space.graphs(candidates))
-
-    def to(self, architecture: A, rng: np.random.Generator) -> A:
-        """Return the nearest candidate, one of them at random where several are."""
-        wanted = _places(self._space.graphs([architecture]))
-        distance = (self._places != wanted).sum(1)
-        return self._candidates[int(rng.choice(np.flatnonzero(distance == distance.min())))]
-
-
-def _places(graphs: GraphBatch) -> NDArray[np.float32]:
-    """Return (B, P) edges, operations and attributes side by side."""
-    b = len(graphs)
-    parts = [graphs.adjacency.reshape(b, -1).astype(np.float32), graphs.ops.astype(np.float32)]
-    if graphs.attributes is not None:
-        parts.append(np.nan_to_num(graphs.attributes.reshape(b, -1)))
-    return np.concatenate(parts, axis=1)
+def _most_alike(
+    parents: list[dict[str, Any]], child: dict[str, Any], rng: np.random.Generator
+) -> dict[str, Any]:
+    """Return the parent that agrees with the child in the most decisions, the first of a few."""
+    shared = [sum(parent.get(k) == v for k, v in child.items()) for parent in parents]
+    return parents[int(rng.choice(np.flatnonzero(np.array(shared) == max(shared))))]
 
 
 class TPEOptions(SamplerOptions):
@@ -170,7 +164,8 @@ class NSGA2Options(SamplerOptions):
 class NSGA2(OptunaSampler[A]):
     """NSGA-II (Deb et al., 2002) as Optuna implements it.
 
-    A child inherits the decisions that every architecture has; conditional ones it draws anew.
+    A conditional decision a child takes from the parent that is most like it among those that made
+    it, or draws it anew with the probability of a mutation, one in the number of all decisions.
     """
 
     name: ClassVar[str] = "nsga2"
@@ -185,6 +180,13 @@ class NSGA2(OptunaSampler[A]):
             swapping_prob=0.5,
             seed=seed,
         )
+
+    def parents(
+        self, inner: BaseSampler, study: Study, trial: FrozenTrial
+    ) -> Sequence[FrozenTrial]:
+        """Return the generation before; none at the start."""
+        assert isinstance(inner, NSGAIISampler)
+        return inner.get_parent_population(study, inner.get_trial_generation(study, trial))
 
     def note(self, study: Study, trial: FrozenTrial) -> None:
         """Give a trial that was not sampled a generation, so that it can have children."""

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Literal, Self
 
 import numpy as np
+from pydantic import BaseModel, field_validator
 from pydantic import Field as Option
-from pydantic import field_validator
 
 from nasplatform.encodings.cache import features_of
 from nasplatform.errors import ConfigError
@@ -117,7 +117,7 @@ class PredictorSampler(ArchitectureSampler[A]):
         self._latest: tuple[tuple[int, bytes], _ScoredCandidates[A]] | None = None
 
     @classmethod
-    def from_options(cls, options: Any, context: SamplerContext[A]) -> Self:
+    def from_options(cls, options: BaseModel, context: SamplerContext[A]) -> Self:
         """Make the sampler that a search file describes; it must name a predictor."""
         if context.predictor is None:
             raise ConfigError("sampler 'predictor' needs a predictor: name one")

@@ -15,17 +15,11 @@ from optuna.exceptions import DuplicatedStudyError
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler
 from optuna.storages import RDBStorage
-from sqlalchemy import make_url
-from sqlalchemy.exc import (
-    ArgumentError,
-    IntegrityError,
-    OperationalError,
-    ProgrammingError,
-    SQLAlchemyError,
-)
+from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 
 from nasplatform.errors import ConfigError, RunError, did_you_mean
-from nasplatform.executors.store.database import connect
+from nasplatform.executors.store.database import connect, url_of
+from nasplatform.passwords import without_password
 from nasplatform.search.identity import differences
 from nasplatform.search.objectives import Direction
 
@@ -58,15 +52,16 @@ def open_study(
     if pruner != "none" and len(directions) > 1:
         raise ConfigError(f"pruner {pruner!r} needs a single objective, {len(directions)} given")
     database = _sqlite(storage) if isinstance(storage, Path) else _remote(storage)
+    where = f"study {name!r} in {without_password(str(storage))}"
     try:
         with _quietly():
             study, new = _create_or_load(database, name, sampler, directions, pruner)
         if identity is not None:
-            _require_identity(study, identity, new, f"study {name!r} in {_masked(storage)}")
+            _require_identity(study, identity, new, where)
         known = [direction.name.lower() for direction in study.directions]
         if known != list(directions):
             raise RunError(
-                f"study {name!r} in {_masked(storage)} has the objectives {', '.join(known)}, "
+                f"{where} has the objectives {', '.join(known)}, "
                 f"this search has {', '.join(directions)}"
             )
         yield study
@@ -170,7 +165,7 @@ def await_study(url: str, name: str, seconds: float) -> None:
         while name not in (names := {each.study_name for each in database.get_all_studies()}):
             if time.monotonic() >= until:
                 raise RunError(
-                    f"nobody has started a search {name!r} in {_masked(url)}"
+                    f"nobody has started a search {name!r} in {without_password(url)}"
                     f"{did_you_mean(name, sorted(names))}: begin with `nasplatform run`"
                 )
             time.sleep(_PAUSE)
@@ -184,6 +179,8 @@ def _close(database: RDBStorage) -> None:
 
 
 def _remote(url: str) -> RDBStorage:
+    url_of(url)
+    where = f"storage {without_password(url)!r}"
     try:
         for _ in range(_TRIES):
             with suppress(OperationalError, IntegrityError, ProgrammingError):
@@ -192,21 +189,11 @@ def _remote(url: str) -> RDBStorage:
         return RDBStorage(url)
     except ImportError:
         raise ConfigError(
-            f"storage {_masked(url)!r} needs a driver that is not installed; for PostgreSQL: "
+            f"{where} needs a driver that is not installed; for PostgreSQL: "
             f"pip install 'nasplatform[postgres]' and begin the URL with postgresql+psycopg://"
         ) from None
-    except (SQLAlchemyError, ValueError) as error:
-        raise ConfigError(f"storage {_masked(url)!r} does not open: {_first_line(error)}") from None
-
-
-def _masked(storage: Path | str) -> str:
-    """Return where a study is, without the password of a URL."""
-    if isinstance(storage, Path):
-        return str(storage)
-    try:
-        return make_url(storage).render_as_string()
-    except (ArgumentError, ValueError):
-        return storage
+    except (SQLAlchemyError, ValueError, RuntimeError) as error:  # the last: an older Optuna's
+        raise ConfigError(f"{where} does not open: {_first_line(error)}") from None
 
 
 def _first_line(error: Exception) -> str:

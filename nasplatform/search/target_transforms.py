@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +49,7 @@ def variants(predictor: Predictor, scales: tuple[Scale, ...]) -> list[tuple[Pred
     A predictor that is told the scale by an option ``labels`` is copied for the others; any other
     one learns on a scale of its own and is weighed on the first.
     """
-    options: Any = predictor.options
+    options = predictor.options
     own = getattr(options, "labels", None)
     if own not in scales:
         return [(predictor, scales[0])]

@@ -65,8 +65,8 @@ def create_app(store: PredictorStore, settings: Settings | None = None) -> FastA
     app.include_router(ui_routes.router)
     app.include_router(oip.router)
     _add_plain_pages(app)
-    # FastAPI's documented way to extend the document, which its types do not foresee
-    app.openapi = lambda: openapi(app)  # type: ignore[method-assign]
+    # FastAPI's documented way to extend the document
+    app.openapi = lambda: openapi(app)  # type: ignore[method-assign]  # not foreseen by its types
     return app
 
 

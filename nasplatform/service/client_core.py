@@ -16,6 +16,7 @@ import httpx
 import numpy as np
 
 from nasplatform.errors import ArchitectureError, NasplatformError
+from nasplatform.passwords import without_password
 from nasplatform.predictors.base import Prediction
 from nasplatform.spaces import Population, Space, get_space
 
@@ -195,7 +196,7 @@ class ClientCore:
 
     def _read(self, call: Call, answer: httpx.Response | None, error: Exception | None) -> Any:
         """Return the JSON of an answer; raise the ServiceError that it means."""
-        where = f"{call.method} {self._url}{call.path}"
+        where = f"{call.method} {without_password(self._url)}{call.path}"
         if answer is None:
             raise ServiceUnavailableError(f"{where}: {type(error).__name__}: {error}") from error
         if answer.is_success:

@@ -27,7 +27,8 @@ class RemoteOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     url: str = Field(
-        pattern=r"^https?://\S+$", description="address of a service, http://HOST:PORT"
+        pattern=r"^https?://[^\s/@]+(/\S*)?$",
+        description="address of a service, http://HOST:PORT; a key never stands in it",
     )
     model: str = Field(min_length=1, description="name of the predictor that it serves")
     version: int | str | None = Field(

@@ -132,7 +132,7 @@ class Space(ABC, Generic[A]):
     prior: ClassVar[str]
     forms: ClassVar[Readers] = {}
 
-    def __init__(self, options: Any) -> None:
+    def __init__(self, options: BaseModel) -> None:
         """Take the options of the space, an instance of its ``Options``."""
         self.options = options
 

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import BaseModel
 
@@ -94,7 +94,7 @@ class Stage(ABC):
     takes_bits: ClassVar[bool] = False
     """Whether it works on a network with binary layers, which have no weights to train or cut."""
 
-    def __init__(self, options: Any = None) -> None:
+    def __init__(self, options: BaseModel | None = None) -> None:
         """Take the options, an instance of ``Options`` (None for the defaults)."""
         self.options = self.Options() if options is None else options
 

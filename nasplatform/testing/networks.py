@@ -19,7 +19,8 @@ from nasplatform.models.network import Network
 from nasplatform.runtimes.choice import open_session
 from nasplatform.testing.tiny import tiny_task
 from nasplatform.training.checkpoint import state_digest
-from nasplatform.training.loop import predict, train
+from nasplatform.training.evaluation import predict
+from nasplatform.training.loop import train
 from nasplatform.training.recipe import Recipe
 
 

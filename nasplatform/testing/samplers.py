@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 import optuna
 from optuna.storages import InMemoryStorage
+from pydantic import BaseModel
 
 from nasplatform import plugins
 from nasplatform.errors import ConfigError
@@ -33,16 +34,21 @@ from nasplatform.spaces import get_space
 from nasplatform.spaces.base import Space
 
 
+class CostOptions(BaseModel):
+    """None."""
+
+
 class CostEvaluator(Evaluator[Any]):
     """Scores by the arrays alone, in no time: many edges and a middling weight are good."""
 
     name = "cost"
+    Options = CostOptions
     task = "cost"
     fidelities = (1,)
 
     def __init__(self, space: Space[Any], candidates: int | None = None) -> None:
         """Take the space; measure so many random architectures only, or all."""
-        super().__init__(None, space)
+        super().__init__(self.Options(), space)
         if candidates is not None:
             drawn = space.sample(candidates, np.random.default_rng(0))
             self.candidates = drawn[np.sort(np.unique(drawn.keys, return_index=True)[1])]

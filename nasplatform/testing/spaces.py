@@ -20,13 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from numpy.typing import NDArray
-from optuna import create_study
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna import create_study, distributions
 from optuna.samplers import RandomSampler
 from scipy.stats import chisquare
 
@@ -58,16 +52,16 @@ def arrays_of(graphs: GraphBatch) -> dict[str, NDArray[Any]]:
     return {name: array for name, array in found.items() if array is not None}
 
 
-def values_of(distribution: BaseDistribution) -> SearchStrategy[Any]:
+def values_of(distribution: distributions.BaseDistribution) -> SearchStrategy[Any]:
     """Return a hypothesis strategy of every value that an Optuna distribution can give."""
     match distribution:
-        case CategoricalDistribution():
+        case distributions.CategoricalDistribution():
             return st.sampled_from(distribution.choices)
-        case IntDistribution():
+        case distributions.IntDistribution():
             steps = (distribution.high - distribution.low) // distribution.step
             low, step = distribution.low, distribution.step
             return st.integers(0, steps).map(lambda k: low + k * step)
-        case FloatDistribution():
+        case distributions.FloatDistribution():
             return st.floats(distribution.low, distribution.high)
     raise TypeError(f"unknown distribution {distribution!r}")
 
@@ -352,14 +346,16 @@ class SpaceContract:
         """
         few = self.some(_BUILT)
         counted = self.space.graphs(few).total_params
+        shape = self.space.describe()["input_shape"]
         for architecture, expected in zip(few, counted.tolist(), strict=True):
             module = self.space.build(architecture)
-            used = count_parameters(module, self.space.options.input_shape)
+            used = count_parameters(module, shape)
             assert expected in (used, sum(p.numel() for p in module.parameters()))
 
     def test_networks_run_and_learn(self) -> None:
         """Images become finite logits, and a loss has a gradient."""
-        shape, classes = self.space.options.input_shape, self.space.options.classes
+        options = self.space.describe()
+        shape, classes = options["input_shape"], options["classes"]
         for architecture in self.some(_BUILT):
             module = self.space.build(architecture).train()
             logits = module(torch.randn(4, *shape, generator=torch.Generator().manual_seed(0)))
@@ -371,7 +367,7 @@ class SpaceContract:
 
     def test_networks_answer_each_image_alone(self) -> None:
         """In evaluation an image gets the same logits in a batch of one and of two."""
-        shape = self.space.options.input_shape
+        shape = self.space.describe()["input_shape"]
         images = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
         for architecture in self.some(_BUILT):
             module = self.space.build(architecture).eval()

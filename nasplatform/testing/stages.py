@@ -19,7 +19,7 @@ from nasplatform.stages.base import StageContext, StageResult
 from nasplatform.stages.pipeline import make_stage
 from nasplatform.testing.tiny import tiny_network, tiny_task
 from nasplatform.training.checkpoint import state_digest
-from nasplatform.training.loop import predict
+from nasplatform.training.evaluation import predict
 
 
 class StageContract:

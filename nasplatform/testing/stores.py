@@ -67,6 +67,17 @@ class StoreContract:
         assert math.isnan(found.score)
         assert (found.error, found.error_class) == ("out of memory", "architecture")
 
+    def test_several_processes_may_make_it_at_once(self, tmp_path: Path) -> None:
+        """They open what does not exist yet, at the same moment."""
+        barrier = _FORK.Barrier(4)
+
+        def open_it(answers: Any) -> None:
+            barrier.wait(60)
+            with self.store(tmp_path) as store:
+                answers.put(len(store))
+
+        assert _in_processes(*[open_it] * 4) == [0] * 4
+
     def test_of_two_processes_one_gets_the_claim(self, tmp_path: Path) -> None:
         """They ask for the same 40 keys at the same moments."""
         keys = [EvaluationKey("s", "t", str(i), 1, 0) for i in range(40)]

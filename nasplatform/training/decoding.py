@@ -13,6 +13,7 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,11 @@ def decoded(files: Sequence[Path], size: int, grey: bool) -> Raw:
     return made
 
 
+def cache_folder() -> Path:
+    """Return the folder of the caches, one folder each; ``nasplatform data cache`` lists them."""
+    return user_folder() / "cache" / "images"
+
+
 def read_image(path: Path, size: tuple[int, int], grey: bool) -> NDArray[np.uint8]:
     """Return one image, turned as its EXIF says and resized to (h, w), as (c, h, w)."""
     try:
@@ -87,9 +93,11 @@ def _decode(
 
 
 def _from_cache(files: Sequence[Path], shape: Shape) -> DiskImages:
-    folder = user_folder() / "cache" / "images" / _key(files, shape)
+    folder = cache_folder() / _key(files, shape)
     if not (folder / FACTS).exists():
         _write_cache(files, shape, folder)
+    with suppress(OSError):  # a folder that is only to be read will do
+        os.utime(folder)  # when it was last used, for whoever wants to make room
     try:
         facts = load_file(folder / FACTS)
         if (folder / PIXELS).stat().st_size != math.prod(shape):

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from nasplatform.errors import NetworkError
+from nasplatform.training.operations import Operations
 
 _SHARED_FROM = 2e8
 """Multiply-adds of a forward pass from which a second thread pays; below, handing the work round
@@ -97,20 +97,20 @@ def _taken_apart() -> Iterator[None]:
             yield
 
 
-class _Refusing(TorchDispatchMode):  # type: ignore[no-untyped-call]
+class _Refusing(Operations):
     """Raises NetworkError for operations that multiply and that a counter does not know."""
 
     def __init__(self, counter: FlopCounterMode) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self.known = counter.flop_registry
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def compute(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if func._overloadpacket not in self.known:
             space, _, name = func._schema.name.partition("::")
             foreign = space not in ("aten", "prim", "prims")
             if foreign or (name.startswith(_UNCOUNTED) and name != "linalg_vector_norm"):
                 raise NetworkError(f"the multiply-adds of operation {name!r} cannot be counted")
-        return func(*args, **(kwargs or {}))
+        return super().compute(func, args, kwargs)
 
 
 def worthwhile_threads(

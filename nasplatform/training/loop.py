@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from nasplatform.training import checkpoint as checkpoints
-from nasplatform.training.evaluation import EVALUATION_BATCH, evaluate, predict
+from nasplatform.training.evaluation import predict
 from nasplatform.training.flops import threads, worthwhile_threads
 from nasplatform.training.objective import Objective, Supervised
 from nasplatform.training.recipe import Recipe, check_device, learning_rate
@@ -22,18 +22,6 @@ from nasplatform.training.seeding import derive_seed, seeded
 from nasplatform.training.state import TrainingState, check_loss
 from nasplatform.training.streams import Stream, labelled
 from nasplatform.training.task import Task
-
-__all__ = [
-    "EVALUATION_BATCH",
-    "Epoch",
-    "History",
-    "Progress",
-    "derive_seed",
-    "evaluate",
-    "predict",
-    "seeded",
-    "train",
-]
 
 StepHook = Callable[[int, int], None]
 """(step, steps): called before each training step 0..steps-1."""

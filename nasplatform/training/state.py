@@ -14,6 +14,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
 from nasplatform.errors import TrainingError
+from nasplatform.training.layout import laid_out
 from nasplatform.training.objective import Batch, Metrics, Objective
 from nasplatform.training.optimizers import EMA, MeanOfLast
 from nasplatform.training.recipe import Recipe
@@ -154,8 +155,7 @@ class TrainingState:
 
 def place(module: nn.Module, device: str, layout: torch.memory_format) -> nn.Module:
     """Move a module to a device and its convolutions' weights to a memory format."""
-    # the types of ``to`` know nothing of a memory format alone
-    return module.to(device).to(memory_format=layout)  # type: ignore[call-overload,no-any-return]
+    return laid_out(module.to(device), layout)
 
 
 def diverged(what: str, recipe: Recipe) -> TrainingError:
@@ -177,7 +177,8 @@ def _average(module: nn.Module, recipe: Recipe) -> AveragedModel | None:
         return None
     if isinstance(recipe.averaging, MeanOfLast):
         return AveragedModel(module)
-    update = get_ema_multi_avg_fn(recipe.averaging.decay)  # type: ignore[no-untyped-call]
+    decay = recipe.averaging.decay
+    update = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]  # torch has no types there
     return AveragedModel(module, multi_avg_fn=update, use_buffers=True)
 
 

@@ -28,8 +28,10 @@ from nasplatform.benchmarks.table import BenchmarkTable, read_table
 from nasplatform.errors import DataError
 from nasplatform.spaces.nasbench101.enumeration import enumerate_cells
 from nasplatform.training.datasets import load_task
-from nasplatform.training.loop import evaluate, seeded, train
+from nasplatform.training.evaluation import evaluate
+from nasplatform.training.loop import train
 from nasplatform.training.recipe import Recipe
+from nasplatform.training.seeding import seeded
 
 TINY = Setup(
     name="tiny",

@@ -1,4 +1,5 @@
 import json
+import sys
 import textwrap
 
 import pytest
@@ -98,6 +99,21 @@ def test_file_from_elsewhere_calls_nothing_but_makers_of_networks(mine, tmp_path
         with pytest.raises(RunError, match="holds no network"):
             Network.load(tmp_path / "network")
     assert __import__(mine).called == [4]
+
+
+def test_loading_imports_nothing(mine, tmp_path):
+    """Not even from the folder where the program stands, which may be the one that was sent."""
+    network = Network.from_function(f"{mine}:make")
+    network.save(tmp_path / "network")
+    path = tmp_path / "network" / STRUCTURE
+    (tmp_path / "sent.py").write_text(SOURCE + "\nopen('ran', 'w').close()\n")
+    path.write_text(path.read_text().replace(f"{mine}:make", "sent:make"))
+    with pytest.raises(RunError, match=r"made by sent:make, .* if you trust that code, import"):
+        Network.load(tmp_path / "network")
+    assert not (tmp_path / "ran").exists()
+    Network.from_function("sent:make")  # whoever names it trusts it
+    Network.load(tmp_path / "network")
+    del sys.modules["sent"]
 
 
 def net() -> nn.Sequential:

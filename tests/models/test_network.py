@@ -9,7 +9,8 @@ from nasplatform.models.edits import Edit
 from nasplatform.models.network import STRUCTURE, WEIGHTS, Network, Structure
 from nasplatform.testing.tiny import tiny_network, tiny_task
 from nasplatform.training.checkpoint import state_digest
-from nasplatform.training.loop import predict, train
+from nasplatform.training.evaluation import predict
+from nasplatform.training.loop import train
 from nasplatform.training.recipe import Recipe
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from nasplatform.pruning.importance import bn_scale, fpgm, group_scores, l1, taylor
 from nasplatform.pruning.tracing import channel_graph
 from nasplatform.testing.tiny import tiny_task
-from nasplatform.training.loop import seeded
+from nasplatform.training.seeding import seeded
 from nasplatform.training.task import Task
 
 

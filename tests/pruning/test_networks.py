@@ -6,7 +6,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from networks import PINNED, PRUNED, SHAPE
+from network_parts import SHAPE
+from networks import PINNED, PRUNED
 from torch import nn
 
 from nasplatform.models.costs import count_parameters
@@ -15,8 +16,9 @@ from nasplatform.pruning.graph import ChannelGraph, cost
 from nasplatform.pruning.selection import ranked
 from nasplatform.pruning.surgery import kept_channels, remove
 from nasplatform.pruning.tracing import channel_graph, stirred
+from nasplatform.training.evaluation import predict
 from nasplatform.training.flops import count_macs
-from nasplatform.training.loop import predict, seeded
+from nasplatform.training.seeding import seeded
 
 
 def built(make, seed: int = 0) -> nn.Module:

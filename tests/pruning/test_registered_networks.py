@@ -19,8 +19,8 @@ from nasplatform.stages.base import StageContext
 from nasplatform.stages.pipeline import make_stage
 from nasplatform.testing.tiny import tiny_task
 from nasplatform.training.datasets import options_model
+from nasplatform.training.evaluation import predict
 from nasplatform.training.flops import count_macs
-from nasplatform.training.loop import predict
 
 SHAPE, CLASSES = (1, 8, 8), 3
 SMALL = {

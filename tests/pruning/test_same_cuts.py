@@ -20,7 +20,7 @@ from nasplatform.pruning.selection import enough, ranked, uniform_rate
 from nasplatform.pruning.surgery import kept_channels
 from nasplatform.pruning.tracing import channel_graph
 from nasplatform.spaces import get_space
-from nasplatform.training.loop import seeded
+from nasplatform.training.seeding import seeded
 
 EXPECTED = json.loads((Path(__file__).parent / "same_cuts.json").read_text())
 

@@ -17,8 +17,9 @@ from nasplatform.pruning.selection import ranked
 from nasplatform.pruning.surgery import kept_channels, remove
 from nasplatform.pruning.tracing import channel_graph
 from nasplatform.spaces import get_space
+from nasplatform.training.evaluation import predict
 from nasplatform.training.flops import count_macs
-from nasplatform.training.loop import predict, seeded
+from nasplatform.training.seeding import seeded
 
 SHAPE = (3, 8, 8)
 

@@ -7,7 +7,7 @@ import pytest
 from nasplatform.models.binary import binary_layers
 from nasplatform.runs.driver import run
 from nasplatform.training.datasets import load_task
-from nasplatform.training.loop import evaluate
+from nasplatform.training.evaluation import evaluate
 
 FILE = Path(__file__).parents[2] / "searches" / "binary.yaml"
 

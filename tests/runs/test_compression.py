@@ -104,6 +104,14 @@ def test_lists_show_it(finished: Run) -> None:
     assert nasplatform.read_runs(finished.folder.path).empty
 
 
+def test_what_was_read_is_said_before_anything_is_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["compress", str(write(tmp_path)), "--out", str(tmp_path / "run")])
+    said = capsys.readouterr().err
+    assert "digits: 1,797 images of 1 x 8 x 8, 10 classes (" in said.partition("stages")[0]
+
+
 def test_broken_off_goes_on(tmp_path: Path) -> None:
     def stop(event: Event) -> None:
         if event.phase == "report":

@@ -190,10 +190,3 @@ def test_nothing_is_resumed_where_nothing_stands(tmp_path: Path) -> None:
 def test_executors_that_cannot_be(tmp_path: Path, executor: Any, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         run(write(tmp_path, executor=executor), tmp_path / "run")
-
-
-def test_a_password_is_not_told() -> None:
-    url = "postgresql+psycopg://me:secret@127.0.0.1:1/none"
-    with pytest.raises(ConfigError, match=r"me:\*\*\*@") as refused, open_study(url, "toy"):
-        pass
-    assert "secret" not in str(refused.value)

@@ -16,7 +16,7 @@ from nasplatform.runs.frames import runtime_words, stage_walk
 from nasplatform.runs.run import Run
 from nasplatform.runtimes.choice import choose_runtime
 from nasplatform.training.datasets import load_task
-from nasplatform.training.loop import evaluate
+from nasplatform.training.evaluation import evaluate
 
 SEARCH = {
     "name": "digits",
@@ -102,12 +102,16 @@ def test_broken_off_in_a_stage_goes_on_to_the_same_network(finished: Run, tmp_pa
     file.write_text(yaml.safe_dump(SEARCH))
     overrides = {"stages.1.recipe.epochs": 1, "runtime": "torch"}
 
+    told = []
+
     def stop(event: Event) -> None:
+        told.append(event.words)
         if event.phase == "stages" and "epoch 2" in event.words:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         run(file, tmp_path / "run", overrides, watch=stop)
+    assert any("images of 1 x 8 x 8, 10 classes (" in words for words in told[:3])
     resumed = run(file, tmp_path / "run", overrides, resume=True)
     pairs = zip(
         resumed.network().module.state_dict().values(),

@@ -12,8 +12,8 @@ from nasplatform.runtimes.eager import TorchSession
 from nasplatform.runtimes.measure import latencies, latency, measure
 from nasplatform.runtimes.onnx_runtime import OnnxSession
 from nasplatform.testing.tiny import tiny_network, tiny_task
+from nasplatform.training.evaluation import evaluate
 from nasplatform.training.flops import count_macs
-from nasplatform.training.loop import evaluate
 
 SHAPE = (3, 8, 6)
 

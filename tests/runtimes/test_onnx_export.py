@@ -10,7 +10,8 @@ from nasplatform.models.network import Network
 from nasplatform.runtimes import onnx_graph
 from nasplatform.runtimes.onnx_export import export_onnx
 from nasplatform.testing.tiny import tiny_network, tiny_task
-from nasplatform.training.loop import predict, train
+from nasplatform.training.evaluation import predict
+from nasplatform.training.loop import train
 from nasplatform.training.recipe import Recipe
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra 'deploy'")

@@ -41,21 +41,21 @@ class Alike(RandomSampler[Any]):
         return super().propose(0, history)
 
 
-def in_two_processes(work: Callable[[int], None]) -> None:
-    """Fork twice; both begin at the same moment. Forks need no second import of everything."""
+def at_once(work: Callable[[int], None], processes: int = 2) -> None:
+    """Fork; all begin at the same moment. Forks need no second import of everything."""
     context = multiprocessing.get_context("fork")
-    barrier = context.Barrier(2)
+    barrier = context.Barrier(processes)
 
     def begin(number: int) -> None:
         barrier.wait(60)
         work(number)
 
-    both = [context.Process(target=begin, args=(number,)) for number in range(2)]
-    for one in both:
+    all_of_them = [context.Process(target=begin, args=(number,)) for number in range(processes)]
+    for one in all_of_them:
         one.start()
-    for one in both:
+    for one in all_of_them:
         one.join(120)
-    assert [one.exitcode for one in both] == [0, 0]
+    assert [one.exitcode for one in all_of_them] == [0] * processes
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +74,20 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'shared.db'}"
 
 
+def test_several_processes_make_the_tables_of_a_new_database_at_once(storage: str) -> None:
+    """One makes them; the others wait, or try again where they began too early to see them."""
+
+    def work(number: int) -> None:
+        with open_study(storage, "s") as study, open_store(storage) as store:
+            study.set_user_attr(str(number), True)
+            store.release_all()
+
+    at_once(work, 4)
+    with open_study(storage, "s") as study, open_store(storage) as store:
+        assert sorted(study.user_attrs) == list("0123")
+        assert len(store) == 0
+
+
 def test_two_processes_that_would_choose_alike_measure_nothing_twice(
     storage: str, tmp_path: Path
 ) -> None:
@@ -89,7 +103,7 @@ def test_two_processes_that_would_choose_alike_measure_nothing_twice(
         ):
             search(study, evaluator, store, 20, exclusive=False)
 
-    in_two_processes(work)
+    at_once(work)
     paid = Counter((tmp_path / "log").read_text().split())
     assert set(paid.values()) == {1}
     assert 20 <= len(paid) <= 21  # the last two at once

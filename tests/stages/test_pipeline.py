@@ -26,7 +26,8 @@ from nasplatform.stages.train import training_metrics
 from nasplatform.testing.tiny import tiny_network, tiny_task
 from nasplatform.training.checkpoint import state_digest
 from nasplatform.training.distillation import Distillation, DistillationOptions
-from nasplatform.training.loop import predict, train
+from nasplatform.training.evaluation import predict
+from nasplatform.training.loop import train
 from nasplatform.training.recipe import Recipe
 
 RECIPE = {"epochs": 2, "batch_size": 16}

@@ -2,7 +2,8 @@ from nasplatform.stages.base import StageContext
 from nasplatform.stages.train import Train, TrainOptions
 from nasplatform.testing.tiny import tiny_network, tiny_task
 from nasplatform.training.checkpoint import state_digest
-from nasplatform.training.loop import evaluate, train
+from nasplatform.training.evaluation import evaluate
+from nasplatform.training.loop import train
 from nasplatform.training.recipe import Recipe
 
 RECIPE = Recipe(epochs=2, batch_size=16)

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from nasplatform.training import checkpoint
-from nasplatform.training.loop import seeded
+from nasplatform.training.seeding import seeded
 
 
 def module(seed: int = 0) -> nn.Module:

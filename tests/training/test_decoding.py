@@ -1,9 +1,11 @@
+import json
 import os
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from nasplatform.cli import main
 from nasplatform.errors import DataError
 from nasplatform.training import decoding
 from nasplatform.training.datasets import load_task
@@ -57,6 +59,25 @@ def test_cache_is_read_again_and_written_anew_where_a_file_changed(tmp_path, hom
     os.utime(changed, ns=(1, 1))
     assert load_task("folder", options(folder), "task").digest != first.digest
     assert len(list((home / "cache" / "images").iterdir())) == 2
+
+
+def test_caches_are_listed_and_deleted(tmp_path, home, monkeypatch, capsys):
+    assert main(["data", "cache", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == []
+    monkeypatch.setattr(decoding, "MEMORY_LIMIT", 1000)
+    folder = write_folder(tmp_path / "images")
+    load_task("folder", options(folder), "task")
+    (made,) = decoding.cache_folder().iterdir()
+    os.utime(made, (0, 0))
+    task = load_task("folder", options(folder), "task")
+    assert main(["data", "cache", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["name"], row["mebibytes"]) == (made.name, 1)
+    assert row["last_used"] > "2020"
+    assert main(["data", "cache", "--clear"]) == 0
+    assert made.name in capsys.readouterr().out
+    assert not list(decoding.cache_folder().iterdir())
+    assert load_task("folder", options(folder), "task").digest == task.digest
 
 
 def test_cache_that_was_cut_off_never_counts(tmp_path, home, monkeypatch):

@@ -10,7 +10,8 @@ from nasplatform.training.distillation import (
     hard_target_loss,
     soft_target_loss,
 )
-from nasplatform.training.loop import predict, train
+from nasplatform.training.evaluation import predict
+from nasplatform.training.loop import train
 from nasplatform.training.objective import Batch
 from nasplatform.training.recipe import Recipe
 from nasplatform.training.streams import labelled, unlabelled

@@ -12,9 +12,11 @@ from torch.nn import functional
 
 from nasplatform.testing.tiny import tiny_network, tiny_task
 from nasplatform.training.checkpoint import state_digest
-from nasplatform.training.loop import evaluate, seeded, train
+from nasplatform.training.evaluation import evaluate
+from nasplatform.training.loop import train
 from nasplatform.training.optimizers import EMA
 from nasplatform.training.recipe import Recipe
+from nasplatform.training.seeding import seeded
 
 RECIPES = {
     "momentum": {"optimizer": {"name": "sgd", "momentum": 0.8, "nesterov": False}},

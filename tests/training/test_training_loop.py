@@ -12,8 +12,10 @@ from torch import nn
 from nasplatform.errors import TrainingError
 from nasplatform.testing.tiny import tiny_network, tiny_task
 from nasplatform.training.checkpoint import state_digest
-from nasplatform.training.loop import derive_seed, evaluate, predict, seeded, train
+from nasplatform.training.evaluation import evaluate, predict
+from nasplatform.training.loop import train
 from nasplatform.training.recipe import Recipe
+from nasplatform.training.seeding import derive_seed, seeded
 from nasplatform.training.task import Split
 
 RECIPE = Recipe(epochs=3, batch_size=16, augmentation="flip-crop")

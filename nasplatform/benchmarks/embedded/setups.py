@@ -95,6 +95,7 @@ class Setup:
         return {
             "dataset": {"name": self.dataset, **self.options},
             "recipe": self.trainer.description(),
+            # all are dataclasses, which a protocol cannot say
             "groups": [asdict(group) for group in self.groups],  # type: ignore[call-overload]
         }
 

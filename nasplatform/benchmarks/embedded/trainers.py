@@ -7,16 +7,18 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from nasplatform.benchmarks import cellnet
 from nasplatform.benchmarks.cellnet.build import kernel
 from nasplatform.spaces import Space
 from nasplatform.spaces.nasbench101.cells import CONV3X3
+from nasplatform.training.evaluation import evaluate
 from nasplatform.training.flops import threads
-from nasplatform.training.loop import Epoch, evaluate, seeded, train
+from nasplatform.training.layout import laid_out
+from nasplatform.training.loop import Epoch, train
 from nasplatform.training.recipe import Recipe
+from nasplatform.training.seeding import seeded
 from nasplatform.training.task import Task
 
 RECORD = np.dtype(
@@ -119,8 +121,7 @@ class TrainingLoop:
 
         with threads(1):
             with seeded(seed):
-                module = space.build(architecture)
-            module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+                module = laid_out(space.build(architecture))
             start = time.process_time()
             train(module, task, self.recipe, seed, on_epoch=record)
         return np.array(rows, RECORD)

@@ -37,8 +37,9 @@ class _DType:
     order: str = "="
 
     def resolve(self) -> np.dtype[Any]:
-        # ``_checked_order`` lets only byte orders through, which the types cannot know
-        return np.dtype(self.name).newbyteorder(self.order)  # type: ignore[arg-type]
+        # only byte orders come through ``_checked_order``
+        order: Any = self.order
+        return np.dtype(self.name).newbyteorder(order)
 
 
 @dataclass

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import StaticPool
 
 from nasplatform.errors import ConfigError
+from nasplatform.passwords import without_password
 
 _EPOCH = 2440587.5  # 1970-01-01 as a Julian day
 _PATIENCE = 60.0  # seconds for which a writer waits for others
@@ -25,15 +27,31 @@ def engine_of(target: Path | str) -> sa.Engine:
     if target == ":memory:":
         kept = {"check_same_thread": False}
         return _sqlite(sa.create_engine("sqlite://", poolclass=StaticPool, connect_args=kept))
-    url = sa.make_url(target)
+    url = url_of(target)
     if url.get_backend_name() == "sqlite":
         return engine_of(Path(url.database) if url.database else ":memory:")
     if url.get_backend_name() == "postgresql":
         return sa.create_engine(url, pool_pre_ping=True)
     raise ConfigError(
-        f"storage {url.render_as_string()!r}: measurements are shared through SQLite or "
+        f"storage {without_password(target)!r}: measurements are shared through SQLite or "
         f"PostgreSQL, not {url.get_backend_name()}"
     )
+
+
+def url_of(text: str) -> sa.URL:
+    """Return the parts of an SQLAlchemy URL; raise ConfigError for another text."""
+    try:
+        url = sa.make_url(text)
+    except (ArgumentError, ValueError):
+        raise ConfigError(
+            f"storage {without_password(text)!r}: no URL of a database, such as "
+            f"postgresql+psycopg://USER@HOST/DATABASE"
+        ) from None
+    if "@" in (url.host or ""):
+        raise ConfigError(
+            f"storage {without_password(text)!r}: an @ inside a password is written %40"
+        )
+    return url
 
 
 def now(engine: sa.Engine) -> sa.ColumnElement[float]:

@@ -19,6 +19,7 @@ from nasplatform.errors import RunError
 from nasplatform.evaluators.base import ErrorClass, Evaluation
 from nasplatform.executors.store.base import Busy, Claim, EvaluationKey, EvaluationStore
 from nasplatform.executors.store.database import engine_of, now
+from nasplatform.passwords import without_password
 
 _INSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 _SCHEMA_LOCK = 0x6E6173  # any number that all processes agree on
@@ -68,7 +69,9 @@ class SQLEvaluationStore(EvaluationStore):
         except (SQLAlchemyError, sqlite3.Error) as error:
             self.close()
             words = str(error).splitlines()[0]
-            raise RunError(f"{target}: not a store of evaluations ({words})") from None
+            raise RunError(
+                f"{without_password(str(target))}: not a store of evaluations ({words})"
+            ) from None
 
     def claim(self, key: EvaluationKey, ttl: float) -> Claim | Evaluation | Busy:
         """Ask for a measurement; of several who ask at once, one gets the claim."""

@@ -23,8 +23,9 @@ from nasplatform.stages.binarize.roles import Roles, roles
 from nasplatform.stages.binarize.structure import first_shifts, names_after, signing_edit
 from nasplatform.stages.train import training_metrics
 from nasplatform.training.distillation import Distillation, DistillationOptions
-from nasplatform.training.loop import History, seeded, train
+from nasplatform.training.loop import History, train
 from nasplatform.training.recipe import Recipe
+from nasplatform.training.seeding import seeded
 from nasplatform.training.streams import check_recipe
 from nasplatform.training.task import Task
 

@@ -24,7 +24,9 @@ from torch import Tensor, nn
 
 from nasplatform.errors import StageError
 from nasplatform.stages.scop.knockoffs import Knockoffs
-from nasplatform.training.loop import EVALUATION_BATCH, Progress, derive_seed
+from nasplatform.training.evaluation import EVALUATION_BATCH
+from nasplatform.training.loop import Progress
+from nasplatform.training.seeding import derive_seed
 from nasplatform.training.task import Task
 
 

@@ -38,7 +38,8 @@ from nasplatform.atomic_io import replace_file
 from nasplatform.errors import StageError
 from nasplatform.training.checkpoint import detached_state
 from nasplatform.training.image_store import Images
-from nasplatform.training.loop import Progress, derive_seed, seeded
+from nasplatform.training.loop import Progress
+from nasplatform.training.seeding import derive_seed, seeded
 
 Knockoffs = Callable[[Tensor, torch.Generator], Tensor]
 """(images (B, c, h, w), generator on the CPU) -> knockoffs (B, c, h, w), without a gradient."""

@@ -46,8 +46,10 @@ from nasplatform.stages.scop.score import scop
 from nasplatform.stages.train import training_metrics
 from nasplatform.training.checkpoint import state_digest
 from nasplatform.training.distillation import Distillation, DistillationOptions
-from nasplatform.training.loop import derive_seed, evaluate, train
+from nasplatform.training.evaluation import evaluate
+from nasplatform.training.loop import train
 from nasplatform.training.recipe import Recipe
+from nasplatform.training.seeding import derive_seed
 from nasplatform.training.streams import check_recipe
 from nasplatform.training.task import Task
 

@@ -6,8 +6,8 @@ from nasplatform.errors import ConfigError, PluginError
 from nasplatform.models.network import Network
 from nasplatform.models.networks.resnet import Padding
 from nasplatform.testing.tiny import tiny_task
+from nasplatform.training.evaluation import predict
 from nasplatform.training.flops import count_macs
-from nasplatform.training.loop import predict
 
 CIFAR = (3, 32, 32)
 

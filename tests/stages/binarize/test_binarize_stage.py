@@ -16,7 +16,7 @@ from nasplatform.stages.binarize.layers import latent_layers
 from nasplatform.stages.pipeline import make_stage, run_pipeline
 from nasplatform.testing.tiny import tiny_network, tiny_task
 from nasplatform.training.checkpoint import state_digest
-from nasplatform.training.loop import predict
+from nasplatform.training.evaluation import predict
 
 RECIPE = {"epochs": 2, "batch_size": 16, "learning_rate": 0.05}
 SHAPE = (1, 8, 8)

@@ -17,7 +17,7 @@ from nasplatform.stages.binarize.layers import (
 from nasplatform.stages.binarize.noise import NoiseOptions
 from nasplatform.stages.binarize.roles import roles
 from nasplatform.stages.binarize.structure import first_shifts, names_after, signing_edit
-from nasplatform.training.loop import seeded
+from nasplatform.training.seeding import seeded
 
 
 def drawn(*shape: int, seed: int = 0) -> Tensor:

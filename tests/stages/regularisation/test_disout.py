@@ -24,7 +24,7 @@ from nasplatform.stages.regularisation.disout import (
     next_weight,
 )
 from nasplatform.testing.tiny import tiny_network, tiny_task
-from nasplatform.training.loop import evaluate
+from nasplatform.training.evaluation import evaluate
 from nasplatform.training.recipe import Recipe
 
 

@@ -20,8 +20,8 @@ from nasplatform.stages.scop.knockoffs import shuffled
 from nasplatform.stages.scop.score import scop
 from nasplatform.testing.tiny import tiny_network, tiny_task
 from nasplatform.training.checkpoint import state_digest
-from nasplatform.training.loop import seeded
 from nasplatform.training.preprocessing import standardised_task
+from nasplatform.training.seeding import seeded
 from nasplatform.training.task import Task
 
 

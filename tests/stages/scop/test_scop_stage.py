@@ -17,8 +17,8 @@ from nasplatform.stages.pipeline import make_stage, run_pipeline
 from nasplatform.stages.scop.stage import Scop
 from nasplatform.testing.tiny import tiny_network, tiny_task
 from nasplatform.training.checkpoint import state_digest
+from nasplatform.training.evaluation import predict
 from nasplatform.training.flops import count_macs
-from nasplatform.training.loop import predict
 
 QUICK = {
     "recipe": {"epochs": 1, "batch_size": 16},

@@ -30,8 +30,11 @@ def missing() -> str | None:
 
 
 @contextmanager
-def server() -> Iterator[str]:
-    """Start a server with its data in a new folder; yield its URL for SQLAlchemy, stop it."""
+def server(password: str | None = None) -> Iterator[str]:
+    """Start a server with its data in a new folder; yield its URL for SQLAlchemy, stop it.
+
+    password: what it asks for; it stands in no URL here.
+    """
     user, port = _user(), _free_port()
     assert user is not None
     with TemporaryDirectory() as made:  # not below pytest's, where only its user may look
@@ -39,7 +42,11 @@ def server() -> Iterator[str]:
         os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
         data, log = folder / "data", folder / "log"
         options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1 -c fsync=off"
-        _run(user, "initdb", "-D", data, "-U", "nas", "--auth=trust", "--no-sync")
+        asked = ["--auth=trust"]
+        if password is not None:
+            (folder / "password").write_text(password)
+            asked = ["--auth=scram-sha-256", f"--pwfile={folder / 'password'}"]
+        _run(user, "initdb", "-D", data, "-U", "nas", *asked, "--no-sync")
         _run(user, "pg_ctl", "-D", data, "-l", log, "-o", options, "-w", "start")
         try:
             yield f"postgresql+psycopg://nas@127.0.0.1:{port}/postgres"

@@ -5,8 +5,8 @@
 Searches NAS-Bench-201 (the table must be imported) for CIFAR-10 accuracy and latency on an edge GPU
 at once, every sampler through the same loop. Broken off, the same command goes on. The hypervolume
 is the share of that of the table's own front, measured from the table's lowest accuracy and longest
-latency, and from its medians, where both objectives are good. Prints the Markdown table of the
-README.
+latency, and from its medians, where both objectives are good. Prints the Markdown table of
+docs/benchmarks/search.md.
 """
 
 from __future__ import annotations

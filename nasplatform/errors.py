@@ -25,6 +25,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+_LISTED = 40  # names that a message holds
+
 
 class NasplatformError(Exception):
     """Root of everything that the platform raises on purpose."""
@@ -96,4 +98,5 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     near = get_close_matches(name, names, n=1)
     if near:
         return f"; did you mean {near[0]!r}?"
-    return f"; known are {', '.join(names)}" if names else ""
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return f"; known are {', '.join(names[:_LISTED])}{more}" if names else ""

@@ -47,8 +47,10 @@ def test_pruning_of_a_network_runs_as_typed(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     shown: dict[str, object] = {}
-    text = next(text for text in blocks("docs/networks.md", "python") if "Network.named" in text)
-    exec(text, shown)
+    exec(
+        next(text for text in blocks("docs/networks.md", "python") if "Network.named" in text),
+        shown,
+    )
     last = shown["records"][-1]  # type: ignore[index]
     assert last["after"]["macs"] <= 0.45 * last["before"]["macs"]
 

@@ -15,6 +15,7 @@ from nasplatform.evaluators.base import Evaluation, Report
 from nasplatform.executors.base import EvaluationRequest
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+_KINDS = ("ready", "progress", "report", "result")
 
 
 class WorkerLostError(Exception):
@@ -123,11 +124,17 @@ class WorkerProcess:
         line = process.stdout.readline()
         if not line.endswith("\n"):
             raise self._lost(process)
-        said: dict[str, Any] = json.loads(line)
+        try:
+            said = json.loads(line)
+        except ValueError:
+            said = None
+        if not isinstance(said, dict) or said.get("kind") not in _KINDS:
+            words = f"it wrote {line[:60].strip()!r} where an answer was expected"
+            raise self._lost(process, words)  # a start-up file of Python's that prints
         return said
 
-    def _lost(self, process: subprocess.Popen[str]) -> WorkerLostError:
+    def _lost(self, process: subprocess.Popen[str], words: str | None = None) -> WorkerLostError:
         process.kill()
         code = process.wait()
-        words = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
-        return WorkerLostError(words, started=True)
+        died = f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+        return WorkerLostError(words or died, started=True)

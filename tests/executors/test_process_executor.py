@@ -16,6 +16,7 @@ import pytest
 
 from nasplatform.executors import EvaluationRequest, EvaluatorSpec
 from nasplatform.executors.process import ProcessExecutor, ProcessOptions
+from nasplatform.executors.worker_process import WorkerLostError, WorkerProcess
 
 pytestmark = pytest.mark.usefixtures("toy")
 
@@ -147,6 +148,7 @@ SCRIPT = """
 import sys, time
 from nasplatform.executors import EvaluationRequest
 from nasplatform.executors.process import ProcessExecutor, ProcessOptions
+from nasplatform.executors.worker_process import WorkerLostError, WorkerProcess
 
 executor = ProcessExecutor(ProcessOptions(workers=1))
 request = EvaluationRequest.model_validate_json(sys.argv[1])
@@ -176,3 +178,14 @@ def test_workers_end_with_their_parent_and_hear_no_interrupt(how: signal.Signals
         said = parent.communicate(timeout=30)[0]
     assert said == ("interrupted True\nclosed\n" if how == signal.SIGINT else "")
     wait_for(lambda: not alive(worker))
+
+
+@pytest.mark.parametrize("printed", ["hello", "[1]", '{\\"kind\\": \\"other\\"}', "null"])
+def test_a_worker_that_writes_something_else_is_lost_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, printed: str
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(f'print("{printed}")\n')
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(WorkerLostError, match="where an answer was expected") as lost:
+        WorkerProcess(1).measure(request(), None, lambda *_: None)
+    assert not lost.value.started

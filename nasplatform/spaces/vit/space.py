@@ -25,6 +25,7 @@ from nasplatform.spaces.vit.graphs import Graphs
 from nasplatform.spaces.vit.numbers import Numbers
 from nasplatform.spaces.vit.options import TransformerOptions
 from nasplatform.spaces.vit.population import Rows, Transformers, as_bytes, codes, pack, rows
+from nasplatform.spaces.vit.reading import read_rows
 from nasplatform.spaces.vit.subspaces import SUBSPACES
 from nasplatform.spaces.vit.text import format_text, parse_text
 
@@ -104,6 +105,14 @@ class VisionTransformers(Space[VisionTransformer]):
         found = self._rows(architectures)
         numbers = Numbers.of(found, self.subspace)
         return self._graphs.batch(self.name, found, numbers, self._count(numbers))
+
+    def from_graphs(self, graphs: GraphBatch) -> Transformers:
+        """Return the transformers of which ``graphs`` made these arrays."""
+        if graphs.kind != self.graphs([]).kind:
+            raise ArchitectureError(
+                f"graphs of space {graphs.space!r}, expected {self.name!r} with the same options"
+            )
+        return Transformers(codes(read_rows(graphs, self._graphs), self.subspace))
 
     def costs(self, architectures: Sequence[VisionTransformer]) -> Costs:
         """Count parameters and multiply-adds, products of attention apart; builds no module."""

@@ -105,7 +105,7 @@ class Graphs:
         """Return the graphs of rows (B, D)."""
         b, n = len(rows), len(self.nodes) + 2
         there, width = numbers.layers["there"], numbers.width
-        ends = self.subspace.readout, numbers.example.stem or self.input_shape[0]
+        entering = numbers.example.stem or self.input_shape[0]
         side = np.maximum(costs.height, costs.width)
         stage, layer, entry = self._places
         ops = np.empty((b, n), np.int8)
@@ -128,7 +128,7 @@ class Graphs:
             stages=(0,),
             adjacency=np.repeat(np.eye(n, k=1, dtype=np.uint8)[None], b, axis=0),
             ops=ops,
-            channels=carried(width, ends[1]),
+            channels=carried(width, entering),
             flops=2 * spread(costs.entry_macs, costs.layer_macs),
             params=spread(costs.entry_params, costs.layer_params),
             total_flops=np.broadcast_to(2 * costs.macs, b).copy(),

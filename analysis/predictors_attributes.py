@@ -2,17 +2,20 @@
 
     NASPLATFORM_DATA=... python analysis/predictors_attributes.py results/ --draws 10
 
-Tasks: the embedded table of chains, and AutoFormer's subnets (Chen et al., ICCV 2021) of two sizes
-with their accuracy on ImageNet, from ``vit_autoformer_imagenet.parquet`` in NASPLATFORM_DATA.
-Beside the usual baselines those that see the decisions as they are: one-hot in a Gaussian process
-and as numbers in boosted trees. Writes ``attributes.parquet``, a row a draw,
-and ``attributes.md``: Kendall's tau on all that was not drawn, mean and standard error, and the
-paired difference to ``default``.
+Tasks: the embedded tables of chains and of transformers; from NASPLATFORM_DATA AutoFormer's subnets
+(Chen et al., ICCV 2021) of two sizes with their accuracy on ImageNet with inherited weights
+(``vit_autoformer_imagenet.parquet``), and those that ViT-Bench-101 (Auto-Prox, AAAI 2024) trained
+from scratch with distillation on CIFAR-100 and on Flowers (``vit_autoprox.parquet``).
+Beside the usual baselines the embedding alone, and those that see the decisions as they are:
+one-hot in a Gaussian process and as numbers, with parameters and FLOPs, in boosted trees and in a
+Gaussian process. Writes ``attributes.parquet``, a row a draw, and ``attributes.md``: Kendall's tau
+on all that was not drawn, mean and standard error, and the paired difference to ``default``.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -33,13 +36,19 @@ from nasplatform.predictors.gp import Process
 from nasplatform.predictors.kernels import Prior
 from nasplatform.predictors.target_maps import normal_scores
 from nasplatform.predictors.trees import Forest, TreesOptions
-from nasplatform.spaces.graph import Attribute, GraphBatch, Operation
+from nasplatform.spaces import GraphBatch, Space, get_space
+from nasplatform.spaces.vit.architecture import (
+    Attention,
+    FeedForward,
+    Layer,
+    Stage,
+    VisionTransformer,
+)
 
 Floats = NDArray[np.float64]
 LABELS = (50, 100, 200)
 PREDICTORS = ("default", "default:distilled_gnns=0", "gp-trees", "gp", "trees")
-_TOKENS = 197
-_HEAD = 64  # channels of an attention head
+_HEAD = 64  # channels of an attention head of AutoFormer
 
 
 @dataclass(frozen=True)
@@ -51,99 +60,73 @@ class Task:
     scores: Floats
 
 
-def chains(name: str) -> Task:
-    """Return an embedded table of chains."""
+def embedded(name: str) -> Task:
+    """Return an embedded table."""
     table = load_table(name)
-    params = [table.space.to_params(one) for one in table.architectures]
-    frame = pd.DataFrame(params, columns=list(table.space.distributions()))
-    scores = table.values(table.score)
-    return Task(table.space.graphs(table.architectures), _flat(frame), scores)
+    return task(table.space, table.architectures, table.values(table.score))
 
 
-def transformers(size: str) -> Task:
-    """Return AutoFormer's subnets: an embedding, then 14 blocks at most of attention and MLP."""
-    path = Path(os.environ["NASPLATFORM_DATA"]) / "vit_autoformer_imagenet.parquet"
-    rows = pd.read_parquet(path).query("space == @size").reset_index(drop=True)
-    heads, ratios = _padded(rows["num_heads"]), _padded(rows["mlp_ratio"])
-    width = rows["embed_dim"].to_numpy(np.float64)
-    decisions = np.column_stack([rows["layer_num"], width, heads, ratios])
-    graphs = transformer_graphs(width, heads, ratios)
-    frame = pd.DataFrame(decisions)
-    return Task(graphs, _flat(frame), rows["imagenet_top1"].to_numpy(np.float64))
-
-
-def transformer_graphs(width: Floats, heads: Floats, ratios: Floats) -> GraphBatch:
-    """Return transformers; width (B,), heads and ratios (B, L) of each block, NaN for none."""
-    b, depth = heads.shape
-    there = np.isfinite(heads)
-    block = Operation(
-        "block",
-        "block",
-        nonlinear=True,
-        normalised=True,
-        parts=(
-            Operation("attention", "attention", normalised=True, residual=True),
-            Operation("mlp", "mlp", nonlinear=True, normalised=True, residual=True),
-        ),
-    )
-    vocabulary = (
-        Operation("input", "input"), Operation("identity", "skip"), block,
-        Operation("output", "output"),
-    )  # fmt: skip
-    ops = np.zeros((b, depth + 2), np.int8)
-    ops[:, 1:-1], ops[:, -1] = np.where(there, 2, 1), 3
-    inside = np.nan_to_num(heads) * _HEAD
-    hidden = np.nan_to_num(ratios) * width[:, None]
-    weights = width[:, None] * (4 * inside + 2 * hidden)
-    params = np.zeros((b, 1, depth + 2), np.int64)
-    flops = np.zeros_like(params)
-    params[:, 0, 1:-1] = weights
-    flops[:, 0, 1:-1] = 2 * _TOKENS * (weights + 2 * _TOKENS * inside)
-    attributes = np.full((b, depth + 2, 3), np.nan, np.float32)
-    attributes[:, 1:-1] = np.stack([heads, ratios, np.where(there, width[:, None], np.nan)], axis=2)
-    lows, highs = np.nanmin(attributes, (0, 1)), np.nanmax(attributes, (0, 1))
-    names = ("heads", ""), ("ratio", ""), ("width", "channels")
-    sides = np.full((b, 1, depth + 2), _TOKENS, np.int32)
-    stem = (768 + 1000) * width
-    return GraphBatch(
-        space="transformers",
-        vocabulary=vocabulary,
-        stages=(0,),
-        adjacency=np.repeat(np.eye(depth + 2, k=1, dtype=np.uint8)[None], b, axis=0),
-        ops=ops,
-        channels=np.repeat(width.astype(np.int32)[:, None, None], depth + 2, axis=2),
-        flops=flops,
-        params=params,
-        total_flops=(flops.sum((1, 2)) + 2 * stem).astype(np.int64),
-        total_params=(params.sum((1, 2)) + stem).astype(np.int64),
-        resolution=sides,
-        positional=True,
-        attribute_schema=tuple(
-            Attribute(*name, float(low), float(high))
-            for name, low, high in zip(names, lows, highs, strict=True)
-        ),
-        attributes=attributes,
-    )
-
-
-def _padded(lists: pd.Series[Any]) -> Floats:
-    longest = max(map(len, lists))
-    padded = [
-        np.pad(np.asarray(v, float), (0, longest - len(v)), constant_values=np.nan) for v in lists
+def autoformer(size: str) -> Task:
+    """Return the subnets of a supernet of AutoFormer; what two of them share keeps its mean."""
+    rows = _rows("vit_autoformer_imagenet.parquet").query("space == @size")
+    subnets = [
+        subnet(*one)
+        for one in zip(rows["embed_dim"], rows["num_heads"], rows["mlp_ratio"], strict=True)
     ]
-    return np.stack(padded)
+    space = get_space("vit", subspace=f"autoformer-{size}")
+    return task(space, subnets, rows["imagenet_top1"].to_numpy(np.float64))
+
+
+def autoprox(label: str) -> Task:
+    """Return the subnets of ViT-Bench-101 with one of its labels; its two files are alike in it."""
+    rows = _rows("vit_autoprox.parquet").query("space == 'autoformer'")
+    known = [json.loads(text) for text in rows["arch"]]
+    subnets = [subnet(one["hidden_dim"], one["num_heads"], one["mlp_ratio"]) for one in known]
+    space = get_space("vit", subspace="autoformer-tiny", classes=100)
+    return task(space, subnets, rows[label].to_numpy(np.float64))
+
+
+def subnet(width: int, heads: Sequence[int], ratios: Sequence[float]) -> VisionTransformer:
+    """Return a subnet of AutoFormer."""
+    layers = tuple(
+        Layer(Attention(int(number), _HEAD * int(number)), FeedForward(round(100 * ratio)))
+        for number, ratio in zip(heads, ratios, strict=True)
+    )
+    stage = Stage(int(width), layers, positions="learned", relative="keys-values")
+    return VisionTransformer((stage,), tokens=1)
+
+
+def task(space: Space[Any], architectures: Sequence[Any], scores: Floats) -> Task:
+    """Return a task of architectures that all have a score."""
+    found = np.isfinite(scores)
+    known = space.population(architectures)[found]
+    params = [space.to_params(one) for one in known]
+    frame = pd.DataFrame(params, columns=list(space.distributions()))
+    return Task(space.graphs(known), _flat(frame), scores[found])
+
+
+def _rows(name: str) -> pd.DataFrame:
+    return pd.read_parquet(Path(os.environ["NASPLATFORM_DATA"]) / name)
 
 
 def _flat(frame: pd.DataFrame) -> Floats:
-    """Return decisions as numbers, -1 for one that an architecture has not."""
-    flat: Floats = frame.apply(pd.to_numeric).fillna(-1).to_numpy(np.float64)
-    return flat
+    """Return decisions as numbers, words as their place in the alphabet, -1 for one that is not."""
+    columns = [
+        frame[name].astype("category").cat.codes
+        if frame[name].dtype.kind not in "if"
+        else frame[name]
+        for name in frame
+    ]
+    return np.column_stack([column.fillna(-1).to_numpy(np.float64) for column in columns])
 
 
 TASKS: dict[str, Callable[[], Task]] = {
-    "chains-digits": lambda: chains("chains-digits"),
-    "autoformer-tiny": lambda: transformers("tiny"),
-    "autoformer-small": lambda: transformers("small"),
+    "chains-digits": lambda: embedded("chains-digits"),
+    "vit-digits": lambda: embedded("vit-digits"),
+    "autoformer-tiny": lambda: autoformer("tiny"),
+    "autoformer-small": lambda: autoformer("small"),
+    "autoprox-cifar100": lambda: autoprox("c100_kd_acc"),
+    "autoprox-flowers": lambda: autoprox("flower_kd_acc"),
 }
 
 
@@ -153,9 +136,11 @@ def one_hot(decisions: Floats) -> Floats:
     return np.column_stack(columns).astype(np.float64)
 
 
-def one_hot_gp(task: Task, drawn: NDArray[np.intp], asked: NDArray[np.intp]) -> Floats:
-    """Score with a Gaussian process on one-hot decisions, on normal scores of the ranks."""
-    x = one_hot(task.decisions).astype(np.float32)
+def flat_gp(
+    x: NDArray[np.floating[Any]], task: Task, drawn: NDArray[np.intp], asked: NDArray[np.intp]
+) -> Floats:
+    """Score with a Gaussian process on columns (B, P), on normal scores of the ranks."""
+    x = x.astype(np.float32)
     x = (x - x.mean(0)) / np.maximum(x.std(0), 1e-6)
     groups = np.zeros(x.shape[1], np.intp)
     labels = normal_scores(task.scores[drawn])
@@ -163,9 +148,15 @@ def one_hot_gp(task: Task, drawn: NDArray[np.intp], asked: NDArray[np.intp]) -> 
     return process.predict(x[asked])[0]
 
 
+def flat_numbers(task: Task) -> NDArray[np.float32]:
+    """Return (B, P + 2): the decisions as numbers, parameters and FLOPs."""
+    totals = np.log([task.graphs.total_params, task.graphs.total_flops])
+    return np.column_stack([task.decisions, *totals]).astype(np.float32)
+
+
 def flat_trees(task: Task, drawn: NDArray[np.intp], asked: NDArray[np.intp]) -> Floats:
-    """Score with boosted trees on the decisions as numbers."""
-    x = task.decisions.astype(np.float32)
+    """Score with boosted trees on flat numbers."""
+    x = flat_numbers(task)
     grown = Forest.grow(x[drawn], normal_scores(task.scores[drawn]), TreesOptions(), 0)
     found: Floats = grown(x[asked])
     return found
@@ -178,8 +169,10 @@ def baselines(
     known, rest = task.graphs[drawn], task.graphs[asked]
     for name, baseline in BASELINES.items():
         yield name, baseline(known, task.scores[drawn], rest, int(drawn[0]))
-    yield "GP on one-hot decisions", one_hot_gp(task, drawn, asked)
-    yield "trees on decisions", flat_trees(task, drawn, asked)
+    yield "embedding", rest.channels[:, 0, -1].astype(np.float64)
+    yield "GP on one-hot decisions", flat_gp(one_hot(task.decisions), task, drawn, asked)
+    yield "GP on flat numbers", flat_gp(flat_numbers(task), task, drawn, asked)
+    yield "trees on flat numbers", flat_trees(task, drawn, asked)
 
 
 def measured(
@@ -231,6 +224,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in given.tasks.split(","):
         task = TASKS[name]()
         for labels in map(int, given.labels.split(",")):
+            if labels > len(task.scores) - 2:
+                continue
             for draw in range(given.draws):
                 for method, tau in measured(task, labels, draw, given.predictors.split(",")):
                     place = {"task": name, "labels": labels, "draw": draw}

@@ -33,7 +33,7 @@ class NodeRule:
     sources:  nodes that feed it, each with the factors (B,) of what it hands over; None for one.
     windows:  what is passed first, before any phase.
     programs: phases in order, and where (B,) they happen; None for everywhere. The windows of
-        the first phase stand in ``windows``.
+        the first phase stand in ``windows``, but where a phase adds what entered it.
     residual: (B,) 1 where the operation adds its input if the shapes agree; None for nowhere.
     """
 
@@ -62,14 +62,16 @@ class NodeRule:
         for bare, ops in alike.items():
             if any(phase.acts for phase in bare) or len(bare) > 1:
                 mask = np.isin(here, ops)
+                inside = _adds_its_input(bare)
                 later = [
-                    Step(phase, _windows(place, found, ops, here) if place else [])
+                    Step(phase, _windows(place, found, ops, here) if place or inside else [])
                     for place, phase in enumerate(bare)
                 ]
                 programs.append((None if mask.all() else mask, later))
         adding = [op for op in ids if graphs.vocabulary[op].residual]
         residual = np.isin(here, adding).astype(np.float32) if adding else None
-        return cls(sources, _windows(0, found, ids, here), programs, residual)
+        first = [op for op in ids if not _adds_its_input(found[op])]
+        return cls(sources, _windows(0, found, first, here), programs, residual)
 
     def passed(self, q: Floats, keeps: Floats | None) -> tuple[Floats, Floats]:
         """Return the variance (B,) that leaves where ``q`` arrives, and the gain of a gradient."""
@@ -85,6 +87,11 @@ class NodeRule:
 
 def _bare(phase: Phase) -> Phase:
     return replace(phase, windows=())
+
+
+def _adds_its_input(phases: tuple[Phase, ...]) -> bool:
+    """Whether a phase adds what enters the first one, which no window of it may damp."""
+    return any(phase.adds == place + 1 for place, phase in enumerate(phases))
 
 
 def _windows(

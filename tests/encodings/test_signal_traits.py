@@ -191,6 +191,46 @@ def test_waves_are_shorter_behind_a_stride() -> None:
     np.testing.assert_allclose(behind[:, 1:], np.log(np.abs(gains[1]) / start), atol=1e-4)
 
 
+def test_attention_levels_waves_that_the_residual_stream_keeps() -> None:
+    """Tokens of a line whose differences wave, through layers with random queries and keys."""
+    start, wave, tokens, layers = 0.1, 0.2, 24, 3
+    rng = np.random.default_rng(0)
+    ripple = np.cos(2 * np.pi * np.arange(tokens) / tokens)
+    d = start * (1 + wave * ripple)
+    image, fresh = rng.normal(size=(2, 12, 1, WIDE))
+    one = np.repeat(image, tokens, 1)
+    other = (1 - d[:, None]) * image + np.sqrt(1 - (1 - d[:, None]) ** 2) * fresh
+    x = np.concatenate([one, other])
+    for _ in range(layers):
+        x = transformer_layer(x, rng)
+    left, right = np.split(x, 2)
+    energy = ((left - right) ** 2).sum((0, 2)) / (left**2 + right**2).sum((0, 2))
+    left_of_wave = 2 * (energy * ripple).mean() / (start * wave)
+    groups = feature_groups(chain(*[PRE_NORM] * layers))
+    place = STARTS.index(start)
+    modes = groups["modes"].reshape(len(STARTS), -1)
+    np.testing.assert_allclose(energy.mean(), np.exp(groups["differences"][0, place]), rtol=0.1)
+    slow = modes[place, 1]  # attention's window is the whole map, whatever the frequency
+    np.testing.assert_allclose(left_of_wave / energy.mean(), np.exp(slow), rtol=0.1)
+
+
+def transformer_layer(x: Images, rng: np.random.Generator) -> Images:
+    """(images, tokens, channels): attention of one head and MLP, layer-normalised before each."""
+
+    def linear(y: Images) -> Images:
+        return y @ rng.normal(size=(y.shape[2], WIDE)) / np.sqrt(y.shape[2])
+
+    def layer_norm(y: Images) -> Images:
+        return (y - y.mean(2, keepdims=True)) / y.std(2, keepdims=True)
+
+    y = layer_norm(x)
+    products = linear(y) @ linear(y).transpose(0, 2, 1) / np.sqrt(WIDE)
+    weights = np.exp(products - products.max(2, keepdims=True))
+    x = x + linear(weights / weights.sum(2, keepdims=True) @ linear(y))
+    hidden = linear(layer_norm(x))
+    return x + linear(hidden * ndtr(hidden) / np.sqrt(GELU_ENERGY))
+
+
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_gradients_mirror_small_differences(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a tiny difference grows by on the way forth, a gradient grows by on the way back."""

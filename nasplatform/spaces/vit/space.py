@@ -23,7 +23,7 @@ from nasplatform.spaces.vit.edits import drawn, edited, held
 from nasplatform.spaces.vit.families import families
 from nasplatform.spaces.vit.graphs import Graphs
 from nasplatform.spaces.vit.numbers import Numbers
-from nasplatform.spaces.vit.options import Options
+from nasplatform.spaces.vit.options import TransformerOptions
 from nasplatform.spaces.vit.population import Rows, Transformers, as_bytes, codes, pack, rows
 from nasplatform.spaces.vit.subspaces import SUBSPACES
 from nasplatform.spaces.vit.text import format_text, parse_text
@@ -39,8 +39,8 @@ class VisionTransformers(Space[VisionTransformer]):
 
     name: ClassVar[str] = "vit"
     prior: ClassVar[str] = "every decision of the sub-space uniform, depths first"
-    Options: ClassVar[type[Options]] = Options
-    options: Options
+    Options: ClassVar[type[TransformerOptions]] = TransformerOptions
+    options: TransformerOptions
 
     @property
     def subspace(self) -> SubSpace:

@@ -26,7 +26,7 @@ from nasplatform.spaces.vit.architecture import (
 Found = Iterator[Family[VisionTransformer]]
 CLASSES = 1000
 _PATCH, _HALF = Entry("conv", 4, 4, 0, norm=True), Entry("conv", 2, 2, 0, norm=True)
-_ROUNDED = "rounded in print"
+_ROUNDED, _CUT = "rounded in print", "cut in print, not rounded"
 
 
 def families() -> tuple[Family[VisionTransformer], ...]:
@@ -49,7 +49,8 @@ def _deit() -> Found:
             layers = 12 * (Layer(Attention(heads, width)),)
             stage = Stage(width, layers, positions="learned")
             architecture = VisionTransformer((stage,), tokens, readout="class")
-            yield _family(f"deit-{name}{ending}", architecture, printed[tokens - 1], macs, note)
+            why = _CUT if tokens == 1 and name != "s" else note
+            yield _family(f"deit-{name}{ending}", architecture, printed[tokens - 1], macs, why)
 
 
 def _t2t() -> Found:
@@ -184,7 +185,7 @@ def _cvt() -> Found:
     ):
         stages = _pyramid((64, 192, 384), depths, layer, entries)
         architecture = VisionTransformer(stages, 1, readout="class")
-        yield _family(f"cvt-{name}", architecture, parameters, macs)
+        yield _family(f"cvt-{name}", architecture, parameters, macs, _CUT)
 
 
 def _autoformer() -> Found:

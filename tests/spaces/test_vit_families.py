@@ -92,7 +92,7 @@ def test_modules_and_closed_form_count_the_same(name):
 
 
 def test_all_families_are_compared():
-    assert list(COUNTED) == list(FAMILIES)
+    assert set(COUNTED) == set(FAMILIES)
     assert [family.name for family in get_space("vit").families()] == list(FAMILIES)
 
 
@@ -149,7 +149,7 @@ def test_the_command_prints_counts_beside_printed_figures(capsys, monkeypatch):
             "macs_without_attention": 1_253_683_200 - 12 * 2 * 197**2 * 192,
             "published_parameters_millions": 5,
             "published_macs_billions": 1.3,
-            "note": "rounded in print",
+            "note": "cut in print, not rounded",
         }
     ]
     assert main(["spaces", "families", "vit"]) == 0

@@ -11,7 +11,7 @@ from nasplatform.benchmarks.registry import load_table
 from nasplatform.benchmarks.statistics import describe_table
 from nasplatform.benchmarks.table import BenchmarkTable
 
-TABLES = ("cells-digits", "cells-fashion", "chains-digits")
+TABLES = ("cells-digits", "cells-fashion", "chains-digits", "vit-digits")
 HEADER = (
     "| table | architectures | trained networks | epochs | ceiling (tau) | parameters | FLOPs "
     "| conv3x3 or blocks | worst, median, best validation accuracy |"

@@ -26,6 +26,7 @@ from nasplatform.benchmarks.embedded import (
 )
 from nasplatform.benchmarks.table import BenchmarkTable, read_table
 from nasplatform.errors import DataError
+from nasplatform.spaces import get_space
 from nasplatform.spaces.nasbench101.enumeration import enumerate_cells
 from nasplatform.training.datasets import load_task
 from nasplatform.training.evaluation import evaluate
@@ -199,3 +200,10 @@ def test_the_loop_measures_what_a_training_comes_to() -> None:
 def test_a_space_that_is_too_small_to_sample_is_refused() -> None:
     with pytest.raises(DataError, match="has no 5000 architectures to sample"):
         SampleGroup(5000, seeds=1).draw(LOOP.make_space())
+
+
+def test_groups_of_one_sample_follow_each_other() -> None:
+    space = get_space("vit", subspace="digits")
+    whole = SampleGroup(30, seeds=1).draw(space).codes
+    parts = SampleGroup(10, seeds=2, of=30), SampleGroup(20, seeds=1, first=10, of=30)
+    np.testing.assert_array_equal(np.concatenate([part.draw(space).codes for part in parts]), whole)

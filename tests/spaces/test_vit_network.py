@@ -309,6 +309,10 @@ def layer_with(**attention):
         (isotropic((Layer(Attention(2, 8), FeedForward(12)),)), "ratio is 12 hundredths"),
         (VisionTransformer(()), "stages: there are none"),
         (
+            VisionTransformer((Stage(8, TWO, PATCH), Stage(12, TWO, Entry("pooling", 3, 2, 1)))),
+            r"stages\[1\]\.width is 12, expected a multiple of the 8",
+        ),
+        (
             replace(EVERY["swin"], stages=(*EVERY["swin"].stages, EVERY["words"].stages[0])),
             "smaller than a patch",
         ),

@@ -137,6 +137,16 @@ def authors_flops(one: VisionTransformer) -> float:
     return total
 
 
+def test_graphs_lead_back(space: Any) -> None:
+    """Also where a stage takes two kinds of attention in turn."""
+    population = some(space, 100)
+    np.testing.assert_array_equal(
+        space.from_graphs(space.graphs(population)).codes, population.codes
+    )
+    with pytest.raises(ArchitectureError, match="expected 'vit' with the same options"):
+        space.from_graphs(get_space("macro-chain").graphs([]))
+
+
 def test_published_transformers_are_members() -> None:
     """AutoFormer-S and PVT-Ti; AutoFormer-T has ratios of 3, which its space has not."""
     heads, ratios = "6657555667767", "6767888888878"

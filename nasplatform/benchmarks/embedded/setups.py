@@ -56,18 +56,27 @@ class CellGroup:
 
 @dataclass(frozen=True)
 class SampleGroup:
-    """The first different architectures of what the space samples."""
+    """Different architectures of what the space samples, in the order in which they are drawn.
+
+    sample: how many of them.
+    first:  how many of those drawn stand before them.
+    of:     how many are drawn in all; by default ``first + sample``.
+    """
 
     sample: int
     seeds: int
+    first: int = 0
+    of: int | None = None
 
     def draw(self, space: Space[Any]) -> Population[Any]:
         """Return the architectures in the order in which they are drawn."""
         rng = np.random.Generator(np.random.PCG64(0))
-        drawn = space.sample(2 * self.sample, rng).unique()
-        if len(drawn) < self.sample:
-            raise DataError(f"space {space.name!r} has no {self.sample} architectures to sample")
-        return drawn[: self.sample]
+        last = self.first + self.sample
+        wanted = self.of or last
+        drawn = space.sample(2 * wanted, rng).unique()
+        if len(drawn) < wanted:
+            raise DataError(f"space {space.name!r} has no {wanted} architectures to sample")
+        return drawn[self.first : last]
 
 
 @dataclass(frozen=True)
@@ -158,7 +167,10 @@ SETUPS = {
                 Recipe(epochs=4, optimizer=AdamW(), learning_rate=0.005, weight_decay=0.05),
                 evaluate_at=(1, 2, 3, 4),
             ),
-            groups=(SampleGroup(500, seeds=2),),
+            groups=(
+                SampleGroup(272, seeds=2, of=500),
+                SampleGroup(228, seeds=1, first=272, of=500),
+            ),
             licence=_LICENCE_OF_DIGITS,
         ),
     )

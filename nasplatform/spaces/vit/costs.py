@@ -158,11 +158,11 @@ class _Layers:
     def counted(self) -> tuple[Ints, Ints, Ints]:
         """Return parameters, multiply-adds but for products of attention, and those."""
         attention, products = self._attention()
-        params, macs = (sum(parts) for parts in zip(attention, self._rest(), strict=True))
-        return params, macs, products
+        rest = self._rest()
+        return attention[0] + rest[0], attention[1] + rest[1], products
 
     def _is(self, *kinds: str) -> Bools:
-        return np.isin(self["attention"], [ATTENTIONS.index(kind) for kind in kinds])  # type: ignore[arg-type]
+        return np.isin(self["attention"], [ATTENTIONS.index(kind) for kind in kinds])
 
     def _attention(self) -> tuple[tuple[Ints, Ints], Ints]:
         e, h, w, t = self.e, self.h, self.w, self.tokens
@@ -237,4 +237,5 @@ def _tables(layers: _Layers) -> Ints:
     """Return (B, S) parameters of the tables that the layers of a stage share (CMT)."""
     heads, ratio = layers["heads"][:, :, 0], layers["reduction"][:, :, 0]
     h, w = layers.h[:, :, 0], layers.w[:, :, 0]
-    return heads * h * w * (h // ratio) * (w // ratio)
+    tables: Ints = heads * h * w * (h // ratio) * (w // ratio)
+    return tables

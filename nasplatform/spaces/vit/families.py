@@ -26,7 +26,7 @@ from nasplatform.spaces.vit.architecture import (
 Found = Iterator[Family[VisionTransformer]]
 CLASSES = 1000
 _PATCH, _HALF = Entry("conv", 4, 4, 0, norm=True), Entry("conv", 2, 2, 0, norm=True)
-_ROUNDED = "rounded in print"
+_ROUNDED, _CUT = "rounded in print", "cut in print, not rounded"
 
 
 def families() -> tuple[Family[VisionTransformer], ...]:
@@ -37,19 +37,17 @@ def families() -> tuple[Family[VisionTransformer], ...]:
 
 def _deit() -> Found:
     """Touvron et al. 2021."""
-    for tokens, ending, note in (
-        (1, "", _ROUNDED),
-        (2, "-distilled", "printed multiply-adds are those without the distillation token"),
+    more = "printed multiply-adds are those without the distillation token"
+    for name, width, heads, parameters, distilled, macs, note in (
+        ("ti", 192, 3, 5, 6, 1.3, _CUT),
+        ("s", 384, 6, 22, 22, 4.6, _ROUNDED),
+        ("b", 768, 12, 86, 87, 17.6, _CUT),
     ):
-        for name, width, heads, printed, macs in (
-            ("ti", 192, 3, (5, 6), 1.3),
-            ("s", 384, 6, (22, 22), 4.6),
-            ("b", 768, 12, (86, 87), 17.6),
-        ):
-            layers = 12 * (Layer(Attention(heads, width)),)
-            stage = Stage(width, layers, positions="learned")
-            architecture = VisionTransformer((stage,), tokens, readout="class")
-            yield _family(f"deit-{name}{ending}", architecture, printed[tokens - 1], macs, note)
+        stages = (Stage(width, 12 * (Layer(Attention(heads, width)),), positions="learned"),)
+        one = VisionTransformer(stages, 1, readout="class")
+        two = VisionTransformer(stages, 2, readout="class")
+        yield _family(f"deit-{name}", one, parameters, macs, note)
+        yield _family(f"deit-{name}-distilled", two, distilled, macs, more)
 
 
 def _t2t() -> Found:
@@ -184,7 +182,7 @@ def _cvt() -> Found:
     ):
         stages = _pyramid((64, 192, 384), depths, layer, entries)
         architecture = VisionTransformer(stages, 1, readout="class")
-        yield _family(f"cvt-{name}", architecture, parameters, macs)
+        yield _family(f"cvt-{name}", architecture, parameters, macs, _CUT)
 
 
 def _autoformer() -> Found:

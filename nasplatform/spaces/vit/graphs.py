@@ -25,7 +25,10 @@ from nasplatform.spaces.vit.operations import (
 from nasplatform.spaces.vit.population import Rows
 from nasplatform.spaces.vit.validation import sides
 
-_KINDS = {None: ("entry", "positions"), 0: ("attention", "feed_forward", "perception")}
+OF_ENTRY, OF_LAYER = ("entry", "positions"), ("attention", "feed_forward", "perception")
+"""What the operation of an entry, and that of a layer, is chosen by."""
+ABSENT = 1
+"""The op id of a place without a layer."""
 _UNITS = {"embedding": "channels", "head_width": "channels", "reduction": "tokens"}
 Table = NDArray[np.int8]
 
@@ -55,10 +58,10 @@ class Graphs:
     @cached_property
     def vocabulary(self) -> tuple[Operation, ...]:
         """Input, identity, entries, layers, output."""
-        found = dict.fromkeys(op for node in self.nodes for op in self._choices(*node))
+        found = dict.fromkeys(op for node in self.nodes for op in self.choices(*node))
         return (INPUT, IDENTITY, *found, OUTPUT)
 
-    def _choices(self, number: int, layer: int | None) -> Iterator[Operation]:
+    def choices(self, number: int, layer: int | None) -> Iterator[Operation]:
         """Yield the operations that a node may have, in the order of the choices."""
         stage = self.subspace.stages[number]
         if layer is None:
@@ -102,12 +105,12 @@ class Graphs:
         """Return the graphs of rows (B, D)."""
         b, n = len(rows), len(self.nodes) + 2
         there, width = numbers.layers["there"], numbers.width
-        ends = self.subspace.readout, numbers.example.stem or self.input_shape[0]
+        entering = numbers.example.stem or self.input_shape[0]
         side = np.maximum(costs.height, costs.width)
         stage, layer, entry = self._places
         ops = np.empty((b, n), np.int8)
         ops[:, 0], ops[:, -1] = 0, len(self.vocabulary) - 1
-        ops[:, 1:-1] = np.where(entry | (there[:, stage, layer] > 0), self._inner_ops(rows), 1)
+        ops[:, 1:-1] = np.where(entry | (there[:, stage, layer] > 0), self._inner_ops(rows), ABSENT)
 
         def spread(of_entries: Ints, of_layers: Ints, first: int = 0) -> Ints:
             values = np.empty((b, 1, n), np.int64)
@@ -125,7 +128,7 @@ class Graphs:
             stages=(0,),
             adjacency=np.repeat(np.eye(n, k=1, dtype=np.uint8)[None], b, axis=0),
             ops=ops,
-            channels=carried(width, ends[1]),
+            channels=carried(width, entering),
             flops=2 * spread(costs.entry_macs, costs.layer_macs),
             params=spread(costs.entry_params, costs.layer_params),
             total_flops=np.broadcast_to(2 * costs.macs, b).copy(),
@@ -151,13 +154,13 @@ class Graphs:
         for place, (number, layer) in enumerate(self.nodes):
             stage = self.subspace.stages[number]
             chosen = np.zeros(len(rows), np.intp)
-            for field in _KINDS[None if layer is None else 0]:
+            for field in OF_ENTRY if layer is None else OF_LAYER:
                 own = layer if field in stage.by_layer else None
                 column = columns.get((field, number, own))
                 chosen = chosen * len(getattr(stage, field))
                 if column is not None:
                     chosen = chosen + np.maximum(rows[:, column].astype(np.intp), 1) - 1
-            table = np.array([ids[op] for op in self._choices(number, layer)], np.int8)
+            table = np.array([ids[op] for op in self.choices(number, layer)], np.int8)
             ops[:, place] = table[chosen]
         return ops
 

@@ -123,7 +123,7 @@ def _of_stage(decision: Decision, choices: StageChoices) -> Mapping[str, list[in
         every = [_entry(choices.entry[str(name)]) for name in decision.choices]
         return {name: [one[name] for one in every] for name in every[0]}
     if decision.field == "positions":
-        return {"positions": [POSITIONS.index(name) for name in decision.choices]}  # type: ignore[arg-type]
+        return {"positions": [POSITIONS.index(name) for name in decision.choices]}
     return {decision.field: [int(choice) for choice in decision.choices]}
 
 
@@ -133,7 +133,7 @@ def _of_layer(decision: Decision, choices: StageChoices, layer: int) -> Mapping[
         every = [_attention(kind[layer % len(kind)]) for kind in kinds]
         return {name: [one[name] for one in every] for name in every[0]}
     if decision.field == "feed_forward":
-        return {"feed_forward": [FEED_FORWARDS.index(name) for name in decision.choices]}  # type: ignore[arg-type]
+        return {"feed_forward": [FEED_FORWARDS.index(name) for name in decision.choices]}
     if decision.field == "ratio":
         return {"ratio": [hundredths(float(choice)) for choice in decision.choices]}
     return {decision.field: [int(choice) for choice in decision.choices]}

@@ -25,7 +25,7 @@ def _usual_classes(known: dict[str, Any]) -> int:
     return 10 if known.get("subspace") == "digits" else 1000
 
 
-class Options(BaseModel):
+class TransformerOptions(BaseModel):
     """A named sub-space, and the images and classes of its networks."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,7 +42,7 @@ class Options(BaseModel):
     )
 
     @model_validator(mode="after")
-    def _fits(self) -> Options:
+    def _fits(self) -> TransformerOptions:
         if min(self.input_shape) < 1:
             raise ValueError("input_shape: expected three positive numbers")
         try:

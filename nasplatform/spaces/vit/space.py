@@ -23,8 +23,9 @@ from nasplatform.spaces.vit.edits import drawn, edited, held
 from nasplatform.spaces.vit.families import families
 from nasplatform.spaces.vit.graphs import Graphs
 from nasplatform.spaces.vit.numbers import Numbers
-from nasplatform.spaces.vit.options import Options
+from nasplatform.spaces.vit.options import TransformerOptions
 from nasplatform.spaces.vit.population import Rows, Transformers, as_bytes, codes, pack, rows
+from nasplatform.spaces.vit.reading import read_rows
 from nasplatform.spaces.vit.subspaces import SUBSPACES
 from nasplatform.spaces.vit.text import format_text, parse_text
 
@@ -39,8 +40,8 @@ class VisionTransformers(Space[VisionTransformer]):
 
     name: ClassVar[str] = "vit"
     prior: ClassVar[str] = "every decision of the sub-space uniform, depths first"
-    Options: ClassVar[type[Options]] = Options
-    options: Options
+    Options: ClassVar[type[TransformerOptions]] = TransformerOptions
+    options: TransformerOptions
 
     @property
     def subspace(self) -> SubSpace:
@@ -104,6 +105,14 @@ class VisionTransformers(Space[VisionTransformer]):
         found = self._rows(architectures)
         numbers = Numbers.of(found, self.subspace)
         return self._graphs.batch(self.name, found, numbers, self._count(numbers))
+
+    def from_graphs(self, graphs: GraphBatch) -> Transformers:
+        """Return the transformers of which ``graphs`` made these arrays."""
+        if graphs.kind != self.graphs([]).kind:
+            raise ArchitectureError(
+                f"graphs of space {graphs.space!r}, expected {self.name!r} with the same options"
+            )
+        return Transformers(codes(read_rows(graphs, self._graphs), self.subspace))
 
     def costs(self, architectures: Sequence[VisionTransformer]) -> Costs:
         """Count parameters and multiply-adds, products of attention apart; builds no module."""

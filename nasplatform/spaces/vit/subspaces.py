@@ -8,18 +8,21 @@ in every part, after CvT and CMT. ``digits``: tiny isotropic ones for images of 
 
 from __future__ import annotations
 
+from typing import Any
+
 from nasplatform.spaces.vit.architecture import Attention, AttentionKind, Entry
 from nasplatform.spaces.vit.choices import StageChoices, SubSpace
 
+_Kinds = dict[str, tuple[Attention, ...]]
 _AVERAGE = {"average": {"readout": "average", "tokens": 0}}
 _CLASS = {"class": {"readout": "class", "tokens": 1}}
 
 
-def _kind(kind: AttentionKind = "global", **fields: int) -> Attention:
+def _kind(kind: AttentionKind = "global", **fields: Any) -> Attention:
     return Attention(1, 1, kind, **fields)
 
 
-_GLOBAL = {"global": (_kind(),)}
+_GLOBAL: _Kinds = {"global": (_kind(),)}
 
 
 def _autoformer(
@@ -47,19 +50,16 @@ def _autoformer(
     return SubSpace(number, f"autoformer-{size}", (stage,), readout, {})
 
 
-def _reduction(side: int) -> dict[str, tuple[Attention, ...]]:
+def _reduction(side: int) -> _Kinds:
     return {f"reduction{side}": (_kind("reduction", reduction=side),)}
 
 
-def _windows(side: int) -> dict[str, tuple[Attention, ...]]:
-    return {f"window{side}": (_kind("window", window=side), _shifted(side))}
+def _windows(side: int) -> _Kinds:
+    shifted = _kind("window", window=side, shifted=True)
+    return {f"window{side}": (_kind("window", window=side), shifted)}
 
 
-def _shifted(side: int) -> Attention:
-    return Attention(1, 1, "window", window=side, shifted=True)
-
-
-def _local_global(side: int, reduction: int) -> dict[str, tuple[Attention, ...]]:
+def _local_global(side: int, reduction: int) -> _Kinds:
     local = _kind("window", window=side)
     return {f"window{side}-reduction{reduction}": (local, _kind("reduction", reduction=reduction))}
 
@@ -74,8 +74,9 @@ def _pyramid() -> SubSpace:
     widths = (64, 96, 128), (128, 192, 256), (256, 320, 384), (384, 512, 768)
     heads = (1, 2, 4), (2, 4, 8), (4, 5, 8, 12), (8, 12, 16)
     depths = (2, 3, 4), (2, 3, 4), tuple(range(2, 13)), (2, 3, 4)
-    attention = (
-        *(_reduction(side) | _windows(7) | _local_global(7, side) for side in (8, 4)),
+    attention: tuple[_Kinds, ...] = (
+        _reduction(8) | _windows(7) | _local_global(7, 8),
+        _reduction(4) | _windows(7) | _local_global(7, 4),
         _GLOBAL | _reduction(2) | _windows(7) | _local_global(7, 2),
         _GLOBAL,
     )

@@ -124,7 +124,7 @@ def _read_stage(text: str, where: str) -> Stage:
     if match is None:
         raise ArchitectureError(f"{where} starts with {first[:_SHOWN]!r}, expected e.g. 'conv2s2'")
     kind, kernel, stride, padding, norm = match.groups()
-    entry = Entry(kind, int(kernel), int(stride), int(padding or 0), bool(norm))
+    entry = Entry(kind, int(kernel), int(stride), int(padding or 0), bool(norm))  # type: ignore[arg-type]
     fields = _fields(rest, _STAGE, where, "w32+learned")
     if "width" not in fields:
         raise ArchitectureError(f"{where} has no width, expected e.g. 'w32' behind the entry")
@@ -152,14 +152,15 @@ def _read_layer(text: str, where: str) -> Layer:
 
 def _kind(word: str, first: int, second: int) -> dict[str, Any]:
     """Return the fields of an attention that a word and its numbers stand for."""
-    return {
+    known: dict[str, dict[str, Any]] = {
         "window": {"kind": "window", "window": first},
         "shifted": {"kind": "window", "window": first, "shifted": True},
         "reduction": {"kind": "reduction", "reduction": first},
         "depthwise": {"kind": "depthwise-reduction", "reduction": first},
         "projection": {"kind": "projection", "kernel": first, "reduction": second},
         "local": {"local": first, "kernel": second},
-    }[word]
+    }
+    return known[word]
 
 
 def _fields(text: str, words: _Words, where: str, example: str) -> dict[str, Any]:

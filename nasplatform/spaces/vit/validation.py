@@ -41,9 +41,15 @@ def validate(architecture: VisionTransformer, input_shape: tuple[int, int, int])
         raise ArchitectureError("readout is 'class', but tokens is 0: expected 1 or 2")
     if architecture.readout == "class" and architecture.head:
         raise ArchitectureError("head is of the mean of the map: expected readout 'average'")
-    maps = sides(architecture, input_shape)
+    colours, maps = input_shape[0], sides(architecture, input_shape)
     for place, (stage, side) in enumerate(zip(architecture.stages, maps, strict=True)):
         _stage(f"stages[{place}]", stage, side, architecture.tokens_in(place))
+        before = architecture.stages[place - 1].width if place else architecture.stem or colours
+        if stage.entry.kind == "pooling" and stage.width % before:
+            raise ArchitectureError(
+                f"stages[{place}].width is {stage.width}, expected a multiple of the {before} "
+                f"channels that are pooled"
+            )
         if stage.inner is not None and place:
             raise ArchitectureError(f"stages[{place}].inner: words are of the first stage only")
 

@@ -206,7 +206,7 @@ def lead(wide: pd.DataFrame, method: str, rival: str | None) -> str:
 
 def mean_error(values: pd.Series[float], sign: str = "") -> str:
     """Return mean ± standard error of the mean."""
-    error = values.sem() if len(values) > 1 else math.nan
+    error = float(values.sem()) if len(values) > 1 else math.nan
     return f"{float(values.mean()):{sign}.2f} ± {error:.2f}"
 
 

@@ -24,6 +24,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from nasplatform.atomic_io import write_text
@@ -206,8 +207,9 @@ def lead(wide: pd.DataFrame, method: str, rival: str | None) -> str:
 
 def mean_error(values: pd.Series[float], sign: str = "") -> str:
     """Return mean ± standard error of the mean."""
-    error = float(values.sem()) if len(values) > 1 else math.nan
-    return f"{float(values.mean()):{sign}.2f} ± {error:.2f}"
+    found = values.to_numpy(np.float64)
+    error = found.std(ddof=1) / math.sqrt(len(found)) if len(found) > 1 else math.nan
+    return f"{found.mean():{sign}.2f} ± {error:.2f}"
 
 
 if __name__ == "__main__":

@@ -2,13 +2,14 @@
 
     python analysis/stages_regularisation.py
 
-A small ResNet is trained on ``--train-size`` images of Fashion-MNIST, so few that a plain training
+By default a small ResNet is trained on 1,000 images of Fashion-MNIST, so few that a plain training
 over-fits. Every method is first trained with each of its settings (``SETTINGS``, as many for each)
 on the seeds of ``--tune-seeds``; the setting of the best mean validation accuracy is then used on
-the seeds of ``--seeds``, where test accuracy counts. A seed decides which images are trained on,
-the first weights and all draws, and is the same for all methods, so that they are compared in
-pairs. Every finished training is a row of ``--out``/trainings.csv and is not trained again;
-``--limit`` ends after so many. Writes ``regularisation.md``.
+the seeds of ``--seeds``, where test accuracy counts. With ``--papers`` nothing is tuned and the
+settings are those of the papers. A seed decides which images are trained on, the first weights and
+all draws, and is the same for all methods, so that they are compared in pairs. Every finished
+training is a row of ``--out``/trainings.csv and is not trained again; ``--limit`` ends after so
+many. Writes ``regularisation.md``.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from nasplatform.atomic_io import write_text
@@ -52,6 +54,15 @@ SETTINGS: dict[str, tuple[str, list[dict[str, Any]]]] = {
     },
 }
 """Method: the stage, and the settings that are tried."""
+PAPERS: dict[str, dict[str, Any]] = {
+    "dropout": {"drop_prob": 0.1},
+    "dropout2d": {"drop_prob": 0.1},
+    **{f"dropblock, {place}": {"drop_prob": 0.1, "block": 7} for place in POSITIONS},
+    **{f"disout, {place}": {"dist_prob": 0.09, "block": 6, "alpha": 5} for place in POSITIONS},
+}
+DATA = {"pool": 2, "train_size": 1000, "valid_size": 4000}
+NETWORK = {"depth": 14, "width": 8}
+RECIPE = {"epochs": 30}
 WATCHED = 100
 """Validation images that a training looks at after each epoch."""
 ROW = ["part", "method", "setting", "seed", "valid", "test", "train_loss", "cpu_seconds", "touched"]
@@ -64,12 +75,12 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="*", default=list(range(10)))
     parser.add_argument("--tune-seeds", type=int, nargs="*", default=[100, 101, 102])
     parser.add_argument("--methods", nargs="*", default=list(SETTINGS), choices=list(SETTINGS))
-    parser.add_argument("--depth", type=int, default=14)
-    parser.add_argument("--width", type=int, default=8)
-    parser.add_argument("--epochs", type=int, default=30)
-    parser.add_argument("--train-size", type=int, default=1000)
-    parser.add_argument("--valid-size", type=int, default=4000)
-    parser.add_argument("--pool", type=int, default=2, help="1 for 28 x 28, 2 for 14 x 14, ...")
+    parser.add_argument("--papers", action="store_true", help="use the settings of the papers")
+    parser.add_argument("--dataset", default="fashion-mnist")
+    parser.add_argument("--data", type=json.loads, default=DATA, help="its options, JSON")
+    parser.add_argument("--network", type=json.loads, default=NETWORK, help="of resnet, JSON")
+    parser.add_argument("--recipe", type=json.loads, default=RECIPE, help="JSON")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--limit", type=int, default=10_000, help="trainings of this call")
     return parser.parse_args()
 
@@ -96,7 +107,7 @@ def main() -> None:
 def missing(options: argparse.Namespace, frame: pd.DataFrame) -> Iterator[tuple[Any, ...]]:
     """Yield (part, method, setting, seed) of what was not trained yet, tuning first."""
     known = set(frame[["part", "method", "setting", "seed"]].itertuples(index=False, name=None))
-    for seed in options.tune_seeds:
+    for seed in () if options.papers else options.tune_seeds:
         for method in options.methods:
             for setting in SETTINGS[method][1]:
                 job = ("tune", method, json.dumps(setting), seed)
@@ -104,14 +115,17 @@ def missing(options: argparse.Namespace, frame: pd.DataFrame) -> Iterator[tuple[
                     yield job
     for seed in options.seeds:
         for method in options.methods:
-            job = ("final", method, chosen(frame, method), seed)
+            job = ("final", method, chosen(options, frame, method), seed)
             if job not in known:
                 yield job
 
 
-def chosen(frame: pd.DataFrame, method: str) -> str:
-    """Return the setting of a method of the best mean validation accuracy, as JSON."""
+def chosen(options: argparse.Namespace, frame: pd.DataFrame, method: str) -> str:
+    """Return the papers' setting of a method, or that of the best mean validation accuracy."""
     settings = SETTINGS[method][1]
+    if options.papers and method in PAPERS:
+        where = {key: value for key, value in settings[0].items() if key == "position"}
+        return json.dumps(PAPERS[method] | where)
     if len(settings) == 1:
         return json.dumps(settings[0])
     tuned = frame[(frame.part == "tune") & (frame.method == method)]
@@ -122,15 +136,16 @@ def trained(
     options: argparse.Namespace, part: str, method: str, setting: str, seed: int
 ) -> dict[str, Any]:
     """Train once and judge on all validation and test images."""
-    whole = task_of(options.pool, options.train_size, options.valid_size, seed)
+    whole = task_of(options.dataset, json.dumps(options.data), seed)
     few = Split(Images(whole.valid.inputs[:WATCHED].numpy()), whole.valid.labels[:WATCHED])
     shape = {"input_shape": whole.input_shape, "classes": whole.classes}
-    network = Network.named("resnet", seed, depth=options.depth, width=options.width, **shape)
-    recipe = {"recipe": {"epochs": options.epochs}}
+    network = Network.named("resnet", seed, **options.network, **shape)
+    recipe = {"recipe": options.recipe}
     stage = make_stage(SETTINGS[method][0], json.loads(setting) | recipe, "command line")
     start = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
-        result = stage.apply(network, replace(whole, valid=few), StageContext(Path(folder), seed))
+        context = StageContext(Path(folder), seed, options.device)
+        result = stage.apply(network, replace(whole, valid=few), context)
     module = result.network.module
     return {
         "part": part,
@@ -146,10 +161,9 @@ def trained(
 
 
 @cache
-def task_of(pool: int, train_size: int, valid_size: int, seed: int) -> Task:
-    """Return Fashion-MNIST with the training and validation images of a seed."""
-    sizes = {"train_size": train_size, "valid_size": valid_size}
-    return load_task("fashion-mnist", {"pool": pool, "seed": seed, **sizes}, "command line")
+def task_of(dataset: str, data: str, seed: int) -> Task:
+    """Return a data set with the training and validation images of a seed."""
+    return load_task(dataset, json.loads(data) | {"seed": seed}, "command line")
 
 
 def tables(options: argparse.Namespace, frame: pd.DataFrame) -> str:
@@ -157,9 +171,8 @@ def tables(options: argparse.Namespace, frame: pd.DataFrame) -> str:
     final = frame[(frame.part == "final") & frame.seed.isin(options.seeds)]
     wide = 100 * final.pivot_table(index="seed", columns="method", values="test").dropna()
     lines = [
-        f"ResNet-{options.depth} of width {options.width}, {options.train_size} images of "
-        f"{28 // options.pool} x {28 // options.pool}, {options.epochs} epochs, "
-        f"{len(wide)} seeds, 10,000 test images.",
+        f"ResNet {options.network}, {options.dataset} {options.data}, recipe {options.recipe}; "
+        f"{len(wide)} seeds.",
         "",
         "| method | setting | test accuracy % | over plain | over the best DropBlock | "
         "training loss | CPU s |",
@@ -175,10 +188,11 @@ def tables(options: argparse.Namespace, frame: pd.DataFrame) -> str:
             f"{own.train_loss.mean():.3f} | {own.cpu_seconds.median():.1f} |"
         )
     tuned = frame[(frame.part == "tune") & frame.seed.isin(options.tune_seeds)]
+    lines += ["", "Means ± standard errors over the seeds; differences are paired.", ""]
+    if tuned.empty:
+        return "\n".join(lines)
     lines += [
-        "",
-        "Means ± standard errors over the seeds; differences are paired. Tuning, "
-        f"{options.valid_size} validation images:",
+        "Tuning, on other seeds:",
         "",
         "| method | setting | validation accuracy % | seeds |",
         "|---|---|---|---|",
@@ -206,8 +220,9 @@ def lead(wide: pd.DataFrame, method: str, rival: str | None) -> str:
 
 def mean_error(values: pd.Series[float], sign: str = "") -> str:
     """Return mean ± standard error of the mean."""
-    error = values.sem() if len(values) > 1 else math.nan
-    return f"{float(values.mean()):{sign}.2f} ± {error:.2f}"
+    found = values.to_numpy(np.float64)
+    error = found.std(ddof=1) / math.sqrt(len(found)) if len(found) > 1 else math.nan
+    return f"{found.mean():{sign}.2f} ± {error:.2f}"
 
 
 if __name__ == "__main__":

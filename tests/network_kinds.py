@@ -224,3 +224,36 @@ def weight_normed() -> nn.Sequential:
     norm = nn.utils.parametrizations.weight_norm
     convs = (norm(nn.Conv2d(1, 4, 3, padding=1)), nn.ReLU(), norm(nn.Conv2d(4, 4, 3, padding=1)))
     return nn.Sequential(*convs, nn.AdaptiveAvgPool2d(1), nn.Flatten(), norm(nn.Linear(4, 3)))
+
+
+class FullAttention(nn.Module):
+    """A gate for every place of every channel, as large as the map."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.inner, self.outer = nn.Conv2d(width, width, 1), nn.Conv2d(width, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.sigmoid(self.outer(torch.relu(self.inner(x))))
+
+
+def halved_by_pooling(classes: int = 3) -> nn.Sequential:
+    """As VGG: windows of two by two until one place is left, and layers after the last of them."""
+    layers: list[nn.Module] = []
+    for incoming, outgoing in ((1, 4), (4, 5), (5, 6)):
+        layers += [*block(incoming, outgoing), nn.MaxPool2d(2)]
+    return nn.Sequential(*layers, *block(6, 7), nn.Flatten(), nn.Linear(7, classes))
+
+
+class Refined(nn.Module):
+    """Maps of the classes are logits, and are read once more to correct them."""
+
+    def __init__(self, classes: int = 3) -> None:
+        super().__init__()
+        self.stem, self.classifier = nn.Conv2d(1, 4, 3, 2, 1), nn.Conv2d(4, classes, 1)
+        self.correct, self.head = nn.Conv2d(classes, 4, 3, padding=1), nn.Linear(4, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        maps = self.classifier(torch.relu(self.stem(x)))
+        correction = self.head(torch.relu(self.correct(maps)).mean((2, 3)))
+        return maps.mean((2, 3)) + correction

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -22,6 +23,10 @@ takes longer than the work (8 x 8 digits: four times slower with two threads on 
 _PRODUCTS = {
     torch.ops.aten.mv: lambda matrix, vector, **_: 2 * matrix[0] * matrix[1],
     torch.ops.aten.addmv: lambda bias, matrix, vector, **_: 2 * matrix[0] * matrix[1],
+    torch.ops.aten.addbmm: lambda bias, one, other, **_: 2 * math.prod(one) * other[2],
+    torch.ops.aten.conv_tbc: lambda maps, weight, *_, out_shape, **__: (
+        2 * math.prod(out_shape) * math.prod(weight[:2])
+    ),
     torch.ops.aten.dot: lambda one, other, **_: 2 * one[0],
     torch.ops.aten.vdot: lambda one, other, **_: 2 * one[0],
 }

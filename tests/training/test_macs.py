@@ -59,6 +59,9 @@ MLP = 2 * TOKENS * WIDTH * HIDDEN
         (Does(lambda inner, x: torch.einsum("bij,bkj->bik", x, x)), (3, 8), 3 * 3 * 8),
         (Does(lambda inner, x: x[0] @ torch.ones(8)), (3, 8), 3 * 8),
         (Does(lambda inner, x: x[0, 0] @ torch.ones(8)), (3, 8), 8),
+        (Does(lambda inner, x: torch.addbmm(torch.ones(3, 3), x, x.mT)), (3, 8), 3 * 3 * 8),
+        (Does(lambda inner, x: torch.conv_tbc(x.permute(2, 0, 1), torch.ones(2, 3, 5),
+                                              torch.ones(5))), (3, 8), 7 * 2 * 3 * 5),
         (spectral_norm(nn.Linear(8, 5)), (3, 8), 3 * 8 * 5 + 5 * 8 + 5),  # and u (W v)
         (Does(lambda inner, x: functional.normalize(x)), (3, 8), 0),
     ],

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import nn
 
 from nasplatform.stages.dataflow.layout import Layout, layout_of
-from nasplatform.stages.dataflow.nodes import Edge, pooled_nodes
+from nasplatform.stages.dataflow.nodes import Edge, Node, pooled_nodes
 from nasplatform.stages.dataflow.readers import Reader, sources
 from nasplatform.stages.dataflow.record import Call, Layer, record
-from nasplatform.stages.dataflow.roles import Role, roles
+from nasplatform.stages.dataflow.roles import makes_features, roles
+
+_Pooling = nn.modules.pooling._MaxPoolNd | nn.modules.pooling._AvgPoolNd
 
 
 @dataclass(frozen=True)
@@ -47,38 +50,25 @@ def feature_points(
     """
     found = record(module, input_shape)
     layers, names = found.layers, {child: name for name, child in module.named_modules()}
-    pooled = pooled_nodes(
-        [edge.node for call in found.calls for edge in (call.end, *call.given)]
-        + [edge.node for edge in found.outputs],
-        found.images,
-    )
-    by_role = roles(found, pooled)
-    readers: dict[Edge, list[Reader]] = {}
-    for end, call in layers.items():
-        if end in by_role:
-            for step in sources(call, layers.keys(), pooled):
-                assert isinstance(call.module, Layer)
-                reader = Reader(call.module, step.start, step.here, step.length)
-                readers.setdefault(step.edge, []).append(reader)
+    pooled = pooled_nodes(found.nodes, found.images)
+    role_of = roles(found, pooled)
+    readers = _readers({end: layers[end] for end in layers if end in role_of}, layers, pooled)
+    times = Counter(call.module for call in found.calls)
     points = []
     for end, call in layers.items():
-        role = by_role.get(end, Role(0))
         vector = call.made.dim() == 2
-        if Role.FEATURES not in role or Role.LOGITS in role:
-            continue
-        if pooled[end.node] and not vector:
+        if not makes_features(role_of.get(end)) or (pooled[end.node] and not vector):
             continue
         layout = layout_of(call, found.calls, found.images)
         if layout is None:
             continue
         last = _end_of(call, found.calls) if after_activation else call
         channels, height, width = layout.read(last.made).shape[1:]
-        several = sum(other.module is last.module for other in found.calls) > 1
         points.append(
             FeaturePoint(
                 name=names[last.module],
                 module=last.module,
-                call=last.index if several else None,
+                call=last.index if times[last.module] > 1 else None,
                 shape=(channels, height, width),
                 layout=layout,
                 vector=vector,
@@ -86,6 +76,19 @@ def feature_points(
             )
         )
     return points
+
+
+def _readers(
+    reading: Mapping[Edge, Call], layers: Mapping[Edge, Call], pooled: Mapping[Node, bool | None]
+) -> dict[Edge, list[Reader]]:
+    """Return who reads what, in the order of computation."""
+    found: dict[Edge, list[Reader]] = {}
+    for call in reading.values():
+        for step in sources(call, layers.keys(), pooled):
+            assert isinstance(call.module, Layer)
+            reader = Reader(call.module, step.start, step.here, step.length)
+            found.setdefault(step.edge, []).append(reader)
+    return found
 
 
 def _end_of(call: Call, calls: Sequence[Call]) -> Call:
@@ -103,10 +106,8 @@ def _end_of(call: Call, calls: Sequence[Call]) -> Call:
 
 def _keeps_places(call: Call) -> bool:
     """Say whether a module works element by element or channel by channel."""
-    matrices = any(parameter.dim() > 1 for parameter in call.module.parameters())
-    layers = (nn.modules.pooling._MaxPoolNd, nn.modules.pooling._AvgPoolNd)
     return (
-        not isinstance(call.module, (*layers, *Layer.__args__))
+        not isinstance(call.module, Layer | _Pooling)
         and call.taken.shape == call.made.shape
-        and not matrices
+        and all(parameter.dim() <= 1 for parameter in call.module.parameters())
     )

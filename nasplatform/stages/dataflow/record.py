@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from nasplatform.stages.dataflow.nodes import Edge, edge_of
+from nasplatform.stages.dataflow.nodes import Edge, Node, edge_of
 from nasplatform.training.flops import unfused_transformers
 
 BATCH = 2
@@ -50,6 +50,12 @@ class Record:
     def layers(self) -> dict[Edge, Call]:
         """Calls of layers, by what they made."""
         return {call.end: call for call in self.calls if isinstance(call.module, Layer)}
+
+    @property
+    def nodes(self) -> list[Node]:
+        """Where everything that was noted was made."""
+        edges = [edge for call in self.calls for edge in (call.end, *call.given)]
+        return [edge.node for edge in (*edges, *self.outputs)]
 
 
 def record(module: nn.Module, input_shape: tuple[int, int, int]) -> Record:

@@ -56,6 +56,11 @@ def roles(record: Record, pooled: Mapping[Node, bool | None]) -> dict[Edge, Role
     return found
 
 
+def makes_features(role: Role | None) -> bool:
+    """Say whether a layer is read by others, and its output is not the logits."""
+    return role is not None and Role.FEATURES in role and Role.LOGITS not in role
+
+
 def _not_gates(node: Node, pooled: Mapping[Node, bool | None]) -> list[Edge]:
     given = inputs_of(node)
     activations = [edge for edge in given if pooled[edge.node] is not None]

@@ -1,13 +1,14 @@
 import network_kinds as kinds
 import pytest
 import torch
+from torch import nn
 
 from nasplatform.stages.dataflow import Layout, feature_points
 
 SHAPE = (1, 8, 8)
 
 
-def grid(module: torch.nn.Module) -> torch.Tensor:
+def grid(module: nn.Module) -> torch.Tensor:
     *_, last = feature_points(module, SHAPE)
     assert last.name.startswith("blocks")
     return last.layout.places
@@ -21,6 +22,24 @@ def test_the_grid_of_tokens_is_found_by_what_they_see(cut, extra, last, offset):
     """Patches of 2 x 4 in 8 x 8 images: four rows of two, whatever tokens are put beside."""
     found = grid(kinds.Transformer(cut, extra, last))
     assert torch.equal(found, torch.arange(8).view(4, 2) + offset)
+
+
+def test_tokens_that_first_appear_normalised():
+    """The sum of a normalised token is constant, whatever it sees."""
+
+    class Normalised(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.patch, self.hidden = nn.Conv2d(1, 6, (2, 4), (2, 4)), nn.Linear(6, 6)
+            self.head = nn.Linear(6, 3)
+
+        def forward(self, images):
+            tokens = self.patch(images).flatten(2).transpose(1, 2)
+            tokens = self.hidden(nn.functional.layer_norm(tokens, (6,)))
+            return self.head(tokens.mean(1))
+
+    point = feature_points(Normalised(), SHAPE)[-1]
+    assert torch.equal(point.layout.places, torch.arange(8).view(4, 2))
 
 
 def test_tokens_first_and_images_second():

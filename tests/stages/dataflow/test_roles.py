@@ -39,6 +39,13 @@ def test_gates_of_places_are_no_feature_maps():
     assert readers(module)["2"] == {"4"}
 
 
+def test_gates_as_large_as_the_map_are_no_feature_maps():
+    module = nn.Sequential(*kinds.block(1, 4), kinds.FullAttention(4), *kinds.block(4, 4))
+    module.extend([nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)])
+    assert names(module) == ["2", "6"]
+    assert readers(module)["2"] == {"4"}
+
+
 def test_an_activation_that_multiplies_by_a_sigmoid_is_no_gate():
     class Swish(nn.Module):
         def forward(self, x):
@@ -63,6 +70,15 @@ def test_pooled_heads_and_logits_are_no_feature_maps():
 def test_a_last_stage_of_one_place_is_one():
     found = maps(kinds.to_one_place())
     assert [point.shape for point in found] == [(4, 4, 4), (4, 2, 2), (4, 1, 1), (4, 1, 1)]
+
+
+def test_a_window_of_two_by_two_halves_even_where_it_leaves_one_place():
+    found = maps(kinds.halved_by_pooling())
+    assert [point.shape for point in found] == [(4, 8, 8), (5, 4, 4), (6, 2, 2), (7, 1, 1)]
+
+
+def test_logits_that_are_read_again_are_logits():
+    assert names(kinds.Refined()) == ["stem", "correct"]
 
 
 def test_depthwise_and_grouped_layers_make_and_read_maps():

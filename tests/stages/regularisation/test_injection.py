@@ -100,14 +100,15 @@ def test_a_network_is_judged_without_noise_in_whatever_mode():
     injection = made(module, zero)
     with injection.installed(module):
         assert torch.equal(module(BATCH.inputs), plain)
-        noisy = injection(module, BATCH)
+        with torch.no_grad():
+            noisy = injection(module, BATCH)
         assert torch.equal(module.eval()(BATCH.inputs), module(BATCH.inputs))
         assert torch.equal(copy.deepcopy(module)(BATCH.inputs), module(BATCH.inputs))
     # with every map at 0 only the bias of the classifier is left
-    assert float(noisy.detach()) == pytest.approx(
+    assert float(noisy) == pytest.approx(
         float(
             Supervised(tiny_task().loss)(
-                lambda images: module[-1].bias.expand(len(images), -1), BATCH
+                lambda images: module[-1].bias.detach().expand(len(images), -1), BATCH
             )
         )
     )
@@ -175,6 +176,32 @@ def test_layers_that_are_computed_again_on_the_way_back_get_the_same_noise():
         gradients.append(module.body[0].weight.grad)
     assert torch.equal(*gradients)
     assert bool(gradients[0].any())
+
+
+def test_draws_follow_from_seed_place_and_step():
+    module, drawn = kinds.frozen(nn.Sequential), []
+
+    def draw(features, prob, rng):
+        drawn.append(float(torch.rand((), generator=rng)))
+        return features
+
+    injection = made(module, draw)
+    with injection.installed(module):
+        for step in (0, 1, 0):
+            injection.on_step(step, 2)
+            injection(module, BATCH)
+    assert drawn[:3] == drawn[6:]
+    assert len(set(drawn)) == 6
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("make", [kinds.depthwise, kinds.Transformer])
+def test_mixed_precision(stage, make, tmp_path):
+    network = Network(make(), tiny_network().structure)
+    recipe = {"epochs": 1, "batch_size": 16, "precision": "bfloat16"}
+    chosen = make_stage(stage, {"recipe": recipe, "start": "given"}, "test")
+    result = chosen.apply(network, tiny_task(), StageContext(tmp_path))
+    assert result.metrics["distorted_maps"] > 3
 
 
 def test_schedule_is_linear_over_all_steps():

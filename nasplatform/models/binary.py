@@ -291,11 +291,11 @@ def binarized(module: nn.Module, payload: Mapping[str, Any]) -> nn.Module:
     return put_layers(module, made)
 
 
-def put_layers(module: nn.Module, made: Mapping[nn.Module, BinaryLayer]) -> nn.Module:
+def put_layers(module: nn.Module, made: Mapping[nn.Module, nn.Module]) -> nn.Module:
     """Put layers in the places of others, wherever those are held; return the network."""
     for parent in list(module.modules()):
         for name, child in list(parent._modules.items()):
-            if child in made:
+            if child is not None and child in made:
                 setattr(parent, name, made[child])
     return made.get(module, module)
 

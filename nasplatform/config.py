@@ -131,7 +131,7 @@ class FileConfig(BaseModel):
     stages:     what the network walks through, in order.
     device:     where the stages train, ``cpu`` or ``cuda``.
     runtime:    what computes the network where latency and accuracy are measured, e.g.
-                ``onnxruntime`` or ``torch``; by default the best that is available.
+                ``onnxruntime`` or ``torch``; by default the best there is for each network.
     provenance: stands in the copy that a run folder keeps; a file that is run may lack it.
     """
 

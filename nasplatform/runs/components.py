@@ -27,12 +27,11 @@ def require_device(config: FileConfig, source: Source) -> None:
             raise ConfigError(f"{config.device!r}: this machine offers no CUDA device; use cpu")
 
 
-def choose_runtime_of(config: FileConfig, source: Source) -> str | None:
-    """Return the runtime that is named, or the best there is for the data; None without data."""
-    if config.task is None and config.runtime is None:
-        return None
-    with source.blame("runtime"):
-        return choose_runtime(config.runtime).name
+def check_runtime(config: FileConfig, source: Source) -> None:
+    """Raise InputError for a runtime that is not known or not available here."""
+    if config.runtime is not None:
+        with source.blame("runtime"):
+            choose_runtime(config.runtime)
 
 
 def make_task(config: FileConfig, source: Source) -> Task | None:

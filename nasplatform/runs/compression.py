@@ -16,7 +16,7 @@ from nasplatform.models.network import Network
 from nasplatform.models.networks.base import describe_network
 from nasplatform.models.weights import load_weights
 from nasplatform.runs.components import (
-    choose_runtime_of,
+    check_runtime,
     make_task,
     require_device,
     resolve_stages,
@@ -69,7 +69,7 @@ def make_compression(config: CompressionConfig, source: Source) -> Compression:
     task = make_task(config, source)
     assert task is not None  # a required key
     stages = resolve_stages(config, source)
-    config = config.model_copy(update={"runtime": choose_runtime_of(config, source)})
+    check_runtime(config, source)
     with source.blame("network"), _importable(Path(source.file).parent):
         choice = _with_input(config.network, task)
         network = checked(_build(choice, config.seed), task)

@@ -19,7 +19,7 @@ from nasplatform.models.network import Network
 from nasplatform.passwords import without_password
 from nasplatform.predictors.base import Predictor
 from nasplatform.runs.components import (
-    choose_runtime_of,
+    check_runtime,
     make_task,
     options_of,
     require_device,
@@ -104,7 +104,7 @@ def make_experiment(config: SearchConfig, source: Source, context: EvaluationCon
         with source.blame("storage"):
             require_storage(config.storage)
     task = make_task(config, source)
-    config = config.model_copy(update={"runtime": choose_runtime_of(config, source)})
+    check_runtime(config, source)
     context = replace(context, task=task, device=config.device, runtime=config.runtime)
     evaluator = _evaluator(config, source, context)
     space = evaluator.space

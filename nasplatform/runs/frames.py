@@ -27,7 +27,10 @@ _RECORDED = (
 
 T = TypeVar("T")
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-_SIZES = ("accuracy", "parameters", "macs", "bytes_on_disk", "latency_ms", "latency_64_ms")
+_SIZES = (
+    *("accuracy", "parameters", "macs", "binary_macs", "bytes_on_disk"),
+    *("bytes_binary", "bytes_scales", "bytes_full_precision", "latency_ms", "latency_64_ms"),
+)
 _ENGINE = ("runtime", "latency_threads", "latency_repeats", "latency_64_repeats", "runtime_note")
 
 
@@ -105,9 +108,10 @@ def stage_walk(frame: pd.DataFrame) -> pd.DataFrame:
     """Return one row for the network that the first stage was given and one after each stage.
 
     frame: of one run. Columns: network (``start`` or the stage), accuracy (test split), parameters,
-    macs, bytes_on_disk, latency_ms and latency_64_ms (of one image and of 64), seconds (of the
-    stage); runtime, latency_threads, latency_repeats, latency_64_repeats: with what and how often
-    was measured; runtime_note: why that runtime where another one was wanted.
+    macs and binary_macs, bytes_on_disk, of which bytes_binary, bytes_scales, bytes_full_precision,
+    latency_ms and latency_64_ms (of one image and of 64), seconds (of the stage); runtime,
+    latency_threads, latency_repeats, latency_64_repeats: with what and how often was measured;
+    runtime_note: why that runtime where another one was wanted.
     """
     columns = ["network", *_SIZES, "seconds", *_ENGINE]
     if frame.empty:

@@ -28,6 +28,7 @@ _STAGE_FORMATS = {
     "accuracy": "{:.4f}",
     "parameters": "{:,.0f}",
     "macs": "{:,.0f}",
+    "binary_macs": "{:,.0f}",
     "bytes_on_disk": "{:,.0f}",
     "latency_ms": "{:.3f}",
     "latency_64_ms": "{:.3f}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:  # a session of a file needs no torch
     from torch import nn
+
+    from nasplatform.models.network import Network
 
 Arrays = NDArray[np.float32]
 
@@ -39,10 +42,12 @@ class Runtime(ABC):
     kept between calls, and the module is left as it was, in evaluation mode.
 
     preference: of several that are available and suit a network, the highest is the default.
+    suffix:     of the one file in which it keeps a network, see ``write``; None for no such file.
     """
 
     name: ClassVar[str]
     preference: ClassVar[int] = 0
+    suffix: ClassVar[str | None] = None
 
     def available(self) -> str | None:
         """Return why it cannot be used on this machine, in a few words; None where it can."""
@@ -61,3 +66,10 @@ class Runtime(ABC):
         module:      (B, c, h, w) -> (B, K), on the CPU, float32.
         input_shape: (c, h, w).
         """
+
+    def write(self, network: Network, path: Path) -> None:
+        """Write a network as one file that is all that is needed to run it.
+
+        Raises BuildError where it cannot; called only where there is a ``suffix``.
+        """
+        raise NotImplementedError

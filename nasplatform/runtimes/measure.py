@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from nasplatform.models.costs import count_parameters
+from nasplatform.models.costs import count_operations, count_parameters, state_bytes
 from nasplatform.models.network import Network
 from nasplatform.runtimes.base import Session
 from nasplatform.runtimes.choice import Chosen, noise, open_session
 from nasplatform.runtimes.timing import timed
-from nasplatform.training.flops import count_macs, worthwhile_threads
+from nasplatform.training.flops import worthwhile_threads
 from nasplatform.training.task import Task
 
 MANY = 64
@@ -50,8 +50,12 @@ class Measurements:
 
     accuracy:           on the test split, in [0, 1], by the runtime that is timed.
     parameters:         numbers with which something is computed; placeholders are not counted.
-    macs:               multiply-adds of convolutions and matrix products for one image.
+    macs:               multiply-adds of convolutions and matrix products for one image, of floats.
+    binary_macs:        likewise of signs, which count bits.
     bytes_on_disk:      of the saved folder.
+    bytes_binary:       of its weights of one bit each.
+    bytes_scales:       of the scales, thresholds and biases of those.
+    bytes_full_precision: of all other parameters and buffers.
     latency_ms:         median time of one image, in milliseconds.
     latency_iqr_ms:     range between its quartiles.
     latency_repeats:    how many runs it is the median of.
@@ -65,7 +69,11 @@ class Measurements:
     accuracy: float
     parameters: int
     macs: int
+    binary_macs: int
     bytes_on_disk: int
+    bytes_binary: int
+    bytes_scales: int
+    bytes_full_precision: int
     latency_ms: float
     latency_iqr_ms: float
     latency_repeats: int
@@ -91,11 +99,16 @@ def measure(
     one, many = _timed(chosen, shape, (1, MANY))
     threads = worthwhile_threads(module, shape, MANY)
     judge = chosen if threads == 1 else open_session(module, shape, runtime, sizes, threads)
+    operations, parts = count_operations(module, shape), state_bytes(module)
     return Measurements(
         accuracy=accuracy(judge.session, task),
         parameters=count_parameters(module, shape),
-        macs=count_macs(module, shape),
+        macs=operations.macs,
+        binary_macs=operations.binary_macs,
         bytes_on_disk=_bytes_of(network, folder),
+        bytes_binary=parts.binary,
+        bytes_scales=parts.scales,
+        bytes_full_precision=parts.full_precision,
         latency_ms=one.median_ms,
         latency_iqr_ms=one.iqr_ms,
         latency_repeats=one.repeats,

@@ -29,6 +29,7 @@ from nasplatform.atomic_io import write_text
 from nasplatform.errors import RunError, StageError
 from nasplatform.models.check import checked
 from nasplatform.models.network import Network
+from nasplatform.runtimes.base import Runtime
 from nasplatform.runtimes.choice import choose_runtime
 from nasplatform.runtimes.measure import Measurements, measure
 from nasplatform.stages.base import Stage, StageContext, StageResult, check_floats
@@ -56,14 +57,17 @@ def run_pipeline(
 
     Killed at any moment and called again with the same arguments, it loads the finished stages,
     resumes the unfinished one from its checkpoint, and returns what it would have returned.
-    runtime: in which accuracy and latency are measured; None for the best that is available.
+    runtime: in which accuracy and latency are measured; None for the best there is for each
+    network. One that keeps networks in files of its own leaves one beside each network.
     Raises ConfigError or PluginError for stages that do not exist as written, NetworkError for a
     network that does not suit the task (see ``checked``), MissingExtraError for a runtime that is
     not available, before any is run; StageError where one changed nothing; RunError where the
     folder holds another pipeline.
     """
     made = [make_stage(name, options, f"stages[{i}]") for i, (name, options) in enumerate(stages)]
-    engine, network = choose_runtime(runtime).name, checked(network, task)
+    choose_runtime(runtime)
+    network = checked(network, task)
+    engine = choose_runtime(runtime, network.module).name
     for index, stage in enumerate(made):
         stage.check(task, device)
         stage.check_network(network, task, _names_before(made, index))
@@ -75,7 +79,7 @@ def run_pipeline(
     for index, stage in enumerate(made):
         key = _digest(key, stage.name, stage.options.model_dump_json())
         home = folder / f"{index}-{stage.name}"
-        step = _Step(index, stage, task, home, seed, device, engine, key)
+        step = _Step(index, stage, task, home, seed, device, runtime, key)
         network, record = step.finished() or step.run(network, before, earlier, progress)
         earlier = earlier.after(stage.name, home)
         before = record["after"]
@@ -155,7 +159,7 @@ class _Step:
     folder: Path
     seed: int
     device: str
-    runtime: str
+    runtime: str | None
     key: str
 
     def finished(self) -> tuple[Network, Record] | None:
@@ -195,6 +199,7 @@ class _Step:
         self._check(network, result)
         result.network.save(self.folder / "network")
         after = measure(result.network, self.task, self.folder / "network", self.runtime)
+        result = self._written(result, after.runtime)
         record = asked | {
             "seconds": seconds,
             "before": dict(before),
@@ -208,6 +213,20 @@ class _Step:
         _write(self.folder / "record.json", record)
         _tidy(context)
         return result.network, record
+
+    def _written(self, result: StageResult, runtime: str) -> StageResult:
+        """Add the file of the runtime that computed the network, where it keeps such files."""
+        engine: Runtime = plugins.get("runtimes", runtime)()
+        if engine.suffix is None:
+            return result
+        path = self.folder / f"network{engine.suffix}"
+        engine.write(result.network, path)
+        sizes = {f"{runtime}_file_bytes": float(path.stat().st_size)}
+        return replace(
+            result,
+            artifacts={**result.artifacts, runtime: path},
+            metrics={**result.metrics, **sizes},
+        )
 
     def _check(self, network: Network, result: StageResult) -> None:
         """Raise StageError where nothing was changed or a metric is no finite number."""

@@ -14,7 +14,6 @@ from nasplatform.runs.events import Event
 from nasplatform.runs.experiment import make_experiment
 from nasplatform.runs.frames import runtime_words, stage_walk
 from nasplatform.runs.run import Run
-from nasplatform.runtimes.choice import choose_runtime
 from nasplatform.training.datasets import load_task
 from nasplatform.training.evaluation import evaluate
 
@@ -78,12 +77,12 @@ def test_what_was_measured_names_its_runtime(finished: Run) -> None:
     assert all(words in page for words in runtime_words(walk))
 
 
-def test_default_runtime_is_written_out_and_an_unknown_one_refused(tmp_path: Path) -> None:
+def test_default_runtime_is_that_of_each_network_and_an_unknown_one_refused(tmp_path: Path) -> None:
     file = tmp_path / "search.yaml"
     file.write_text(yaml.safe_dump(SEARCH))
     config, source = load_config(file)
     resolved = make_experiment(config, source, EvaluationContext()).resolved()
-    assert resolved.runtime == choose_runtime().name
+    assert resolved.runtime is None
     with pytest.raises(InputError, match=r"--set runtime=.*unknown runtime 'onnx'; known"):
         run(file, tmp_path / "run", {"runtime": "onnx"})
     assert not (tmp_path / "run").exists()

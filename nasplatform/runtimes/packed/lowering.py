@@ -78,18 +78,25 @@ class Following(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.known(value, len(self.steps))
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
+        kwargs, name = kwargs or {}, func.overloadpacket.__name__
+        given = args
+        if (
+            name.endswith("_") and isinstance(args[0], Tensor) and self.number(args[0]) is None
+        ):  # a constant that is overwritten
+            given = (args[0].clone(), *args[1:])
         made = func(*args, **kwargs)
         self._kept.extend(t for t in tree_leaves((args, made)) if isinstance(t, Tensor))
         follows = any(self.number(value) is not None for value in tree_leaves((args, kwargs)))
         if follows and not self.silent:
-            name = func.overloadpacket.__name__
             rule = RULES.get(name)
             if rule is None:
                 raise BuildError(f"the packed runtime has no {name!r}, which the network computes")
             try:
-                rule(self, made, *args, **kwargs)
-            except TypeError as error:  # a form of the operation that the rule does not take
+                rule(self, made, *given, **kwargs)
+            except (
+                TypeError,
+                ValueError,
+            ) as error:  # a form of the operation that the rule does not take
                 raise BuildError(
                     f"the packed runtime cannot express this {name!r}: {error}"
                 ) from None
@@ -264,6 +271,9 @@ def _arithmetic(f: Following, made: Tensor, one: Any, other: Any, alpha: Any) ->
     varying, constant = (one, other) if first is not None else (other, one)
     _expect(first is not None or alpha == 1, "a scaled sum")
     values = torch.as_tensor(constant, dtype=torch.float32) * alpha
+    if not values.any():  # sums of searched cells begin with zeros
+        f.known(made, _of(f, varying))
+        return
     _by_channel(f, made, varying, ("add", _channels(values, varying)))
 
 
@@ -277,17 +287,16 @@ def _product(f: Following, made: Tensor, one: Any, other: Any) -> None:
 def _channels(values: Tensor, inputs: Tensor) -> Tensor:
     """Return a constant as one number for each channel; refuse what differs elsewhere."""
     wide = values.reshape((1,) * (inputs.ndim - values.ndim) + tuple(values.shape))
-    elsewhere = [size for axis, size in enumerate(wide.shape) if axis != 1]
-    _expect(all(size == 1 for size in elsewhere), "a constant that differs within a map")
-    return wide.flatten().expand(inputs.shape[1]).contiguous()
+    one = wide[tuple(slice(None) if axis == 1 else slice(1) for axis in range(wide.ndim))]
+    _expect(bool((wide == one).all()), "a constant that differs within a map")
+    return one.flatten().expand(inputs.shape[1]).contiguous()
 
 
 def _max_pool(
     f: Following, made: Any, inputs: Any, kernel: Any, stride: Any = (), padding: Any = 0,
     dilation: Any = 1, ceil_mode: bool = False,
 ) -> None:  # fmt: skip
-    _expect(not ceil_mode, "a pooling with ceil_mode")
-    window = _pair_window(kernel, stride or kernel, padding, dilation)
+    window = _covering(_pair_window(kernel, stride or kernel, padding, dilation), inputs, made[0])
     f.add(made[0], Step(op="max_pool", source=_of(f, inputs), window=window))
 
 
@@ -295,10 +304,32 @@ def _avg_pool(
     f: Following, made: Tensor, inputs: Any, kernel: Any, stride: Any = (), padding: Any = 0,
     ceil_mode: bool = False, count_include_pad: bool = True, divisor: Any = None,
 ) -> None:  # fmt: skip
-    _expect(not ceil_mode and divisor is None, "a pooling with ceil_mode or a divisor")
-    window = _pair_window(kernel, stride or kernel, padding, 1)
-    padded = count_include_pad
+    _expect(divisor is None, "a pooling with a divisor")
+    plain = _pair_window(kernel, stride or kernel, padding, 1)
+    window, padded = _covering(plain, inputs, made), count_include_pad
+    _expect(window == plain or not padded, "a pooling with ceil_mode that counts its padding")
     f.add(made, Step(op="avg_pool", source=_of(f, inputs), window=window, padded=padded))
+
+
+def _covering(window: Window, inputs: Any, made: Tensor) -> Window:
+    """Pad a window below and to the right until it makes as much as ``ceil_mode`` did."""
+    room = window.taken((*inputs.shape[2:], inputs.shape[1]))
+    top, left, bottom, right = window.padding
+    over = [s * (m - r) for s, m, r in zip(window.stride, made.shape[2:], room, strict=True)]
+    rest = [
+        (size + 2 * p - d * (k - 1) - 1) % s
+        for size, p, d, k, s in zip(
+            inputs.shape[2:],
+            (top, left),
+            window.dilation,
+            window.kernel,
+            window.stride,
+            strict=True,
+        )
+    ]
+    more = [max(o - r, 0) for o, r in zip(over, rest, strict=True)]
+    padding = (top, left, bottom + more[0], right + more[1])
+    return window.model_copy(update={"padding": padding})
 
 
 def _mean(f: Following, made: Tensor, inputs: Any, axes: Any, keep: bool = False, **_: Any) -> None:

@@ -23,8 +23,6 @@ from nasplatform.errors import RunError
 Shape = tuple[int, int, int]
 """Height, width and channels of a map; a vector is a map of 1 x 1."""
 Tensors = Mapping[str, NDArray[Any]]
-Size = Field(ge=1, le=2**20)
-Count = Field(ge=0, le=2**20)
 LARGEST = 2**28
 """Most numbers in the map of one image."""
 
@@ -88,7 +86,7 @@ class Step(_Part):
     """
 
     op: str = Field(pattern="^(conv|binary_conv|map|max_pool|avg_pool|copy|flatten)$")
-    source: int = Count
+    source: int = Field(default=0, ge=0, le=2**20)
     window: Window = Window()
     weight: str | None = None
     shift: str | None = None

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 from torch import nn
 
+from nasplatform.errors import NetworkError
 from nasplatform.models.binary import binary_layers
+from nasplatform.models.network import Network
 from nasplatform.runtimes.base import Runtime, Session
+from nasplatform.runtimes.packed.file import SUFFIX, write_program
 from nasplatform.runtimes.packed.lowering import lowered
 from nasplatform.runtimes.packed.session import PackedSession
 
@@ -21,6 +25,7 @@ class Packed(Runtime):
 
     name: ClassVar[str] = "packed"
     preference: ClassVar[int] = 20
+    suffix: ClassVar[str | None] = SUFFIX
 
     def suits(self, module: nn.Module) -> bool:
         """Say whether there is a binary layer."""
@@ -31,3 +36,20 @@ class Packed(Runtime):
     ) -> Session:
         """Follow a module; raise BuildError for an operation that is not known."""
         return PackedSession(lowered(module, input_shape), threads)
+
+    def write(self, network: Network, path: Path) -> None:
+        """Write a file for ``read_packed``."""
+        write_packed(network, path)
+
+
+def write_packed(network: Network, path: Path) -> None:
+    """Write a network as one file that ``read_packed`` makes ready to run, without torch.
+
+    Raises NetworkError where its structure does not say what images it takes, BuildError for an
+    operation that the runtime does not know.
+    """
+    images = network.structure.input
+    if images is None:
+        raise NetworkError("the network does not say what images it takes: check it with a task")
+    channels, height, width = images["shape"]
+    write_program(lowered(network.module, (channels, height, width)), path, images)

@@ -31,30 +31,16 @@ def packed(network: Network, latent: nn.Module) -> Network:
     return network.edited(module.eval(), Edit("binarized", 1, describe_layers(made)))
 
 
-def sizes(module: nn.Module) -> dict[str, float]:
-    """Return how many weights are bits, and the bytes of each part of a network's tensors.
+def weight_bits(module: nn.Module) -> dict[str, float]:
+    """Return how many weights are bits, and the mean bits of a weight.
 
-    ``bits_per_weight`` is the mean over all tensors of weights, those of more than one axis.
+    Weights are tensors of more than one axis; their floats have 32 bits.
     """
-    binary = binary_layers(module)
-    tensors = module.state_dict()
-    bits = sum(layer.bits.numel() for layer in binary.values())
-    beside = sum(
-        tensor.numel() * tensor.element_size()
-        for name, layer in binary.items()
-        for key, tensor in layer.state_dict().items()
-        if key != "bits"
-    )
-    whole = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-    ones = sum(layer.binary_weights for layer in binary.values())
-    floats = sum(t.numel() for t in tensors.values() if t.is_floating_point() and t.dim() > 1)
-    return {
-        "binary_weights": float(ones),
-        "bits_per_weight": (ones + 32 * floats) / (ones + floats),
-        "binary_bytes": float(bits),
-        "scale_bytes": float(beside),
-        "float_bytes": float(whole - bits - beside),
-    }
+    ones = sum(layer.binary_weights for layer in binary_layers(module).values())
+    state = module.state_dict().values()
+    floats = sum(t.numel() for t in state if t.is_floating_point() and t.dim() > 1)
+    mean = (ones + 32 * floats) / (ones + floats)
+    return {"binary_weights": float(ones), "bits_per_weight": mean}
 
 
 def _packed(latent: LatentLayer) -> BinaryLayer:

@@ -18,7 +18,7 @@ from nasplatform.stages.base import Stage, StageContext, StageResult, check_floa
 from nasplatform.stages.binarize.estimators import AnyEstimator, Fourier
 from nasplatform.stages.binarize.layers import Binarisation, with_latent_layers
 from nasplatform.stages.binarize.noise import NoiseOptions
-from nasplatform.stages.binarize.packing import packed, sizes
+from nasplatform.stages.binarize.packing import packed, weight_bits
 from nasplatform.stages.binarize.roles import Roles, roles
 from nasplatform.stages.binarize.structure import first_shifts, names_after, signing_edit
 from nasplatform.stages.train import training_metrics
@@ -87,7 +87,7 @@ class Binarize(Stage):
             latent = with_latent_layers(begun.module, shifts, how)
         history = self._train(latent, how, network.module, task, context)
         result = packed(begun, latent)
-        metrics = training_metrics(history) | sizes(result.module)
+        metrics = training_metrics(history) | weight_bits(result.module)
         metrics["binary_layers"] = float(len(names))
         metrics["float_layers"] = float(len(parts.left))
         metrics["threshold_layers"] = float(sum(shift is not None for shift in shifts.values()))

@@ -94,12 +94,12 @@ class MBConv(nn.Module):
 
 
 class Attention(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, colours: int = 3, classes: int = CLASSES) -> None:
         super().__init__()
-        self.patch = nn.Conv2d(3, 8, 2, 2)
+        self.patch = nn.Conv2d(colours, 8, 2, 2)
         self.q, self.k, self.v, self.out = (nn.Linear(8, 8) for _ in range(4))
         self.n1, self.n2 = nn.LayerNorm(8), nn.LayerNorm(8)
-        self.up, self.down, self.head = nn.Linear(8, 20), nn.Linear(20, 8), nn.Linear(8, CLASSES)
+        self.up, self.down, self.head = nn.Linear(8, 20), nn.Linear(20, 8), nn.Linear(8, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.patch(x).flatten(2).transpose(1, 2)

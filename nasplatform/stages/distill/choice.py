@@ -151,7 +151,7 @@ def _like_labelled(labelled: Tensor, unlabelled: Tensor, choice: PUChoice, seed:
     def loss(part: Tensor) -> Tensor:
         first, rest = nonnegative_risk(network(positives), network(part), choice.prior)
         # where the estimate of the negatives' risk is negative, step back from it (algorithm 1)
-        return first + rest if float(rest) >= 0 else -rest
+        return first + rest if float(rest.detach()) >= 0 else -rest
 
     Descent(choice.epochs, RATE, 5e-3).train(network, batches, loss)
     with torch.no_grad():

@@ -208,9 +208,9 @@ def table(frame: pd.DataFrame) -> str:
         "| student | seeds | test accuracy % | ahead of its pair | gap closed | s |",
         "|---|---|---|---|---|---|",
     ]
-    for method in accuracy:
+    for method in map(str, accuracy):
         mean, error = accuracy[method].agg(["mean", "sem"])
-        pair, closed = partner(str(method)), ""
+        pair, closed = partner(method), ""
         lead = ""
         if pair in accuracy and pair != method:
             ahead, spread = (accuracy[method] - accuracy[pair]).agg(["mean", "sem"])

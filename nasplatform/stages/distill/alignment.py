@@ -66,7 +66,8 @@ class Discriminator(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """Compute the logits."""
+        """Compute the logits, the statistics in the precision of the weights."""
+        features = features.to(next(self.parameters()).dtype)
         deviation = (features.var(2, correction=0) + 1e-5).sqrt()
         style = torch.cat([features.mean(2), deviation], 1)
         apart = (style - style.mean(0)) / (style.var(0, correction=0) + 1e-5).sqrt()

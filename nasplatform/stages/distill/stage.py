@@ -138,7 +138,7 @@ class Distill(Stage):
         tap = None if some.unlabelled is None else self._tap(network, task)
         if tap is not None:
             notes.append(f"aligned {tap.name!r}: {tap.channels} channels, {tap.places} places")
-        aligner = tap and self._aligner(tap, context.seed)
+        aligner = None if tap is None else self._aligner(tap, context.seed)
         objective = UnlabelledDistillation(teacher, task.loss, options.distillation, aligner)
         history = train(
             trained.module,

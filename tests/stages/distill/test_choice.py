@@ -1,7 +1,5 @@
 """Choice of unlabelled images: risks and ranks against numpy, and that it finds what it should."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -82,4 +80,3 @@ def test_pu_finds_the_images_like_the_labelled_ones(teacher, tmp_path):
 def test_choice_that_leaves_nothing_is_refused(teacher, tmp_path):
     with pytest.raises(StageError, match="choice by confidence leaves none of the 24 images"):
         chosen(ConfidenceChoice(by="confidence", keep=0.01), teacher, TASK.unlabelled, tmp_path)
-    assert replace(TASK, unlabelled=None).unlabelled is None

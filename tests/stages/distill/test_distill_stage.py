@@ -1,5 +1,8 @@
 """The stage from end to end on tiny data: sources, teachers, resuming, bad input."""
 
+import resource
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,10 +12,13 @@ from nasplatform.errors import ConfigError, DataError, StageError, TrainingError
 from nasplatform.models.network import Network
 from nasplatform.stages.base import StageContext
 from nasplatform.stages.distill import Distill, DistillOptions
+from nasplatform.stages.distill.objective import UnlabelledDistillation
 from nasplatform.stages.distill.sources import labelled_rows, with_labels
 from nasplatform.stages.pipeline import make_stage, run_pipeline
 from nasplatform.testing.tiny import tiny_network, tiny_task
 from nasplatform.training.checkpoint import state_digest
+from nasplatform.training.darkening import darkened
+from nasplatform.training.fitting import fitted
 from nasplatform.training.image_store import DiskImages, Images
 from nasplatform.training.recipe import Recipe
 from nasplatform.training.streams import Stream
@@ -59,8 +65,6 @@ def test_labels_are_a_share_or_a_number_of_every_class():
 
 
 def test_images_without_their_labels_are_the_unlabelled_ones():
-    from dataclasses import replace
-
     task = replace(TASK, unlabelled=None)
     rows = labelled_rows(task, 4, 0)
     some = with_labels(task, rows)
@@ -120,6 +124,8 @@ def test_every_part_can_be_left_out(tmp_path, saved):
     assert "alignment_loss" not in alone
     hard = {"distillation": {"hard": True}, "start": "scratch"}
     assert apply(tmp_path / "c", teacher=teacher, **hard).metrics["epochs"] == 3
+    half = apply(tmp_path / "e", recipe={**RECIPE, "precision": "bfloat16"})
+    assert half.metrics["alignment_loss"] > 0
     chosen = apply(tmp_path / "d", choice={"by": "confidence", "keep": 7})
     assert chosen.metrics["unlabelled_images"] == 7
     assert chosen.notes[0].startswith("unlabelled images of tiny: 24 of 1 x 8 x 8")
@@ -206,16 +212,12 @@ def test_options_that_cannot_be_right(options, words):
 
 
 def test_single_class_is_refused():
-    from dataclasses import replace
-
     one = replace(TASK, classes=1, train=replace(TASK.train, labels=TASK.train.labels * 0))
     with pytest.raises(StageError, match="single class"):
         Distill(DistillOptions()).check(one, "cpu")
 
 
 def test_nothing_unlabelled_is_said(tmp_path):
-    from dataclasses import replace
-
     with pytest.raises(StageError, match="no unlabelled images"):
         stage(labels=1.0).check(replace(TASK, unlabelled=None), "cpu")
 
@@ -264,15 +266,13 @@ def test_pipeline_refuses_before_the_first_stage(tmp_path, options, words):
 
 
 def test_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(tmp_path, monkeypatch):
-    from nasplatform.stages.distill import stage as module
-
-    real = module.UnlabelledDistillation.forward
+    real = UnlabelledDistillation.forward
 
     def broken(self, network, batch):
         loss, metrics = real(self, network, batch)
         return loss * float("nan") if self.aligner.factor > 0.093 else loss, metrics
 
-    monkeypatch.setattr(module.UnlabelledDistillation, "forward", broken)
+    monkeypatch.setattr(UnlabelledDistillation, "forward", broken)
     home = tmp_path / "stage"
     with pytest.raises(TrainingError, match=r"the training loss is nan at step 4 of 9"):
         apply(home)
@@ -280,8 +280,6 @@ def test_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(tmp_path, mo
 
 
 def test_a_million_images_on_disk_take_the_memory_of_a_batch(tmp_path):
-    import resource
-
     shape = (1_000_000, 3, 32, 32)
     path = tmp_path / "pixels.u8"
     with path.open("wb") as file:
@@ -290,11 +288,6 @@ def test_a_million_images_on_disk_take_the_memory_of_a_batch(tmp_path):
     facts = np.broadcast_to(one, (shape[0], 3)), np.zeros((1, 32), np.uint8)
     disk = DiskImages(path, shape, np.arange(shape[0]), facts[0], facts[0], facts[1])
     images = Images(disk, (np.full(3, 100.0), np.full(3, 50.0)))
-    from dataclasses import replace
-
-    from nasplatform.training.darkening import darkened
-    from nasplatform.training.fitting import fitted
-
     grey = replace(TASK, input_shape=(1, 8, 8))
     made = darkened(fitted(images, grey, "many")[0], 0.5, grey)
     batches = Stream(made, None, Recipe(batch_size=64), 3).epoch(0)

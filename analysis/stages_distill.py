@@ -4,12 +4,13 @@
     python analysis/stages_distill.py --seeds 2 --first-seed 100 --tune 0.1 0.3 1 --taps body.0
 
 CIFAR-10 at 16 x 16 pixels: a teacher has 6,000 labels, the student 30 of each class; the
-unlabelled images are 6,000 of CIFAR-100, darkened step by step (``--dark``). A seed decides which
-labels are used, the student's first weights and the batches, so that methods are compared in
-pairs. All trainings take as many steps on as many images. Every finished training is kept in
-``--out`` and not computed again. Writes ``distill.parquet`` (a row per method and seed) and
-``distill.md``. ``--tune`` compares weights, taps and discriminators of the alignment, judged on
-the validation split; tables judge on test images.
+unlabelled images are 6,000 of CIFAR-100, darkened step by step (``--dark``), or the best of
+18,000. A seed decides which labels are used, the student's first weights and the batches, so that
+methods are compared in pairs. Nothing is augmented, so the teacher is asked once about each image.
+All trainings take as many steps on as many images. Every finished one is kept in ``--out`` and
+not computed again. Writes ``distill.parquet`` (a row per method and seed) and ``distill.md``.
+``--tune`` compares weights, taps and discriminators of the alignment on the validation split;
+the tables judge on test images.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from nasplatform.training.task import Task
 
 TRAIN, VALID, TEST, POOL, UNLABELLED = 6000, 2000, 8000, 18_000, 6000
 BATCH = 64
-RECIPE = {"augmentation": "flip-crop"}
+TEACHER = {"epochs": 30, "augmentation": "flip-crop"}
 LABELS_ALONE = ("few labels", "all labels")
 
 
@@ -49,9 +50,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--labels", type=int, default=30, help="of each class")
-    parser.add_argument("--epochs", type=int, default=6, help="passes over the unlabelled images")
-    parser.add_argument("--dark", type=float, nargs="*", default=[0.5, 0.8], help="steps of bias")
-    parser.add_argument("--width", type=int, default=16, help="of the student's first stage")
+    parser.add_argument("--epochs", type=int, default=4, help="passes over the unlabelled images")
+    parser.add_argument("--dark", type=float, nargs="*", default=[0.3, 0.6], help="steps of bias")
+    parser.add_argument("--width", type=int, default=8, help="of the student's first stage")
     parser.add_argument("--methods", nargs="*", help="only these rows of the table")
     parser.add_argument("--tune", type=float, nargs="*", help="weights of the alignment instead")
     parser.add_argument("--taps", nargs="*", default=[""], help="with --tune; '' for the default")
@@ -127,7 +128,7 @@ def methods(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
 def tuned(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """Return the rows that ``--tune`` compares, without bias and with the strongest."""
     found: dict[str, dict[str, Any]] = {}
-    for dark in (0.0, options.dark[-1]):
+    for dark in options.dark:
         source = {"unlabelled": {"npz": str(options.out / "random.npz"), "darken": dark}}
         found[f"{dark:g} darker"] = {**source, "alignment": None}
         for weight, tap, hidden in product(options.tune, options.taps, options.hidden):
@@ -144,17 +145,20 @@ class Bench:
         """Make data and teacher where they are missing."""
         self.options = options
         self.task = load_task("npz", {"path": str(data(options.out))}, "npz")
-        self.kept = options.out / f"labels-{options.labels}-epochs-{options.epochs}"
+        self.kept = options.out / f"{options.labels}-{options.epochs}-{options.width}"
         self.teacher = options.out / "teacher"
         if not self.teacher.exists():
-            how = {"recipe": {**RECIPE, "epochs": 30}}
+            how = {"recipe": TEACHER}
             self.apply("train", how, self.task, 32, 0).save(self.teacher)
 
     def apply(self, stage: str, how: dict[str, Any], task: Task, width: int, seed: int) -> Network:
         """Take a new ResNet-8 through one stage."""
         shape = {"input_shape": task.input_shape, "classes": task.classes}
         network = Network.named("resnet", seed, depth=8, width=width, **shape)
+        answers = self.options.out.absolute() / "answers"
+        answers.mkdir(exist_ok=True)
         with TemporaryDirectory() as folder:
+            (Path(folder) / "scratch").symlink_to(answers)  # the teacher is asked once for all
             context = StageContext(Path(folder), seed)
             return make_stage(stage, how, stage).apply(network, task, context).network
 
@@ -180,8 +184,10 @@ class Bench:
         """Train a student, in equally many steps on equally many images for every method."""
         task, epochs, width = self.task, self.options.epochs, self.options.width
         alone = how.get("unlabelled") is None  # one stream, of twice the batch
-        recipe = {**RECIPE, "batch_size": 2 * BATCH if alone else BATCH}
-        recipe["epochs"] = 2 * epochs if alone else epochs
+        recipe = {
+            "batch_size": 2 * BATCH if alone else BATCH,
+            "epochs": 2 * epochs if alone else epochs,
+        }
         if alone and method != "all labels":
             rows = labelled_rows(task, self.options.labels, derive_seed(seed, 1))
             task = with_labels(task, np.tile(rows, UNLABELLED // len(rows)))
@@ -199,12 +205,12 @@ def table(frame: pd.DataFrame) -> str:
     seconds = frame.groupby("method")["seconds"].median()
     ends = accuracy.get("few labels"), accuracy.get("all labels")
     lines = [
-        "| student | seeds | test accuracy % | ahead of the row it is paired with | gap closed | s |",
+        "| student | seeds | test accuracy % | ahead of its pair | gap closed | s |",
         "|---|---|---|---|---|---|",
     ]
-    for method in accuracy:
+    for method in map(str, accuracy):
         mean, error = accuracy[method].agg(["mean", "sem"])
-        pair, closed = partner(str(method)), ""
+        pair, closed = partner(method), ""
         lead = ""
         if pair in accuracy and pair != method:
             ahead, spread = (accuracy[method] - accuracy[pair]).agg(["mean", "sem"])

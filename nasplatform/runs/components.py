@@ -13,6 +13,7 @@ from nasplatform import plugins
 from nasplatform.config import Choice, FileConfig
 from nasplatform.errors import ConfigError
 from nasplatform.runtimes.choice import choose_runtime
+from nasplatform.stages.base import Stage
 from nasplatform.training.datasets import load_task
 from nasplatform.training.task import Task
 from nasplatform.yaml_source import Source
@@ -42,18 +43,24 @@ def make_task(config: FileConfig, source: Source) -> Task | None:
         return load_task(config.task.dataset, config.task.options, "task")
 
 
-def resolve_stages(config: FileConfig, source: Source) -> tuple[Choice, ...]:
-    """Return the stages with every option written out; raise ConfigError for any that is wrong."""
-    return tuple(_stage(index, config, source) for index in range(len(config.stages)))
+def resolve_stages(config: FileConfig, source: Source, task: Task | None) -> tuple[Choice, ...]:
+    """Return the stages with every option written out; raise ConfigError for any that is wrong.
+
+    Each is asked whether it can do its work on the task, before a search is paid for.
+    """
+    return tuple(_stage(index, config, source, task) for index in range(len(config.stages)))
 
 
-def _stage(index: int, config: FileConfig, source: Source) -> Choice:
+def _stage(index: int, config: FileConfig, source: Source, task: Task | None) -> Choice:
     stage = config.stages[index]
     with source.blame("stages", index):
-        plugins.get("stages", stage.name)
-        if config.task is None:
+        kind: type[Stage] = plugins.get("stages", stage.name)
+        if task is None:
             raise ConfigError(f"stage {stage.name!r} needs data: add 'task: {{dataset: ...}}'")
-    return with_options(stage.name, options_of("stages", stage, source, "stages", index))
+    options = options_of("stages", stage, source, "stages", index)
+    with source.blame("stages", index):
+        kind(options).check(task, config.device)
+    return with_options(stage.name, options)
 
 
 def options_of(kind: str, choice: Choice, source: Source, *section: str | int) -> Any:

@@ -68,7 +68,7 @@ def make_compression(config: CompressionConfig, source: Source) -> Compression:
     require_device(config, source)
     task = make_task(config, source)
     assert task is not None  # a required key
-    stages = resolve_stages(config, source)
+    stages = resolve_stages(config, source, task)
     check_runtime(config, source)
     with source.blame("network"), _importable(Path(source.file).parent):
         choice = _with_input(config.network, task)

@@ -120,7 +120,7 @@ def make_experiment(config: SearchConfig, source: Source, context: EvaluationCon
             "enqueue": tuple(space.format(one) for one in enqueued),
         }
     )
-    stages = resolve_stages(config, source)
+    stages = resolve_stages(config, source, task)
     with source.blame("task"):
         built = space if task is None else space.with_input(task.input_shape, task.classes)
         if task is not None:

@@ -77,12 +77,14 @@ class Stream:
             yield Batch(inputs, labels, next(beside) if beside else None, answers)
 
     def _read(self, rows: Tensor) -> _Read:
-        more = (None if t is None else t[rows] for t in (self.labels, self.answers))
-        return self.images.stored(rows), *more
+        labels = None if self.labels is None else self.labels[rows]
+        answers = None if self.answers is None else self.answers[rows]
+        return self.images.stored(rows), labels, answers
 
     def _pinned(self, rows: Tensor) -> _Read:
-        stored, *more = self._read(rows)
-        return stored.pin_memory(), *(None if t is None else t.pin_memory() for t in more)
+        stored, labels, answers = self._read(rows)
+        labels, answers = (None if t is None else t.pin_memory() for t in (labels, answers))
+        return stored.pin_memory(), labels, answers
 
     def _augmented(
         self, inputs: Tensor, labels: Tensor | None, rng: torch.Generator

@@ -162,8 +162,8 @@ def test_reading_ahead_changes_nothing(monkeypatch):
 
     order = torch.arange(40).split(9)
     read = list(streams._ahead(map(stream._pinned, order)))
-    assert [len(stored) for stored, _ in read] == [9, 9, 9, 9, 4]
-    assert torch.equal(torch.cat([s for s, _ in read]), stream.images.stored(slice(None)))
+    assert [len(stored) for stored, *_ in read] == [9, 9, 9, 9, 4]
+    assert torch.equal(torch.cat([s for s, *_ in read]), stream.images.stored(slice(None)))
     assert len(expected) == 6
 
 

@@ -55,7 +55,8 @@ class Discriminator(nn.Module):
     """Tells labelled images (1) from others (0) by a map: (B, c, places) -> (B,) logits.
 
     It sees mean and deviation of each channel over the places, as a map's style is described
-    (Huang and Belongie 2017), through one hidden layer.
+    (Huang and Belongie 2017), through one hidden layer. They are normalised over the batch, both
+    sources together: else the network could outgrow it, and the loss has no bound.
     """
 
     def __init__(self, channels: int, hidden: int) -> None:
@@ -65,9 +66,12 @@ class Discriminator(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
-        """Compute the logits."""
+        """Compute the logits, the statistics in the precision of the weights."""
+        features = features.to(next(self.parameters()).dtype)
         deviation = (features.var(2, correction=0) + 1e-5).sqrt()
-        made: Tensor = self.layers(torch.cat([features.mean(2), deviation], 1))
+        style = torch.cat([features.mean(2), deviation], 1)
+        apart = (style - style.mean(0)) / (style.var(0, correction=0) + 1e-5).sqrt()
+        made: Tensor = self.layers(apart)
         return made[:, 0]
 
 

@@ -95,10 +95,11 @@ def chosen_rows(
     """Return which unlabelled images are kept, sorted: (m,); raise StageError where none are."""
     if isinstance(choice, ConfidenceChoice):
         said = stored_answers(teacher, unlabelled, folder, device, tell)
-        liking = torch.cat([-uncertainty(part) for part in said.split(BATCH)])
+        liking = torch.cat([-uncertainty(part) for part in torch.split(said, BATCH)])
     else:
-        parts = (_features(teacher, some, folder, device, tell) for some in (labelled, unlabelled))
-        liking = _like_labelled(*parts, choice, seed)
+        known = _features(teacher, labelled, folder, device, tell)
+        others = _features(teacher, unlabelled, folder, device, tell)
+        liking = _like_labelled(known, others, choice, seed)
     if choice.keep is None:
         kept = np.flatnonzero(liking.numpy() > 0)
     else:
@@ -133,26 +134,27 @@ def _features(teacher: Teacher, images: Images, folder: Path, device: str, tell:
 
 def _like_labelled(labelled: Tensor, unlabelled: Tensor, choice: PUChoice, seed: int) -> Tensor:
     """Train the classifier; return its logits of the unlabelled rows, (n,)."""
-    deviation, mean = torch.std_mean(labelled, 0)
+    deviation, mean = torch.std_mean(labelled, 0, correction=0)
 
     def standard(part: Tensor) -> Tensor:
         return (part - mean) / (deviation + 1e-5)
 
-    positives = standard(labelled)
     with seeded(derive_seed(seed, 1)):
         hidden = nn.Linear(labelled.shape[1], choice.hidden)
         network = nn.Sequential(hidden, nn.ReLU(), nn.Linear(choice.hidden, 1), nn.Flatten(0))
 
-    def batches(epoch: int) -> Iterator[Tensor]:
+    def batches(epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
         rng = torch.Generator().manual_seed(derive_seed(seed, 2, epoch))
-        for rows in torch.randperm(len(unlabelled), generator=rng).split(BATCH):
-            yield standard(unlabelled[rows])
+        for rows in torch.split(torch.randperm(len(unlabelled), generator=rng), BATCH):
+            some = torch.randperm(len(labelled), generator=rng)[:BATCH]
+            yield standard(labelled[some]), standard(unlabelled[rows])
 
-    def loss(part: Tensor) -> Tensor:
-        first, rest = nonnegative_risk(network(positives), network(part), choice.prior)
+    def loss(batch: tuple[Tensor, Tensor]) -> Tensor:
+        positive, mixed = (network(part) for part in batch)
+        first, rest = nonnegative_risk(positive, mixed, choice.prior)
         # where the estimate of the negatives' risk is negative, step back from it (algorithm 1)
-        return first + rest if float(rest) >= 0 else -rest
+        return first + rest if float(rest.detach()) >= 0 else -rest
 
     Descent(choice.epochs, RATE, 5e-3).train(network, batches, loss)
     with torch.no_grad():
-        return torch.cat([network(standard(part)) for part in unlabelled.split(BATCH)])
+        return torch.cat([network(standard(part)) for part in torch.split(unlabelled, BATCH)])

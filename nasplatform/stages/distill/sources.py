@@ -29,7 +29,11 @@ NPZ_NAMES = ("x_unlabelled", "x", "x_train")
 
 
 class UnlabelledChoice(BaseModel):
-    """One source of images; what labels it has are dropped. Options stand beside the name."""
+    """One source of images; what labels it has are dropped. Options stand beside the name.
+
+    With none of the three: the unlabelled images of the task, or else its training images whose
+    labels are not used.
+    """
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -43,17 +47,23 @@ class UnlabelledChoice(BaseModel):
     """Take this share of the light, to see what a stronger bias does (ours)."""
 
     @model_validator(mode="after")
-    def _one_of_three(self) -> UnlabelledChoice:
-        if sum(one is not None for one in (self.dataset, self.folder, self.npz)) != 1:
+    def _one_at_most(self) -> UnlabelledChoice:
+        if sum(one is not None for one in (self.dataset, self.folder, self.npz)) > 1:
             raise ValueError("give one of dataset, folder and npz")
-        if self.folder is not None and self.model_extra:
-            raise ValueError(f"a folder has no option {next(iter(self.model_extra))!r}")
+        if self.model_extra and self.dataset is None and self.npz is None:
+            raise ValueError(f"{next(iter(self.model_extra))!r} belongs to a dataset or npz")
         return self
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether the images are not those of the task."""
+        return any(one is not None for one in (self.dataset, self.folder, self.npz))
 
     def load(self, task: Task) -> tuple[Images, str]:
         """Return the images as the task's network takes them, and a line on what was done.
 
-        Raises DataError where the source is missing, empty or damaged.
+        Raises DataError where the source is missing, empty or damaged, StageError where the task
+        has no unlabelled images.
         """
         images, name = self._source(task)
         made, note = fitted(images, task, name)
@@ -67,8 +77,14 @@ class UnlabelledChoice(BaseModel):
             return load_task(self.dataset, options, "unlabelled").train.inputs, self.dataset
         if self.npz is not None:
             return _npz_file(self.npz, options), str(self.npz)
-        assert self.folder is not None  # one of three
-        return _folder(self.folder, task), str(self.folder)
+        if self.folder is not None:
+            return _folder(self.folder, task), str(self.folder)
+        if task.unlabelled is None:
+            raise StageError(
+                f"task {task.name!r} has no unlabelled images and no training image without a "
+                f"label: give a source as 'unlabelled', or null for none"
+            )
+        return task.unlabelled, task.name
 
 
 def _folder(folder: Path, task: Task) -> Images:

@@ -65,8 +65,8 @@ class DistillOptions(BaseModel):
     labels: Share | PerClass = Field(default=1.0)
     """Which labels may be used: a share of every class (0.05), or a number of images of every
     class (100, PU compression). Validation and test data keep theirs, they only judge."""
-    unlabelled: Literal["task"] | UnlabelledChoice | None = "task"
-    """``{dataset: NAME, ...}``, ``{folder: PATH}`` or ``{npz: PATH}``; ``task`` for the unlabelled
+    unlabelled: UnlabelledChoice | None = UnlabelledChoice()
+    """``{dataset: NAME, ...}``, ``{folder: PATH}`` or ``{npz: PATH}``; by default the unlabelled
     images of the task, or else its training images without labels; null for none."""
     teacher: TeacherChoice = TeacherChoice()
     """Who teaches; by default the network that the stage is given."""
@@ -138,7 +138,7 @@ class Distill(Stage):
         tap = None if some.unlabelled is None else self._tap(network, task)
         if tap is not None:
             notes.append(f"aligned {tap.name!r}: {tap.channels} channels, {tap.places} places")
-        aligner = tap and self._aligner(tap, context.seed)
+        aligner = None if tap is None else self._aligner(tap, context.seed)
         objective = UnlabelledDistillation(teacher, task.loss, options.distillation, aligner)
         history = train(
             trained.module,
@@ -166,16 +166,10 @@ class Distill(Stage):
         some = with_labels(task, labelled_rows(task, self.options.labels, derive_seed(seed, 1)))
         if wanted is None:
             return replace(some, unlabelled=None), []
-        if isinstance(wanted, UnlabelledChoice):
-            if self._loaded is None or self._loaded[0] != task.digest:  # else read by ``check``
-                self._loaded = (task.digest, *wanted.load(task))
-            return replace(some, unlabelled=self._loaded[1]), [self._loaded[2]]
-        if some.unlabelled is None:
-            raise StageError(
-                f"task {task.name!r} has no unlabelled images and no training image without a "
-                f"label: give a source as 'unlabelled', or null for none"
-            )
-        return some, []
+        key = task.digest if wanted.elsewhere else f"{task.digest} {seed}"
+        if self._loaded is None or self._loaded[0] != key:  # ``check`` has read them perhaps
+            self._loaded = (key, *wanted.load(some))
+        return replace(some, unlabelled=self._loaded[1]), [self._loaded[2]]
 
     def _teacher(self, network: Network, context: StageContext) -> ModuleTeacher | OnnxTeacher:
         choice = self.options.teacher

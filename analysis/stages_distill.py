@@ -40,6 +40,7 @@ from nasplatform.training.task import Task
 TRAIN, VALID, TEST, POOL, UNLABELLED = 6000, 2000, 8000, 18_000, 6000
 BATCH = 64
 TEACHER = {"epochs": 30, "augmentation": "flip-crop"}
+OTHERWISE = {"first block": {"tap": "body.0"}, "weaker": {"weight": 0.03}}
 LABELS_ALONE = ("few labels", "all labels")
 
 
@@ -122,6 +123,9 @@ def methods(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
         source = {"unlabelled": {**random, "darken": dark}}
         found[f"{dark:g} darker"] = {**plain, **source}
         found[f"{dark:g} darker, aligned"] = {**source, "alignment": {}}
+    for name in ("+ unlabelled", f"{options.dark[-1]:g} darker"):
+        for words, how in OTHERWISE.items():
+            found[f"{name}, {words}"] = {**found[name], "alignment": how}
     return found
 
 
@@ -230,8 +234,8 @@ def partner(method: str) -> str:
     known = {"distilled on them": "few labels", "+ unlabelled": "distilled on them"}
     if method in LABELS_ALONE:
         return method
-    if method.endswith(", aligned"):
-        return method.removesuffix(", aligned")
+    if ", " in method:  # an alignment
+        return method.partition(", ")[0]
     return known.get(method, "+ unlabelled")
 
 

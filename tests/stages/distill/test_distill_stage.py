@@ -146,7 +146,8 @@ def test_npz_without_labels_and_data_sets(tmp_path):
     np.savez(tmp_path / "more.npz", x=images)
     note = apply(tmp_path / "a", unlabelled={"npz": str(tmp_path / "more.npz")}).notes[0]
     assert "15 of 3 x 6 x 6 brought to 1 x 8 x 8" in note
-    digits = apply(tmp_path / "b", unlabelled={"dataset": "digits", "noise": 0.5, "darken": 0.5})
+    source = {"dataset": "digits", "noise": 0.5, "darken": 0.5}
+    digits = apply(tmp_path / "b", unlabelled=source, recipe={"epochs": 1})
     assert digits.metrics["unlabelled_images"] == 898
     assert digits.notes[0].endswith(", 0.5 of the light taken")
 

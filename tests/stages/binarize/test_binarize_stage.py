@@ -168,15 +168,19 @@ def test_teacher_changes_the_result(tmp_path):
     assert state_digest(alone.module) != state_digest(taught.network.module)
 
 
+@pytest.mark.parametrize("estimator", ["fourier", "recu"])
+def test_reduced_precision_trains_and_ends_in_the_same_bits(tmp_path, trained, estimator):
+    recipe = RECIPE | {"precision": "bfloat16", "epochs": 1}
+    result = apply(tmp_path, resnet(), recipe=recipe, noise={}, estimator={"name": estimator})
+    images = tiny_task().test.inputs[:]
+    assert torch.equal(predict(result.network.module, images), predict(trained[0], images))
+
+
 def test_the_mean_of_the_last_weights_is_binarised(tmp_path, trained):
     recipe = RECIPE | {"averaging": {"name": "mean", "share": 0.5}}
     result = apply(tmp_path, resnet(), recipe=recipe, noise={})
     images = tiny_task().test.inputs[:]
     assert torch.equal(predict(result.network.module, images), predict(trained[0], images))
-
-
-class Stop(BaseException):
-    """Ends a run at once, as an interrupt from the keyboard does."""
 
 
 KILLED = """

@@ -3,7 +3,8 @@
 Our samplers decide the parameters of their space; these tests ask for parameters that are not
 the space's, so they check that such ones are drawn as Optuna wants them while an architecture is
 proposed beside. ``RelativeSamplerTestCase`` hands a search space of its own to ``sample_relative``
-and does not apply: ours proposes architectures, whatever it is handed.
+and does not apply: ours proposes architectures, whatever it is handed. A study without a single
+parameter of the space, which is what these tests make, is refused otherwise (``test_any_study``).
 """
 
 from __future__ import annotations
@@ -19,8 +20,15 @@ from optuna.testing.pytest_samplers import (
 )
 from search_toys import SAMPLERS, SEVERAL, toy_evaluator, toy_sampler
 
+from nasplatform.search import base
+
 SINGLE = tuple(kind for kind in SAMPLERS if not kind.several_objectives)
 Make = Callable[[], BaseSampler]
+
+
+@pytest.fixture(autouse=True)
+def foreign_studies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "_require_own", lambda study, space: None)
 
 
 class TestBasic(BasicSamplerTestCase):

@@ -1,0 +1,136 @@
+"""How fast and how small networks of bits are, beside ONNX Runtime in float32 and in 8 bits.
+
+A network of the shape of ResNet-18 for images of 224 x 224 (He et al. 2016, table 1), and single
+3x3 convolutions of its stages; the binary one keeps stem, shortcuts and classifier in float32.
+Weights are random: speed does not ask for them. Each time is the median of single images, and all
+are of one run on one machine.
+
+    python analysis/packed_speed.py > docs/benchmarks/packed.md
+"""
+
+from __future__ import annotations
+
+import tempfile
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from nasplatform.models.binary import BinaryConv2d
+from nasplatform.runtimes.choice import noise
+from nasplatform.runtimes.comparison import instead
+from nasplatform.runtimes.packed.file import write_program
+from nasplatform.runtimes.packed.library import INSTRUCTIONS, instructions
+from nasplatform.runtimes.packed.lowering import lowered
+from nasplatform.runtimes.packed.session import PackedSession
+from nasplatform.runtimes.timing import timed
+
+SHAPE = (3, 224, 224)
+WIDTHS = (64, 64, 128, 256, 512)
+LAYERS = ((64, 56), (128, 28), (256, 14), (512, 7))
+CALIBRATED = 4
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions, each with a normalisation, a shortcut around it and a PReLU."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, binary: bool) -> None:
+        super().__init__()
+        self.first, self.second = (
+            conv3x3(inputs, outputs, stride, binary),
+            conv3x3(outputs, outputs, 1, binary),
+        )
+        self.norms = nn.ModuleList(nn.BatchNorm2d(outputs) for _ in range(2))
+        self.slopes = nn.ModuleList(nn.PReLU(outputs) for _ in range(2))
+        self.shortcut: nn.Module = nn.Identity()
+        if inputs != outputs or stride > 1:
+            conv = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+            self.shortcut = nn.Sequential(conv, nn.BatchNorm2d(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Compute the block."""
+        x = self.slopes[0](self.norms[0](self.first(x)) + self.shortcut(x))
+        made: Tensor = self.slopes[1](self.norms[1](self.second(x)) + x)
+        return made
+
+
+def conv3x3(inputs: int, outputs: int, stride: int, binary: bool) -> nn.Module:
+    """Return a 3x3 convolution that keeps the size but for its stride."""
+    if not binary:
+        return nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+    weight, scale = torch.randn(outputs, inputs, 3, 3), torch.rand(outputs)
+    return BinaryConv2d.from_signs(weight, scale, stride=(stride, stride), padding=(1, 1))
+
+
+def resnet18(binary: bool) -> nn.Module:
+    """Return a network of the shape of ResNet-18."""
+    layers: list[nn.Module] = [
+        *(nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64), nn.PReLU(64)),
+        nn.MaxPool2d(3, 2, 1),
+    ]
+    for stage in range(4):
+        inputs, outputs = WIDTHS[stage : stage + 2]
+        layers.append(Block(inputs, outputs, 2 if stage else 1, binary))
+        layers.append(Block(outputs, outputs, 1, binary))
+    head = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(512, 1000))
+    return nn.Sequential(*layers, *head).eval()
+
+
+def times(
+    before: nn.Module, after: nn.Module, shape: tuple[int, int, int], threads: int
+) -> dict[str, float]:
+    """Return milliseconds by runtime."""
+    images = noise(shape, CALIBRATED)
+    sessions = [*instead(before, images, threads)]
+    sessions.append(PackedSession(lowered(after, shape), threads))
+    return {s.runtime: timed(partial(s.run, images[:1])).median_ms for s in sessions}
+
+
+def row(name: str, threads: int, found: dict[str, float]) -> str:
+    """Return a line of the table: times, and how often faster bits are than float32."""
+    columns = ("onnxruntime", "onnxruntime-int8-static", "onnxruntime-int8-dynamic", "packed")
+    cells = [f"{found[c]:.2f}" if c in found else "-" for c in columns]
+    return (
+        f"| {name} | {threads} | {' | '.join(cells)} | "
+        f"{found['onnxruntime'] / found['packed']:.1f} |"
+    )
+
+
+def file_bytes(program_of: nn.Module) -> int:
+    """Return the size of the packed file."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.nasbin"
+        write_program(lowered(program_of, SHAPE), path)
+        return path.stat().st_size
+
+
+def main() -> None:
+    """Print the page."""
+    torch.manual_seed(0)
+    before, after = resnet18(binary=False), resnet18(binary=True)
+    floats = sum(tensor.nbytes for tensor in before.state_dict().values())
+    size = file_bytes(after)
+    print("# Networks of bits: speed and size\n")
+    print(
+        "Made by `python analysis/packed_speed.py`: median milliseconds of one image, in one run;"
+    )
+    print(f"instructions of the packed runtime: {INSTRUCTIONS[instructions()]}.\n")
+    print("| network | threads | fp32 | int8 static | int8 dynamic | packed | fp32 / packed |")
+    print("|---|---|---|---|---|---|---|")
+    for threads in (1, 2):
+        print(row("ResNet-18 shape, 224 x 224", threads, times(before, after, SHAPE, threads)))
+    for channels, side in LAYERS:
+        pair = [
+            nn.Sequential(conv3x3(channels, channels, 1, binary), nn.Flatten()).eval()
+            for binary in (False, True)
+        ]
+        for threads in (1, 2):
+            name = f"3x3, {channels} channels, {side} x {side}"
+            print(row(name, threads, times(pair[0], pair[1], (channels, side, side), threads)))
+    print(f"\nSize of the ResNet-18 shape: {floats:,} bytes of weights in float32,", end=" ")
+    print(f"{size:,} bytes as a packed file: {floats / size:.1f} times smaller.")
+
+
+if __name__ == "__main__":
+    main()

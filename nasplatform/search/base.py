@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self
@@ -233,7 +233,7 @@ class ArchitectureSampler(BaseSampler, ABC, Generic[A]):
         """
         history = self._memory.before(study, number)
         if not len(history.seen):
-            _require_own(study, self.space)
+            _require_own(study, self.space, self._distributions)
         flying = [
             proposal.architecture
             for each, proposal in self._proposals.items()
@@ -276,10 +276,11 @@ class ArchitectureSampler(BaseSampler, ABC, Generic[A]):
             self._raise_error_if_multi_objective(study)
 
 
-def _require_own(study: Study, space: Space[Any]) -> None:
-    """Raise ConfigError for a study whose trials ended without the decisions of the space."""
+def _require_own(study: Study, space: Space[Any], decisions: Container[str]) -> None:
+    """Raise ConfigError for a study of which a trial ended without any decision of the space."""
     for trial in study.get_trials(deepcopy=False):
-        if trial.state.is_finished() and trial.params:
+        ended = trial.state.is_finished() and trial.params
+        if ended and not any(name in decisions for name in trial.params):
             raise ConfigError(
                 f"the trials of study {study.study_name!r} have the parameters "
                 f"{_few(trial.params)}, those of space {space.name!r} are "

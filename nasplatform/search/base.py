@@ -240,7 +240,7 @@ class ArchitectureSampler(BaseSampler, ABC, Generic[A]):
             if each != number and self._memory.unread(each)
         ]
         more = self.space.population(flying)
-        return history.with_pending(more[~np.isin(more.keys, history.seen)])
+        return history.with_pending(more[~np.isin(more.keys, history.seen)], self.space)
 
     def choose(self, study: Study, trial: FrozenTrial, history: History[A]) -> Proposal[A]:
         """Choose the architecture of a trial; a sampler that needs the study overrides this."""

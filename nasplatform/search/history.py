@@ -72,14 +72,14 @@ class History(Generic[A]):
         """Keep the measurements of trials below a number."""
         return self.keep(self.numbers < number)
 
-    def with_pending(self, more: Population[A]) -> History[A]:
+    def with_pending(self, more: Population[A], space: Space[A]) -> History[A]:
         """Count further architectures as seen and as being measured now."""
         if not len(more):
             return self
         return replace(
             self,
             seen=np.concatenate([self.seen, more.keys]),
-            pending=type(more).joined([self.pending, more]),
+            pending=space.from_codes(np.concatenate([self.pending.codes, more.codes])),
         )
 
 

@@ -42,7 +42,7 @@ def _quantise(model: Any, images: Arrays | None, path: Path) -> None:
     logging.getLogger().addFilter(_quiet)
     try:
         if images is None:
-            q.quantize_dynamic(model, path)
+            q.quantize_dynamic(model, path, weight_type=q.QuantType.QUInt8)
         else:
             q.quantize_static(model, path, _reader(q, images), per_channel=True)
     finally:

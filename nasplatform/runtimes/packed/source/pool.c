@@ -17,9 +17,9 @@ struct pool {
     int64_t workers; /* beside the caller */
     pid_t owner;     /* a forked child has none of the threads */
     atomic_long round;
-    atomic_long next, busy;
+    atomic_long next, active;
     int64_t parts;
-    int stop;
+    int open, stop; /* open: a worker that wakes up may still join */
     kernel make;
     const step *what;
 };
@@ -42,16 +42,19 @@ static void *serve(void *given) {
         while (atomic_load(&p->round) == seen && !p->stop)
             pthread_cond_wait(&p->begun, &p->lock);
         seen = atomic_load(&p->round);
-        int stop = p->stop;
+        int stop = p->stop, joins = p->open && !stop;
+        if (joins)
+            atomic_fetch_add(&p->active, 1);
         pthread_mutex_unlock(&p->lock);
         if (stop)
             return NULL;
+        if (!joins) /* woken too late: the others have done it */
+            continue;
         work(p);
-        if (atomic_fetch_sub(&p->busy, 1) == 1) {
-            pthread_mutex_lock(&p->lock);
+        pthread_mutex_lock(&p->lock);
+        if (atomic_fetch_sub(&p->active, 1) == 1)
             pthread_cond_signal(&p->ended);
-            pthread_mutex_unlock(&p->lock);
-        }
+        pthread_mutex_unlock(&p->lock);
     }
 }
 
@@ -98,18 +101,14 @@ void pool_run(pool *p, kernel make, const step *what) {
     p->what = what;
     p->parts = SHARES * (p->workers + 1);
     atomic_store(&p->next, 0);
-    atomic_store(&p->busy, p->workers);
+    p->open = 1;
     atomic_fetch_add(&p->round, 1);
     pthread_cond_broadcast(&p->begun);
     pthread_mutex_unlock(&p->lock);
     work(p);
-    for (int i = 0; i < SPINS && atomic_load(&p->busy) > 0; i++) {
-#if defined(__x86_64__)
-        __builtin_ia32_pause();
-#endif
-    }
     pthread_mutex_lock(&p->lock);
-    while (atomic_load(&p->busy) > 0)
+    p->open = 0;
+    while (atomic_load(&p->active) > 0)
         pthread_cond_wait(&p->ended, &p->lock);
     pthread_mutex_unlock(&p->lock);
 }

@@ -110,7 +110,7 @@ def test_broken_off_in_a_stage_goes_on_to_the_same_network(finished: Run, tmp_pa
 
     with pytest.raises(KeyboardInterrupt):
         run(file, tmp_path / "run", overrides, watch=stop)
-    assert any("images of 1 x 8 x 8, 10 classes (" in words for words in told[:3])
+    assert any("images of 1 x 8 x 8, 10 classes: " in words for words in told[:3])
     resumed = run(file, tmp_path / "run", overrides, resume=True)
     pairs = zip(
         resumed.network().module.state_dict().values(),

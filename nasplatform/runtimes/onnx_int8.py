@@ -26,16 +26,17 @@ class Int8Session(OnnxSession):
         """
         self.runtime = f"onnxruntime-int8-{'dynamic' if images is None else 'static'}"
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "int8.onnx"
+            whole, path = Path(folder) / "float32.onnx", Path(folder) / "int8.onnx"
+            whole.write_bytes(model.SerializeToString())
             try:
-                _quantise(model, images, path)
+                _quantise(whole, images, path)
             except Exception as error:  # whatever a third party's tool raises
                 words = " ".join(str(error).split())[:200]
                 raise BuildError(f"ONNX Runtime cannot quantise the network: {words}") from None
             super().__init__(path.read_bytes(), threads)
 
 
-def _quantise(model: Any, images: Arrays | None, path: Path) -> None:
+def _quantise(model: Path, images: Arrays | None, path: Path) -> None:
     extra("onnxruntime")
     from onnxruntime import quantization as q
 
@@ -50,8 +51,9 @@ def _quantise(model: Any, images: Arrays | None, path: Path) -> None:
 
 
 def _quiet(record: logging.LogRecord) -> bool:
-    """Drop the advice to pre-process, which every network gets."""
-    return "pre-processing" not in record.getMessage()
+    """Drop advice that every network gets."""
+    words = record.getMessage()
+    return "pre-processing" not in words and "to be an initializer" not in words
 
 
 def _reader(q: Any, images: Arrays) -> Any:

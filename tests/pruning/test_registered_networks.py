@@ -29,6 +29,7 @@ SMALL = {
     "cells_per_stage": 1,
     "depth": 8,
     "width": 10,
+    "subspace": "digits",
     "input_shape": SHAPE,
     "classes": CLASSES,
 }
@@ -113,8 +114,11 @@ def by_torch_pruning(module: nn.Module, layer: str, channel: int) -> nn.Module |
     cut = copy.deepcopy(module)
     try:
         graph = torch_pruning.DependencyGraph().build_dependency(cut, torch.zeros(1, *SHAPE))
-        prune = torch_pruning.prune_conv_out_channels
-        graph.get_pruning_group(cut.get_submodule(layer), prune, [channel]).prune()
+        found = cut.get_submodule(layer)
+        linear = isinstance(found, nn.Linear)
+        kind = "linear" if linear else "conv"
+        prune = getattr(torch_pruning, f"prune_{kind}_out_channels")
+        graph.get_pruning_group(found, prune, [channel]).prune()
         with torch.no_grad():
             cut.eval()(torch.zeros(2, *SHAPE))
     except (RuntimeError, ValueError):

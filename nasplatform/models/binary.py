@@ -8,6 +8,7 @@ that whatever computes such a layer makes the same numbers, bit for bit.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
@@ -21,7 +22,7 @@ from nasplatform.errors import NetworkError
 Pair = tuple[int, int]
 
 
-class BinaryLayer(nn.Module):
+class BinaryLayer(nn.Module, ABC):
     """What the two layers share: their state, and reading and writing the bits.
 
     bits:  (out, ceil(n / 8)) uint8; the n weights of an output channel in the order of the float
@@ -46,12 +47,12 @@ class BinaryLayer(nn.Module):
         self._unpacked: tuple[Tensor, int, Tensor] | None = None
 
     @classmethod
+    @abstractmethod
     def like(cls, layer: Any, shift: bool, bias: bool) -> Self:
         """Return a layer of the same geometry as a float one, every weight -1, every scale 1.
 
         Raises NetworkError where the layer is of another kind or pads with something else than 0.
         """
-        raise NotImplementedError
 
     @property
     def binary_weights(self) -> int:

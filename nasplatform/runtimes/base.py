@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from nasplatform.errors import BuildError
+
 if TYPE_CHECKING:  # a session of a file needs no torch
     from torch import nn
 
@@ -70,6 +72,6 @@ class Runtime(ABC):
     def write(self, network: Network, path: Path) -> None:
         """Write a network as one file that is all that is needed to run it.
 
-        Raises BuildError where it cannot; called only where there is a ``suffix``.
+        Raises BuildError where it cannot, as it cannot without a ``suffix``.
         """
-        raise NotImplementedError
+        raise BuildError(f"runtime {self.name!r} keeps no network in a file of its own")

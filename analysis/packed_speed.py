@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from nasplatform.models.binary import BinaryConv2d
 from nasplatform.runtimes.choice import noise
-from nasplatform.runtimes.comparison import instead
+from nasplatform.runtimes.comparison import alternatives
 from nasplatform.runtimes.packed.file import write_program
 from nasplatform.runtimes.packed.library import INSTRUCTIONS, instructions
 from nasplatform.runtimes.packed.lowering import lowered
@@ -82,9 +82,9 @@ def times(
 ) -> dict[str, float]:
     """Return milliseconds by runtime."""
     images = noise(shape, CALIBRATED)
-    sessions = [*instead(before, images, threads)]
-    sessions.append(PackedSession(lowered(after, shape), threads))
-    return {s.runtime: timed(partial(s.run, images[:1])).median_ms for s in sessions}
+    packed = PackedSession(lowered(after, shape), threads)
+    found = alternatives(before, images, threads)
+    return found | {packed.runtime: timed(partial(packed.run, images[:1])).median_ms}
 
 
 def row(name: str, threads: int, found: dict[str, float]) -> str:

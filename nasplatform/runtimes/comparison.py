@@ -1,4 +1,4 @@
-"""How fast a network is beside what one would run instead of it, on the same machine."""
+"""How fast a network is in what one would run instead of bits, on the same machine."""
 
 from __future__ import annotations
 
@@ -10,54 +10,30 @@ from torch import nn
 
 from nasplatform.errors import BuildError
 from nasplatform.runtimes.base import Arrays, Session
-from nasplatform.runtimes.choice import open_session
-from nasplatform.runtimes.measure import Latency
 from nasplatform.runtimes.onnx_graph import onnx_model
 from nasplatform.runtimes.onnx_int8 import Int8Session
 from nasplatform.runtimes.onnx_runtime import OnnxSession
 from nasplatform.runtimes.timing import timed
 
 
-def compared(
-    before: nn.Module, after: nn.Module, images: Arrays, threads: int = 1
-) -> list[Latency]:
-    """Time one image in ONNX Runtime, in float32 and in 8 bits, then the network after a stage.
+def alternatives(module: nn.Module, images: Arrays, threads: int = 1) -> dict[str, float]:
+    """Return median milliseconds of one image in ONNX Runtime, by the name of the session.
 
-    before: in float32; timed as it is and quantised, statically and dynamically.
-    after:  timed in the runtime that is the default for it.
+    module: in float32; timed as it is and quantised to 8 bits, statically and dynamically.
     images: (B, c, h, w), from which the ranges of 8-bit activations are taken; one is timed.
-    What ONNX Runtime cannot do is left out. Raises MissingExtraError without the extra ``deploy``.
+    What ONNX Runtime cannot quantise is left out. Raises MissingExtraError without the extra
+    ``deploy``, BuildError where ONNX has no words for the network.
     """
-    sessions = [*instead(before, images, threads)]
-    chosen = open_session(after, _shape(images), threads=threads)
-    sessions.append(chosen.session)
-    return [_timed(session, images) for session in sessions]
+    sessions = float_sessions(module, images, threads)
+    return {each.runtime: timed(partial(each.run, images[:1])).median_ms for each in sessions}
 
 
-def instead(module: nn.Module, images: Arrays, threads: int = 1) -> Iterator[Session]:
+def float_sessions(module: nn.Module, images: Arrays, threads: int = 1) -> Iterator[Session]:
     """Yield sessions of ONNX Runtime: float32, static int8, dynamic int8, those that it can do."""
-    model = onnx_model(module.eval(), torch.zeros(1, *_shape(images)))
+    model = onnx_model(module.eval(), torch.zeros(1, *images.shape[1:]))
     yield OnnxSession(model.SerializeToString(), threads)
     for calibration in (images, None):
         try:
             yield Int8Session(model, calibration, threads)
         except BuildError:
             continue
-
-
-def _timed(session: Session, images: Arrays) -> Latency:
-    timing = timed(partial(session.run, images[:1]))
-    return Latency(
-        1,
-        timing.median_ms,
-        timing.iqr_ms,
-        timing.repeats,
-        session.runtime,
-        session.threads,
-        session.note,
-    )
-
-
-def _shape(images: Arrays) -> tuple[int, int, int]:
-    channels, height, width = images.shape[1:]
-    return channels, height, width

@@ -7,13 +7,15 @@ their part in any network, rectifiers that go where signs are read, thresholds w
 
 from __future__ import annotations
 
+import copy
 from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 from torch import nn
 
-from nasplatform.errors import StageError
+from nasplatform.errors import BuildError, MissingExtraError, StageError
 from nasplatform.models.network import Network
+from nasplatform.runtimes.comparison import alternatives
 from nasplatform.stages.base import Stage, StageContext, StageResult, check_floats
 from nasplatform.stages.binarize.estimators import AnyEstimator, Fourier
 from nasplatform.stages.binarize.layers import Binarisation, with_latent_layers
@@ -91,8 +93,9 @@ class Binarize(Stage):
         metrics["binary_layers"] = float(len(names))
         metrics["float_layers"] = float(len(parts.left))
         metrics["threshold_layers"] = float(sum(shift is not None for shift in shifts.values()))
+        instead, missing = float_latencies(network.module, task)
         notes = tuple(f"not binarised: {name}: {why}" for name, why in parts.left.items())
-        return StageResult(result, metrics, notes=notes)
+        return StageResult(result, metrics | instead, notes=(*notes, *missing))
 
     def _train(
         self,
@@ -117,6 +120,19 @@ class Binarize(Stage):
             on_step=how.clock.at,
             tag=options.model_dump_json(),
         )
+
+
+def float_latencies(module: nn.Module, task: Task) -> tuple[dict[str, float], tuple[str, ...]]:
+    """Return what the float network takes in ONNX Runtime, in 32 and 8 bits, or why that is open.
+
+    The metrics are ``float_RUNTIME_ms``, milliseconds of one image on one thread.
+    """
+    images = task.train.inputs[:CALIBRATED_IMAGES].numpy()
+    try:
+        found = alternatives(copy.deepcopy(module).cpu(), images)
+    except (BuildError, MissingExtraError) as error:
+        return {}, (f"float network not timed beside it: {error}",)
+    return {f"float_{name.replace('-', '_')}_ms": each for name, each in found.items()}, ()
 
 
 def checked(parts: Roles) -> Roles:

@@ -124,6 +124,11 @@ def test_metrics_and_notes_say_what_was_binarised(tmp_path):
     assert result.metrics["binary_layers"] == 6
     assert result.metrics["float_layers"] == 4
     assert result.metrics["threshold_layers"] == 0
+    assert {name for name in result.metrics if name.endswith("_ms")} == {
+        "float_onnxruntime_ms",
+        "float_onnxruntime_int8_static_ms",
+        "float_onnxruntime_int8_dynamic_ms",
+    }
     assert result.notes == (
         "not binarised: stem.0: it reads the image",
         "not binarised: body.1.shortcut.0: it is a shortcut",

@@ -16,7 +16,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from nasplatform.errors import StageError
 from nasplatform.models.network import Network
@@ -79,6 +79,12 @@ class DistillOptions(BaseModel):
     (PU compression)."""
     start: Literal["given", "scratch"] = "given"
     """Go on from the weights of the network given, e.g. a pruned one, or train new ones."""
+
+    @model_validator(mode="after")
+    def _something_to_choose(self) -> DistillOptions:
+        if self.choice is not None and self.unlabelled is None:
+            raise ValueError("choice needs unlabelled images, unlabelled is null")
+        return self
 
 
 class Distill(Stage):

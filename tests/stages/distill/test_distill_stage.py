@@ -220,6 +220,7 @@ def test_check_refuses(options, words):
         ({"teacher": {"function": "a:b"}}, "needs the weights"),
         ({"unlabelled": {"folder": "a", "npz": "b"}}, "give one of dataset, folder and npz"),
         ({"choice": {"by": "luck"}}, "choice"),
+        ({"choice": {"by": "confidence"}, "unlabelled": None}, "choice needs unlabelled images"),
     ],
 )
 def test_options_that_cannot_be_right(options, words):

@@ -84,7 +84,7 @@ def npz_images(arrays: dict[str, Array], name: str, options: NpzOptions) -> Arra
     if images.ndim not in (3, 4) or not images.size:
         raise DataError(f"{where} has shape {images.shape}, expected (n, h, w) or (n, c, h, w)")
     if images.dtype == np.bool_:
-        images = images.astype(np.uint8)
+        images = images.astype(np.int8)  # uint8 are pictures, of which 255 is white
     if images.dtype.kind not in "iuf" or images.dtype.itemsize > 8:
         raise DataError(f"{where} has type {images.dtype}, expected integers or floats")
     images = images.astype(images.dtype.newbyteorder("="), copy=False)

@@ -54,6 +54,14 @@ class TestNpz:
         short = {key.removesuffix("_train"): value for key, value in arrays.items()}
         assert load("npz", path=written(tmp_path, short)).digest == long.digest
 
+    def test_truth_values_are_no_pictures_of_8_bits(self, tmp_path):
+        arrays = good()
+        assert load("npz", path=written(tmp_path, arrays)).white == 255
+        arrays["x_train"] = arrays["x_train"] > 127
+        task = load("npz", path=written(tmp_path, arrays))
+        assert task.white is None
+        assert task.train.inputs.levels() is None
+
     @pytest.mark.parametrize("kind", [np.uint8, np.int32, np.float16, np.float64])
     def test_any_real_type_gives_the_same_task(self, tmp_path, kind):
         arrays = good()

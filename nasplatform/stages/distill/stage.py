@@ -16,7 +16,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from nasplatform.errors import StageError
 from nasplatform.models.network import Network
@@ -80,6 +80,12 @@ class DistillOptions(BaseModel):
     start: Literal["given", "scratch"] = "given"
     """Go on from the weights of the network given, e.g. a pruned one, or train new ones."""
 
+    @model_validator(mode="after")
+    def _something_to_choose(self) -> DistillOptions:
+        if self.choice is not None and self.unlabelled is None:
+            raise ValueError("choice needs unlabelled images, unlabelled is null")
+        return self
+
 
 class Distill(Stage):
     """Train the network with few labels, a teacher's answers and unlabelled images."""
@@ -101,7 +107,7 @@ class Distill(Stage):
         """Raise StageError for a tap or a teacher's name that does not exist."""
         self._tap(network, task)
         choice = self.options.teacher
-        if choice.network is not None and choice.load() is None and choice.network not in earlier:
+        if choice.network is not None and choice.network not in earlier and choice.load() is None:
             raise StageError(
                 f"teacher {choice.network!r} is no earlier network of the run "
                 f"({', '.join(earlier)}) and no folder of a network"
@@ -173,12 +179,9 @@ class Distill(Stage):
 
     def _teacher(self, network: Network, context: StageContext) -> ModuleTeacher | OnnxTeacher:
         choice = self.options.teacher
-        known = choice.load()
-        if known is not None:
-            return known
-        if choice.network is None:
-            return ModuleTeacher.of(network, "the network given")
-        return ModuleTeacher.of(context.network(choice.network), choice.network)
+        if choice.network is not None:
+            return ModuleTeacher.of(context.network(choice.network), choice.network)
+        return choice.load() or ModuleTeacher.of(network, "the network given")
 
     def _tap(self, network: Network, task: Task) -> FeatureMap | None:
         alignment = self.options.alignment

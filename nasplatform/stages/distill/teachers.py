@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from nasplatform.atomic_io import replace_file, sha256
 from nasplatform.errors import InputError, StageError
-from nasplatform.models.network import Network
+from nasplatform.models.network import STRUCTURE, Network
 from nasplatform.models.outputs import main_output
 from nasplatform.runtimes.onnx_runtime import OnnxSession
 from nasplatform.training.checkpoint import state_digest
@@ -62,7 +62,8 @@ class TeacherChoice(BaseModel):
         if self.function is not None:
             network = Network.from_function(self.function, self.options, weights=self.weights)
             return ModuleTeacher.of(network, self.function)
-        if self.network is not None and Path(self.network).is_dir():
+        # a folder of images may well have the name of a stage
+        if self.network is not None and Path(self.network, STRUCTURE).is_file():
             return ModuleTeacher.of(Network.load(Path(self.network)), self.network)
         return None
 

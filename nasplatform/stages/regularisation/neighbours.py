@@ -33,51 +33,45 @@ class DropBlockOptions(RegularisationOptions):
     """Side of a block, clipped to smaller maps (section 4.1: 7)."""
 
 
-class Dropout(NoisyTraining):
+class _Dropping(NoisyTraining):
+    """Noise that sets a share ``drop_prob`` of a map to 0."""
+
+    @property
+    def prob(self) -> float:
+        """Share of a map that gets noise at the end of the schedule."""
+        return float(self.options.drop_prob)
+
+
+class Dropout(_Dropping):
     """Train with single elements of feature maps set to 0 (Srivastava et al. 2014)."""
 
     name: ClassVar[str] = "dropout"
     Options: ClassVar[type[RegularisationOptions]] = DropoutOptions
     options: DropoutOptions
 
-    @property
-    def prob(self) -> float:
-        """Share of a map that gets noise at the end of the schedule."""
-        return self.options.drop_prob
-
     def noise(self, point: FeaturePoint) -> Noise:
         """Return torch's dropout."""
         return lambda features, prob, rng: functional.dropout(features, prob, training=True)
 
 
-class Dropout2d(NoisyTraining):
+class Dropout2d(_Dropping):
     """Train with whole channels of feature maps set to 0 (Tompson et al. 2015)."""
 
     name: ClassVar[str] = "dropout2d"
     Options: ClassVar[type[RegularisationOptions]] = DropoutOptions
     options: DropoutOptions
 
-    @property
-    def prob(self) -> float:
-        """Share of a map that gets noise at the end of the schedule."""
-        return self.options.drop_prob
-
     def noise(self, point: FeaturePoint) -> Noise:
         """Return torch's dropout of channels."""
         return lambda features, prob, rng: functional.dropout2d(features, prob, training=True)
 
 
-class DropBlock(NoisyTraining):
+class DropBlock(_Dropping):
     """Train with blocks of feature maps set to 0 (Ghiasi et al. 2018, arXiv 1810.12890)."""
 
     name: ClassVar[str] = "dropblock"
     Options: ClassVar[type[RegularisationOptions]] = DropBlockOptions
     options: DropBlockOptions
-
-    @property
-    def prob(self) -> float:
-        """Share of a map that gets noise at the end of the schedule."""
-        return self.options.drop_prob
 
     def noise(self, point: FeaturePoint) -> Noise:
         """Return the dropping of blocks."""

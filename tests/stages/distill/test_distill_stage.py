@@ -169,6 +169,21 @@ def test_teacher_of_the_run_of_a_function_and_of_onnx(tmp_path, saved):
     assert losses[2] == pytest.approx(losses[0], rel=1e-4)
 
 
+def test_stage_of_the_run_comes_before_a_folder_of_its_name(tmp_path, saved, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "train").mkdir()  # of images, say
+    tiny_network(7).save(tmp_path / "start")
+    earlier = {"start": Network.load(saved), "train": Network.load(saved)}
+    losses = []
+    for name in (saved, *earlier):
+        chosen = stage(teacher={"network": name})
+        chosen.check(TASK, "cpu")
+        chosen.check_network(tiny_network(), TASK, list(earlier))
+        context = StageContext(tmp_path / f"of-{len(losses)}", networks=earlier)
+        losses.append(chosen.apply(tiny_network(), TASK, context).metrics["teacher_loss"])
+    assert losses[0] == losses[1] == losses[2]
+
+
 def test_pruned_network_learns_and_keeps_its_structure(tmp_path):
     cut = {"recipe": {"epochs": 1}, "rate": 0.5, "criterion": "l1"}
     stages = [("scop", cut), ("distill", {"recipe": RECIPE, "teacher": {"network": "start"}})]
@@ -205,6 +220,7 @@ def test_check_refuses(options, words):
         ({"teacher": {"function": "a:b"}}, "needs the weights"),
         ({"unlabelled": {"folder": "a", "npz": "b"}}, "give one of dataset, folder and npz"),
         ({"choice": {"by": "luck"}}, "choice"),
+        ({"choice": {"by": "confidence"}, "unlabelled": None}, "choice needs unlabelled images"),
     ],
 )
 def test_options_that_cannot_be_right(options, words):

@@ -32,6 +32,8 @@ def predict_images(
     from nasplatform.training.image_folder import images_in
 
     pictures = [each for file in files for each in (images_in(file) if file.is_dir() else [file])]
+    if not pictures:
+        raise DataError(f"{files[0]} holds no image files")
     found = classify(_load(network), pictures)
     rows = found.to_dict("records")
     if as_json:
@@ -53,6 +55,8 @@ def export(
     from nasplatform.errors import RunError
     from nasplatform.runtimes.onnx_export import export_onnx
 
+    if out.is_dir():
+        raise RunError(f"{out} is a folder; give the name of a file, e.g. {out / 'network.onnx'}")
     if out.exists() and not force:
         raise RunError(f"{out} exists already; replace it by --force, or give another name")
     if not out.absolute().parent.is_dir():

@@ -7,16 +7,52 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 from torch import nn
 
 from nasplatform.models.edits import Edit
 from nasplatform.models.functions import build_function
 from nasplatform.models.networks.base import build_network
+from nasplatform.plugins import explain
 from nasplatform.spaces import get_space
 from nasplatform.training.seeding import seeded
 from nasplatform.training.task import Task
 
 FORMAT = 1
+
+
+class _Images(BaseModel):
+    """What ``input`` says of the images that a network is for."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    task: str
+    data_sha256: str
+    shape: list[PositiveInt] = Field(min_length=3, max_length=3)
+    mean: list[float]
+    std: list[float]
+    white: float | None
+    classes: PositiveInt
+    class_names: list[str] | None = None
+
+    @model_validator(mode="after")
+    def _one_for_each(self) -> _Images:
+        if not len(self.mean) == len(self.std) == self.shape[0]:
+            raise ValueError("mean and std must have one number for each channel")
+        if self.class_names is not None and len(self.class_names) != self.classes:
+            raise ValueError("class_names must be as many as classes")
+        return self
+
+
+class _Written(BaseModel):
+    """What ``structure.json`` holds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    format: int
+    base: dict[str, Any]
+    edits: list[dict[str, Any]]
+    input: _Images | None
 
 
 @dataclass(frozen=True)
@@ -67,8 +103,13 @@ class Structure:
     def from_json(cls, text: str) -> Self:
         """Read ``to_json`` back; raise ValueError, KeyError or TypeError for anything else."""
         found = json.loads(text)
-        if found["format"] != FORMAT:
-            raise ValueError(f"format {found['format']!r}, this version reads {FORMAT}")
+        version = found.get("format", FORMAT) if isinstance(found, dict) else FORMAT
+        if version != FORMAT:
+            raise ValueError(f"format {version!r}, this version reads {FORMAT}")
+        try:
+            _Written.model_validate(found)
+        except ValidationError as error:
+            raise ValueError(explain(error, _Written, "structure.json")) from None
         edits = tuple(Edit.from_dict(edit) for edit in found["edits"])
         return cls(found["base"], edits, found["input"])
 

@@ -62,6 +62,19 @@ def test_a_file_that_is_no_picture_stops_nobody(trained, tmp_path, capsys):
     assert "(and 1 more)" in said.err
 
 
+def test_a_folder_without_pictures_is_told(trained, tmp_path, capsys):
+    (tmp_path / "a.txt").write_text("no picture")
+    assert main(["predict-images", str(trained / "run"), str(tmp_path)]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err == f"error: {tmp_path} holds no image files\n"
+
+
+def test_no_network_is_written_over_a_folder(trained, tmp_path, capsys):
+    assert main(["export", str(trained / "run"), str(tmp_path), "--force"]) == 2
+    assert f"{tmp_path} is a folder; give the name of a file" in capsys.readouterr().err
+
+
 def test_the_onnx_file_answers_alike_and_knows_its_classes(trained, tmp_path, capsys):
     onnxruntime = pytest.importorskip("onnxruntime", reason="needs the extra 'deploy'")
     out = tmp_path / "n.onnx"

@@ -7,6 +7,7 @@ from safetensors.torch import load_file, save_file
 from nasplatform.errors import RunError
 from nasplatform.models.edits import Edit
 from nasplatform.models.network import STRUCTURE, WEIGHTS, Network, Structure
+from nasplatform.models.structure import describe_input
 from nasplatform.testing.tiny import tiny_network, tiny_task
 from nasplatform.training.checkpoint import state_digest
 from nasplatform.training.evaluation import predict
@@ -104,6 +105,39 @@ def test_damaged_structure_is_a_run_error(tmp_path, text):
         Network.load(tmp_path / "n")
     assert str(tmp_path / "n") in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+INPUT = describe_input(tiny_task())
+
+
+def test_input_is_read_as_it_was_written(tmp_path):
+    network = tiny_network().for_task(tiny_task())
+    network.save(tmp_path / "n")
+    assert Network.load(tmp_path / "n").structure.input == INPUT == network.structure.input
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[]", "structure.json: Input should be a valid dictionary"),
+        (json.dumps({"format": 1, "edits": [], "input": None}), "structure.json.base: this key is"),
+        (structure(input=[1]), "structure.json.input: "),
+        (structure(input=INPUT | {"shape": None}), "input.shape: "),
+        (structure(input=INPUT | {"shape": [1, 8]}), "input.shape: "),
+        (structure(input=INPUT | {"mean": []}), "mean and std must have one number for each"),
+        (structure(input=INPUT | {"std": "x"}), "input.std: "),
+        (structure(input=INPUT | {"white": []}), "input.white: "),
+        (structure(input=INPUT | {"classes": "3"}), "input.classes: "),
+        (structure(input=INPUT | {"classes": -1}), "input.classes: "),
+        (structure(input=INPUT | {"class_names": ["a"]}), "class_names must be as many as classes"),
+        (structure(input={k: v for k, v in INPUT.items() if k != "mean"}), "input.mean: this key"),
+    ],
+)
+def test_a_damaged_description_names_the_key(tmp_path, text, words):
+    broken(tmp_path / "n", text)
+    with pytest.raises(RunError, match="holds no network that can be loaded") as caught:
+        Network.load(tmp_path / "n")
+    assert words in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -29,10 +29,8 @@ def split_form(text: str, readers: Readers) -> tuple[str, str] | None:
     if found is None:
         return None
     if found[1] not in readers:
-        known = ", ".join(readers) or "none"
-        raise ArchitectureError(
-            f"unknown form {found[1]!r}{did_you_mean(found[1], readers)}; known are {known}"
-        )
+        known = did_you_mean(found[1], readers) or "; this space reads none"
+        raise ArchitectureError(f"unknown form {found[1]!r}{known}")
     return found[1], found[2]
 
 
@@ -43,7 +41,7 @@ def read_form(form: str, value: Any, readers: Readers) -> Any:
         value = value.tolist()
     try:
         return readers[form](_value(value) if isinstance(value, str) else value)
-    except (TypeError, KeyError, IndexError, ValueError, AttributeError) as error:
+    except (TypeError, LookupError, ValueError, OverflowError, AttributeError) as error:
         raise ArchitectureError(
             f"{str(value)[:120]!r} is nothing that {form} writes ({type(error).__name__}: {error})"
         ) from None

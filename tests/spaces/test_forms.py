@@ -85,7 +85,9 @@ def test_cells_of_nasbench101_in_other_forms(text):
         (NB101, 'nni:{"op1": "conv3x3", "input1": [0]}', "expected op1 to op1 and input1 to"),
         (NB101, 'nni:{"op1": "conv3x3", "input1": [0], "input2": [3]}', "input2 is 3"),
         (NB101, "nasbench-api:{}", "is nothing that nasbench-api writes"),
-        (NB101, "naslib:134322", "known are nasbench-api, nni"),
+        (NB201, "naslib:[1e999, 3, 4, 3, 2, 2]", "is nothing that naslib writes"),
+        (NB101, 'nasbench-api:[[[0, 1e999], [0, 0]], ["input", "output"]]', "is nothing that"),
+        (NB101, "naslib:134322", "unknown form 'naslib'; known are nasbench-api, nni$"),
         (get_space("macro-chain"), "nni:x", "macro-chain|form|stage"),
     ],
 )

@@ -47,7 +47,7 @@ class Experiment:
     stages:       with every option.
     spec:         how to make the evaluator elsewhere.
     executor:     options of the executor, an instance of its ``Options``.
-    notes:        what was left out of the file, in words.
+    notes:        what was left out of the file, and how texts in it were read, in words.
     """
 
     config: SearchConfig
@@ -222,7 +222,7 @@ def _sampler(
 def _enqueued(
     config: SearchConfig, source: Source, evaluator: Evaluator[Any]
 ) -> tuple[list[Any], tuple[str, ...]]:
-    """Return what is evaluated first, each architecture once, and words about the others."""
+    """Return what is evaluated first, each architecture once, and words on how they were read."""
     space, candidates, budget = evaluator.space, evaluator.candidates, config.search.budget
     first: dict[str, int] = {}
     found, notes = [], []
@@ -242,4 +242,6 @@ def _enqueued(
     with source.blame("search", "enqueue"):
         if len(found) > budget:
             raise ConfigError(f"{len(found)} architectures, the budget pays for {budget}")
+    if (words := space.caution(config.search.enqueue)) is not None:
+        notes.append(f"enqueue: {words}")
     return found, tuple(notes)

@@ -13,7 +13,8 @@ from nasplatform.training.task import Task
 def darkened(images: Images, strength: float, task: Task) -> Images:
     """Return images whose raw pixels are multiplied by ``1 - strength``, darkened as they are read.
 
-    images: standardised as the task's are. Black stays black, and images of 8 bits keep 8 bits.
+    task: the one by which images that are stored standardised are so. Black stays black, and
+    images of 8 bits keep 8 bits.
     """
     light = 1 - strength
     black = np.divide(task.mean, task.std)[:, None, None] if images.scale is None else None

@@ -7,10 +7,13 @@ import pytest
 import yaml
 from search_toys import SAMPLERS, toy_evaluator, toy_sampler
 
+from nasplatform.config import load_config
 from nasplatform.errors import ConfigError
+from nasplatform.evaluators.base import EvaluationContext
 from nasplatform.executors.store import open_store
 from nasplatform.runs.driver import run
 from nasplatform.runs.events import Event
+from nasplatform.runs.experiment import make_experiment
 from nasplatform.search import TrialRecord, open_study, search
 
 FIRST = ["11110000", "10101010", "00000001"]
@@ -50,6 +53,19 @@ def test_in_a_search_file_they_count_once_and_are_said(tmp_path: Path, toy: Path
     assert len(done.evaluations) == 5
     words = "enqueue.3 is the architecture of enqueue.0: evaluated once"
     assert words in [event.words for event in events]
+
+
+@pytest.mark.parametrize(("text", "said"), [("134322", 1), ("naslib:134322", 0)])
+def test_how_digits_are_read_that_mean_another_cell_elsewhere_is_said(
+    tmp_path: Path, text: str, said: int
+) -> None:
+    file = tmp_path / "search.yaml"
+    told = {"name": "t", "space": {"name": "nasbench201"}, "task": {"dataset": "digits"}}
+    wanted = {"sampler": {"name": "random"}, "budget": 5, "enqueue": [text]}
+    file.write_text(yaml.safe_dump({**told, "evaluator": {"name": "trained"}, "search": wanted}))
+    experiment = make_experiment(*load_config(file), EvaluationContext())
+    assert len(experiment.notes) == said
+    assert all("enqueue: six digits are read as" in note for note in experiment.notes)
 
 
 def test_what_a_table_does_not_hold_is_refused(tmp_path: Path) -> None:

@@ -50,19 +50,30 @@ class MultiHead(nn.Module):
         self, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None = None
     ) -> Tensor:
         """Let tokens (..., T, C) look at others (..., S, C); bias: (..., heads, T, S)."""
-        mixed = F.scaled_dot_product_attention(
-            self.split(self.query(queries)),
-            self.split(self.key(keys)),
-            self.split(self.value(values)),
+        mixed = self.mix(self.query(queries), self.key(keys), self.value(values), bias)
+        projected: Tensor = self.project(mixed)
+        return projected
+
+    def mix(
+        self, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None = None
+    ) -> Tensor:
+        """Mean values (..., S, C) by queries (..., T, C) and keys (..., S, C)."""
+        heads = F.scaled_dot_product_attention(
+            self.split(queries),
+            self.split(keys),
+            self.split(values),
             attn_mask=bias,
             scale=self.scale,
         )
-        projected: Tensor = self.project(mixed.transpose(-3, -2).flatten(-2))
-        return projected
+        return self.joined(heads)
 
     def split(self, channels: Tensor) -> Tensor:
         """(..., T, C) -> (..., heads, T, C / heads)."""
         return torch.unflatten(channels, -1, (self.heads, -1)).transpose(-3, -2)
+
+    def joined(self, heads: Tensor) -> Tensor:
+        """(..., heads, T, C / heads) -> (..., T, C)."""
+        return heads.transpose(-3, -2).flatten(-2)
 
 
 class GlobalAttention(MultiHead):
@@ -165,13 +176,8 @@ class LocalAttention(MultiHead):
         seen = values.shape[-1] - self.local_width
         parts = [self.local(values[..., seen:])]
         if self.heads:
-            mixed = F.scaled_dot_product_attention(
-                self.split(self.query(sequence)),
-                self.split(self.key(sequence)),
-                self.split(values[..., :seen]),
-                scale=self.scale,
-            )
-            parts.insert(0, mixed.transpose(-3, -2).flatten(-2))
+            mixed = self.mix(self.query(sequence), self.key(sequence), values[..., :seen])
+            parts.insert(0, mixed)
         projected: Tensor = self.project(torch.cat(parts, -1))
         return projected
 
@@ -191,5 +197,5 @@ class RelativeAttention(MultiHead):
         products = queries @ keys.transpose(-2, -1) + self.beside_keys.products(queries)
         weights = products.softmax(-1)
         mixed = weights @ values + self.beside_values.mixed(weights)
-        projected: Tensor = self.project(mixed.transpose(-3, -2).flatten(-2))
+        projected: Tensor = self.project(self.joined(mixed))
         return projected

@@ -63,7 +63,6 @@ def codes(rows: Rows, subspace: SubSpace) -> NDArray[np.uint64]:
     return every.view("<u8").astype(np.uint64, copy=False)
 
 
-def pack(architectures: Sequence[VisionTransformer], subspace: SubSpace) -> NDArray[np.uint64]:
-    """Return the codes of architectures; raise ArchitectureError for one that is no member."""
-    found = np.array([subspace.row(one) for one in architectures], np.uint8)
-    return codes(found.reshape(len(architectures), len(subspace.decisions)), subspace)
+def packed(rows: Sequence[Sequence[int]], subspace: SubSpace) -> NDArray[np.uint64]:
+    """Return the codes (B, 6) of B rows that stand one by one."""
+    return codes(np.array(rows, np.uint8).reshape(len(rows), len(subspace.decisions)), subspace)

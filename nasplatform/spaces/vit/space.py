@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -12,7 +12,7 @@ from optuna.distributions import BaseDistribution
 from torch import nn
 
 from nasplatform.errors import ArchitectureError
-from nasplatform.spaces.base import Space
+from nasplatform.spaces.base import Space, as_text
 from nasplatform.spaces.families import Family
 from nasplatform.spaces.graph import GraphBatch
 from nasplatform.spaces.vit import decisions
@@ -24,7 +24,7 @@ from nasplatform.spaces.vit.families import families
 from nasplatform.spaces.vit.graphs import Graphs
 from nasplatform.spaces.vit.numbers import Numbers
 from nasplatform.spaces.vit.options import TransformerOptions
-from nasplatform.spaces.vit.population import Rows, Transformers, as_bytes, codes, pack, rows
+from nasplatform.spaces.vit.population import Rows, Transformers, as_bytes, codes, packed, rows
 from nasplatform.spaces.vit.reading import read_rows
 from nasplatform.spaces.vit.subspaces import SUBSPACES
 from nasplatform.spaces.vit.text import format_text, parse_text
@@ -54,6 +54,16 @@ class VisionTransformers(Space[VisionTransformer]):
         self.subspace.row(architecture)
         return architecture
 
+    def parse_many(self, texts: Iterable[str]) -> tuple[Transformers, dict[int, ArchitectureError]]:
+        """Read many texts; each is compared with the sub-space once."""
+        read, errors = [], {}
+        for index, text in enumerate(texts):
+            try:
+                read.append(self.subspace.row(parse_text(as_text(text))))
+            except ArchitectureError as error:
+                errors[index] = error
+        return Transformers(packed(read, self.subspace)), errors
+
     def format(self, architecture: VisionTransformer) -> str:
         """Return the text form."""
         return format_text(architecture)
@@ -62,7 +72,9 @@ class VisionTransformers(Space[VisionTransformer]):
         """Pack transformers; a population is returned as it is."""
         if isinstance(architectures, Transformers):
             return architectures
-        return Transformers(pack(architectures, self.subspace))
+        return Transformers(
+            packed([self.subspace.row(one) for one in architectures], self.subspace)
+        )
 
     def from_codes(self, codes: NDArray[np.uint64]) -> Transformers:
         """Wrap packed codes (B, 6); raise ArchitectureError for one that is no member."""

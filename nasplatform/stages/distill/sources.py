@@ -65,26 +65,29 @@ class UnlabelledChoice(BaseModel):
         Raises DataError where the source is missing, empty or damaged, StageError where the task
         has no unlabelled images.
         """
-        images, name = self._source(task)
-        made, note = fitted(images, task, name)
+        images, origin, name = self._source(task)
         if not self.darken:
-            return made, note
-        return darkened(made, self.darken, task), f"{note}, {self.darken:g} of the light taken"
+            return fitted(images, task, name)
+        # before they are fitted: only the source knows what is black in its own standardisation
+        made, note = fitted(darkened(images, self.darken, origin), task, name)
+        return made, f"{note}, {self.darken:g} of the light taken"
 
-    def _source(self, task: Task) -> tuple[Images, str]:
+    def _source(self, task: Task) -> tuple[Images, Task, str]:
+        """Return the images, the task by which they are standardised if they are, their name."""
         options: dict[str, Any] = dict(self.model_extra or {})
         if self.dataset is not None:
-            return load_task(self.dataset, options, "unlabelled").train.inputs, self.dataset
+            origin = load_task(self.dataset, options, "unlabelled")
+            return origin.train.inputs, origin, self.dataset
         if self.npz is not None:
-            return _npz_file(self.npz, options), str(self.npz)
+            return _npz_file(self.npz, options), task, str(self.npz)
         if self.folder is not None:
-            return _folder(self.folder, task), str(self.folder)
+            return _folder(self.folder, task), task, str(self.folder)
         if task.unlabelled is None:
             raise StageError(
                 f"task {task.name!r} has no unlabelled images and no training image without a "
                 f"label: give a source as 'unlabelled', or null for none"
             )
-        return task.unlabelled, task.name
+        return task.unlabelled, task, task.name
 
 
 def _folder(folder: Path, task: Task) -> Images:

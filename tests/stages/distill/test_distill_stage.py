@@ -13,11 +13,12 @@ from nasplatform.models.network import Network
 from nasplatform.stages.base import StageContext
 from nasplatform.stages.distill import Distill, DistillOptions
 from nasplatform.stages.distill.objective import UnlabelledDistillation
-from nasplatform.stages.distill.sources import labelled_rows, with_labels
+from nasplatform.stages.distill.sources import UnlabelledChoice, labelled_rows, with_labels
 from nasplatform.stages.pipeline import make_stage, run_pipeline
 from nasplatform.testing.tiny import tiny_network, tiny_task
 from nasplatform.training.checkpoint import state_digest
 from nasplatform.training.darkening import darkened
+from nasplatform.training.datasets import load_task
 from nasplatform.training.fitting import fitted
 from nasplatform.training.image_store import DiskImages, Images
 from nasplatform.training.recipe import Recipe
@@ -150,6 +151,24 @@ def test_npz_without_labels_and_data_sets(tmp_path):
     digits = apply(tmp_path / "b", unlabelled=source, recipe={"epochs": 1})
     assert digits.metrics["unlabelled_images"] == 898
     assert digits.notes[0].endswith(", 0.5 of the light taken")
+
+
+def test_black_of_images_in_the_dark_is_that_of_their_own_source(tmp_path):
+    task = load_task("digits", {}, "here")
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 1, 1), np.uint8)
+    np.savez(tmp_path / "images.npz", x=np.tile(pixels, (1, 16, 16)))
+    made, _ = UnlabelledChoice(npz=tmp_path / "images.npz", darken=0.75).load(task)
+    expected = (pixels * 0.25 - pixels.mean()) / pixels.std()
+    found = made[:].numpy()[:, 0, :1, :1]
+    np.testing.assert_allclose(found, expected, atol=0.51 / pixels.std())
+
+
+def test_black_of_a_data_set_in_the_dark_is_its_own():
+    task, other = (load_task("digits", {"noise": noise}, "here") for noise in (1.0, 0.0))
+    made, _ = UnlabelledChoice(dataset="digits", darken=0.75, noise=0.0).load(task)
+    mean, std = other.mean[0], other.std[0]
+    expected = ((other.train.inputs[:].numpy() * std + mean) * 0.25 - mean) / std
+    np.testing.assert_allclose(made[:].numpy(), expected, atol=1e-5)
 
 
 def test_teacher_of_the_run_of_a_function_and_of_onnx(tmp_path, saved):

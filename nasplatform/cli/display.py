@@ -55,11 +55,11 @@ def show_table(rows: Sequence[Mapping[Any, Any]], columns: Iterable[str], title:
 
 def show_stages(stages: pd.DataFrame) -> None:
     """Print what each stage of a run came to; nothing where there was none."""
-    from nasplatform.runs.frames import runtime_words, stage_walk
+    from nasplatform.runs.frames import runtime_words, stage_walk, without_bits
 
     if len(stages):
         walk = stage_walk(stages)
-        columns = [str(name) for name in walk.loc[:, :"runtime"]]
+        columns = [str(name) for name in without_bits(walk).loc[:, :"runtime"]]
         show_table(walk.to_dict("records"), columns, title="stages")
         for words in runtime_words(walk):
             show(words)

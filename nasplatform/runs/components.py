@@ -13,7 +13,7 @@ from nasplatform import plugins
 from nasplatform.config import Choice, FileConfig
 from nasplatform.errors import ConfigError
 from nasplatform.runtimes.choice import choose_runtime
-from nasplatform.stages.base import Stage
+from nasplatform.stages.base import Stage, check_order
 from nasplatform.training.datasets import load_task
 from nasplatform.training.task import Task
 from nasplatform.yaml_source import Source
@@ -48,19 +48,23 @@ def resolve_stages(config: FileConfig, source: Source, task: Task | None) -> tup
 
     Each is asked whether it can do its work on the task, before a search is paid for.
     """
-    return tuple(_stage(index, config, source, task) for index in range(len(config.stages)))
+    made = [_stage(index, config, source, task) for index in range(len(config.stages))]
+    with source.blame("stages"):
+        check_order(made)
+    return tuple(with_options(stage.name, stage.options) for stage in made)
 
 
-def _stage(index: int, config: FileConfig, source: Source, task: Task | None) -> Choice:
+def _stage(index: int, config: FileConfig, source: Source, task: Task | None) -> Stage:
     stage = config.stages[index]
     with source.blame("stages", index):
         kind: type[Stage] = plugins.get("stages", stage.name)
         if task is None:
             raise ConfigError(f"stage {stage.name!r} needs data: add 'task: {{dataset: ...}}'")
     options = options_of("stages", stage, source, "stages", index)
+    made = kind(options)
     with source.blame("stages", index):
-        kind(options).check(task, config.device)
-    return with_options(stage.name, options)
+        made.check(task, config.device)
+    return made
 
 
 def options_of(kind: str, choice: Choice, source: Source, *section: str | int) -> Any:

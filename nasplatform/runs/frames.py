@@ -122,6 +122,12 @@ def stage_walk(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.concat([pd.DataFrame([start]), after], ignore_index=True)[columns]
 
 
+def without_bits(walk: pd.DataFrame) -> pd.DataFrame:
+    """Leave out what only networks of bits have, where none of a walk is one."""
+    of_bits = ("binary_macs", "bytes_binary", "bytes_scales", "bytes_full_precision")
+    return walk if walk["bytes_binary"].any() else walk.drop(columns=list(of_bits))
+
+
 def runtime_words(walk: pd.DataFrame) -> list[str]:
     """Return in words with what, how often and why so the networks of a walk were measured."""
     words: dict[str, list[str]] = {}

@@ -251,11 +251,9 @@ def _best_table(found: pd.DataFrame) -> TextTable:
 
 
 def _stage_table(walk: pd.DataFrame) -> TextTable:
+    formats = {k: v for k, v in _STAGE_FORMATS.items() if k in frames.without_bits(walk)}
     rows = [
-        [
-            "" if pd.isna(row[name]) else form.format(row[name])
-            for name, form in _STAGE_FORMATS.items()
-        ]
+        ["" if pd.isna(row[name]) else form.format(row[name]) for name, form in formats.items()]
         for row in walk.to_dict("records")
     ]
-    return TextTable([_words(name) for name in _STAGE_FORMATS], rows)
+    return TextTable([_words(name) for name in formats], rows)

@@ -91,6 +91,8 @@ class Stage(ABC):
 
     name: ClassVar[str]
     Options: ClassVar[type[BaseModel]]
+    leaves_bits: ClassVar[bool] = False
+    """Whether the network that it leaves has binary layers."""
     takes_bits: ClassVar[bool] = False
     """Whether it works on a network with binary layers, which have no weights to train or cut."""
 
@@ -112,6 +114,18 @@ class Stage(ABC):
     @abstractmethod
     def apply(self, network: Network, task: Task, context: StageContext) -> StageResult:
         """Return the network after the stage; raise StageError where it would change nothing."""
+
+
+def check_order(stages: Sequence[Stage]) -> None:
+    """Raise StageError where a stage that needs weights comes after one that leaves bits."""
+    before: str | None = None
+    for stage in stages:
+        if before is not None and not stage.takes_bits:
+            raise StageError(
+                f"stage {stage.name!r} needs float weights, but {before!r} before it leaves a "
+                f"network of bits: binarise last"
+            )
+        before = stage.name if stage.leaves_bits else before
 
 
 def check_floats(network: Network, stage: str) -> None:

@@ -32,7 +32,7 @@ from nasplatform.models.network import Network
 from nasplatform.runtimes.base import Runtime
 from nasplatform.runtimes.choice import choose_runtime
 from nasplatform.runtimes.measure import Measurements, measure
-from nasplatform.stages.base import Stage, StageContext, StageResult, check_floats
+from nasplatform.stages.base import Stage, StageContext, StageResult, check_floats, check_order
 from nasplatform.training.checkpoint import state_digest
 from nasplatform.training.loop import Progress
 from nasplatform.training.task import Task
@@ -65,6 +65,7 @@ def run_pipeline(
     folder holds another pipeline.
     """
     made = [make_stage(name, options, f"stages[{i}]") for i, (name, options) in enumerate(stages)]
+    check_order(made)
     choose_runtime(runtime)
     network = checked(network, task)
     engine = choose_runtime(runtime, network.module).name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -59,9 +60,9 @@ def npz(options: NpzOptions) -> Task:
 def read_npz(path: Path) -> dict[str, Array]:
     """Read the arrays of an ``.npz`` file, nothing unpickled; raise DataError for any other."""
     try:
+        if path.is_file() and not zipfile.is_zipfile(path):
+            raise ValueError("it is no .npz file")
         with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise ValueError("it is not a .npz file")
             arrays = {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None

@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
+from nasplatform.errors import NasplatformError
 from nasplatform.models.binary import binary_layers
-from nasplatform.runs.driver import run
+from nasplatform.runs.driver import compress, run
 from nasplatform.training.datasets import load_task
 from nasplatform.training.evaluation import evaluate
 
@@ -29,3 +31,20 @@ def test_binary_search_file_ends_as_bits(tmp_path: Path) -> None:
     task = load_task("digits", {}, "test")
     accuracy = evaluate(network.module, task, "test")
     assert accuracy == pytest.approx(stages["after_accuracy"][1])
+
+
+@pytest.mark.parametrize("after", ["train", "scop", "disout", "binarize"])
+def test_a_stage_that_needs_weights_is_refused_before_bits_are_paid_for(
+    tmp_path: Path, after: str
+) -> None:
+    file = tmp_path / "c.yaml"
+    told = {
+        "name": "c",
+        "task": {"dataset": "digits"},
+        "network": {"name": "resnet", "depth": 8, "width": 4},
+        "stages": [{"name": "binarize"}, {"name": after}],
+    }
+    file.write_text(yaml.safe_dump(told))
+    with pytest.raises(NasplatformError, match=rf"'{after}' needs float weights, but 'binarize'"):
+        compress(file, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -155,6 +155,13 @@ class TestNpz:
             with pytest.raises(DataError, match="cannot be read"):
                 load("npz", path=path)
 
+    def test_a_text_is_no_npz_and_nobody_is_told_to_unpickle_it(self, tmp_path):
+        path = tmp_path / "data.npz"
+        path.write_text("x_train,y_train")
+        with pytest.raises(DataError, match=r"it is no \.npz file") as caught:
+            load("npz", path=path)
+        assert "pickle" not in str(caught.value)
+
     def test_pickles_are_never_opened(self, tmp_path):
         path = tmp_path / "data.npz"
         np.savez(path, x=np.array([{"a": 1}], dtype=object), y=np.zeros(1, int))

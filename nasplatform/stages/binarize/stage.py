@@ -64,6 +64,7 @@ class Binarize(Stage):
 
     name: ClassVar[str] = "binarize"
     Options: ClassVar[type[BaseModel]] = BinarizeOptions
+    leaves_bits: ClassVar[bool] = True
     options: BinarizeOptions
 
     def check(self, task: Task, device: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -77,13 +78,15 @@ def make_options(model: type[BaseModel], values: dict[str, Any], where: str) -> 
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(explain(error, model, where)) from None
+        raise ConfigError(explain(error, model, where, values)) from None
 
 
-def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
+def explain(
+    error: ValidationError, model: type[BaseModel], where: str, values: Mapping[str, Any]
+) -> str:
     """Turn the telling finding of pydantic into one line: the key, and what would be right."""
     finding = telling(error)
-    path = ".".join(str(part) for part in (where, *finding["loc"]) if str(part))
+    path = ".".join(str(part) for part in (where, *key_path(finding, values)) if str(part))
     if finding["type"] == "extra_forbidden":
         key = str(finding["loc"][-1])
         return (
@@ -93,6 +96,21 @@ def explain(error: ValidationError, model: type[BaseModel], where: str) -> str:
         return f"{path}: this key is required"
     words = finding["msg"].removeprefix("Value error, ")
     return f"{path}: {words}, got {without_password(repr(finding['input']))}"
+
+
+def key_path(finding: ErrorDetails, values: Mapping[str, Any]) -> tuple[int | str, ...]:
+    """Return the keys that lead to a finding, without pydantic's names of a union's members."""
+    loc, found = finding["loc"], list[int | str]()
+    inner: Any = values
+    for place, part in enumerate(loc):
+        try:
+            inner = inner[part]
+        except (KeyError, IndexError, TypeError):
+            wanting = finding["type"] == "missing" and place == len(loc) - 1
+            if place and not wanting:
+                continue
+        found.append(part)
+    return tuple(found)
 
 
 def telling(error: ValidationError) -> ErrorDetails:

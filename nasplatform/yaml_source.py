@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from nasplatform.errors import ConfigError, InputError
 from nasplatform.passwords import without_password
-from nasplatform.plugins import explain, telling
+from nasplatform.plugins import explain, key_path, telling
 
 M = TypeVar("M", bound=BaseModel)
 Key = str | int
@@ -66,8 +66,8 @@ class Source:
             return model.model_validate(dict(values))
         except ValidationError as error:
             finding = telling(error)
-            path = (*section, *finding["loc"])
-            text = explain(error, model, ".".join(str(part) for part in section))
+            path = (*section, *key_path(finding, values))
+            text = explain(error, model, ".".join(str(part) for part in section), values)
             # a validator of ours may have compared the key with others of its section
             compared = finding["type"] == "value_error"
             place = self.where(path, len(section) if compared else 0)

@@ -109,7 +109,7 @@ class Structure:
         try:
             _Written.model_validate(found)
         except ValidationError as error:
-            raise ValueError(explain(error, _Written, "structure.json")) from None
+            raise ValueError(explain(error, _Written, "structure.json", found)) from None
         edits = tuple(Edit.from_dict(edit) for edit in found["edits"])
         return cls(found["base"], edits, found["input"])
 

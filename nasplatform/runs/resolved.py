@@ -66,7 +66,8 @@ def read_resolved(file: Path) -> ResolvedConfig:
     try:
         return model.model_validate(values)
     except ValidationError as error:
+        words = explain(error, model, "", values)
         raise RunError(
-            f"{file}: not of this version, or damaged ({explain(error, model, '')}); remove the "
-            f"folder or run it anew with --force"
+            f"{file}: not of this version, or damaged ({words}); remove the folder or run it anew "
+            f"with --force"
         ) from None

@@ -25,6 +25,10 @@ from nasplatform.runs.driver import compress
             r"c\.yaml:\d+: stages\.0\.estimator\.omaga: unknown key 'omaga'",
         ),
         (
+            {"name": "binarize", "estimator": {"name": "recu", "tau": [0.99, 0.85]}},
+            r"c\.yaml:\d+: stages\.0\.estimator: tau must be two shares .* the first not above",
+        ),
+        (
             {"name": "distill", "labels": -1, "unlabelled": {"dataset": "digits"}},
             r"c\.yaml:\d+: stages\.0\.labels: ",
         ),

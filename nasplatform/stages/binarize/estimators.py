@@ -144,8 +144,10 @@ class ReCU(Estimator):
 
     @model_validator(mode="after")
     def _upper_quantiles(self) -> ReCU:
-        if not all(0.5 < tau < 1 for tau in self.tau):
-            raise ValueError("tau must be two shares between 0.5 and 1")
+        if not 0.5 < self.tau[0] <= self.tau[1] < 1:
+            raise ValueError(
+                "tau must be two shares between 0.5 and 1, the first not above the second"
+            )
         return self
 
     def tau_at(self, done: float) -> float:

@@ -104,6 +104,8 @@ def chosen_rows(
         kept = np.flatnonzero(liking.numpy() > 0)
     else:
         share = choice.keep * len(liking) if isinstance(choice.keep, float) else choice.keep
+        if share > len(liking):
+            raise StageError(f"choice.keep asks for {share} of {len(liking):,} unlabelled images")
         kept = liking.argsort(descending=True, stable=True)[: round(share)].numpy()
     if not len(kept):
         raise StageError(f"choice by {choice.by} leaves none of the {len(unlabelled):,} images")

@@ -79,16 +79,17 @@ def test_results_are_reported_and_refitted_while_others_ask(store, fitted):
     assert store.find("demo").facts["n_labels"] == 62
 
 
-def test_the_store_is_followed_without_a_restart(store, fitted):
+def test_the_store_is_followed_without_a_restart(store, fitted, tmp_path):
+    # Damaged elsewhere and moved in: the service could load it between its coming and its damage.
+    damaged = PredictorStore(tmp_path / "other").publish("demo", fitted.predictor, fitted.space)
+    (damaged.folder / "card.json").write_text("{}")
     with serving(store) as running:
         store.publish("fresh", fitted.predictor, fitted.space)
         until(lambda: running.http.get("/v1/predictors/fresh").status_code == 200)
         no_labels = {"evaluations": [{"architecture": "[]1", "score": 0.5}], "refit": True}
         answer = running.http.post("/v1/predictors/fresh/evaluations", json=no_labels)
         assert "publish it with labels" in problem(answer, 409, "conflict")
-        (store.publish("demo", fitted.predictor, fitted.space).folder / "card.json").write_text(
-            "{}"
-        )
+        damaged.folder.rename(store.home("demo") / "2")
         until(lambda: "demo" in running.http.get("/v1/predictors").json()["broken"])
         body = running.http.post(PREDICT, json={"architectures": ["[]1"]}).json()
         assert body["version"] == 1  # the one before goes on

@@ -30,6 +30,7 @@ from nasplatform.training.recipe import Recipe
 from nasplatform.training.seeding import seeded
 from nasplatform.training.streams import check_recipe
 from nasplatform.training.task import Task
+from nasplatform.training.weighting import training_loss
 
 CALIBRATED_IMAGES = 256
 """Training images that say where thresholds begin."""
@@ -108,7 +109,8 @@ class Binarize(Stage):
     ) -> History:
         options, objective = self.options, None
         if options.teacher is not None:
-            objective = Distillation.of(teacher, task.loss, options.teacher, context.device)
+            loss = training_loss(task, options.recipe)
+            objective = Distillation.of(teacher, loss, options.teacher, context.device)
         return train(
             latent,
             task,

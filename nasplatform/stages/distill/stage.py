@@ -53,6 +53,7 @@ from nasplatform.training.recipe import Recipe
 from nasplatform.training.seeding import derive_seed, seeded
 from nasplatform.training.streams import Stream, check_recipe, labelled, unlabelled
 from nasplatform.training.task import Task
+from nasplatform.training.weighting import training_loss
 
 
 class DistillOptions(BaseModel):
@@ -145,7 +146,8 @@ class Distill(Stage):
         if tap is not None:
             notes.append(f"aligned {tap.name!r}: {tap.channels} channels, {tap.places} places")
         aligner = None if tap is None else self._aligner(tap, context.seed)
-        objective = UnlabelledDistillation(teacher, task.loss, options.distillation, aligner)
+        loss = training_loss(some, options.recipe)
+        objective = UnlabelledDistillation(teacher, loss, options.distillation, aligner)
         history = train(
             trained.module,
             some,

@@ -19,6 +19,7 @@ from nasplatform.training.objective import Supervised
 from nasplatform.training.recipe import Recipe
 from nasplatform.training.streams import check_recipe
 from nasplatform.training.task import Task
+from nasplatform.training.weighting import training_loss
 
 
 class RegularisationOptions(BaseModel):
@@ -82,7 +83,10 @@ class NoisyTraining(Stage):
         if not places:
             raise StageError(f"{self.name} {_nothing(points, options)}")
         injection = Injection(
-            Supervised(task.loss), places, context.seed, linear=options.schedule == "linear"
+            Supervised(training_loss(task, options.recipe)),
+            places,
+            context.seed,
+            linear=options.schedule == "linear",
         )
         with injection.installed(trained.module):
             history = train(

@@ -52,6 +52,7 @@ from nasplatform.training.recipe import Recipe
 from nasplatform.training.seeding import derive_seed
 from nasplatform.training.streams import check_recipe
 from nasplatform.training.task import Task
+from nasplatform.training.weighting import training_loss
 
 Criterion = Literal["scop", "random", "l1", "bn_scale", "fpgm", "taylor"]
 
@@ -204,9 +205,8 @@ class _Round:
         """Train the smaller network in place."""
         objective = None
         if teacher is not None and self.options.teacher is not None:
-            objective = Distillation.of(
-                teacher, self.task.loss, self.options.teacher, self.context.device
-            )
+            loss = training_loss(self.task, self.options.recipe)
+            objective = Distillation.of(teacher, loss, self.options.teacher, self.context.device)
         history = train(
             network.module,
             self.task,

@@ -66,6 +66,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.filename is None:
             raise
         return _complain(f"{error.filename}: {error.strerror}", 2)
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        return _complain(f"there is not enough memory, a smaller batch_size needs less: {error}", 1)
     except typer.Abort:
         return 130
     return code if isinstance(code, int) else 0
@@ -87,6 +91,12 @@ def _terminated_as_interrupted() -> Iterator[None]:
 def _say_warning(message: object, *_: object, **__: object) -> None:
     words = " ".join(str(message).split())
     sys.stderr.write(f"warning: {words}\n")
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Say whether memory ran out, of Python, or of torch on a CPU or a GPU."""
+    words = ("can't allocate memory", "out of memory")
+    return isinstance(error, MemoryError) or any(part in str(error) for part in words)
 
 
 def _complain(error: object, code: int) -> int:

@@ -47,14 +47,14 @@ line each), key."""
 def run_pipeline(
     network: Network,
     task: Task,
-    stages: Sequence[tuple[str, Mapping[str, Any]]],
+    stages: Sequence[Stage | tuple[str, Mapping[str, Any]]],
     folder: Path,
     seed: int = 0,
     device: str = "cpu",
     progress: Progress | None = None,
     runtime: str | None = None,
 ) -> tuple[Network, list[Record]]:
-    """Run stages, each (registered name, options), and return the last network and the records.
+    """Run stages, made or as (registered name, options); return the last network and the records.
 
     Killed at any moment and called again with the same arguments, it loads the finished stages,
     resumes the unfinished one from its checkpoint, and returns what it would have returned. A stage
@@ -66,7 +66,10 @@ def run_pipeline(
     not available, before any is run; StageError where one changed nothing; RunError where the
     folder holds another pipeline.
     """
-    made = [make_stage(name, options, f"stages[{i}]") for i, (name, options) in enumerate(stages)]
+    made = [
+        stage if isinstance(stage, Stage) else make_stage(*stage, f"stages[{index}]")
+        for index, stage in enumerate(stages)
+    ]
     check_order(made)
     choose_runtime(runtime)
     network = checked(network, task)

@@ -95,12 +95,14 @@ class Distill(Stage):
     Options: ClassVar[type[BaseModel]] = DistillOptions
     options: DistillOptions
     _loaded: tuple[str, Images, str] | None = None
+    _read: ModuleTeacher | OnnxTeacher | None = None
+    """A teacher that lies in files."""
 
     def check(self, task: Task, device: str) -> None:
         """Raise where recipe, labels, unlabelled images or a teacher in a file cannot be used."""
         self._task(task, seed=0)
         check_recipe(task, self.options.recipe, device)
-        teacher = self.options.teacher.load()
+        teacher = self._from_files()
         if teacher is not None:
             Teacher.checked(teacher, task)
 
@@ -108,7 +110,11 @@ class Distill(Stage):
         """Raise StageError for a tap or a teacher's name that does not exist."""
         self._tap(network, task)
         choice = self.options.teacher
-        if choice.network is not None and choice.network not in earlier and choice.load() is None:
+        if (
+            choice.network is not None
+            and choice.network not in earlier
+            and self._from_files() is None
+        ):
             raise StageError(
                 f"teacher {choice.network!r} is no earlier network of the run "
                 f"({', '.join(earlier)}) and no folder of a network"
@@ -180,10 +186,15 @@ class Distill(Stage):
         return replace(some, unlabelled=self._loaded[1]), [self._loaded[2]]
 
     def _teacher(self, network: Network, context: StageContext) -> ModuleTeacher | OnnxTeacher:
-        choice = self.options.teacher
-        if choice.network is not None:
-            return ModuleTeacher.of(context.network(choice.network), choice.network)
-        return choice.load() or ModuleTeacher.of(network, "the network given")
+        name = self.options.teacher.network
+        if name is not None and (name in context.networks or self._from_files() is None):
+            return ModuleTeacher.of(context.network(name), name)
+        return self._from_files() or ModuleTeacher.of(network, "the network given")
+
+    def _from_files(self) -> ModuleTeacher | OnnxTeacher | None:
+        """Read a teacher that lies in files, once; None for a network of the run."""
+        self._read = self._read or self.options.teacher.load()
+        return self._read
 
     def _tap(self, network: Network, task: Task) -> FeatureMap | None:
         alignment = self.options.alignment

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -139,7 +138,7 @@ class Teacher:
     @classmethod
     def checked(cls, inner: ModuleTeacher | OnnxTeacher, task: Task) -> Self:
         """Return the teacher; raise StageError where it takes other images or has other classes."""
-        teacher = cls(inner, task.classes)
+        teacher = cls(inner.on("cpu"), task.classes)
         images = task.valid.inputs[:2]
         try:
             with torch.no_grad():
@@ -194,21 +193,15 @@ def stored_rows(
 ) -> Tensor:
     """Return (n, width) float32 computed batch by batch, once, into a file that is then mapped."""
     if not path.exists():
-        with _written(path, (len(images), width)) as made, torch.no_grad():
+        header = {"descr": "<f4", "fortran_order": False, "shape": (len(images), width)}
+        with replace_file(path) as temporary, temporary.open("wb") as file, torch.no_grad():
+            np.lib.format.write_array_header_1_0(file, header)
             for start in range(0, len(images), EVALUATION_BATCH):
                 part = slice(start, start + EVALUATION_BATCH)
-                made[part] = compute(images[part]).numpy()
+                file.write(compute(images[part]).numpy().astype("<f4").tobytes())
                 tell(min(part.stop, len(images)), len(images), words)
     try:
         found = np.load(path, mmap_mode="c", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise StageError(f"{path} is damaged, delete it: {error}") from None
     return torch.from_numpy(found)
-
-
-@contextmanager
-def _written(path: Path, shape: tuple[int, int]) -> Iterator[np.memmap[Any, Any]]:
-    with replace_file(path) as temporary:
-        made = np.lib.format.open_memmap(temporary, "w+", np.float32, shape=shape)
-        yield made
-        made.flush()

@@ -14,6 +14,7 @@ from nasplatform.stages.base import StageContext
 from nasplatform.stages.distill import Distill, DistillOptions
 from nasplatform.stages.distill.objective import UnlabelledDistillation
 from nasplatform.stages.distill.sources import UnlabelledChoice, labelled_rows, with_labels
+from nasplatform.stages.distill.teachers import TeacherChoice
 from nasplatform.stages.pipeline import make_stage, run_pipeline
 from nasplatform.testing.tiny import tiny_network, tiny_task
 from nasplatform.training.checkpoint import state_digest
@@ -299,6 +300,15 @@ def test_pipeline_refuses_before_the_first_stage(tmp_path, options, words):
     with pytest.raises(StageError, match=words):
         run_pipeline(tiny_network(), TASK, stages, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_teacher_in_files_is_read_once(tmp_path, saved, monkeypatch):
+    read, load = [], TeacherChoice.load
+    monkeypatch.setattr(TeacherChoice, "load", lambda choice: read.append(choice) or load(choice))
+    made = stage(teacher={"network": saved}, unlabelled=None)
+    made.check(TASK, "cpu")  # as a file is checked before its search is paid for
+    run_pipeline(tiny_network(), TASK, [made], tmp_path / "run")
+    assert len(read) == 1
 
 
 def test_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(tmp_path, monkeypatch):

@@ -75,6 +75,8 @@ def run_pipeline(
     network = checked(network, task)
     engine = choose_runtime(runtime, network.module).name
     for index, stage in enumerate(made):
+        if not stage.takes_bits:
+            check_floats(network, stage.name)
         stage.check(task, device)
         stage.check_network(network, task, _names_before(made, index))
     weights = state_digest(network.module)

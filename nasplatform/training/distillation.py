@@ -17,7 +17,7 @@ from nasplatform.training.task import Loss
 class DistillationOptions(BaseModel):
     """How much the teacher counts, and how."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     weight: float = Field(default=0.9, gt=0, le=1)
     """Share of the loss that is the teacher's; the rest is the task's, on labels."""

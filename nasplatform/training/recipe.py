@@ -27,7 +27,7 @@ class Recipe(BaseModel):
     By default SGD with Nesterov momentum, a linear warm-up, then a cosine to 0.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     epochs: int = Field(default=10, ge=1)
     """Passes over the training split; 10 is what the embedded benchmark of digits uses."""

@@ -39,7 +39,7 @@ CALIBRATED_IMAGES = 256
 class BinarizeOptions(BaseModel):
     """Options of ``binarize``."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     recipe: Recipe = Recipe()
     """How to train; the paper's on CIFAR-10 is SGD of momentum 0.9, learning rate 0.1, weight decay

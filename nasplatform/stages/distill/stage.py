@@ -22,7 +22,7 @@ from nasplatform.errors import StageError
 from nasplatform.models.network import Network
 from nasplatform.stages.base import Stage, StageContext, StageResult
 from nasplatform.stages.distill.alignment import AlignmentOptions, Discriminator, ramp
-from nasplatform.stages.distill.choice import Choice, chosen_rows
+from nasplatform.stages.distill.choice import Choice, chosen_rows, kept_count
 from nasplatform.stages.distill.features import (
     FeatureMap,
     feature_maps,
@@ -59,7 +59,7 @@ from nasplatform.training.weighting import training_loss
 class DistillOptions(BaseModel):
     """Options of ``distill``."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     recipe: Recipe = Recipe()
     """How to train; an epoch is a pass over the larger of the two sets."""
@@ -100,7 +100,10 @@ class Distill(Stage):
 
     def check(self, task: Task, device: str) -> None:
         """Raise where recipe, labels, unlabelled images or a teacher in a file cannot be used."""
-        self._task(task, seed=0)
+        some, _ = self._task(task, seed=0)
+        choice = self.options.choice
+        if choice is not None and choice.keep is not None and some.unlabelled is not None:
+            kept_count(choice.keep, len(some.unlabelled))
         check_recipe(task, self.options.recipe, device)
         teacher = self._from_files()
         if teacher is not None:

@@ -25,7 +25,7 @@ from nasplatform.training.weighting import training_loss
 class RegularisationOptions(BaseModel):
     """Options of every training with noise on feature maps."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     recipe: Recipe = Recipe()
     """How to train."""

@@ -65,7 +65,7 @@ NOISE_MAPS = 4
 class KnockoffOptions(BaseModel):
     """How knockoffs are made."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: Literal["generator", "gaussian", "shuffled"] = "gaussian"
     """``generator`` (SCOP), ``gaussian`` (second order) or ``shuffled`` (free). In ResNet-20 on

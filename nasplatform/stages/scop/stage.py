@@ -60,7 +60,7 @@ Criterion = Literal["scop", "random", "l1", "bn_scale", "fpgm", "taylor"]
 class ScopOptions(BaseModel):
     """Options of ``scop``."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     recipe: Recipe = Recipe()
     """How to fine-tune, after each round."""

@@ -40,7 +40,14 @@ def follow(document: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "document",
-    ["tour", "guides/own-network", "guides/own-space", "guides/deployment", "guides/own-images"],
+    [
+        "tour",
+        "guides/own-network",
+        "guides/own-space",
+        "guides/deployment",
+        "guides/own-images",
+        "guides/figures",
+    ],
 )
 def test_followed_word_for_word(
     document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -41,7 +41,7 @@ from nasplatform.training.seeding import derive_seed
 from nasplatform.training.task import Task
 
 BATCH = 64
-TEACHER = {"epochs": 30, "augmentation": "flip-crop"}
+TEACHER = {"augmentation": "flip-crop"}
 OTHERWISE = {"first block": {"tap": "body.0"}, "weaker": {"weight": 0.03}}
 FEW, DISTILLED, ALL = "few labels", "distilled on them", "all labels"
 
@@ -64,6 +64,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--labels", type=int, default=30, help="of each class")
     parser.add_argument("--epochs", type=int, default=4, help="passes over the unlabelled images")
     parser.add_argument("--width", type=int, default=8, help="of the student's first stage")
+    parser.add_argument("--teacher-epochs", type=int, default=30)
+    parser.add_argument("--teacher-width", type=int, default=32)
     parser.add_argument("--methods", nargs="*", help="only these rows of the table")
     parser.add_argument("--tune", type=float, nargs="*", help="weights of the alignment instead")
     parser.add_argument("--taps", nargs="*", default=[""], help="with --tune; '' for the default")
@@ -120,8 +122,8 @@ class Bench:
         self.kept = self.home / f"{options.labels}-{options.epochs}-{options.width}"
         self.teacher = self.home / "teacher"
         if not self.teacher.exists():
-            how = {"recipe": TEACHER}
-            self.apply("train", how, self.task, 32, 0).save(self.teacher)
+            how = {"recipe": {**TEACHER, "epochs": options.teacher_epochs}}
+            self.apply("train", how, self.task, options.teacher_width, 0).save(self.teacher)
 
     def apply(self, stage: str, how: dict[str, Any], task: Task, width: int, seed: int) -> Network:
         """Take a new ResNet-8 through one stage."""

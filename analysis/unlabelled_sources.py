@@ -28,11 +28,11 @@ def cifar(folder: Path) -> Pair:
     path = folder / "task.npz"
     if not path.exists():
         few = {"train_size": POOL, "valid_size": 500, "test_size": 500}
-        other = read("cifar100", "cifar100_*.zip", few)
+        other = read("cifar100", few)
         pool = halved(other.train.inputs.raw)
         write(folder / "pool.npz", {"x_unlabelled": pool})
         write(folder / "random.npz", {"x_unlabelled": pool[:UNLABELLED]})
-        write_task(path, read("cifar10", "cifar10_*.zip"))
+        write_task(path, read("cifar10"))
     random = {"npz": str(folder / "random.npz")}
     sources = {
         "+ unlabelled": random,
@@ -42,41 +42,48 @@ def cifar(folder: Path) -> Pair:
     return path, sources, {"npz": str(folder / "pool.npz")}
 
 
-def fashion(folder: Path) -> Pair:
-    """Fashion-MNIST beside its own other images, a third of them and digits, digits, dark ones.
+def grey(folder: Path, own: str, other: str) -> Pair:
+    """Fashion-MNIST and MNIST: other images of the task, a third of them, none, none and dark ones.
 
-    The pool has as many images of its own as are used, and twice as many digits.
+    The pool has as many images of the task's own as are used, and twice as many of the others.
     """
     path = folder / "task.npz"
     if not path.exists():
-        task = read("fashion-mnist")
+        task, few = read(own), {"train_size": POOL - UNLABELLED, "valid_size": 500}
         assert task.unlabelled is not None
-        own = halved(task.unlabelled.raw[:UNLABELLED])
-        more = {"train_size": POOL - UNLABELLED, "valid_size": 500, "test_size": 500}
-        digits = halved(read("mnist", "mnist.npz", more).train.inputs.raw)
-        pool = np.random.default_rng(0).permutation(np.concatenate([own, digits]))
-        write(folder / "own.npz", {"x_unlabelled": own})
-        write(folder / "digits.npz", {"x_unlabelled": digits[:UNLABELLED]})
+        known = halved(task.unlabelled.raw[:UNLABELLED])
+        strange = halved(read(other, {**few, "test_size": 500}).train.inputs.raw)
+        pool = np.random.default_rng(0).permutation(np.concatenate([known, strange]))
+        write(folder / "own.npz", {"x_unlabelled": known})
+        write(folder / "other.npz", {"x_unlabelled": strange[:UNLABELLED]})
         write(folder / "pool.npz", {"x_unlabelled": pool})
         write(folder / "random.npz", {"x_unlabelled": pool[:UNLABELLED]})
         write_task(path, task)
-    digits = {"npz": str(folder / "digits.npz")}
+    strangers = {"npz": str(folder / "other.npz")}
     sources = {
         "+ its own": {"npz": str(folder / "own.npz")},
         "+ random": {"npz": str(folder / "random.npz")},
-        "+ MNIST": digits,
-        "+ MNIST 0.6 darker": {**digits, "darken": 0.6},
+        f"+ {TITLES[other]}": strangers,
+        f"+ {TITLES[other]} 0.6 darker": {**strangers, "darken": 0.6},
     }
     return path, sources, {"npz": str(folder / "pool.npz")}
 
 
-PAIRS: dict[str, Callable[[Path], Pair]] = {"cifar10": cifar, "fashion-mnist": fashion}
+TITLES = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST"}
+PAIRS: dict[str, Callable[[Path], Pair]] = {
+    "cifar10": cifar,
+    "fashion-mnist": lambda folder: grey(folder, "fashion-mnist", "mnist"),
+    "mnist": lambda folder: grey(folder, "mnist", "fashion-mnist"),
+}
+FILES = {"cifar10": "cifar10_*.zip", "cifar100": "cifar100_*.zip", "mnist": "mnist.npz"}
+"""What a data set is called below $NASPLATFORM_DATA."""
 
 
-def read(name: str, file: str = "", sizes: Mapping[str, int] = MappingProxyType({})) -> Task:
-    """Read a data set, from a file below $NASPLATFORM_DATA where there is one of that name."""
+def read(name: str, sizes: Mapping[str, int] = MappingProxyType({})) -> Task:
+    """Read a data set, from a file below $NASPLATFORM_DATA where there is one."""
     usual = {"train_size": TRAIN, "valid_size": VALID, "test_size": TEST}
-    found = list(Path(os.environ.get("NASPLATFORM_DATA", ".")).glob(file)) if file else []
+    folder = Path(os.environ.get("NASPLATFORM_DATA", "."))
+    found = list(folder.glob(FILES[name])) if name in FILES else []
     where = {"path": str(found[0])} if found else {}
     return load_task(name, {**usual, **sizes, **where}, name)
 

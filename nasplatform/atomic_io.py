@@ -14,6 +14,9 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+"""What a disk says where it cannot take more."""
+
 
 def user_folder() -> Path:
     """Return the folder of imported tables: $NASPLATFORM_HOME, or ~/.local/share/nasplatform."""
@@ -73,7 +76,7 @@ def _naming(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.filename is not None:
+        if error.filename is not None or error.errno not in DISK_ERRORS:
             raise
         raise OSError(error.errno, error.strerror, str(path)) from None
     except SafetensorError as error:  # which wraps what the system said

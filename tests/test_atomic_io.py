@@ -57,6 +57,9 @@ def test_what_could_not_be_written_is_named(tmp_path: Path, writer) -> None:
     with pytest.raises(FileNotFoundError) as missing, writer(target):
         (tmp_path / "source").read_bytes()
     assert missing.value.filename == str(tmp_path / "source")
+    with pytest.raises(ConnectionResetError) as broken, writer(target):
+        raise ConnectionResetError(errno.ECONNRESET, "reset")
+    assert broken.value.filename is None
     with pytest.raises(DataError), writer(target):
         raise DataError("something else")
     assert list(tmp_path.iterdir()) == []

@@ -10,13 +10,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from nasplatform import predictors
 from nasplatform.atomic_io import replace_folder
 from nasplatform.errors import PredictorError
+from nasplatform.foreign import blaming, read_json
 from nasplatform.predictors.base import Predictor
 from nasplatform.spaces import Space, get_space
 
 SPACE = "space.json"
+_TRIED = 16  # architectures
 
 
 def save_predictor(predictor: Predictor, space: Space[Any], folder: Path | str) -> None:
@@ -35,11 +39,14 @@ def load_predictor(folder: Path | str) -> tuple[Predictor, Space[Any]]:
     inside = Path(folder) / "predictor"
     home = inside if inside.is_dir() else Path(folder)
     predictor = predictors.load_predictor(home)
-    try:
-        described = json.loads((home / SPACE).read_text(encoding="utf-8"))
-        space = get_space(**described)
-    except (OSError, ValueError, TypeError) as error:
-        raise PredictorError(
-            f"{home / SPACE}: does not say which space it knows: {error}"
-        ) from None
+    with blaming(home / SPACE, PredictorError, "does not say which space it knows"):
+        space = get_space(**read_json(home / SPACE))
     return predictor, space
+
+
+def try_out(predictor: Predictor, space: Space[Any]) -> None:
+    """Predict once; raise PredictorError for a predictor that cannot, or says what is no number."""
+    some = space.sample(_TRIED, np.random.default_rng(0))
+    said = predictor.predict(space.graphs(some))
+    if not (np.isfinite(said.mean).all() and np.isfinite(said.std).all()):
+        raise PredictorError(f"predictor {predictor.name!r} predicts values that are not finite")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-from collections.abc import Sequence
-from typing import Any
+import time
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nasplatform import faults
+from nasplatform.service.bodies import require_few_items
 from nasplatform.service.engine import Engine, QueueFullError
 from nasplatform.service.labels import ReportedResults
 from nasplatform.service.metrics import Metrics
@@ -20,6 +20,8 @@ from nasplatform.service.refit import Refitter
 from nasplatform.service.settings import Settings
 from nasplatform.service.space_ranking import RankingBuilder, SpaceRanking
 from nasplatform.service.store import LATEST, PredictorStore
+
+_BLIND = 60.0  # seconds without a look at the store after which the service is not ready
 
 
 class Service:
@@ -31,7 +33,8 @@ class Service:
         self.models = Models(store, settings)
         self.engine = Engine(settings, self.metrics.batch)
         self.refitter = Refitter(store.folder, self._refitted)
-        self.ready = False
+        self._started = False
+        self._seen = time.monotonic()  # when the store was last looked at with success
         self._follower: asyncio.Task[None] | None = None
         self._ranking_tasks: set[asyncio.Task[None]] = set()
 
@@ -39,18 +42,35 @@ class Service:
         """Load the latest versions, then follow the store."""
         self.engine.start()
         await self._look()
-        self.ready = True
+        self._started = True
         self._follower = asyncio.create_task(self._follow())
 
     async def stop(self) -> None:
         """Stop following, end refits, answer what waits."""
-        self.ready = False
+        self._started = False
         for task in [*self._ranking_tasks, *([self._follower] if self._follower else [])]:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         await asyncio.to_thread(self.refitter.stop)
         await asyncio.to_thread(self.engine.stop)
+
+    @property
+    def why_not_ready(self) -> str | None:
+        """Return why the service should be asked nothing now; None where it can be."""
+        if not self._started:
+            return "the predictors are being loaded"
+        if not self.engine.alive:
+            return "the inference thread has ended: restart the service"
+        if self._follower is None or self._follower.done():
+            return "the store is not followed any more: restart the service"
+        if self.models.broken and not self.models.latest():
+            name, reason = next(iter(self.models.broken.items()))
+            return f"no predictor can be loaded, e.g. {name!r}: {reason}"
+        unseen = time.monotonic() - self._seen
+        if unseen > max(_BLIND, 5 * self.settings.reload):
+            return f"the store could not be read for {unseen:.0f} s"
+        return None
 
     async def model(self, wanted: str) -> Model:
         """Return the model of ``NAME`` or ``NAME@VERSION``; PredictorError for an unknown one."""
@@ -64,13 +84,7 @@ class Service:
         self, model: Model, texts: PredictionInput, hashes: bool = True, ranks: bool = True
     ) -> PredictionOutput:
         """Score texts or codes; raise Problem where too many are given or wait already."""
-        if len(texts) > self.settings.max_items:
-            raise Problem(
-                413,
-                "too-many-items",
-                f"{len(texts):,} architectures given, a request may have "
-                f"{self.settings.max_items:,}: send several requests",
-            )
+        require_few_items(len(texts), self.settings)
         try:
             return await self.engine.submit(model, texts, hashes, ranks)
         except QueueFullError as full:
@@ -137,9 +151,10 @@ class Service:
     async def _look(self) -> None:
         try:
             fresh = await asyncio.to_thread(self.models.reload)
-        except OSError as error:  # a folder on a network may be away for a while
-            log.error("store unreadable", extra={"facts": {"error": str(error)}})
+        except Exception as error:  # a folder may be away for a while; following never ends
+            log.error("store unreadable", extra={"facts": {"error": faults.short(error)}})
             return
+        self._seen = time.monotonic()
         for model in fresh:
             log.info("loaded", extra={"facts": {"model": model.version.label}})
         for model in self.models.latest().values():
@@ -150,12 +165,3 @@ class Service:
         self.metrics.refit(outcome)
         log.info("refitted", extra={"facts": {"predictor": name, "outcome": outcome}})
         self.models.reload()
-
-
-def as_texts(items: Sequence[Any]) -> list[str]:
-    """Turn the items of a request into texts; an object is the JSON form of an architecture."""
-    return [item if isinstance(item, str) else _as_text(item) for item in items]
-
-
-def _as_text(item: Any) -> str:
-    return json.dumps(item)

@@ -35,7 +35,7 @@ def test_a_refit_keeps_the_graph_networks(tmp_path):
     ReportedResults(store.home("demo")).append([("[]1", 0.5)], "tester")
     after = refit(store, "demo")
     assert graph_networks(after) == graph_networks(before) == {"distilled_gnn0"}
-    assert after.facts["n_labels"] == 101
+    assert after.facts.n_labels == 101
 
 
 @pytest.mark.slow
@@ -76,7 +76,7 @@ def test_results_are_reported_and_refitted_while_others_ask(store, fitted):
         old = running.http.post("/v1/predictors/demo@1/predict", json={"architectures": ["[]1"]})
         assert old.json()["version"] == 1
         assert math.isfinite(old.json()["results"][0]["mean"])
-    assert store.find("demo").facts["n_labels"] == 62
+    assert store.find("demo").facts.n_labels == 62
 
 
 def test_the_store_is_followed_without_a_restart(store, fitted, tmp_path):

@@ -42,7 +42,7 @@ def get(kind: str, name: str) -> Any:
     known = _entries(kind)
     if name not in known:
         raise PluginError(f"unknown {kind.rstrip('s')} {name!r}{did_you_mean(name, known)}")
-    return _load(kind, name)
+    return _load(kind, known[name])
 
 
 def names(kind: str) -> list[str]:
@@ -53,9 +53,9 @@ def names(kind: str) -> list[str]:
 def working(kind: str) -> dict[str, Any]:
     """Load every plug-in of a kind; a broken one is reported as a warning and skipped."""
     loaded = {}
-    for name in sorted(_entries(kind)):
+    for name, entries in sorted(_entries(kind).items()):
         try:
-            loaded[name] = _load(kind, name)
+            loaded[name] = _load(kind, entries)
         except PluginError as error:
             warnings.warn(str(error), stacklevel=2)
     return loaded
@@ -65,11 +65,12 @@ def describe() -> list[PluginInfo]:
     """Describe every plug-in of every kind, broken ones with what broke."""
     found = []
     for kind in KINDS:
-        for name, (entry, *_) in sorted(_entries(kind).items()):
+        for name, entries in sorted(_entries(kind).items()):
+            entry = entries[0]
             origin = entry.dist.name if entry.dist else "unknown"
             version = entry.dist.version if entry.dist else "unknown"
             try:
-                _load(kind, name)
+                _load(kind, entries)
                 error = None
             except PluginError as broken:
                 error = str(broken)
@@ -134,24 +135,24 @@ def _fields(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
 
 
 @cache
-def _entries(kind: str) -> dict[str, list[EntryPoint]]:
+def _entries(kind: str) -> dict[str, tuple[EntryPoint, ...]]:
     """Return name -> what is registered under it: more than one is a clash."""
     if kind not in KINDS:
         raise PluginError(f"unknown kind of plug-in {kind!r}{did_you_mean(kind, KINDS)}")
     unique = {(e.name, e.value): e for e in entry_points(group=f"nasplatform.{kind}")}
-    found: dict[str, list[EntryPoint]] = {}
+    found: dict[str, tuple[EntryPoint, ...]] = {}
     for entry in unique.values():
-        found.setdefault(entry.name, []).append(entry)
+        found[entry.name] = (*found.get(entry.name, ()), entry)
     return found
 
 
 @cache
-def _load(kind: str, name: str) -> Any:
-    entry, *others = _entries(kind)[name]
-    if others:
-        makers = ", ".join(each.value for each in (entry, *others))
-        raise PluginError(f"two {kind} are called {name!r}: {makers}; uninstall one of them")
-    what = f"{kind.rstrip('s')} {name!r} ({entry.value})"
+def _load(kind: str, entries: tuple[EntryPoint, ...]) -> Any:
+    entry = entries[0]
+    if len(entries) > 1:
+        makers = ", ".join(each.value for each in entries)
+        raise PluginError(f"two {kind} are called {entry.name!r}: {makers}; uninstall one of them")
+    what = f"{kind.rstrip('s')} {entry.name!r} ({entry.value})"
     try:
         with _interrupts_told() as told:
             found = entry.load()

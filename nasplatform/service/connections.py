@@ -20,6 +20,7 @@ _HEAD = 32 << 10  # bytes of a request line with all headers
 _HEADERS = 100
 _AROUND_BODY = 1 << 20  # bytes that the pieces of a body may take around it
 _SWEEP = 0.5  # seconds between two looks at what is late
+_LINGER = 0.5  # seconds between a refusal and the end
 _STUCK = 30.0  # seconds in which a client must take some of its answer
 _RESERVED = 128  # descriptors for files, the store, and the next connection
 _WANTED = 8192  # descriptors
@@ -89,7 +90,8 @@ class GuardedProtocol(HttpToolsProtocol):
         self.since = self.loop.time()
         self.late_from: float | None = self.since  # when the head of a request began
         self._head = self._whole = 0  # bytes of the request so far
-        self._in_head, self._refused = True, 0
+        self._in_head, self._counted, self._refused = True, False, 0
+        self._over, self._dropped = False, 0  # what comes after a refusal is not looked at
         self._unsent, self._stuck = 0, self.since
         if not self.door.enter(self):
             self._end(503, "too many connections from this address: close some, or reuse them")
@@ -111,8 +113,12 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Count what arrives before it is parsed."""
-        if self.transport.is_closing():
+        if self._over or self.transport.is_closing():
+            self._dropped += len(data)
+            if self._dropped > _AROUND_BODY:
+                self.transport.abort()
             return
+        self._counted = self._in_head
         if self._in_head:
             self._head += len(data)
             if self.late_from is None:
@@ -126,7 +132,9 @@ class GuardedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Begin to count anew."""
-        self._in_head, self._head, self._whole, self._size = True, 0, 0, 0
+        self._in_head, self._whole, self._size = True, 0, 0
+        if not self._counted:  # it begins behind the body of another, in the same piece
+            self._head = 0
         if self.late_from is None:
             self.late_from = self.loop.time()
         super().on_message_begin()
@@ -150,7 +158,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """What comes next is the head of another request."""
         super().on_message_complete()
-        self._in_head, self._head, self._whole = True, 0, 0
+        self._in_head, self._head, self._whole, self._counted = True, 0, 0, False
 
     def send_400_response(self, msg: str) -> None:
         """Tell what was wrong with the headers."""
@@ -173,14 +181,20 @@ class GuardedProtocol(HttpToolsProtocol):
             self.transport.abort()
 
     def _end(self, status: int, words: str) -> None:
-        """Say why, where an answer has not begun, and hang up."""
-        if self.transport.is_closing():
+        """Say why, where an answer has not begun, and hang up.
+
+        Not at once: the client would see a reset instead of the answer to what it still sends.
+        """
+        if self._over or self.transport.is_closing():
             return
+        self._over = True
         if self.idle:
             head = f"HTTP/1.1 {status} {_PHRASES[status]}\r\ncontent-type: text/plain\r\n"
             head += f"content-length: {len(words)}\r\nconnection: close\r\n\r\n"
             self.transport.write((head + words).encode())
-        self.transport.close()
+            self.loop.call_later(_LINGER, self.transport.close)
+        else:
+            self.transport.close()
 
 
 _PHRASES = {

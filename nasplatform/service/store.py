@@ -32,7 +32,7 @@ from nasplatform.atomic_io import recover, sha256, write_text
 from nasplatform.errors import PredictorError, did_you_mean
 from nasplatform.foreign import blaming, read_json, require_regular
 from nasplatform.predictors.base import Predictor, read_card
-from nasplatform.runs.saved import SPACE, load_predictor, save_predictor, try_out
+from nasplatform.runs.saved import LEARNT_FROM, SPACE, load_predictor, save_predictor, try_out
 from nasplatform.service.facts import VersionFacts, read_facts
 from nasplatform.service.labels import LABELS, Labels, read_labels, write_labels
 from nasplatform.spaces.base import Space
@@ -165,6 +165,8 @@ class PredictorStore:
                 for file in _FILES:
                     require_regular(home / file)
                     shutil.copyfile(home / file, new / "content" / file)
+                if (home / LEARNT_FROM).is_file():
+                    shutil.copyfile(home / LEARNT_FROM, new / "content" / LEARNT_FROM)
             return self._settle(name, new, labels, {"folder": Path(folder).name, **(origin or {})})
 
     def point(self, name: str, alias: str, number: int) -> None:

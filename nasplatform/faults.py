@@ -72,6 +72,8 @@ def _of_system(error: BaseException) -> str | None:
 
 
 def _of_library(error: BaseException) -> str | None:
+    if "no space left on device" in str(error)[:_LONGEST].lower():  # of a library in Rust or C++
+        return _FULL
     homes = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
     said = short(getattr(error, "orig", None) or error)
     if homes & _STORAGE:

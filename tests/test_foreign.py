@@ -47,6 +47,7 @@ def test_pipes_and_giants_are_not_read(tmp_path):
         (sqlite3.DatabaseError("database disk image is malformed"), "restore a copy"),
         (sqlite3.DatabaseError("file is not a database"), "restore a copy"),
         (MemoryError(), "memory"),
+        (Exception("I/O error: No space left on device (os error 28)"), "make room"),
     ],
 )
 def test_failures_below_us_say_what_is_safe(error, words):

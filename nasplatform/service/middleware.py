@@ -18,6 +18,7 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from nasplatform import faults
 from nasplatform.service.metrics import Metrics
 from nasplatform.service.models import log
 from nasplatform.service.problems import MEDIA_TYPE, Problem, overloaded
@@ -64,10 +65,13 @@ class ServiceMiddleware:
                 await self._app(scope, self._bounded(visit), visit.send)
             except Problem as problem:
                 await visit.tell(problem)
-            except Exception:
+            except Exception as error:
                 log.exception("request failed", extra={"facts": {"id": visit.id}})
                 detail = f"the request failed here; the log tells why under {visit.id}"
-                await visit.tell(Problem(500, "internal", detail))
+                if faults.in_words(error) is None:
+                    await visit.tell(Problem(500, "internal", detail))
+                else:  # a full disk, a folder that went away: a matter of time
+                    await visit.tell(Problem(503, "storage", detail, {"Retry-After": "30"}))
         finally:
             self._active -= 1
             self._record(visit)

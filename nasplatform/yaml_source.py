@@ -114,13 +114,7 @@ def parse_overrides(texts: Sequence[str]) -> dict[str, Any]:
 
 
 def _read(file: Path) -> tuple[dict[str, Any], dict[tuple[Key, ...], int]]:
-    try:
-        text = read_text(file, LARGEST)
-    except FileNotFoundError:
-        raise ConfigError(f"{file}: no such file") from None
-    except (OSError, ValueError) as error:
-        words = faults.short(error)
-        raise ConfigError(f"{file}: cannot be read as a text file ({words})") from None
+    text = _text(file)
     lines: dict[tuple[Key, ...], int] = {}
 
     def look(node: yaml.Node) -> None:
@@ -183,6 +177,26 @@ def _require_few(node: yaml.Node) -> None:
             problem=f"more than {_MOST_VALUES:,} values, with each alias written out",
             problem_mark=node.start_mark,
         )
+
+
+def _text(file: Path) -> str:
+    shipped = {path.name: path for path in shipped_searches().glob("*.yaml")}
+    meant = shipped.get(file.name) if file.parent == Path("searches") else None
+    try:
+        return read_text(file if meant is None or file.exists() else meant, LARGEST)
+    except FileNotFoundError:
+        names = ", ".join(sorted(shipped))
+        raise ConfigError(f"{file}: no such file; searches/ everywhere has {names}") from None
+    except (OSError, ValueError) as error:
+        words = faults.short(error)
+        raise ConfigError(f"{file}: cannot be read as a text file ({words})") from None
+
+
+def shipped_searches() -> Path:
+    """Return the folder of the search files that ship: in the package, or beside it in a clone."""
+    package = Path(__file__).resolve().parent
+    inside = package / "searches"
+    return inside if inside.is_dir() else package.parent / "searches"
 
 
 def _yaml_complaint(error: yaml.YAMLError, file: Path) -> str:

@@ -13,7 +13,7 @@ import pytest
 
 from nasplatform.cli import main
 from nasplatform.runs import frames
-from nasplatform.runs.run import run
+from nasplatform.runs.driver import run
 
 SEARCH = """
 name: small

@@ -219,6 +219,9 @@ def _card(service: Service, model: Model) -> schemas.PredictorCard:
 
 def require_ranking(service: Service, model: Model) -> None:
     """Raise Problem while the space is not ranked; begin with that where nobody has."""
+    if model.ranking is None and model.unranked is not None:
+        detail = f"the space of {model.version.label} cannot be ranked: {model.unranked}"
+        raise Problem(409, "conflict", detail)
     if model.ranking is None:
         service.want_ranking(model)
         builder = model.builder

@@ -104,7 +104,7 @@ class Service:
 
     def want_ranking(self, model: Model) -> None:
         """Begin to rank the space of a model, unless that is done or under way."""
-        if model.ranking is None and model.builder is None:
+        if model.ranking is None and model.builder is None and model.unranked is None:
             task = asyncio.get_running_loop().create_task(self._rank(model))
             self._ranking_tasks.add(task)
             task.add_done_callback(self._ranking_tasks.discard)
@@ -112,26 +112,32 @@ class Service:
     async def _rank(self, model: Model) -> None:
         try:
             builder = await asyncio.to_thread(self.models.prepare_ranking, model)
-        except Exception:  # a space that fails to enumerate still predicts
+        except Exception as error:  # a space that fails to enumerate still predicts
             log.exception("no view", extra={"facts": {"model": model.version.label}})
+            model.unranked = faults.short(error)
             return
         model.builder, model.ranking = builder, builder.ranking
         if builder.done == builder.total:
             log.info("ranking recalled", extra={"facts": {"model": model.version.label}})
             return
-        await self._ranked(model, builder)
+        if not await self._ranked(model, builder):
+            return
         log.info("ranked", extra={"facts": {"model": model.version.label}})
         await asyncio.to_thread(self.models.keep_ranking, model)
 
-    async def _ranked(self, model: Model, builder: RankingBuilder) -> None:
-        """Let the engine score the space while nobody waits; return when it has."""
+    async def _ranked(self, model: Model, builder: RankingBuilder) -> bool:
+        """Let the engine score the space while nobody waits; return whether it could."""
         loop = asyncio.get_running_loop()
-        seen: asyncio.Queue[SpaceRanking] = asyncio.Queue()
+        seen: asyncio.Queue[SpaceRanking | str] = asyncio.Queue()
         latest: SpaceRanking | None = None
 
         def step() -> bool:
             nonlocal latest
-            more = builder.step()
+            try:
+                more = builder.step()
+            except Exception as error:  # of some architectures; others may still be asked for
+                loop.call_soon_threadsafe(seen.put_nowait, faults.short(error))
+                raise
             if builder.ranking is not None and builder.ranking is not latest:
                 latest = builder.ranking
                 loop.call_soon_threadsafe(seen.put_nowait, latest)
@@ -140,8 +146,12 @@ class Service:
         self.engine.when_idle(step)
         while model.ranking is None or len(model.ranking.mean) < builder.total:
             ranking = await seen.get()
+            if isinstance(ranking, str):
+                model.unranked = ranking
+                return False
             await asyncio.to_thread(ranking.prepare)
             model.ranking = ranking
+        return True
 
     async def _follow(self) -> None:
         while True:

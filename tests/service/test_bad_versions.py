@@ -7,13 +7,14 @@ import shutil
 
 import numpy as np
 import pytest
-from served import serving, until
+from served import PREDICT, serving, until
 
 from nasplatform.atomic_io import sha256
 from nasplatform.errors import PredictorError
 from nasplatform.service import PredictorStore, Settings
 from nasplatform.service.labels import Labels
 from nasplatform.service.models import Models
+from nasplatform.service.space_ranking import RankingBuilder
 
 
 def damaged_copy(store, number, file, change):
@@ -153,3 +154,16 @@ def test_labels_on_disk_may_be_anything(store):
     with pytest.raises(PredictorError, match="holds no labels"):
         store.labels(store.find("demo"))
     assert isinstance(Labels(["a"], np.ones(1)), Labels)
+
+
+def test_a_space_that_cannot_be_ranked_is_told_and_still_predicted(store, monkeypatch):
+    def fail(self):
+        raise ValueError("of one architecture")
+
+    monkeypatch.setattr(RankingBuilder, "step", fail)
+    with serving(store) as running:
+        suggest = lambda: running.http.post("/v1/predictors/demo/suggest", json={})  # noqa: E731
+        until(lambda: suggest().status_code == 409)
+        assert "of one architecture" in suggest().json()["detail"]
+        said = running.http.post(PREDICT, json={"architectures": ["[]1"]}).json()
+        assert said["results"][0]["mean"] is not None

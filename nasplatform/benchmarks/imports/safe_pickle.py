@@ -23,7 +23,7 @@ from nasplatform.errors import DataError
 _NUMBERS = re.compile(r"[biufc]\d{1,2}")
 _MARK = object()
 _KEY_DEPTH, _KEY_PARTS = 2, 8
-_OBJECTS = 1_000_000  # instructions, and items that a call goes through; each may take 200 bytes
+_OBJECTS = 500_000  # instructions, and items that a call goes through; each may take 200 bytes
 _COPIED = 1 << 26  # bytes that calls are given in all
 _ODD_KEYS = 10_000  # keys whose hashes a file can make collide
 _EVEN = (1 << 61) - 1  # whole numbers below have hashes of their own

@@ -46,6 +46,7 @@ def test_run_then_look_at_it(search: Path, capsys: pytest.CaptureFixture[str]) -
     card = json.loads(capsys.readouterr().out)
     assert card["n_labels"] == 12
     assert "about" in card
+    assert set(card["labels"]) == {"measured", "metric", "epochs", "unit"}
 
 
 def test_predictors_are_explained(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasplatform.encodings import get_encoding
-from nasplatform.encodings.node_numbers import has_numbers, scaled_attributes
+from nasplatform.encodings.node_numbers import has_flat_numbers
+from nasplatform.predictors.feature_scaling import FlatScaling
 from nasplatform.predictors.gp import Process
 from nasplatform.predictors.kernels import Prior
 from nasplatform.predictors.target_maps import normal_scores
@@ -71,20 +72,17 @@ OF_NUMBERS: Mapping[str, Baseline] = {
     "flat-gp": lambda known, labels, asked, seed: flat_gp(known, labels, asked, seed),
     "flat-trees": lambda known, labels, asked, seed: flat_trees(known, labels, asked, seed),
 }
-"""Beside ``BASELINES`` where ``has_numbers``; the width is that of what the classifier reads."""
+"""Beside ``BASELINES`` where there are flat numbers; the width is of what the classifier reads."""
 
 
 def baselines_of(graphs: GraphBatch) -> Mapping[str, Baseline]:
     """Return the baselines that such graphs have."""
-    flat = bool(graphs.attribute_schema) and graphs.positional and has_numbers(graphs)
-    return {**BASELINES, **OF_NUMBERS} if flat else BASELINES
+    return {**BASELINES, **OF_NUMBERS} if has_flat_numbers(graphs) else BASELINES
 
 
 def flat_gp(known: GraphBatch, labels: Floats, asked: GraphBatch, seed: int) -> Floats:
     """Gaussian process with a length scale for each flat number, by marginal likelihood."""
     x, others = _flat_pair(known, asked)
-    centre, scale = x.mean(0), x.std(0)
-    x, others = ((one - centre) / np.maximum(scale, 1e-6) for one in (x, others))
     order = np.random.default_rng(seed).permutation(len(labels))
     groups = np.zeros(x.shape[1], np.intp)
     y = normal_scores(labels)[order]
@@ -98,28 +96,11 @@ def flat_trees(known: GraphBatch, labels: Floats, asked: GraphBatch, seed: int) 
     return Forest.grow(x, normal_scores(labels), TreesOptions(), seed)(others)
 
 
-def flat_numbers(graphs: GraphBatch) -> NDArray[np.float32]:
-    """Return (B, P) float32, a row of numbers for each architecture.
-
-    Logarithms of parameters and FLOPs, the number of nodes, then at each place the operation and
-    the attributes, -1 for one that is not there.
-    """
-    values, told = scaled_attributes(graphs)
-    there = graphs.flops.sum(1) > 0
-    costs = np.log(np.stack([graphs.total_params, graphs.total_flops, there.sum(1) + 1], axis=1))
-    numbers = np.where(told > 0, values, -1).reshape(len(graphs), -1)
-    return np.concatenate([costs, graphs.ops, numbers], axis=1).astype(np.float32)
-
-
 def _flat_pair(
     known: GraphBatch, asked: GraphBatch
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return the flat numbers of both, without columns that repeat another one or never vary."""
-    x, others = flat_numbers(known), flat_numbers(asked)
-    both = np.concatenate([x, others])
-    _, first = np.unique(both, axis=1, return_index=True)
-    kept = np.sort(first[np.ptp(both[:, first], axis=0) > 0])
-    return x[:, kept], others[:, kept]
+    scaling = FlatScaling.of(known, asked)
+    return scaling(known), scaling(asked)
 
 
 def _one_hot(graphs: GraphBatch) -> NDArray[np.float32]:

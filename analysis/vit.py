@@ -50,8 +50,8 @@ from nasplatform.training.recipe import Recipe
 
 WIDTH, HEADS, DEPTH, PATCH, SIDE, CLASSES = 192, 3, 12, 16, 224, 1000
 SAMPLERS = ("predictor", "random")
-FASHION = {"pool": 4, "train_size": 2000, "valid_size": 2000, "test_size": 3000}
-RECIPE = Recipe(epochs=2, batch_size=32, optimizer=AdamW(), learning_rate=0.005, weight_decay=0.05)
+FASHION = {"pool": 4, "train_size": 1500, "valid_size": 1500, "test_size": 2000}
+RECIPE = Recipe(epochs=2, batch_size=64, optimizer=AdamW(), learning_rate=0.005, weight_decay=0.05)
 
 
 def main() -> int:
@@ -68,6 +68,7 @@ def main() -> int:
     part.add_argument("folder", type=Path)
     part.add_argument("--seeds", type=int, default=5)
     part.add_argument("--budget", type=int, default=40)
+    part.add_argument("--most", type=int, help="searches of this call; all that are missing")
     options = parser.parse_args()
     torch.set_num_threads(getattr(options, "threads", 1))
     if options.part == "step":
@@ -75,7 +76,7 @@ def main() -> int:
     elif options.part == "costs":
         costs(options.number)
     else:
-        searches(options.folder, options.seeds, options.budget)
+        searches(options.folder, options.seeds, options.budget, options.most)
     return 0
 
 
@@ -173,22 +174,18 @@ def costs(number: int) -> None:
         print(f"| {name} | {process_time() - begun:.2f} |")
 
 
-def searches(folder: Path, seeds: int, budget: int) -> None:
-    """Run what the folder does not hold yet; print what was found."""
+def searches(folder: Path, seeds: int, budget: int, most: int | None) -> None:
+    """Run what the folder does not hold yet, at most so many searches; print what was found."""
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "vit-search.parquet"
     known = pd.read_parquet(file) if file.exists() else pd.DataFrame()
-    for seed in range(seeds):
-        for sampler in SAMPLERS:
-            if (
-                len(known.get(["seed", "sampler"], ()))
-                and ((known["seed"] == seed) & (known["sampler"] == sampler)).any()
-            ):
-                continue
-            known = pd.concat([known, searched(folder, sampler, seed, budget)], ignore_index=True)
-            with replace_file(file) as temporary:
-                known.to_parquet(temporary, index=False)
-            write_text(folder / "vit-search.md", found(known))
+    done = set(zip(known.get("seed", ()), known.get("sampler", ()), strict=True))
+    wanted = [(seed, sampler) for seed in range(seeds) for sampler in SAMPLERS]
+    for seed, sampler in [one for one in wanted if one not in done][:most]:
+        known = pd.concat([known, searched(folder, sampler, seed, budget)], ignore_index=True)
+        with replace_file(file) as temporary:
+            known.to_parquet(temporary, index=False)
+        write_text(folder / "vit-search.md", found(known))
     print(found(known))
 
 

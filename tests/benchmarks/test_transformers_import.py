@@ -100,6 +100,7 @@ def test_the_extension_beside_the_file_is_read_too(tmp_path: Path) -> None:
                 "mlp_ratio": row["mlp_ratio"],
             },
             "c100_kd_acc": 75.0,
+            "imagenet_super_acc": 74.0,
         }
         for row in subnets(5)
     ]
@@ -108,6 +109,10 @@ def test_the_extension_beside_the_file_is_read_too(tmp_path: Path) -> None:
     torch.save(rows[3:], tmp_path / "gt_autoformer_2.pth")
     both = read_table(vitbench101("autoformer", tmp_path / "gt_autoformer.pth", tmp_path))
     assert (len(alone), len(both)) == (3, 5)
+    inherited = both.values("imagenet_inherited_accuracy")
+    assert (
+        np.isfinite(inherited).tolist() == [True] * 3 + [False] * 2
+    )  # those of the second are off
 
 
 def test_bad_files_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import postgresql
 import pytest
 
 from nasplatform import plugins
@@ -25,3 +26,10 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     yield TOY
     monkeypatch.undo()
     plugins._entries.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[postgresql.Server]:
+    """One real server for all tests of a process; each takes a database of its own."""
+    with postgresql.server() as server:
+        yield server

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,19 +58,15 @@ def at_once(work: Callable[[int], None], processes: int = 2) -> None:
     assert [one.exitcode for one in all_of_them] == [0] * processes
 
 
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[str]:
-    reason = postgresql.missing()
-    if reason is not None:
-        pytest.skip(reason)
-    with postgresql.server() as url:
-        yield url
+@pytest.fixture
+def postgres(postgresql_server: postgresql.Server) -> str:
+    return postgresql_server.new_database()
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "postgresql":
-        return postgresql.new_database(request.getfixturevalue("postgres"))
+        return str(request.getfixturevalue("postgres"))
     return f"sqlite:///{tmp_path / 'shared.db'}"
 
 

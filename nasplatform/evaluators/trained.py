@@ -11,7 +11,13 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from nasplatform.errors import ConfigError, TrainingError
-from nasplatform.evaluators.base import Evaluation, EvaluationContext, Evaluator, Report
+from nasplatform.evaluators.base import (
+    Evaluation,
+    EvaluationContext,
+    Evaluator,
+    Report,
+    out_of_memory,
+)
 from nasplatform.runtimes.choice import open_session
 from nasplatform.runtimes.measure import latency
 from nasplatform.spaces.base import Space
@@ -87,6 +93,7 @@ class TrainedEvaluator(Evaluator[Any]):
         measured = "valid_accuracy" + (f"+latency:{self._engine}" if self._engine else "")
         self.task = f"{self.data.name}/{measured}/{recipe[:12]}@{self.data.digest[:12]}"
         self._done: Path | None = None
+        self._said: dict[str, float] = {}
 
     @classmethod
     def from_options(cls, options: Any, space: Space[Any], context: EvaluationContext) -> Self:
@@ -98,6 +105,20 @@ class TrainedEvaluator(Evaluator[Any]):
         return ("valid_accuracy", "test_accuracy", "train_loss") + (
             ("latency_ms",) if self.options.latency else ()
         )
+
+    def with_smaller_batch(self) -> Self | None:
+        """Return one with half the batch and half the learning rate (Goyal et al. 2017).
+
+        Its measurements have the metric ``batch_size``.
+        """
+        recipe = self.options.recipe
+        if recipe.batch_size < 4:
+            return None
+        half = {"batch_size": recipe.batch_size // 2, "learning_rate": recipe.learning_rate / 2}
+        options = self.options.model_copy(update={"recipe": recipe.model_copy(update=half)})
+        smaller = type(self)(options, self.space, self.context)
+        smaller._said = {"batch_size": float(half["batch_size"])}
+        return smaller
 
     def evaluate(self, architecture: Any, fidelity: int, seed: int) -> Evaluation:
         """Train one architecture for ``fidelity`` epochs."""
@@ -129,11 +150,12 @@ class TrainedEvaluator(Evaluator[Any]):
         except TrainingError as error:
             return Evaluation(float("nan"), error=str(error))
         except (RuntimeError, MemoryError) as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
                 raise
             if self.context.device.startswith("cuda"):
                 torch.cuda.empty_cache()
-            return Evaluation(float("nan"), error=f"out of memory on {self.context.device}")
+            words = f"out of memory on {self.context.device}"
+            return Evaluation(float("nan"), error=words, error_class="memory")
 
     def _train(
         self,
@@ -157,6 +179,7 @@ class TrainedEvaluator(Evaluator[Any]):
     def _measured(self, module: torch.nn.Module, history: History, fidelity: int) -> Evaluation:
         last = history.epochs[-1]
         metrics: dict[str, float] = {
+            **self._said,
             "valid_accuracy": last.valid_accuracy,
             "train_loss": last.train_loss,
             "test_accuracy": evaluate(module, self.data, "test", self.context.device),
@@ -191,10 +214,3 @@ class TrainedEvaluator(Evaluator[Any]):
         name = f"{architecture.hash}-e{fidelity}-s{seed}.safetensors"
         self._done = self.context.folder / name
         return self._done
-
-
-def _out_of_memory(error: Exception) -> bool:
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    text = str(error).lower()
-    return "out of memory" in text or "can't allocate memory" in text

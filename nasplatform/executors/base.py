@@ -56,6 +56,7 @@ class EvaluationRequest(BaseModel):
     architecture: text form, as the space writes it.
     fidelity:     epochs.
     seed:         which repetition.
+    smaller_batch: whether memory ran out at the first try (see ``Evaluator.with_smaller_batch``).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -64,6 +65,7 @@ class EvaluationRequest(BaseModel):
     architecture: str
     fidelity: int
     seed: int
+    smaller_batch: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -14,7 +15,7 @@ import pandas as pd
 from nasplatform.config import load_compression, load_config
 from nasplatform.errors import RunError
 from nasplatform.evaluators.base import EvaluationContext
-from nasplatform.executors.store import open_store
+from nasplatform.executors.store import Unsent, open_store
 from nasplatform.models.network import Network
 from nasplatform.predictors.fitting import fit_on_space
 from nasplatform.runs import frames
@@ -173,6 +174,8 @@ def _spend_budget(
             exclusive=shared is None,
             executor=executor,
             spec=experiment.spec,
+            unsent=None if shared is None else Unsent.of_user(shared),
+            resolved=json.dumps(dump_resolved(experiment.resolved())),
         )
 
 

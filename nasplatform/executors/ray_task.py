@@ -1,0 +1,76 @@
+"""What runs inside a Ray cluster: a task that measures, and an actor that passes words on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from dataclasses import asdict
+from typing import Any
+
+from nasplatform.evaluators.base import Evaluator
+from nasplatform.executors.base import EvaluationRequest
+from nasplatform.executors.measure import measure
+
+Key = tuple[int, int]
+"""Number of a job, and which attempt of it."""
+
+_BETWEEN = 0.5  # seconds between two words on the progress of a task
+_MADE: dict[str, Evaluator[Any]] = {}  # of this worker process, kept from task to task
+
+
+def measure_as_task(request: str, mailbox: Any, key: Key, reports: bool) -> str:
+    """Work on a request, JSON; return the evaluation, JSON.
+
+    mailbox: handle of a ``Mailbox``, which hears of it on the way.
+    reports: whether somebody wants to hear of each epoch, and may stop the measurement.
+    """
+    import ray
+
+    mailbox.tell.remote("started", key, ())
+    told = [0.0]
+
+    def progress(done: int, total: int, words: str) -> None:
+        now = time.monotonic()
+        if now - told[0] >= _BETWEEN:
+            told[0] = now
+            mailbox.tell.remote("progress", key, (done, total, words))
+
+    def report(epochs: int, score: float) -> bool:
+        return bool(ray.get(mailbox.ask.remote(key, (epochs, score))))
+
+    wanted = EvaluationRequest.model_validate_json(request)
+    found = measure(wanted, _MADE, report if reports else None, progress)
+    return json.dumps(asdict(found))
+
+
+class Mailbox:
+    """Passes messages of tasks on to the driver, and its answers back."""
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        self._messages: asyncio.Queue[tuple[str, Key, tuple[Any, ...]]] = asyncio.Queue()
+        self._answers: dict[Key, asyncio.Future[bool]] = {}
+
+    async def tell(self, kind: str, key: Key, values: tuple[Any, ...]) -> None:
+        """Leave a message."""
+        self._messages.put_nowait((kind, key, values))
+
+    async def ask(self, key: Key, values: tuple[Any, ...]) -> bool:
+        """Leave a report; return, when the driver has said so, whether to stop."""
+        answer = self._answers[key] = asyncio.get_running_loop().create_future()
+        self._messages.put_nowait(("report", key, values))
+        return await answer
+
+    async def answer(self, key: Key, stop: bool) -> None:
+        """Answer the report of a task."""
+        answer = self._answers.pop(key, None)
+        if answer is not None and not answer.done():
+            answer.set_result(stop)
+
+    async def take(self) -> list[tuple[str, Key, tuple[Any, ...]]]:
+        """Return the messages that have come, at least one."""
+        messages = [await self._messages.get()]
+        while not self._messages.empty():
+            messages.append(self._messages.get_nowait())
+        return messages

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections import deque
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -118,6 +120,7 @@ class RayExecutor(Executor):
             self._ray.cancel(job.ref, force=True)
             self._end(job, None)
         if self._mailbox is not None:
+            self._tell_the_rest(self._mailbox)
             self._ray.kill(self._mailbox)
             self._mailbox = None
         if self._listener is not None:
@@ -162,7 +165,9 @@ class RayExecutor(Executor):
         job.attempt += 1
         reports = job.report is not None
         key = (job.number, job.attempt)
-        job.ref = self._task.remote(job.request.model_dump_json(), self._mailbox, key, reports)
+        timed = self.options.timeout is not None
+        request = job.request.model_dump_json()
+        job.ref = self._task.remote(request, self._mailbox, key, reports, timed)
         job.ref.future().add_done_callback(lambda answer: self._land(job, answer))
 
     def _land(self, job: _Job, answer: Future[str]) -> None:
@@ -203,7 +208,7 @@ class RayExecutor(Executor):
         elif found is not None:
             job.future.set_exception(found)
         else:
-            job.future.set_exception(_cancelled())
+            job.future.set_exception(CancelledError())
 
     def _listen(self, mailbox: Any) -> None:
         """Hear of the tasks, until the mailbox is closed."""
@@ -214,13 +219,13 @@ class RayExecutor(Executor):
                 return
             for kind, (number, attempt), values in messages:
                 job = self._running.get(number)
-                if job is not None and job.attempt == attempt:
+                if kind == "progress":
+                    self.context.progress(*values)
+                elif job is not None and job.attempt == attempt:
                     self._hear(job, kind, values)
 
-    def _hear(self, job: _Job, kind: Literal["started", "progress", "report"], values: Any) -> None:
-        if kind == "progress":
-            self.context.progress(*values)
-        elif kind == "started" and self.options.timeout is not None:
+    def _hear(self, job: _Job, kind: Literal["started", "report"], values: Any) -> None:
+        if kind == "started" and self.options.timeout is not None:
             job.expires = threading.Timer(self.options.timeout, self._expire, (job, job.attempt))
             job.expires.daemon = True
             job.expires.start()
@@ -232,6 +237,12 @@ class RayExecutor(Executor):
                 stop = True
             self._mailbox.answer.remote((job.number, job.attempt), stop)
 
+    def _tell_the_rest(self, mailbox: Any) -> None:
+        with suppress(Exception):  # its node may be gone
+            for kind, _, values in self._ray.get(mailbox.rest.remote(), timeout=_PATIENCE):
+                if kind == "progress":
+                    self.context.progress(*values)
+
     def _expire(self, job: _Job, attempt: int) -> None:
         with self._lock:
             if job.number not in self._running or job.attempt != attempt:
@@ -242,6 +253,7 @@ class RayExecutor(Executor):
 
 
 _KNOWN = ("num_cpus", "num_gpus", "memory")
+_PATIENCE = 5.0  # seconds, for the last words of a cluster that may be gone
 
 
 def _initialize(ray: Any, address: str) -> None:
@@ -249,9 +261,12 @@ def _initialize(ray: Any, address: str) -> None:
     import logging
 
     quiet = {"include_dashboard": False} if address == "local" else {"address": address}
+    host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
+        if host and port.isdecimal():  # Ray itself would try for minutes
+            socket.create_connection((host, int(port)), _PATIENCE).close()
         ray.init(**quiet, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         words = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigError(
             f"executor 'ray': no cluster at {address!r} ({words}); start one with "
@@ -270,9 +285,3 @@ def _require_resources(ray: Any, asked: dict[str, float]) -> None:
                 f"executor 'ray': resources.{name} is {amount:g}, the largest node of the cluster "
                 f"has {most:g}"
             )
-
-
-def _cancelled() -> BaseException:
-    from concurrent.futures import CancelledError
-
-    return CancelledError()

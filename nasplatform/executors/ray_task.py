@@ -19,28 +19,30 @@ _BETWEEN = 0.5  # seconds between two words on the progress of a task
 _MADE: dict[str, Evaluator[Any]] = {}  # of this worker process, kept from task to task
 
 
-def measure_as_task(request: str, mailbox: Any, key: Key, reports: bool) -> str:
+def measure_as_task(request: str, mailbox: Any, key: Key, reports: bool, timed: bool) -> str:
     """Work on a request, JSON; return the evaluation, JSON.
 
     mailbox: handle of a ``Mailbox``, which hears of it on the way.
     reports: whether somebody wants to hear of each epoch, and may stop the measurement.
+    timed:   whether somebody wants to know when it begins.
     """
     import ray
 
-    mailbox.tell.remote("started", key, ())
-    told = [0.0]
+    told: list[Any] = [mailbox.tell.remote("started", key, ())] if timed else []
+    last = [-_BETWEEN]
 
     def progress(done: int, total: int, words: str) -> None:
         now = time.monotonic()
-        if now - told[0] >= _BETWEEN:
-            told[0] = now
-            mailbox.tell.remote("progress", key, (done, total, words))
+        if now - last[0] >= _BETWEEN:
+            last[0] = now
+            told[:] = [mailbox.tell.remote("progress", key, (done, total, words))]
 
     def report(epochs: int, score: float) -> bool:
         return bool(ray.get(mailbox.ask.remote(key, (epochs, score))))
 
     wanted = EvaluationRequest.model_validate_json(request)
     found = measure(wanted, _MADE, report if reports else None, progress)
+    ray.get(told)
     return json.dumps(asdict(found))
 
 
@@ -70,7 +72,8 @@ class Mailbox:
 
     async def take(self) -> list[tuple[str, Key, tuple[Any, ...]]]:
         """Return the messages that have come, at least one."""
-        messages = [await self._messages.get()]
-        while not self._messages.empty():
-            messages.append(self._messages.get_nowait())
-        return messages
+        return [await self._messages.get(), *await self.rest()]
+
+    async def rest(self) -> list[tuple[str, Key, tuple[Any, ...]]]:
+        """Return the messages that nobody has taken."""
+        return [self._messages.get_nowait() for _ in range(self._messages.qsize())]

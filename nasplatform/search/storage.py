@@ -15,7 +15,6 @@ import sqlalchemy as sa
 from optuna.exceptions import DuplicatedStudyError
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler
-from optuna.storages import RDBStorage
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 
 from nasplatform.errors import ConfigError, RunError, did_you_mean
@@ -23,7 +22,7 @@ from nasplatform.executors.store.database import alone, connect, engine_of, pool
 from nasplatform.passwords import without_password
 from nasplatform.search.identity import differences
 from nasplatform.search.objectives import Direction
-from nasplatform.search.patient_storage import PatientStorage
+from nasplatform.search.study_storage import StudyStorage
 
 Pruner = Literal["none", "median", "halving"]
 _IDENTITY = "nasplatform:search"
@@ -54,6 +53,7 @@ def open_study(
     if pruner != "none" and len(directions) > 1:
         raise ConfigError(f"pruner {pruner!r} needs a single objective, {len(directions)} given")
     database = _sqlite(storage) if isinstance(storage, Path) else _remote(storage)
+    database.reports = pruner != "none"
     where = f"study {name!r} in {without_password(str(storage))}"
     try:
         with _quietly():
@@ -73,7 +73,7 @@ def open_study(
 
 
 def _create_or_load(
-    database: RDBStorage,
+    database: StudyStorage,
     name: str,
     sampler: BaseSampler | None,
     directions: Sequence[Direction],
@@ -138,9 +138,9 @@ def make_pruner(name: Pruner) -> BasePruner:
     return NopPruner()
 
 
-def _sqlite(file: Path) -> RDBStorage:
+def _sqlite(file: Path) -> StudyStorage:
     try:
-        return RDBStorage(f"sqlite:///{file}", engine_kwargs={"creator": lambda: connect(file)})
+        return StudyStorage(f"sqlite:///{file}", engine_kwargs={"creator": lambda: connect(file)})
     except (SQLAlchemyError, sqlite3.DatabaseError) as error:
         raise RunError(f"{file}: not a study ({_first_line(error)})") from None
 
@@ -155,7 +155,7 @@ def require_study(file: Path, name: str, directions: Sequence[Direction]) -> Non
 
 
 @contextmanager
-def open_storage(url: str) -> Iterator[RDBStorage]:
+def open_storage(url: str) -> Iterator[StudyStorage]:
     """Open what Optuna keeps at a URL; raise ConfigError for one that does not work."""
     database = _remote(url)
     try:
@@ -187,7 +187,7 @@ def await_study(url: str, name: str, seconds: float) -> None:
             time.sleep(_PAUSE)
 
 
-def _remote(url: str) -> RDBStorage:
+def _remote(url: str) -> StudyStorage:
     try:
         engine = engine_of(url)
         if engine.dialect.name == "sqlite":
@@ -195,7 +195,7 @@ def _remote(url: str) -> RDBStorage:
         try:
             with engine.begin() as connection:
                 alone(connection)  # one process makes the tables, the others find them
-                return PatientStorage(url, engine_kwargs=pool_options(engine.url))
+                return StudyStorage(url, engine_kwargs=pool_options(engine.url))
         finally:
             engine.dispose()
     except ImportError:
@@ -209,14 +209,14 @@ def _remote(url: str) -> RDBStorage:
         raise ConfigError(f"{_named(url)} does not open: {_first_line(error)}") from None
 
 
-def _sqlite_of_several(url: str) -> RDBStorage:
+def _sqlite_of_several(url: str) -> StudyStorage:
     file = sa.make_url(url).database
     options = {"creator": lambda: connect(Path(file))} if file else {}
     for _ in range(_TRIES):
         with suppress(OperationalError, IntegrityError, ProgrammingError):
-            return RDBStorage(url, engine_kwargs=options)
+            return StudyStorage(url, engine_kwargs=options)
         time.sleep(_PAUSE)  # another process may be making the tables at this moment
-    return RDBStorage(url, engine_kwargs=options)
+    return StudyStorage(url, engine_kwargs=options)
 
 
 def _named(url: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Generic
@@ -18,6 +18,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from nasplatform.evaluators.base import Evaluation, Evaluator, Report
 from nasplatform.search.base import ArchitectureSampler
 from nasplatform.search.objectives import OptimizationConfig
+from nasplatform.search.study_storage import StudyStorage
 from nasplatform.search.trial_record import ATTRIBUTE, TrialRecord
 from nasplatform.spaces.base import A
 
@@ -46,10 +47,16 @@ class Trials(Generic[A]):
         """
         trial = self.study.ask()
         try:
-            self._evaluator.space.suggest(trial)
+            with self._together():
+                self._evaluator.space.suggest(trial)
         except UpdateFinishedTrialError:
             return None
         return trial
+
+    def _together(self) -> AbstractContextManager[None]:
+        """Return what writes all decisions at once; another's storage writes one by one."""
+        backend = getattr(self.study._storage, "_backend", None)
+        return backend.together() if isinstance(backend, StudyStorage) else nullcontext()
 
     def reopen(self, left: FrozenTrial) -> Trial:
         """Return a trial that was left running, to go on with it."""

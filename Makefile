@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint benchmark clean
+.PHONY: demo test lint benchmark chaos clean
 
 demo: $(STAMP)  ## run the quickstart search on the embedded benchmark
 	$(BIN)/nasplatform run searches/quickstart.yaml --out runs/demo --force
@@ -18,6 +18,9 @@ lint: $(STAMP)  ## check style and types
 
 benchmark: $(STAMP)  ## measure speed
 	$(BIN)/python -m pytest --benchmark-only --override-ini addopts=-q tests
+
+chaos: $(STAMP)  ## kill workers, databases and nodes for some minutes; nothing may be lost
+	CHAOS=10 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rfEs -m "postgres or ray" tests/search tests/executors
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -111,6 +111,16 @@ class Executor(ABC):
         report: hears of it on the way, maybe in another thread, and may stop it.
         """
 
+    def call(self, function: str, payload: dict[str, Any]) -> dict[str, Any] | None:
+        """Have other work than a measurement done, and wait for it; None where the caller does it.
+
+        function: ``module:function`` of (payload, progress), importable wherever it is done.
+        payload:  values that JSON can hold, as is what the function returns. It must do no harm to
+                  call it again with the same payload where it broke off.
+        Raises what the function raises, and RunError where whoever did it was lost.
+        """
+        return None
+
     @abstractmethod
     def close(self) -> None:
         """Give up what is not finished, and free what is held; may be called twice."""

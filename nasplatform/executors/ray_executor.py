@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from nasplatform.errors import ConfigError, MissingExtraError
+from nasplatform.errors import ConfigError, MissingExtraError, RunError
 from nasplatform.evaluators.base import Evaluation, Report
 from nasplatform.executors.base import EvaluationRequest, Executor, ExecutorContext
 from nasplatform.executors.measure import failure
@@ -90,6 +90,7 @@ class RayExecutor(Executor):
         self._count = 0
         self._closed = False
         self._task: Any = None
+        self._work: Any = None
         self._mailbox: Any = None
         self._listener: threading.Thread | None = None
 
@@ -107,6 +108,30 @@ class RayExecutor(Executor):
             self._waiting.append(job)
             self._fill()
         return job.future
+
+    def call(self, function: str, payload: dict[str, Any]) -> dict[str, Any]:
+        """Have other work than a measurement done by one task of the same resources."""
+        with self._lock:
+            if self._task is None:
+                self._connect()
+            self._count += 1
+            number = self._count
+        ray, lost = self._ray, ""
+        for attempt in range(1, self.options.attempts + 1):
+            key = (number, attempt)
+            ref = self._work.remote(function, json.dumps(payload), self._mailbox, key)
+            try:
+                found: dict[str, Any] = json.loads(ray.get(ref))
+            except ray.exceptions.RayTaskError as error:
+                raise error.cause from None
+            except ray.exceptions.RayError as error:
+                lost = _first_line(error)
+            except BaseException:
+                ray.cancel(ref, force=True)
+                raise
+            else:
+                return found
+        raise RunError(f"{function}: its worker was lost {attempt} times, the last: {lost}")
 
     def close(self) -> None:
         """Cancel what is not finished; leave the cluster, and end it where it was started here."""
@@ -131,7 +156,7 @@ class RayExecutor(Executor):
             self._connected_here = False
 
     def _connect(self) -> None:
-        from nasplatform.executors.ray_task import Mailbox, measure_as_task
+        from nasplatform.executors.ray_task import Mailbox, call_as_task, measure_as_task
 
         ray, options = self._ray, self.options
         if not ray.is_initialized():
@@ -143,9 +168,9 @@ class RayExecutor(Executor):
             known["memory"] = int(known["memory"])
         more = {"runtime_env": options.runtime_env} if options.runtime_env else {}
         _require_resources(ray, options.resources)
-        self._task = ray.remote(measure_as_task).options(
-            max_retries=0, resources=asked, **known, **more
-        )
+        how = {"max_retries": 0, "resources": asked, **known, **more}
+        self._task = ray.remote(measure_as_task).options(**how)
+        self._work = ray.remote(call_as_task).options(**how)
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=True
         )
@@ -194,7 +219,7 @@ class RayExecutor(Executor):
             return Evaluation(**json.loads(answer.result()))
         if isinstance(error, ray.OutOfMemoryError):
             return failure("memory", "out of memory on its node")
-        words = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        words = _first_line(error)
         if isinstance(error, ray.RayTaskError | ray.RuntimeEnvSetupError):
             return failure("fatal", f"Ray could not run it: {words}", str(error))
         if job.attempt < self.options.attempts:
@@ -267,9 +292,8 @@ def _initialize(ray: Any, address: str) -> None:
             socket.create_connection((host, int(port)), _PATIENCE).close()
         ray.init(**quiet, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, ValueError, RuntimeError) as error:
-        words = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ConfigError(
-            f"executor 'ray': no cluster at {address!r} ({words}); start one with "
+            f"executor 'ray': no cluster at {address!r} ({_first_line(error)}); start one with "
             f"`ray start --head`, or take address: local"
         ) from None
 
@@ -285,3 +309,7 @@ def _require_resources(ray: Any, asked: dict[str, float]) -> None:
                 f"executor 'ray': resources.{name} is {amount:g}, the largest node of the cluster "
                 f"has {most:g}"
             )
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from dataclasses import asdict
+from importlib import import_module
 from typing import Any
 
 from nasplatform.evaluators.base import Evaluator
@@ -28,22 +29,40 @@ def measure_as_task(request: str, mailbox: Any, key: Key, reports: bool, timed: 
     """
     import ray
 
-    told: list[Any] = [mailbox.tell.remote("started", key, ())] if timed else []
-    last = [-_BETWEEN]
-
-    def progress(done: int, total: int, words: str) -> None:
-        now = time.monotonic()
-        if now - last[0] >= _BETWEEN:
-            last[0] = now
-            told[:] = [mailbox.tell.remote("progress", key, (done, total, words))]
+    if timed:
+        mailbox.tell.remote("started", key, ())
+    progress = _Progress(mailbox, key)
 
     def report(epochs: int, score: float) -> bool:
         return bool(ray.get(mailbox.ask.remote(key, (epochs, score))))
 
     wanted = EvaluationRequest.model_validate_json(request)
     found = measure(wanted, _MADE, report if reports else None, progress)
-    ray.get(told)
+    if progress.last is not None:
+        ray.get(progress.last)
     return json.dumps(asdict(found))
+
+
+def call_as_task(function: str, payload: str, mailbox: Any, key: Key) -> str:
+    """Call ``module:function`` with a payload, JSON; return what it returns, JSON."""
+    module, _, name = function.partition(":")
+    words = _Progress(mailbox, key)
+    return json.dumps(getattr(import_module(module), name)(json.loads(payload), words))
+
+
+class _Progress:
+    """Tells the mailbox how far a task is, not too often."""
+
+    def __init__(self, mailbox: Any, key: Key) -> None:
+        self.last: Any = None  # of the words told, to wait for
+        self._mailbox = mailbox
+        self._key = key
+        self._next = 0.0
+
+    def __call__(self, done: int, total: int, words: str) -> None:
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + _BETWEEN
+            self.last = self._mailbox.tell.remote("progress", self._key, (done, total, words))
 
 
 class Mailbox:

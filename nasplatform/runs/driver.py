@@ -32,6 +32,7 @@ from nasplatform.search.loop import search
 from nasplatform.search.storage import await_study, open_study, require_study
 from nasplatform.search.trial_record import Step
 from nasplatform.stages.pipeline import run_pipeline, stages_frame
+from nasplatform.stages.remote import walk_elsewhere
 
 
 def run(
@@ -212,7 +213,23 @@ def _train_winner(
     folder.begin_stages(best["architecture"])
     watch(Event("stages", 0, 0, f"building the winner {best['architecture']}"))
     network = Network.of(experiment.built, architecture, experiment.config.seed)
-    _walk_stages(experiment, network, folder, watch)
+    task, config = experiment.config.task, experiment.config
+    assert task is not None  # stages were refused without it
+    with experiment.make_executor(_progress(watch, "stages")) as executor:
+        records = walk_elsewhere(
+            executor,
+            network.structure,
+            (task.dataset, task.options),
+            [(stage.name, stage.options) for stage in experiment.stages],
+            folder.models,
+            config.seed,
+            config.device,
+            config.runtime,
+        )
+    if records is None:
+        _walk_stages(experiment, network, folder, watch)
+    else:
+        frames.write_frame(stages_frame(records), folder.stages)
 
 
 def _walk_stages(

@@ -21,6 +21,7 @@ from nasplatform.evaluators.base import (
 from nasplatform.runtimes.choice import open_session
 from nasplatform.runtimes.measure import latency
 from nasplatform.spaces.base import Space
+from nasplatform.training.distributed import check_processes
 from nasplatform.training.evaluation import evaluate
 from nasplatform.training.loop import Epoch, History, train
 from nasplatform.training.recipe import Recipe
@@ -42,6 +43,9 @@ class TrainedOptions(BaseModel):
         False,
         description="also measure latency_ms, one image on one thread of this CPU, by the runtime "
         "of the search file",
+    )
+    processes: int = Field(
+        1, ge=1, description="processes of this machine that train a network together (CPU)"
     )
     keep: bool = Field(
         False, description="keep the trained weights of every architecture, not the latest only"
@@ -77,6 +81,7 @@ class TrainedEvaluator(Evaluator[Any]):
             raise ConfigError(f"evaluator {self.name!r} trains networks: it needs a task")
         try:
             check_recipe(context.task, options.recipe, context.device)
+            check_processes(options.processes, context.device, options.recipe.batch_size)
         except TrainingError as error:
             raise ConfigError(f"evaluator {self.name!r}: {error}") from None
         if options.fidelities and options.fidelities[-1] >= options.recipe.epochs:
@@ -174,6 +179,7 @@ class TrainedEvaluator(Evaluator[Any]):
             checkpoint=checkpoint,
             progress=self.context.progress,
             on_epoch=hear,
+            processes=self.options.processes,
         )
 
     def _measured(self, module: torch.nn.Module, history: History, fidelity: int) -> Evaluation:

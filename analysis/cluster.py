@@ -15,6 +15,7 @@ import heapq
 import json
 import multiprocessing
 import resource
+import sys
 import time
 from concurrent.futures import Future
 from pathlib import Path
@@ -43,7 +44,7 @@ def main() -> None:
     one = parts.add_parser("coordination")
     one.add_argument("--storage", required=True)
     one.add_argument("--workers", type=int, default=8)
-    one.add_argument("--budget", type=int, default=2000)
+    one.add_argument("--budgets", type=int, nargs="+", default=[100, 500, 1000, 1500, 2000])
     parts.add_parser("ray").add_argument("--budget", type=int, default=200)
     parts.add_parser("nodes").add_argument("--budget", type=int, default=8)
     one = parts.add_parser("simulated")
@@ -73,8 +74,19 @@ def make_sampler(name: str, evaluator: Evaluator[Any], seed: int) -> Any:
     return kind.from_options(kind.Options(), context)
 
 
-def coordination(storage: str, workers: int, budget: int) -> Row:
-    """Let workers share table evaluations; what is left of their time is coordination."""
+def coordination(storage: str, workers: int, budgets: list[int]) -> list[Row]:
+    """Let workers share table evaluations, up to one budget after the other.
+
+    The evaluations cost next to nothing; what is left of the workers' time is coordination.
+    """
+    rows = []
+    for budget in budgets:
+        rows.append(_coordination(storage, workers, budget))
+        print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+    return rows
+
+
+def _coordination(storage: str, workers: int, budget: int) -> Row:
     context = multiprocessing.get_context("fork")
     evaluator = table_evaluator("cells-digits")
     with open_study(storage, "coordination"), open_store(storage):
@@ -91,15 +103,12 @@ def coordination(storage: str, workers: int, budget: int) -> Row:
         process.join()
     with open_study(storage, "coordination") as study, open_store(storage) as store:
         trials = study.get_trials(deepcopy=False)
-        records = [(t, r) for t in trials if (r := TrialRecord.of(t)) is not None]
-        hashes = [r.hash for _, r in records]
-        ends = sorted(t.datetime_complete.timestamp() for t, _ in records if t.datetime_complete)
-        window = max(budget // 20, 1)
-        at = [window, budget // 4, budget // 2, budget - 1]
-        spans = {end: 1000 * (ends[end] - ends[end - window]) / window for end in at}
+        records = [record for t in trials if (record := TrialRecord.of(t)) is not None]
+        hashes = [record.hash for record in records]
         made = sum(one["made"] for one in found)
         return {
             "workers": workers,
+            "budget": budget,
             "records": len(store),
             "duplicates": len(hashes) - len(set(hashes)),
             "left_running": sum(not t.state.is_finished() for t in trials),
@@ -108,7 +117,6 @@ def coordination(storage: str, workers: int, budget: int) -> Row:
             "wall_ms_per_evaluation": 1000 * max(one["wall"] for one in found) / made,
             "wall_ms_per_evaluation_of_a_worker": 1000 * sum(o["wall"] for o in found) / made,
             "cpu_ms_per_evaluation_of_a_worker": 1000 * sum(one["cpu"] for one in found) / made,
-            "wall_ms_between_two_ends_around": spans,
         }
 
 

@@ -74,7 +74,7 @@ class Server:
             user=self._user,
             cwd="/",
             stdout=subprocess.DEVNULL,
-            timeout=60,
+            timeout=300,
         )
 
 

@@ -148,6 +148,7 @@ class _Loop(Generic[A]):
         self._flights: dict[int, _Flight[A]] = {}
         self._left: list[FrozenTrial] = []
         self._pause = _PAUSES[0]
+        self._refused = time.monotonic()  # since when nobody seems to be at work
         self._requeued = False  # whether trials wait that were put back after a failure
 
     def run(self) -> None:
@@ -215,6 +216,8 @@ class _Loop(Generic[A]):
         outcome = self._measurer.begin(architecture, self._trials.report(trial))
         if isinstance(outcome, Busy | Refused):
             self._trials.give_up(trial)
+            if isinstance(outcome, Refused):
+                self._reconsider()
             return False
         if isinstance(outcome, Evaluation) and self._coordinator is not None:
             self._look()  # whose measurement it is
@@ -241,6 +244,21 @@ class _Loop(Generic[A]):
             if self._trials.is_left(trial, self._measurer.is_left):
                 self._trials.give_up(trial)
         self._ring()
+
+    def _reconsider(self) -> None:
+        """Let the budget be spent to its end, where the dead were admitted and left no trial.
+
+        Called when the budget has no room though it is not spent; with nobody at work for as long
+        as a lease holds, what is missing has no owner.
+        """
+        assert self._coordinator is not None
+        now = time.monotonic()
+        if self._coordinator.running() or self._flights:
+            self._refused = now
+        elif now - self._refused > LEASE:
+            self._refused = now
+            name, known = self._trials.study.study_name, self._tracker.first.keys()
+            patiently(lambda: self._measurer.store.forget(name, known))
 
     def _ring(self) -> None:
         """Wake the others; who misses it looks by himself before long."""
@@ -271,6 +289,7 @@ class _Loop(Generic[A]):
             repeats = self._coordinator.holder(architecture, trial.number)
         record = self._trials.record(trial, architecture, evaluation, repeats)
         self._trials.tell(trial, record)
+        self._refused = time.monotonic()
         if self._coordinator is not None:
             self._ring()
         self._tracker.enter(trial.number, record)

@@ -269,6 +269,19 @@ class StoreContract:
             assert store.admit("s", "new", 31)
             assert store.admit("other", "new", 1)
 
+    def test_what_the_dead_were_admitted_for_is_taken_back(self, tmp_path: Path) -> None:
+        """But for what is known, and what is being measured."""
+        with self.store(tmp_path) as store:
+            for name in ("known", "hash", "lost"):
+                assert store.admit("s", name, 3)
+            claim = self.claimed(store)
+            store.forget("s", {"known", "never admitted"})
+            assert store.admit("s", "new", 3)
+            assert not store.admit("s", "lost", 3)
+            store.release(claim)
+            store.forget("s", {"known", "new"})
+            assert store.admit("s", "lost", 3)
+
     def test_a_ring_is_heard_or_the_wait_ends(self, tmp_path: Path) -> None:
         """Nobody waits longer than told, and ringing harms nobody."""
         with self.store(tmp_path) as store:

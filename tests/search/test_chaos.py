@@ -213,3 +213,13 @@ def test_a_full_disk_is_tried_again_and_then_dead_until_there_is_room(storage: s
     assert joined([worker(storage, 3)]) == [0]
     with open_study(storage, "s") as study:
         assert len([t for t in study.get_trials() if t.state == TrialState.COMPLETE]) == 3
+
+
+def test_what_dead_workers_were_admitted_for_does_not_keep_the_budget_from_being_spent(
+    storage: str, short_leases: None
+) -> None:
+    with open_store(storage) as store:
+        for name in ("11111111", "no architecture of anybody's trial"):
+            assert store.admit("s", name, 4)
+    assert joined([worker(storage, 4)]) == [0]
+    ended(storage, 4)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Self
 
@@ -118,6 +119,13 @@ class EvaluationStore(ABC):
         """Let a search pay for an architecture; False where others spent its budget.
 
         One that was admitted before is admitted again, and costs nothing.
+        """
+
+    @abstractmethod
+    def forget(self, search: str, known: Collection[str]) -> None:
+        """Take back what was admitted, is not among the ``known`` hashes and is not measured now.
+
+        For whoever sees that nobody is at work on it: it was admitted by a process that died.
         """
 
     @abstractmethod

@@ -8,7 +8,7 @@ import os
 import socket
 import sqlite3
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -157,6 +157,22 @@ class SQLEvaluationStore(EvaluationStore):
                 return False
             connection.execute(admitted.insert().values(search=search, hash=hash))
             return True
+
+    def forget(self, search: str, known: Collection[str]) -> None:
+        """Take back what was admitted, is not ``known`` and is not measured now."""
+        admitted, searches = schema.ADMITTED, schema.SEARCHES
+        leased = (_ROW.state == "running", _ROW.lease_until > self._now)
+        with self._transaction() as connection:
+            self._row_of_search(connection, search)
+            mine = sa.select(admitted.c.hash).where(admitted.c.search == search)
+            there = set(connection.execute(mine).scalars())
+            busy = set(connection.execute(sa.select(_ROW.hash).where(*leased)).scalars())
+            for hash in there - set(known) - busy:
+                lost = (admitted.c.search == search, admitted.c.hash == hash)
+                connection.execute(sa.delete(admitted).where(*lost))
+            count = len(there & (set(known) | busy))
+            counted = sa.update(searches).where(searches.c.name == search)
+            connection.execute(counted.values(admitted=count))
 
     def join(self, search: str, ttl: float, budget: int, resolved: str | None = None) -> None:
         """Put this process down as a worker of a search."""

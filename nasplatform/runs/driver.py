@@ -246,7 +246,7 @@ def _walk_stages(
     _, records = run_pipeline(
         network,
         made.task,
-        [(stage.name, stage.options) for stage in made.stages],
+        made.stages,
         folder.models,
         made.config.seed,
         made.config.device,

@@ -137,6 +137,12 @@ class Program:
             raise ValueError("the last step makes no logits")
         object.__setattr__(self, "shapes", tuple(shapes))
 
+    @property
+    def image_shape(self) -> Shape:
+        """Of an image as sessions take it: (c, h, w)."""
+        height, width, channels = self.input_shape
+        return channels, height, width
+
     def describe(self) -> dict[str, Any]:
         """Return everything but the tensors as values that JSON can hold."""
         steps = [step.model_dump(mode="json", exclude_defaults=True) for step in self.steps]

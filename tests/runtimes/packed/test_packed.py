@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from nasplatform.errors import BuildError
+from nasplatform.errors import BuildError, NetworkError
 from nasplatform.models.binary import BinaryConv2d, BinaryLinear
 from nasplatform.models.network import Network
 from nasplatform.models.structure import Structure
@@ -210,10 +210,32 @@ def test_a_forked_process_computes_alone():
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-def test_images_of_another_shape_are_refused():
+@pytest.mark.parametrize(
+    ("images", "given"),
+    [
+        (noise((1, 9, 8), 2), r"float32 \(2, 1, 9, 8\)"),
+        (noise(SHAPE, 1)[0], r"float32 \(1, 8, 8\)"),
+        (noise(SHAPE, 2)[:0], r"float32 \(0, 1, 8, 8\)"),
+        (noise(SHAPE, 2).astype(np.uint8), r"uint8 \(2, 1, 8, 8\)"),
+        (noise(SHAPE, 2).astype(complex), r"complex128 \(2, 1, 8, 8\)"),
+        (noise(SHAPE, 2).tolist(), "a list"),
+    ],
+)
+@pytest.mark.parametrize("native", [True, False])
+def test_what_are_no_images_of_the_network_is_refused(images, given, native, monkeypatch):
     session = PackedSession(lowered(made(SmallVGG), SHAPE))
-    with pytest.raises(ValueError, match="expected"):
-        session.run(noise((1, 9, 8), 2))
+    if not native:
+        monkeypatch.setattr(session, "_native", None)
+    with pytest.raises(NetworkError, match=rf"images are {given}, expected floats \(B, 1, 8, 8\)"):
+        session.run(images)
+
+
+def test_images_of_any_layout_and_precision_are_taken():
+    session, images = PackedSession(lowered(made(SmallVGG), SHAPE)), noise(SHAPE, 4)
+    expected = session.run(images)
+    assert np.array_equal(session.run(images[::-1])[::-1], expected)
+    assert np.array_equal(session.run(np.asfortranarray(images)), expected)
+    assert np.array_equal(session.run(images.astype(np.float64)), expected)
 
 
 def test_the_portable_path_is_always_there():

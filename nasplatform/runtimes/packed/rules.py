@@ -303,6 +303,8 @@ def _slice(
     by: int = 1,
 ) -> None:  # fmt: skip
     axis, source = axis % inputs.ndim, source_of(f, inputs)
+    if not made.numel():  # follows from no image
+        return
     if tuple(made.shape) == tuple(inputs.shape):
         f.known(made, source)
         return
@@ -326,6 +328,7 @@ def _split(f: Following, made: Any, inputs: Any, sizes: Any, axis: int = 0) -> N
     expect(axis % inputs.ndim == 1, "a split along another axis than channels")
     first = 0
     for each in made:
+        expect(each.numel() > 0, "an empty part of a map")
         part = (source_of(f, inputs), first, each.shape[1], 0)
         f.add(each, Step(op="copy", parts=(part,), outputs=each.shape[1]))
         first += each.shape[1]

@@ -275,8 +275,8 @@ def _fused(program: Program) -> Iterable[tuple[int, int, Thresholds]]:
         if step.op != "binary_conv" or step.groups != 1 or len(reading) != 1:
             continue
         reader = program.steps[reading[0]]
-        if reader.op != "binary_conv" or reader.groups != 1:
-            continue
+        if reader.op != "binary_conv" or reader.groups != 1 or reader.source != index + 1:
+            continue  # also one that adds the map to its own sums
         if any(each.other is not None for each in step.maps):
             continue
         found = constants.thresholds(program, step, reader)

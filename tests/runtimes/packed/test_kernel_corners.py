@@ -88,9 +88,19 @@ def test_groups_and_other_readers_keep_the_floats_of_a_layer():
             x = self.first(x)
             return (self.second(x) + x).flatten(1)
 
+    class Beside(nn.Module):
+        """The sums of one are added to those of the other."""
+
+        def __init__(self):
+            super().__init__()
+            self.first, self.second = conv(6, 6, padding=(1, 1)), conv(6, 6, padding=(1, 1))
+
+        def forward(self, x):
+            return (self.first(x) + self.second(x)).flatten(1)
+
     images = np.random.default_rng(0).standard_normal((2, 6, 5, 5)).astype(np.float32)
     grouped = nn.Sequential(conv(6, 6), conv(6, 6, groups=2), nn.Flatten())
-    for module in (Twice(), grouped):
+    for module in (Twice(), Beside(), grouped):
         assert not Constants(lowered(module.eval(), (6, 5, 5))).fused
         exactly(module, images)
 

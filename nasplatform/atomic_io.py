@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from safetensors import SafetensorError
 
 DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 """What a disk says where it cannot take more."""
+_LEFTOVER = re.compile(r"\.(?P<name>.+?)(?P<old>\.old)?\.[a-z0-9_]{8}")
 
 
 def user_folder() -> Path:
@@ -57,6 +59,24 @@ def replace_folder(folder: Path) -> Iterator[Path]:
             _put(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def recover(folder: Path, age: float = 0.0) -> None:
+    """Clear a folder of what killed processes left half-done in it, and put back what they moved.
+
+    age: seconds for which a leftover must have been untouched; 0 where nobody else writes here.
+    """
+    for path in list(folder.iterdir()):
+        match = _LEFTOVER.fullmatch(path.name)
+        if not match or time.time() - path.lstat().st_mtime < age:
+            continue
+        kept = path / match["name"]
+        if match["old"] and kept.exists() and not (folder / match["name"]).exists():
+            kept.rename(folder / match["name"])
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _put(temporary: Path, folder: Path) -> None:

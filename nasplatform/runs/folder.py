@@ -24,7 +24,7 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from nasplatform.atomic_io import write_text
+from nasplatform.atomic_io import recover, write_text
 from nasplatform.errors import RunError
 from nasplatform.runs.resolved import (
     ResolvedConfig,
@@ -133,6 +133,7 @@ class RunFolder:
         except Timeout:
             raise RunError(f"{self.path}: another process works on this run") from None
         try:
+            recover(self.path)
             self._check(resolved, resume, force)  # another process may have been here meanwhile
             if force:
                 self._remove()

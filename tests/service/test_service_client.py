@@ -12,6 +12,7 @@ from nasplatform.errors import ArchitectureError, NasplatformError
 from nasplatform.service import AsyncPredictorClient, PredictorClient
 from nasplatform.service.client import (
     RequestRejectedError,
+    ServiceError,
     ServiceRefusedError,
     ServiceUnavailableError,
 )
@@ -211,3 +212,20 @@ def test_an_empty_key_is_none_and_no_other(service, monkeypatch):
     monkeypatch.setenv("NASPLATFORM_API_KEY", "secret")
     assert "authorization" not in PredictorClient(service.url, "demo", key="")._http.headers
     assert PredictorClient(service.url, "demo")._http.headers["authorization"] == "Bearer secret"
+
+
+@both
+@pytest.mark.parametrize(
+    "answer",
+    [
+        httpx.Response(200, text="<html>welcome</html>"),
+        httpx.Response(200, json=[]),
+        httpx.Response(200, json={"columns": [], "errors": []}),
+        httpx.Response(200, json={"columns": {"mean": ["x"], "std": [1]}, "errors": []}),
+        httpx.Response(200, content=b"\xff\xfe"),
+    ],
+)
+def test_another_service_is_told_as_such(kind, answer):
+    client, _ = scripted(kind, answer)
+    with pytest.raises(ServiceError, match="no answer of this service"):
+        client.predict(["[]1"])

@@ -218,14 +218,14 @@ def test_an_empty_key_is_none_and_no_other(service, monkeypatch):
 @pytest.mark.parametrize(
     "answer",
     [
-        httpx.Response(200, text="<html>welcome</html>"),
-        httpx.Response(200, json=[]),
-        httpx.Response(200, json={"columns": [], "errors": []}),
-        httpx.Response(200, json={"columns": {"mean": ["x"], "std": [1]}, "errors": []}),
-        httpx.Response(200, content=b"\xff\xfe"),
+        {"text": "<html>welcome</html>"},
+        {"json": []},
+        {"json": {"columns": [], "errors": []}},
+        {"json": {"columns": {"mean": ["x"], "std": [1]}, "errors": []}},
+        {"content": b"\xff\xfe"},
     ],
 )
 def test_another_service_is_told_as_such(kind, answer):
-    client, _ = scripted(kind, answer)
+    client, _ = scripted(kind, httpx.Response(200, **answer))
     with pytest.raises(ServiceError, match="no answer of this service"):
         client.predict(["[]1"])

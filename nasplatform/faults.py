@@ -63,12 +63,19 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _of_system(error: BaseException) -> str | None:
-    if isinstance(error, MemoryError):
-        return f"there is no memory left; {_SAFE}: use less at once"
+    if _out_of_memory(error):
+        return f"there is not enough memory, a smaller batch_size needs less; {_SAFE}"
     if not isinstance(error, OSError):
         return None
     words = _OF_SYSTEM.get(error.errno or 0) or error.strerror or short(error)
     return words if error.filename is None else f"{error.filename}: {words}"
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """Say whether memory ran out, of Python, or of torch on a CPU or a GPU."""
+    words = ("can't allocate memory", "out of memory")
+    of_torch = isinstance(error, RuntimeError) and any(part in str(error) for part in words)
+    return of_torch or isinstance(error, MemoryError)
 
 
 def _of_library(error: BaseException) -> str | None:

@@ -16,7 +16,17 @@ from contextlib import contextmanager
 import typer
 
 from nasplatform import faults
-from nasplatform.cli import data, networks, predict, predictors, results, run, serve, spaces
+from nasplatform.cli import (
+    data,
+    networks,
+    predict,
+    predictors,
+    results,
+    run,
+    serve,
+    spaces,
+    storage,
+)
 from nasplatform.cli import plugins as plugins_command
 from nasplatform.errors import InputError, NasplatformError
 
@@ -29,14 +39,18 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("compress")(run.compress)
 app.command("worker")(run.worker)
+app.command("status")(storage.status)
+app.command("requeue")(storage.requeue)
 app.command("predict-images")(networks.predict_images)
 app.command("export")(networks.export)
+app.command("measure")(networks.measure)
 app.command("predict")(predict.predict)
 app.command("serve")(serve.serve)
 app.add_typer(predictors.app, name="predictors")
 app.add_typer(spaces.app, name="spaces")
 app.add_typer(results.app, name="results")
 app.add_typer(data.app, name="data")
+app.add_typer(storage.app, name="db")
 app.command("plugins")(plugins_command.plugins)
 
 

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 _IMPORTS = "nasplatform.benchmarks.imports"
 IMPORTERS = {name: f"{_IMPORTS}.{name}:import_{name}" for name in ("nasbench101", "nasbench201")}
+IMPORTERS |= {
+    name: f"{_IMPORTS}.transformers:import_{name.replace('-', '_')}"
+    for name in ("autoformer-tiny", "autoformer-small", "vitbench101-autoformer", "vitbench101-pit")
+}
 """Name of a published benchmark -> ``module:function`` that turns a file of it into a table."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 

@@ -135,7 +135,7 @@ def evaluate(
         str, typer.Option("-p", "--predictors", help="By comma; see `predictors list`.")
     ] = "default",
     protocol: Annotated[
-        str | None, typer.Option(help="Label protocol: tnasp, nb201, digits, fashion.")
+        str | None, typer.Option(help="Label protocol, e.g. tnasp, nb201, autoformer-tiny, digits.")
     ] = None,
     table: Annotated[
         str | None, typer.Option(help="Or any table: a few of its rows against all the others.")

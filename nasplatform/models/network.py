@@ -46,7 +46,7 @@ class Network:
         return cls.from_structure(Structure(base), seed)
 
     @classmethod
-    def named(cls, name: str, seed: int = 0, **options: Any) -> Self:
+    def named(cls, name: str, seed: int = 0, /, **options: Any) -> Self:
         """Build a registered network, e.g. ``resnet``, with fresh weights from the seed.
 
         Raises PluginError for an unknown name, ConfigError for bad options.

@@ -20,6 +20,7 @@ from safetensors.numpy import load, save
 from nasplatform.atomic_io import replace_file
 from nasplatform.errors import RunError
 from nasplatform.foreign import blaming, require_regular
+from nasplatform.models.inputs import check_images
 from nasplatform.runtimes.packed.program import Program, Tensors
 from nasplatform.runtimes.packed.session import PackedSession
 
@@ -62,7 +63,10 @@ def read_packed(path: Path) -> PackedFile:
         if metadata["sha256"] != _digest(metadata["network"], tensors):
             raise ValueError("its content is not what its digest says")
         found = json.loads(metadata["network"])
-        return PackedFile(Program.read(found["program"], tensors), found["input"])
+        program, images = Program.read(found["program"], tensors), found["input"]
+        if images is not None:
+            check_images(images, program.image_shape, program.shapes[-1][2])
+        return PackedFile(program, images)
 
 
 def _digest(text: str, tensors: Tensors) -> str:

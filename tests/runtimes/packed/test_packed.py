@@ -10,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from nasplatform.errors import BuildError, NetworkError
+from nasplatform.errors import BuildError, KernelError, NetworkError
 from nasplatform.models.binary import BinaryConv2d, BinaryLinear
 from nasplatform.models.network import Network
 from nasplatform.models.structure import Structure
 from nasplatform.runtimes.choice import choose_runtime, noise, open_session
 from nasplatform.runtimes.packed import functions
+from nasplatform.runtimes.packed.library import library
 from nasplatform.runtimes.packed.lowering import lowered
 from nasplatform.runtimes.packed.native import Native
 from nasplatform.runtimes.packed.plan import Constants
@@ -279,6 +280,20 @@ print(chosen.session.runtime, chosen.note, sep="|")
     name, note = done.stdout.strip().split("|")
     assert name == "packed"
     assert note == "packed computes with numpy, slowly: counting bits fast needs a C compiler (cc)"
+
+
+def test_a_processor_without_vectors_computes_portably_and_says_so(monkeypatch):
+    """As on one whose flags name neither AVX2 nor AVX-512."""
+    module, images = made(SmallResNet), noise(SHAPE, 3)
+    usual = open_session(module, SHAPE, "packed")
+    assert (usual.note == "") == (len(paths()) > 1)
+    monkeypatch.setattr(library(), "packed_best", lambda: 0)
+    chosen = open_session(module, SHAPE, "packed")
+    assert chosen.session.runtime == "packed"
+    assert chosen.note == "packed counts bits slowly: the processor has neither AVX2 nor AVX-512"
+    assert np.array_equal(chosen.session.run(images), usual.session.run(images))
+    with pytest.raises(KernelError, match="this processor has no avx512, at best portable"):
+        Native(lowered(module, SHAPE), 1, "avx512")
 
 
 def test_a_forked_process_computes_alone():

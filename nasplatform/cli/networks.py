@@ -23,10 +23,20 @@ DeployedArgument = Annotated[
     typer.Argument(metavar="NETWORK", help="Folder of a network or a run, or a .nasbin file."),
 ]
 
+ModuleOption = Annotated[
+    str | None,
+    typer.Option(
+        "--module",
+        metavar="NAME",
+        help="Module of your own that makes the network; it is imported, so trust it.",
+    ),
+]
+
 
 def predict_images(
     network: DeployedArgument,
     files: Annotated[list[Path], typer.Argument(help="Picture files, or folders of them.")],
+    module: ModuleOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Say what a trained network sees in pictures.
@@ -45,7 +55,7 @@ def predict_images(
         opened = open_deployed(network)
         found = classify_by(opened.session.run, opened.input, pictures)
     else:
-        found = classify(_load(network), pictures)
+        found = classify(_load(network, module), pictures)
     rows = found.to_dict("records")
     if as_json:
         emit(rows)
@@ -62,6 +72,7 @@ def export(
     out: Annotated[
         Path, typer.Argument(help="File to write; its ending says what: .onnx, or .nasbin (bits).")
     ],
+    module: ModuleOption = None,
     force: ForceFlag = False,
 ) -> None:
     """Write a network as one file, with its input size, normalisation and class names inside."""
@@ -75,7 +86,7 @@ def export(
     if not out.absolute().parent.is_dir():
         raise RunError(f"{out.parent} is no folder; make it, or give another name")
     check_ending(out)
-    loaded = _load(network)
+    loaded = _load(network, module)
     say(f"exporting {network} and comparing it with torch")
     difference = deploy(loaded, out)
     show(f"{out}: {out.stat().st_size:,} bytes, logits differ from torch's by {difference:.1e}")
@@ -91,6 +102,7 @@ def measure(
     runtime: Annotated[
         str | None, typer.Option(help="What computes, e.g. torch; the best that is there.")
     ] = None,
+    module: ModuleOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Measure what a network costs and is worth on this machine, in the runtime that is timed.
@@ -109,7 +121,8 @@ def measure(
             raise ConfigError(f"--runtime {runtime}: {network} runs in the runtime that it is of")
         found = measure_deployed(network, _data(dataset, settings))
     else:
-        found = _measured(network, dataset, settings, runtime)
+        data = _data(dataset, settings)
+        found = _measured(network, _load(network, module), data, runtime)
     facts: dict[str, Any] = {"network": network, **asdict(found)}
     if as_json:
         emit(facts)
@@ -118,20 +131,18 @@ def measure(
     show_table([row for row in rows if row["value"] not in ("", None)], ["of", "value"])
 
 
-def _measured(
-    network: Path, dataset: str | None, settings: list[str] | None, runtime: str | None
-) -> Measurements:
+def _measured(path: Path, network: Network, task: Task | None, runtime: str | None) -> Measurements:
     from nasplatform.runs.run import Run
     from nasplatform.runtimes.deployed import check_task
     from nasplatform.runtimes.measure import measure as measured
 
-    loaded, task = _load(network), _data(dataset, settings)
-    if task is None and not _is_network(network):
-        task = Run(network).task()
+    alone = _is_network(path)
+    if task is None and not alone:
+        task = Run(path).task()
     if task is not None:
-        known = loaded.structure.input
+        known = network.structure.input
         check_task(task.input_shape if known is None else tuple(known["shape"]), known, task)
-    return measured(loaded, task, network if _is_network(network) else None, runtime)
+    return measured(network, task, path if alone else None, runtime)
 
 
 def _data(dataset: str | None, settings: list[str] | None) -> Task | None:
@@ -143,13 +154,16 @@ def _data(dataset: str | None, settings: list[str] | None) -> Task | None:
     return load_task(dataset, parse_overrides(settings or []), "--set")
 
 
-def _load(path: Path) -> Network:
+def _load(path: Path, module: str | None) -> Network:
     from nasplatform.errors import RunError
+    from nasplatform.models.functions import import_trusted
     from nasplatform.models.network import Network
     from nasplatform.runs.run import Run
 
     if path.is_file():
         raise RunError(f"{path} is a file, expected the folder of a network or of a run")
+    if module is not None:
+        import_trusted(module)
     return Network.load(path) if _is_network(path) else Run(path).network()
 
 

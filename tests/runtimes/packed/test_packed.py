@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from binary_networks import SmallResNet, SmallVGG, all_outputs, binary_conv, made, paths
+from binary_networks import Gated, SmallResNet, SmallVGG, all_outputs, binary_conv, made, paths
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -160,23 +160,6 @@ def test_every_operation_is_torchs(side):
     assert np.allclose(expected, logits, atol=1e-4)
     for found in all_outputs(program, images):
         assert np.array_equal(found, expected)
-
-
-class Gated(nn.Module):
-    """Squeeze and excitation around a binary convolution, by whatever gates."""
-
-    def __init__(self, gate):
-        super().__init__()
-        self.stem, self.binary = nn.Conv2d(1, 20, 3, padding=1), binary_conv(20, 20)
-        self.squeeze, self.excite, self.gate = nn.Linear(20, 6), nn.Linear(6, 20), gate
-        self.head = nn.Linear(20, 3)
-
-    def forward(self, x):
-        x = self.binary(self.gate(self.stem(x)))
-        inner = nn.functional.silu(self.squeeze(x.mean((2, 3))))
-        x = x * self.gate(self.excite(inner))[:, :, None, None] / 2
-        x = self.gate(x) * x
-        return self.head(nn.functional.adaptive_avg_pool2d(x, 1).flatten(1))
 
 
 GATES = {

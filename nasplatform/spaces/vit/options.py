@@ -65,7 +65,7 @@ def _extremes(subspace: SubSpace, input_shape: tuple[int, int, int]) -> Iterator
     for column, decision in enumerate(subspace.decisions):
         if decision.field == "depth":
             smallest[column] = len(decision.choices)
-        elif decision.field == "entry":
+        elif decision.field == "entry" and decision.stage is not None:
             rows = [_with(smallest, column, at) for at in range(1, len(decision.choices) + 1)]
 
             def side(row: list[int], stage: int = decision.stage) -> int:

@@ -71,7 +71,7 @@ class Distillation:
             inputs = torch.cat([inputs, batch.beside.inputs])
         logits = module(inputs)
         with torch.no_grad():
-            said = self.teacher(inputs)
+            said = self.teacher(inputs.contiguous())  # its code may view maps as vectors
         if self.options.hard:
             apart = hard_target_loss(logits, said)
         else:

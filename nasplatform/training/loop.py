@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from nasplatform.training import checkpoint as checkpoints
 from nasplatform.training.evaluation import predict
 from nasplatform.training.flops import threads, worthwhile_threads
+from nasplatform.training.layout import fastest_layout
 from nasplatform.training.objective import Objective, Supervised
 from nasplatform.training.recipe import Recipe, check_device, learning_rate
 from nasplatform.training.seeding import derive_seed, seeded
-from nasplatform.training.state import TrainingState, check_loss
+from nasplatform.training.state import TrainingState, autocast, check_loss
 from nasplatform.training.streams import Stream, labelled
 from nasplatform.training.task import Task
 
@@ -103,7 +104,10 @@ def train(
     stream = stream or labelled(task, recipe)
     with seeded(seed):  # the module may draw numbers in any forward pass
         count = worthwhile_threads(module, task.input_shape, recipe.batch_size)
-    state = TrainingState.start(module, objective or Supervised(task.loss), recipe, device)
+    with autocast(recipe, "cpu"):
+        layout = fastest_layout(module, task.input_shape)
+    objective = objective or Supervised(task.loss)
+    state = TrainingState.start(module, objective, recipe, device, layout)
     known = checkpoints.read(checkpoint, key) if checkpoint else None
     epochs, seconds = [], 0.0
     if known:

@@ -33,27 +33,37 @@ class TrainingState:
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     average: AveragedModel | None
+    layout: torch.memory_format
 
     @classmethod
     def start(
-        cls, module: nn.Module, objective: Objective, recipe: Recipe, device: str
+        cls,
+        module: nn.Module,
+        objective: Objective,
+        recipe: Recipe,
+        device: str,
+        layout: torch.memory_format = torch.channels_last,
     ) -> TrainingState:
-        """Put a module, and an objective that is one, on the device, and begin."""
-        place(module, device, torch.channels_last)
+        """Put a module, and an objective that is one, on the device, and begin.
+
+        layout: of the module's convolutions and of the images that it is given.
+        """
+        place(module, device, layout)
         parameters = list(module.parameters())
         if isinstance(objective, nn.Module):
             parameters += objective.to(device).parameters()
         optimizer = recipe.optimizer.make(parameters, recipe.learning_rate, recipe.weight_decay)
         scaler = torch.amp.GradScaler("cuda", enabled=recipe.precision == "float16")
-        return cls(module, objective, recipe, device, optimizer, scaler, _average(module, recipe))
+        average = _average(module, recipe)
+        return cls(module, objective, recipe, device, optimizer, scaler, average, layout)
 
     def step(self, batch: Batch, rate: float) -> tuple[Tensor, Metrics]:
         """Take one step at a learning rate; return the loss and the metrics before it."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad()
-        with self._autocast():
-            found = self.objective(self.module, batch)
+        with autocast(self.recipe, self.device):
+            found = self.objective(self.module, batch.laid_out(self.layout))
         loss, metrics = found if isinstance(found, tuple) else (found, {})
         torch.autograd.backward(self.scaler.scale(loss))
         if self.recipe.clip_norm is not None:
@@ -146,11 +156,13 @@ class TrainingState:
     def _parameters(self) -> list[nn.Parameter]:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
-    def _autocast(self) -> AbstractContextManager[Any]:
-        if self.recipe.precision == "float32":
-            return nullcontext()
-        dtype = torch.bfloat16 if self.recipe.precision == "bfloat16" else torch.float16
-        return torch.autocast(torch.device(self.device).type, dtype)
+
+def autocast(recipe: Recipe, device: str) -> AbstractContextManager[Any]:
+    """Compute in the recipe's precision within the block."""
+    if recipe.precision == "float32":
+        return nullcontext()
+    dtype = torch.bfloat16 if recipe.precision == "bfloat16" else torch.float16
+    return torch.autocast(torch.device(device).type, dtype)
 
 
 def place(module: nn.Module, device: str, layout: torch.memory_format) -> nn.Module:

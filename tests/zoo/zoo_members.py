@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 SHAPE = (3, 16, 16)
 CLASSES = 4
-Make = Callable[[], nn.Module]
+Make = Callable[..., nn.Module]
 
 
 @dataclass(frozen=True)

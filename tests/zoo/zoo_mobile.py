@@ -116,7 +116,7 @@ def grouped_concat() -> nn.Module:
 
 @grouped()
 def grouped_residual() -> nn.Module:
-    parts = {"a": unit(12, 12, groups=3), "b": conv(12, 12, groups=4), "head": head(12)}
+    parts = {"a": unit(12, 12, groups=3), "b": conv(12, 12, groups=3), "head": head(12)}
 
     def compute(self, x: Tensor) -> Tensor:
         x = self.stem(x)

@@ -47,7 +47,7 @@ def named_tuple() -> nn.Module:
     return returning(lambda self, maps, logits: Made(logits, None))
 
 
-@outputs()
+@outputs(pins="raises 'mat1 and mat2")
 def auxiliary_head() -> nn.Module:
     """GoogLeNet: more outputs in training than afterwards."""
 

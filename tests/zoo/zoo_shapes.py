@@ -280,7 +280,7 @@ def weight_normed() -> nn.Module:
     return nn.Sequential(*layers, norm(conv(12, 10)), nn.ReLU(), head(10))
 
 
-@computed()
+@computed(refused="cannot be copied")
 def weight_normed_by_hook() -> nn.Module:
     """The older form, which keeps the weight as an attribute."""
     norm = nn.utils.weight_norm

@@ -99,7 +99,8 @@ class Tracer(Operations):
             self.trace.slicers -= isinstance(child, SlicesChannels)
             if isinstance(child, _OPAQUE):
                 self.trace.opaque.pop()
-            if not any(child.children()) and name not in self.trace.layers:
+            mixes_places = isinstance(child, nn.Linear)  # and is no layer over channels
+            if not (any(child.children()) or name in self.trace.layers or mixes_places):
                 self._note(name, made)
 
         return hook

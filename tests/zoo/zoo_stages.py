@@ -23,7 +23,10 @@ from nasplatform.training.evaluation import predict
 from nasplatform.training.preprocessing import standardised_task
 from nasplatform.training.task import Task
 
-ROOMS = ("sums", "concats", "mobile", "norms", "shapes", "sequences", "odd", "classics")
+ROOMS = (
+    *("sums", "concats", "mobile", "norms", "functions", "shapes", "weights", "sequences", "odd"),
+    "classics",
+)
 for _room in ROOMS:
     importlib.import_module(f"zoo_{_room}")
 

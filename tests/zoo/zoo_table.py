@@ -22,9 +22,9 @@ from zoo_stages import COLUMNS, Outcome, every_member, expected, through_stages,
 
 INTRODUCTION = """# The zoo: networks that people bring, through every stage
 
-{count} small networks (`tests/zoo`) through the check, `train`, `disout`, `scop` twice (30 % of
-the channels, then 80 % of the multiply-adds that are left), saved, loaded (equal to 1e-5), exported
-to ONNX. `make zoo` makes this table; the tests of every change send a part of the networks.
+{count} of the {every} small networks of `tests/zoo` through the check, `train`, `disout`, `scop`
+twice (30 % of the channels, then 80 % of the multiply-adds that are left), saved, loaded (equal to
+1e-5), exported to ONNX. `make zoo` makes this table; tests of every change send a part.
 
 **result**: the stage did its work. **n pinned**: it did, and named n reasons why channels stay.
 **refused**: one line says why, below the table; the other stages go on without it.
@@ -62,6 +62,7 @@ def table(found: dict[str, Outcome]) -> str:
     pruned = [outcome for outcome in taken if outcome.pruned]
     text = INTRODUCTION.format(
         count=len(members),
+        every=len(every_member()),
         taken=len(taken),
         pruned=len(pruned),
         share=len(pruned) / max(1, len(taken)),

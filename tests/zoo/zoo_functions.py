@@ -68,7 +68,8 @@ def masks_and_where() -> nn.Module:
     def compute(self, x: Tensor) -> Tensor:
         x = self.a(x)
         x = self.b(torch.where(x > 0, x, 0.1 * x))
-        return self.head(self.c(x * (x > 0.1).float()).masked_fill(x.isnan(), 0.0))
+        x = self.c(x * (x > 0.1).float())
+        return self.head(x.masked_fill(x < -1, 0.0))
 
     return Net(compute, a=conv(3, 10, 3, 2), b=conv(10, 12), c=conv(12, 8), head=head(8))
 

@@ -211,7 +211,7 @@ def frozen_stem() -> nn.Module:
     return module
 
 
-@fixed()
+@fixed(pins="fewer channels")
 def maxout_of_reshape() -> nn.Module:
     """The larger of each pair of channels, on an axis of their own."""
 

@@ -85,7 +85,7 @@ class Distillation:
             inputs = torch.cat([inputs, batch.beside.inputs])
         own, taught = heads(module, inputs)
         with torch.no_grad():
-            said = self.teacher(inputs)
+            said = self.teacher(inputs.contiguous())  # its code may view maps as vectors
         if self.options.hard:
             apart = hard_target_loss(taught, said)
         else:

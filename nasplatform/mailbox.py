@@ -26,7 +26,8 @@ class Mailbox:
 
     async def ask(self, key: Key, values: tuple[Any, ...]) -> bool:
         """Leave a report; return, when the driver has said so, whether to stop."""
-        answer = self._answers[key] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._answers[key] = answer
         self._messages.put_nowait(("report", key, values))
         return await answer
 

@@ -76,6 +76,13 @@ def test_an_architecture_that_kills_every_worker_fails(make: Any, tmp_path: Path
     assert executor.submit(request()).result(60).error is None
 
 
+def test_what_takes_too_long_is_killed(make: Any) -> None:
+    executor = make(workers=1, timeout=0.5)
+    found = executor.submit(request(seconds=600.0)).result(120)
+    assert (found.error_class, found.error) == ("timeout", "took longer than 0.5 s, killed")
+    assert executor.submit(request()).result(120).error is None
+
+
 def test_a_worker_killed_from_outside_while_it_waits(make: Any) -> None:
     executor = make(workers=1)
     first = executor.submit(request()).result(60)

@@ -50,7 +50,14 @@ def ray_cluster() -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:  # what the nodes and their workers begin with
         patch.setenv("PYTHONPATH", os.pathsep.join([str(TOY), str(TOY / "installed")]))
         patch.setenv("RAY_worker_niceness", "0")  # by default they wait for everybody else
-        cluster = Cluster(initialize_head=True, head_node_args=node)
+        cluster = Cluster()
+        for tries_left in (2, 1, 0):  # a busy machine may need longer than Ray gives a node
+            try:
+                cluster.add_node(**node)
+                break
+            except Exception:
+                if not tries_left:
+                    raise
         ray.init(cluster.address, log_to_driver=False, logging_level=logging.ERROR)
     yield cluster
     ray.shutdown()

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 
 import typer
 
+from nasplatform import faults
 from nasplatform.cli import (
     data,
     networks,
@@ -42,6 +43,7 @@ app.command("status")(storage.status)
 app.command("requeue")(storage.requeue)
 app.command("predict-images")(networks.predict_images)
 app.command("export")(networks.export)
+app.command("measure")(networks.measure)
 app.command("predict")(predict.predict)
 app.command("serve")(serve.serve)
 app.add_typer(predictors.app, name="predictors")
@@ -75,12 +77,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(error, 1)
     except typer.TyperException as error:
         return _complain(error.format_message(), error.exit_code)
-    except OSError as error:  # a folder that cannot be made, a disk that is full
-        if error.filename is None:
-            raise
-        return _complain(f"{error.filename}: {error.strerror}", 2)
     except typer.Abort:
         return 130
+    except Exception as error:  # of the machine, or of a library below us; a bug of ours is raised
+        words = faults.in_words(error)
+        if words is None:
+            raise
+        return _complain(words, 2 if isinstance(error, OSError) else 1)
     return code if isinstance(code, int) else 0
 
 

@@ -196,7 +196,13 @@ def _keep_predictor(
         return
     architectures = [experiment.space.parse(text) for text in labels["architecture"]]
     fit_on_space(experiment.predictor, experiment.space, architectures, labels["score"].to_numpy())
-    save_predictor(experiment.predictor, experiment.space, folder.predictor)
+    measured = {
+        "measured": experiment.evaluator.task,
+        "metric": "score of the search",
+        "epochs": experiment.evaluator.target_fidelity,
+        "unit": "that of the evaluator's score, higher is better",
+    }
+    save_predictor(experiment.predictor, experiment.space, folder.predictor, measured)
     watch(Event("predictor", 1, 1, f"kept in {folder.predictor}"))
 
 
@@ -240,7 +246,7 @@ def _walk_stages(
     _, records = run_pipeline(
         network,
         made.task,
-        [(stage.name, stage.options) for stage in made.stages],
+        made.stages,
         folder.models,
         made.config.seed,
         made.config.device,

@@ -18,7 +18,7 @@ from nasplatform.training.task import Task
 class TrainOptions(BaseModel):
     """Options of ``train``."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     recipe: Recipe = Recipe()
     """How to train."""

@@ -21,8 +21,9 @@ from nasplatform.training.objective import Objective, Supervised
 from nasplatform.training.recipe import Recipe, check_device, learning_rate
 from nasplatform.training.seeding import derive_seed, seeded
 from nasplatform.training.state import TrainingState, check_loss
-from nasplatform.training.streams import Stream, labelled
+from nasplatform.training.streams import Stream, batches, labelled
 from nasplatform.training.task import Task
+from nasplatform.training.weighting import training_loss
 
 StepHook = Callable[[int, int], None]
 """(step, steps): called before each training step 0..steps-1."""
@@ -138,7 +139,8 @@ class _Training:
         with seeded(seed):  # the module may draw numbers in any forward pass
             count = worthwhile_threads(module, task.input_shape, recipe.batch_size)
         count = 1 if distributed.active() else count
-        state = TrainingState.start(module, self.objective or Supervised(task.loss), recipe, device)
+        objective = self.objective or Supervised(training_loss(task, recipe))
+        state = TrainingState.start(module, objective, recipe, device)
         known = checkpoints.read(self.checkpoint, key) if self.checkpoint else None
         epochs, seconds = [], 0.0
         if known:
@@ -186,8 +188,7 @@ def _epoch(
     zero = torch.zeros((), dtype=torch.float64, device=device)
     total, sums = zero.clone(), defaultdict[str, Tensor](zero.clone)
     state.module.train()
-    batches = stream.epoch(derive_seed(seed, number, 1), device)
-    for step, batch in enumerate(batches, start=first):
+    for step, batch in enumerate(stream.epoch(derive_seed(seed, number, 1), device), start=first):
         if on_step:
             on_step(step, steps)
         loss, metrics = state.step(batch, learning_rate(step, steps, recipe))
@@ -206,8 +207,8 @@ def _epoch(
 def _inputs(task: Task, recipe: Recipe, device: str) -> Iterator[Tensor]:
     """Yield the training images in batches, as they are."""
     images = task.train.inputs
-    for start in range(0, len(images), recipe.batch_size):
-        yield images[start : start + recipe.batch_size].to(device)
+    for rows in torch.arange(len(images)).tensor_split(batches(len(images), recipe.batch_size)):
+        yield images[rows].to(device)
 
 
 def _words(number: int, epochs: int, before: list[Epoch]) -> str:

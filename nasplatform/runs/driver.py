@@ -226,7 +226,7 @@ def _train_winner(
             executor,
             network.structure,
             (task.dataset, task.options),
-            [(stage.name, stage.options) for stage in experiment.stages],
+            [(one.name, one.options.model_dump(mode="json")) for one in experiment.stages],
             folder.models,
             config.seed,
             config.device,

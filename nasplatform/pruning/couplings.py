@@ -8,13 +8,16 @@ not.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from nasplatform.pruning.graph import Groups
+
+NOBODY = -1
+"""The group of what belongs to no channel, such as a mean over all of them."""
 
 
 class Couplings:
@@ -33,15 +36,27 @@ class Couplings:
 
     def pin(self, groups: Groups, reason: str | None = None) -> Groups:
         """Keep groups, for a reason that is reported or because the task demands it."""
-        self._pinned.update(np.unique(groups).tolist())
+        self._pinned.update(np.unique(groups[groups != NOBODY]).tolist())
         if reason is not None:
             self.reasons.append((reason, groups))
         return groups
 
     def unite(self, first: Groups, second: Groups) -> None:
-        """Make one group of every pair."""
+        """Make one group of every pair; what meets nobody's stays."""
         for a, b in zip(first.ravel().tolist(), second.ravel().tolist(), strict=True):
+            if NOBODY in (a, b):
+                self._pinned.update({a, b} - {NOBODY})
+                continue
             self._parents[self._root(a)] = self._root(b)
+
+    def meet(self, sides: Sequence[Groups]) -> Groups:
+        """Make one group of what meets element by element, and return it; nobody's is left out."""
+        met = sides[0]
+        for side in sides[1:]:
+            both = (met != NOBODY) & (side != NOBODY)
+            self.unite(met[both], side[both])
+            met = np.where(met == NOBODY, side, met)
+        return met
 
     def unite_columns(self, groups: Groups, rows: int) -> Groups:
         """Unite what stands below one another in (rows, n / rows); return the first row, (n,)."""
@@ -61,6 +76,8 @@ class Couplings:
         return {self._root(group) for group in self._pinned}
 
     def _root(self, group: int) -> int:
+        if group == NOBODY:
+            return group
         while self._parents[group] != group:
             self._parents[group] = self._parents[self._parents[group]]
             group = self._parents[group]
@@ -72,13 +89,17 @@ class Couplings:
         return roots.expand(tuple(shape)).contiguous()
 
     def compact(self, labels: Tensor) -> Tensor:
-        """Drop the axes along which whole labels do not change; unite until one is left."""
+        """Drop the axes along which whole labels do not change; unite until one is left.
+
+        That is the last one, or of a map (B, C, h, w) that of the channels.
+        """
         for axis in range(labels.dim()):
             first = labels.narrow(axis, 0, 1)
             if labels.shape[axis] > 1 and bool((labels == first).all()):
                 labels = first
         varying = [axis for axis in range(labels.dim()) if labels.shape[axis] > 1]
-        for axis in varying[:-1]:
+        left = 1 if varying == [1, 2, 3] and labels.dim() == 4 else max(varying, default=0)
+        for axis in [axis for axis in varying if axis != left]:
             first = labels.narrow(axis, 0, 1)
             pairs = torch.stack([labels.flatten(), first.expand(labels.shape).flatten()])
             self.unite(*torch.unique(pairs, dim=1).numpy())

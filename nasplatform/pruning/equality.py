@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,26 +13,30 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from nasplatform.errors import StageError
-from nasplatform.pruning.graph import ChannelGraph, Groups, Layer
+from nasplatform.pruning.computed import zeroed
+from nasplatform.pruning.graph import ChannelGraph, Groups, Layer, Statistic
+from nasplatform.training.flops import unfused_transformers
 from nasplatform.training.operations import Operations
 from nasplatform.training.seeding import seeded
 
 TOLERANCE = 1e-5
 CHECKED_IMAGES = 8
+WEIGHTED_INPUT = {"convolution": 0, "mkldnn_convolution": 0, "addmm": 1, "mm": 0}
+"""Operations with weights, and which of their arguments is what they read."""
 
 
 def masked(module: nn.Module, graph: ChannelGraph, removed: Groups) -> nn.Module:
     """Return a copy in which every weight that reads a removed channel is 0.
 
-    Normalisations over channels take their statistics from those that are left.
+    Statistics over channels, also of weights that read them, are of those that are left.
     """
     copied = copy.deepcopy(module)
     with torch.no_grad():
         for name, layer in graph.layers.items():
             if layer.area:
                 _silence(copied.get_submodule(name), layer, np.isin(layer.inputs, removed))
-    kept = [(axis, ~np.isin(groups, removed)) for axis, groups in graph.statistics]
-    return copied if all(keep.all() for _, keep in kept) else _OfKept(copied, kept)
+    whole = [entry for entry in graph.statistics if np.isin(entry.groups, removed).any()]
+    return _OfKept(copied, whole, removed) if whole else copied
 
 
 def check_equal(
@@ -58,6 +64,12 @@ def check_equal(
             f"the network uses its channels in a way that cannot be traced"
         )
     return share
+
+
+def check_trains(module: nn.Module, images: Tensor) -> None:
+    """Raise StageError where a network fails in training mode, with heads of its own perhaps."""
+    with torch.no_grad(), seeded(0):
+        _logits(copy.deepcopy(module).train(), images)
 
 
 def _logits(module: nn.Module, images: Tensor) -> Tensor:
@@ -89,7 +101,7 @@ def _logits(module: nn.Module, images: Tensor) -> Tensor:
 
 
 def _silence(layer: nn.Module, described: Layer, gone: NDArray[np.bool_]) -> None:
-    weight, columns = layer.get_parameter("weight"), torch.from_numpy(gone)
+    weight, columns = layer.get_parameter(described.weight_name), torch.from_numpy(gone)
     if described.transposed:
         weight[columns] = 0
         return
@@ -99,34 +111,49 @@ def _silence(layer: nn.Module, described: Layer, gone: NDArray[np.bool_]) -> Non
 
 
 class _OfKept(nn.Module):
-    """A network whose normalisations over channels see the kept ones only."""
+    """A network whose statistics over channels see the kept ones only."""
 
-    def __init__(self, module: nn.Module, kept: list[tuple[int, NDArray[np.bool_]]]) -> None:
+    def __init__(self, module: nn.Module, whole: Sequence[Statistic], removed: Groups) -> None:
         super().__init__()
-        self.inner, self.kept = module, kept
+        self.inner, self.whole, self.removed = module, whole, removed
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute the logits."""
-        with _KeptStatistics(self.kept):
+        with unfused_transformers(), _KeptStatistics(self.whole, self.removed):
             logits: Tensor = self.inner(images)
         return logits
 
 
 class _KeptStatistics(Operations):
-    """Computes group and layer normalisations, in the order of their calls, of what is kept."""
+    """Computes what sees all channels at once of those that are kept."""
 
-    def __init__(self, kept: list[tuple[int, NDArray[np.bool_]]]) -> None:
+    def __init__(self, whole: Sequence[Statistic], removed: Groups) -> None:
         super().__init__()
-        self.kept = iter(kept)
+        self.whole = {
+            (entry.operation, entry.call): (entry.axis, ~np.isin(entry.groups, removed))
+            for entry in whole
+        }
+        self.calls: Counter[str] = Counter()
 
     def compute(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Compute an operation, a normalisation without the channels that go."""
+        """Compute an operation, without the channels that go."""
         name = func.overloadpacket.__name__
-        if name not in ("native_group_norm", "native_layer_norm"):
+        place = self.whole.get((name, self.calls[name]))
+        self.calls[name] += 1
+        if place is None:
             return super().compute(func, args, kwargs)
-        axis, keep = next(self.kept)
+        axis, keep = place
+        if name in WEIGHTED_INPUT:
+            at = WEIGHTED_INPUT[name]
+            args = (*args[:at], zeroed(args[at], axis, keep), *args[at + 1 :])
+            return func(*args, **kwargs)
         places = torch.from_numpy(np.flatnonzero(keep)).to(args[0].device)
-        given, whole = args[0].index_select(axis, places), torch.zeros_like(args[0])
+        if name in ("dot", "vdot"):
+            return func(*(vector.index_select(axis, places) for vector in args[:2]))
+        given = args[0].index_select(axis, places)
+        if name not in ("native_group_norm", "native_layer_norm"):
+            return func(given, *args[1:], **kwargs)
+        whole = torch.zeros_like(args[0])
         if name == "native_layer_norm":
             _, _, *vectors, epsilon = args
             weight, bias = _cut(vectors, places)

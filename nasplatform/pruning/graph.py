@@ -31,6 +31,7 @@ class Layer:
     tied:    whether its weight is an earlier layer's.
     vector_names: what of the layer goes with its outputs beside the weight of a convolution.
     transposed: whether inputs lie on axis 0 of the weight and outputs on axis 1.
+    weight_name: the parameter below the module that holds the weight, or of which it is computed.
     """
 
     name: str
@@ -43,6 +44,20 @@ class Layer:
     tied: bool = False
     vector_names: tuple[str, ...] = ()
     transposed: bool = False
+    weight_name: str = "weight"
+
+
+class Statistic(NamedTuple):
+    """A call that sees all channels at once and shall see those that are left.
+
+    operation: of torch, by name; call: how many calls of it came before.
+    axis:      of its first tensor, on which the groups lie.
+    """
+
+    operation: str
+    call: int
+    axis: int
+    groups: Groups
 
 
 @dataclass(frozen=True)
@@ -84,7 +99,7 @@ class ChannelGraph:
     coupling_classes: for each of them a number; groups of one class are made by the same layers.
     loose:     parameters and buffers that go with groups and belong to no layer, by name.
     pins:      what stays though no result demands it, and why.
-    statistics: for each call of a normalisation over channels, in order, the axis and the groups.
+    statistics: calls that see all channels at once, such as normalisations over channels.
     """
 
     layers: Mapping[str, Layer]
@@ -94,7 +109,7 @@ class ChannelGraph:
     coupling_classes: Groups
     loose: Mapping[str, Loose] = field(default_factory=dict)
     pins: tuple[Pin, ...] = ()
-    statistics: tuple[tuple[int, Groups], ...] = ()
+    statistics: tuple[Statistic, ...] = ()
 
     @property
     def producers(self) -> list[Layer]:

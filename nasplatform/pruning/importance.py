@@ -87,7 +87,7 @@ def taylor(
         for name, gated in gates.items():
             terms = [
                 _rows(gated, weight.detach() * weight.grad).sum(1)
-                for weight in gated.parameters(recurse=False)
+                for weight in gated.parameters()
                 if weight.grad is not None
             ]
             slope = sum(terms)
@@ -104,7 +104,7 @@ def random(graph: ChannelGraph, seed: int) -> dict[str, Tensor]:
 def _filters(module: nn.Module, graph: ChannelGraph) -> dict[str, Tensor]:
     layers = {layer.name: module.get_submodule(layer.name) for layer in graph.producers}
     return {
-        name: _rows(layer, layer.get_parameter("weight").detach()).cpu()
+        name: _rows(layer, layer.weight.detach()).cpu()  # computed of others, perhaps
         for name, layer in layers.items()
     }
 

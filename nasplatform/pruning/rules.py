@@ -14,12 +14,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nasplatform.pruning.couplings import along, axis_of, laid
+from nasplatform.pruning.couplings import NOBODY, along, axis_of, laid
 from nasplatform.pruning.graph import Groups
 from nasplatform.pruning.trace import Call, Trace
 
 Labels = Tensor | list[Tensor] | None
 Rule = Callable[[Trace, Call], Labels]
+
+
+def copy(trace: Trace, call: Call) -> Labels:
+    """Copy a tensor, also one of the parameters."""
+    return trace.labels(call.args[0])
 
 
 def same(trace: Trace, call: Call) -> Labels:
@@ -38,8 +43,10 @@ def window(trace: Trace, call: Call) -> Labels:
 
 
 def padding(trace: Trace, call: Call) -> Labels:
-    """Pad on axes other than that of the channels."""
+    """Pad on axes other than that of the channels, or make an empty map of that size."""
     given, labels = call.args[0], trace.followed(call.args[0])
+    if call.made.dim() != given.dim():
+        return None
     axis = None if labels is None else axis_of(labels)
     kept = axis is not None and call.made.shape[axis] == given.shape[axis]
     return labels if kept or (labels is not None and axis is None) else None
@@ -72,9 +79,7 @@ def pointwise(trace: Trace, call: Call) -> Labels:
             trace.couplings.pin(labels.flatten().numpy())
         elif labels is not None and (groups := along(labels, own, made.shape[axis])) is not None:
             wide.append(groups)
-    first = wide[0]
-    for groups in wide[1:]:
-        trace.couplings.unite(first, groups)
+    first = trace.couplings.meet(wide)
     coupled = [trace.couple(tensor, own, first) for tensor, own in others]
     return laid(first, axis, made.dim()) if all(coupled) else None
 
@@ -84,10 +89,8 @@ def _single(trace: Trace, made: Tensor, known: list[tuple[Tensor, Tensor | None]
     found = [(tensor, labels) for tensor, labels in known if labels is not None]
     if not found or any(tensor.shape != made.shape for tensor, _ in found):
         return None
-    first = found[0][1]
-    for _, labels in found[1:]:
-        trace.couplings.unite(first.flatten().numpy(), labels.flatten().numpy())
-    return first
+    met = trace.couplings.meet([labels.flatten().numpy() for _, labels in found])
+    return torch.from_numpy(met).reshape((1,) * made.dim())
 
 
 def layout(trace: Trace, call: Call) -> Labels:
@@ -211,26 +214,44 @@ def _together(trace: Trace, call: Call, known: list[Tensor | None], places: set[
 
 
 def reduction(trace: Trace, call: Call) -> Labels:
-    """Sum up axes other than that of the channels."""
+    """Sum up axes; over all channels, of those that are left."""
     given, labels = call.args[0], trace.followed(call.args[0])
+    made = call.made if isinstance(call.made, Tensor) else call.made[0]
     axes = call.argument(2 if "norm" in call.name else 1, "dim")
     axes = [axes] if isinstance(axes, int) else axes
     if labels is None or not axes:
         return None
     gone = {axis % given.dim() for axis in axes}
-    if axis_of(labels) in gone or 0 in gone:
+    own = axis_of(labels)
+    if 0 in gone:
         return None
-    if call.made.dim() == given.dim():
-        return labels
-    left = [length for axis, length in enumerate(labels.shape) if axis not in gone]
-    return labels.reshape(left)
+    if own in gone:
+        groups = along(labels, own, given.shape[own])
+        if groups is None:
+            return None
+        trace.seen_whole(call, own, groups)
+        labels = laid(np.array([NOBODY]), 0, given.dim())
+    elif 1 in gone and trace.of_parameters(given):
+        _see_columns(trace, call)
+    if made.dim() < given.dim():
+        labels = labels.reshape([n for axis, n in enumerate(labels.shape) if axis not in gone])
+    return labels if made is call.made else [labels for _ in call.made]
+
+
+def _see_columns(trace: Trace, call: Call) -> None:
+    """Note that a call sees all channels that a weight reads."""
+    weight, owned = call.args[0], trace.owner(call.args[0])
+    if owned is not None and weight.dim() > 1 and weight.shape[1] > 1:
+        groups = trace.side(owned.name, 1)
+        trace.seen_whole(call, 1, np.repeat(groups, weight.shape[1] // len(groups)))
 
 
 def softmax(trace: Trace, call: Call) -> Labels:
-    """Normalise along an axis other than that of the channels."""
+    """Normalise along an axis; where it is that of the channels, they stay."""
     labels = trace.followed(call.args[0])
-    if labels is None or axis_of(labels) == call.args[1] % call.args[0].dim():
-        return None
+    if labels is not None and axis_of(labels) == call.args[1] % call.args[0].dim():
+        reason = f"operation {call.name!r} in {call.place} is over all channels"
+        trace.couplings.pin(labels.flatten().numpy(), reason)
     return labels
 
 
@@ -255,10 +276,11 @@ def channel_shuffle(trace: Trace, call: Call) -> Labels:
 
 
 _BY_RULE: dict[Rule, tuple[str, ...]] = {
+    copy: ("clone", "detach", "alias", "_to_copy"),
     same: (
-        *("clone", "detach", "alias", "_to_copy", "contiguous", "zeros_like", "ones_like"),
+        *("contiguous", "zeros_like", "ones_like", "empty_like", "as_strided_"),
         *("full_like", "zero_", "native_dropout", "hardswish", "hardswish_", "mish_", "bernoulli"),
-        *("log_sigmoid_forward", "lift_fresh"),
+        *("log_sigmoid_forward", "lift_fresh", "rrelu_with_noise", "rrelu_with_noise_"),
     ),
     window: (
         *("avg_pool2d", "avg_pool3d", "max_pool2d_with_indices", "max_pool3d_with_indices"),
@@ -269,6 +291,7 @@ _BY_RULE: dict[Rule, tuple[str, ...]] = {
     padding: (
         *("constant_pad_nd", "reflection_pad1d", "reflection_pad2d", "replication_pad1d"),
         *("replication_pad2d", "replication_pad3d", "reflection_pad3d"),
+        *("new_empty", "new_zeros", "new_ones", "new_full"),
     ),
     pointwise: ("copy_", "_prelu_kernel", "rsub", "prelu"),
     view: ("view", "_unsafe_view", "reshape", "flatten", "unflatten", "squeeze", "unsqueeze"),
@@ -281,7 +304,10 @@ _BY_RULE: dict[Rule, tuple[str, ...]] = {
     gating: ("glu",),
     concatenation: ("cat",),
     stacking: ("stack",),
-    reduction: ("mean", "sum", "amax", "amin", "prod", "std", "var", "linalg_vector_norm"),
+    reduction: (
+        *("mean", "sum", "amax", "amin", "prod", "std", "var", "var_mean", "std_mean"),
+        "linalg_vector_norm",
+    ),
     softmax: ("_softmax", "_log_softmax"),
     pixel_shuffle: ("pixel_shuffle",),
     channel_shuffle: ("channel_shuffle", "native_channel_shuffle"),

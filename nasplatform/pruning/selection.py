@@ -54,7 +54,7 @@ def uniform_rate(graph: ChannelGraph, scores: Scores, rate: float, multiple: int
         chosen.append(order[: len(members) - nearest])
     found = graph.removable[np.concatenate(chosen)]
     if not len(found):
-        raise StageError(f"rate {rate} of the channels is less than one channel in every layer")
+        raise StageError(f"rate {rate:.3g} of the channels is less than one channel in every layer")
     return found
 
 

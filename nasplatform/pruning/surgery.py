@@ -23,7 +23,8 @@ from nasplatform.pruning.tracer import SlicesChannels
 
 PruningSpec = Mapping[str, Mapping[str, Any]]
 """Module name -> ``outputs``, the kept channels, ascending. Of a layer with weights also
-``inputs`` and ``groups``, those of a convolution afterwards, and ``transposed`` where it is.
+``inputs`` and ``groups``, those of a convolution afterwards, ``transposed`` where it is, and
+``weight``, the parameter below it of which its weight is computed, where it is.
 ``vectors`` names what is cut with the outputs; ``loose`` gives for parameters that belong to no
 layer the axis and what is kept of it."""
 
@@ -49,6 +50,8 @@ def kept_channels(graph: ChannelGraph, removed: Groups) -> dict[str, dict[str, A
             described[name] |= {"inputs": inputs.tolist()}
         if layer.transposed:
             described[name] |= {"transposed": True}
+        if layer.weight_name != "weight":
+            described[name] |= {"weight": layer.weight_name}
     for name, channels in graph.maps.items():
         outputs = _kept(channels, removed)
         _check_left(name, outputs)
@@ -115,12 +118,14 @@ class _Cuts:
 
 
 def _cut_weight(layer: nn.Module, entry: Mapping[str, Any], cuts: _Cuts) -> None:
-    weight = layer.get_parameter("weight")
+    name = entry.get("weight", "weight")
+    weight = layer.get_parameter(name)
     rows, columns = (1, 0) if entry.get("transposed") else (0, 1)
     inputs = [channel for channel in entry["inputs"] if channel < weight.shape[columns]]
     if weight.shape[columns] == 1:  # depthwise: a channel that is kept keeps its own filter
         inputs = [0]
-    cuts.cut(layer, "weight", {rows: entry["outputs"], columns: inputs})
+    owner, _, name = name.rpartition(".")
+    cuts.cut(layer.get_submodule(owner), name, {rows: entry["outputs"], columns: inputs})
 
 
 def _set_widths(layer: nn.Module, entry: Mapping[str, Any]) -> None:

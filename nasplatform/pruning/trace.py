@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from nasplatform.pruning.couplings import Couplings, along, laid
-from nasplatform.pruning.graph import Groups, Layer, Loose
+from nasplatform.pruning.graph import Groups, Layer, Loose, Statistic
 
 BATCH = 2
 """Images that run through the network: two, so that code that squeezes works as it does later."""
@@ -38,10 +39,16 @@ class Call:
 
 
 class Owned(NamedTuple):
-    """A parameter or buffer, by the first name under which the network holds it."""
+    """A parameter or buffer, by the first name under which the network holds it.
+
+    turned:   the transpose of it.
+    computed: what was made of it element by element; flat: in rows, one for each filter.
+    """
 
     name: str
     turned: bool = False
+    computed: bool = False
+    flat: bool = False
 
 
 class Trace:
@@ -55,10 +62,13 @@ class Trace:
         self.layers: dict[str, Layer] = {}
         self.maps: dict[str, Groups] = {}
         self.norms: dict[str, str] = {}
-        self.statistics: list[tuple[int, Groups]] = []
+        self.statistics: list[Statistic] = []
+        self.logits: list[Groups] = []
+        self.calls: Counter[str] = Counter()
         self._labels: dict[int, Tensor] = {}
         self._alive: list[Any] = []  # so that no identity is given out twice
         self._made_by: dict[int, str] = {}
+        self._of_parameters: set[int] = set()
         self._owners: dict[int, Owned] = {}
         self._owned: dict[str, Tensor] = {}
         self._couplings_of: dict[tuple[str, int], Groups] = {}
@@ -119,7 +129,7 @@ class Trace:
     def turn(self, tensor: Tensor, made: Tensor) -> None:
         """Note the transpose of a parameter."""
         owned = self._owners[id(tensor)]
-        self._owners[id(made)] = Owned(owned.name, not owned.turned)
+        self._owners[id(made)] = owned._replace(turned=not owned.turned)
 
     def couple(self, tensor: Any, axis: int, groups: Groups) -> bool:
         """Tie an axis of a parameter, or of what was made of one; False if it is none."""
@@ -174,8 +184,64 @@ class Trace:
         owned = self.owner(tensor)
         if owned is None or not self.inside:
             return None
+        inside = self.inside[-1][0]
+        if owned.computed:
+            below = inside and owned.name.startswith(f"{inside}.")
+            return inside if below and name == "weight" and not owned.flat else None
         own = held(self.module).get(name)
-        return self.inside[-1][0] if own is self._owned[owned.name] else None
+        return inside if own is self._owned[owned.name] else None
+
+    def weight_name(self, tensor: Any) -> str:
+        """Return under which name the innermost module holds a weight, or what made it."""
+        owned = self._owners[id(tensor)]
+        inside = self.inside[-1][0]
+        return owned.name.removeprefix(f"{inside}.") if owned.computed else "weight"
+
+    # what is computed of parameters alone
+
+    def of_parameters(self, tensor: Any) -> bool:
+        """Say whether a tensor is a parameter or buffer, or was computed of such alone."""
+        return id(tensor) in self._owners or id(tensor) in self._of_parameters
+
+    def is_weight(self, tensor: Any) -> bool:
+        """Say whether a tensor is a parameter, as it is, of more than one axis."""
+        owned = self.owner(tensor)
+        return (
+            owned is not None
+            and not (owned.turned or owned.computed)
+            and sum(length > 1 for length in tensor.shape) > 1
+            and len(tensor) > 1
+        )
+
+    def side(self, name: str, axis: int) -> Groups:
+        """Return the groups on an axis of a parameter, new ones where none are known."""
+        if (name, axis) not in self._couplings_of:
+            new = self.couplings.new(self._owned[name].shape[axis])
+            self._couplings_of[name, axis] = new
+        return self._couplings_of[name, axis]
+
+    def label_weight(self, weight: Tensor) -> None:
+        """Let the labels of a weight run along its filters."""
+        name = self._owners[id(weight)].name
+        self.label(weight, laid(self.side(name, 0), 0, weight.dim()))
+
+    def derive(self, call: Call) -> None:
+        """Note what was computed of parameters alone, and of which weight it still is a form."""
+        made = [made for made in tensors_in((call.made,)) if id(made) not in self._owners]
+        self._of_parameters.update(map(id, made))
+        for tensor in call.tensors:
+            owned = self.owner(tensor)
+            first = made[0] if made else None
+            if owned is None or first is None or first.dim() < 1 or tensor.dim() < 1:
+                continue
+            if (first.numel(), len(first)) == (tensor.numel(), len(tensor)):
+                flat = owned.flat or first.shape != tensor.shape
+                self._owners[id(first)] = Owned(owned.name, owned.turned, True, flat)
+                return
+
+    def seen_whole(self, call: Call, axis: int, groups: Groups) -> None:
+        """Note a call that sees all channels on an axis at once."""
+        self.statistics.append(Statistic(call.name, self.calls[call.name] - 1, axis, groups))
 
     def layer(self, layer: Layer, made: Tensor) -> Groups:
         """Note a layer; one that is used again must lose the same channels everywhere."""

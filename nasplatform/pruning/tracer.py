@@ -10,15 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from nasplatform.errors import StageError
+from nasplatform.pruning.computed import COMPUTED, of_parameters_alone
 from nasplatform.pruning.couplings import along, axis_of, laid
-from nasplatform.pruning.rules import layout, pointwise, rule_of, slicing, splitting, view
+from nasplatform.pruning.rules import copy, layout, pointwise, rule_of, slicing, splitting, view
 from nasplatform.pruning.trace import Call, Trace, tensors_in
 from nasplatform.pruning.weighted import WEIGHTED
 from nasplatform.training.operations import Operations
 
 _OPAQUE = (nn.RNNBase, nn.RNNCellBase, nn.MultiheadAttention)
 """Modules whose inner widths hang together in more ways than one axis can say."""
-_ALSO_OF_PARAMETERS = (layout, pointwise, slicing, splitting, view)
+_ALSO_OF_PARAMETERS = (copy, layout, pointwise, slicing, splitting, view)
 
 
 @runtime_checkable
@@ -44,6 +45,7 @@ class Tracer(Operations):
         """Compute an operation, then work out the groups of what it made."""
         made = super().compute(func, args, kwargs)
         self.trace.keep_alive(args, kwargs, made)
+        self.trace.calls[func.overloadpacket.__name__] += 1
         call = Call(func, func.overloadpacket.__name__, args, kwargs, made, self.place)
         self._follow(call)
         return made
@@ -60,7 +62,7 @@ class Tracer(Operations):
             raise StageError("the network does not make one tensor of logits (batch, classes)")
         labels = self.trace.followed(made)
         if labels is not None:
-            self.trace.couplings.pin(labels.flatten().numpy())
+            self.trace.logits.append(self.trace.couplings.pin(labels.flatten().numpy()))
         self.trace.freeze_all()
 
     @property
@@ -97,7 +99,8 @@ class Tracer(Operations):
             self.trace.slicers -= isinstance(child, SlicesChannels)
             if isinstance(child, _OPAQUE):
                 self.trace.opaque.pop()
-            if not any(child.children()) and name not in self.trace.layers:
+            mixes_places = isinstance(child, nn.Linear)  # and is no layer over channels
+            if not (any(child.children()) or name in self.trace.layers or mixes_places):
                 self._note(name, made)
 
         return hook
@@ -115,8 +118,10 @@ class Tracer(Operations):
         if call.name == "t" and trace.owner(call.args[0]) is not None:
             trace.turn(call.args[0], call.made)
             return
+        alone = of_parameters_alone(trace, call)
         given = [t for t in call.tensors if trace.followed(t) is not None]
-        weighted, rule = WEIGHTED.get(call.name), rule_of(call.func)
+        weighted = WEIGHTED.get(call.name) or COMPUTED.get(call.name)
+        rule = rule_of(call.func)
         of_parameters = rule in _ALSO_OF_PARAMETERS and any(map(trace.owner, call.tensors))
         if not (given or weighted or of_parameters):
             return
@@ -132,6 +137,8 @@ class Tracer(Operations):
         else:
             first = call.made[0] if isinstance(call.made, (tuple, list)) else call.made
             trace.label(first, labels)
+        if alone and labels is not None:
+            trace.derive(call)
 
     def _pin(self, call: Call, given: list[Tensor]) -> None:
         """Keep what cannot be followed as it is."""

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from nasplatform.errors import StageError
-from nasplatform.pruning.equality import check_equal, masked
+from nasplatform.pruning.equality import check_equal, check_trains, masked
 from nasplatform.pruning.graph import ChannelGraph, Groups, Layer, Pin
 from nasplatform.pruning.surgery import kept_channels, remove
 from nasplatform.pruning.trace import BATCH, Trace
@@ -90,15 +90,16 @@ def _graph(trace: Trace) -> ChannelGraph:
         np.array(numbers, np.int64),
         {name: replace(entry, groups=roots(entry.groups)) for name, entry in loose.items()},
         _pins(trace, list(layers.values())),
-        tuple((axis, roots(groups)) for axis, groups in trace.statistics),
+        tuple(entry._replace(groups=roots(entry.groups)) for entry in trace.statistics),
     )
 
 
 def _pins(trace: Trace, layers: Sequence[Layer]) -> tuple[Pin, ...]:
     reasons: dict[str, set[int]] = {}
+    demanded = {n for groups in trace.logits for n in trace.couplings.roots(groups).tolist()}
     for reason, pinned in trace.couplings.reasons:
         found = np.unique(trace.couplings.roots(pinned)).tolist()
-        reasons.setdefault(reason, set()).update(found)
+        reasons.setdefault(reason, set()).update(set(found) - demanded)
     pins = []
     for reason, groups in reasons.items():
         made = [
@@ -155,6 +156,7 @@ def _failure(
     try:
         small = remove(copy.deepcopy(module), kept_channels(graph, removed))
         check_equal(small, masked(module, graph, removed), images, TRIED_TOLERANCE)
+        check_trains(small, images)
     except StageError as error:
         return str(error)
     return None

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from nasplatform.pruning.couplings import along, laid
+from nasplatform.pruning.couplings import along, axis_of, laid
 from nasplatform.pruning.graph import Groups, Layer
 from nasplatform.pruning.rules import Labels, Rule
 from nasplatform.pruning.trace import BATCH, Call, Trace
@@ -53,7 +53,9 @@ def convolution(trace: Trace, call: Call) -> Labels:
         tied=not trace.fresh(weight),
         vector_names=trace.explain(name, weight=weight, bias=bias)[1:],
         transposed=transposed,
+        weight_name=trace.weight_name(weight),
     )
+    _see_inputs(trace, call, weight, inputs)
     return laid(trace.layer(layer, call.made), 1, call.made.dim())
 
 
@@ -63,6 +65,8 @@ def linear(trace: Trace, call: Call) -> Labels:
     given, weight = call.args[-2:]
     owned = trace.owner(weight)
     name = trace.holder(weight, "weight")
+    if given.dim() == 2 and (by_rows := _by_rows(trace, call)) is not None:
+        return by_rows
     if name is None or owned is None or not owned.turned or given.dim() != 2:
         return None
     inputs = trace.read(given, 1, call.place)
@@ -79,8 +83,27 @@ def linear(trace: Trace, call: Call) -> Labels:
         vectors=trace.fresh(bias),
         tied=not trace.fresh(weight),
         vector_names=trace.explain(name, weight=weight, bias=bias)[1:],
+        weight_name=trace.weight_name(weight),
     )
+    _see_inputs(trace, call, weight, inputs)
     return laid(trace.layer(layer, call.made), 1, 2)
+
+
+def _see_inputs(trace: Trace, call: Call, weight: Tensor, inputs: Groups) -> None:
+    """Note that what reads a removed channel need not be 0 in a weight that is computed."""
+    owned = trace.owner(weight)
+    if owned is not None and owned.computed:
+        trace.seen_whole(call, 1, inputs)
+
+
+def _by_rows(trace: Trace, call: Call) -> Labels:
+    """Follow channels that lie on the rows of a linear layer, which mixes something else."""
+    given, weight = call.args[-2:]
+    labels = trace.followed(given)
+    if labels is None or axis_of(labels) != 0 or not trace.of_parameters(weight):
+        return None
+    trace.freeze(call.tensors, f"{call.place} mixes places, not channels")
+    return labels
 
 
 def batch_norm(trace: Trace, call: Call) -> Labels:
@@ -98,7 +121,7 @@ def group_norm(trace: Trace, call: Call) -> Labels:
         return None
     if 1 < count < len(groups):
         trace.couplings.unite_columns(groups, count)
-    trace.statistics.append((1, groups))
+    trace.seen_whole(call, 1, groups)
     return _normalised(trace, call, groups, [weight, bias], 1, count)
 
 
@@ -109,7 +132,7 @@ def layer_norm(trace: Trace, call: Call) -> Labels:
     groups = _read(trace, given, axis)
     if groups is None or len(shape) > 1:
         return None
-    trace.statistics.append((axis, groups))
+    trace.seen_whole(call, axis, groups)
     return _normalised(trace, call, groups, [weight, bias], axis)
 
 

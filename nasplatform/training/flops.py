@@ -77,10 +77,24 @@ def forward_once(
     image = torch.randn(1, *input_shape, generator=torch.Generator().manual_seed(0)).to(device)
     with ExitStack() as contexts:
         contexts.enter_context(torch.no_grad())
+        contexts.enter_context(_frozen(module))
         contexts.enter_context(_taken_apart())
         for context in watching:
             contexts.enter_context(context)
         module(image)
+
+
+@contextmanager
+def _frozen(module: nn.Module) -> Iterator[None]:
+    """Keep parameters from asking for gradients, which torch's counter stumbles over in views."""
+    learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    for parameter in learning:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in learning:
+            parameter.requires_grad_(True)
 
 
 @contextmanager

@@ -17,10 +17,11 @@ from nasplatform.training import checkpoint as checkpoints
 from nasplatform.training import distributed
 from nasplatform.training.evaluation import predict
 from nasplatform.training.flops import threads, worthwhile_threads
+from nasplatform.training.layout import fastest_layout
 from nasplatform.training.objective import Objective, Supervised
 from nasplatform.training.recipe import Recipe, check_device, learning_rate
 from nasplatform.training.seeding import derive_seed, seeded
-from nasplatform.training.state import TrainingState, check_loss
+from nasplatform.training.state import TrainingState, autocast, check_loss
 from nasplatform.training.streams import Stream, batches, labelled
 from nasplatform.training.task import Task
 from nasplatform.training.weighting import training_loss
@@ -140,7 +141,9 @@ class _Training:
             count = worthwhile_threads(module, task.input_shape, recipe.batch_size)
         count = 1 if distributed.active() else count
         objective = self.objective or Supervised(training_loss(task, recipe))
-        state = TrainingState.start(module, objective, recipe, device)
+        with autocast(recipe, "cpu"):
+            layout = fastest_layout(module, task.input_shape)
+        state = TrainingState.start(module, objective, recipe, device, layout)
         known = checkpoints.read(self.checkpoint, key) if self.checkpoint else None
         epochs, seconds = [], 0.0
         if known:

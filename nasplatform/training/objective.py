@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
 
 from nasplatform.errors import TrainingError
@@ -32,6 +33,11 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.inputs)
+
+    def laid_out(self, layout: torch.memory_format) -> Batch:
+        """Return the batch with its images in a memory format, the same where they are."""
+        inputs = self.inputs.contiguous(memory_format=layout)
+        return replace(self, inputs=inputs, beside=self.beside and self.beside.laid_out(layout))
 
 
 class Objective(Protocol):

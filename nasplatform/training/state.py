@@ -35,13 +35,22 @@ class TrainingState:
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     average: AveragedModel | None
+    layout: torch.memory_format
 
     @classmethod
     def start(
-        cls, module: nn.Module, objective: Objective, recipe: Recipe, device: str
+        cls,
+        module: nn.Module,
+        objective: Objective,
+        recipe: Recipe,
+        device: str,
+        layout: torch.memory_format = torch.channels_last,
     ) -> TrainingState:
-        """Put a module, and an objective that is one, on the device, and begin."""
-        place(module, device, torch.channels_last)
+        """Put a module, and an objective that is one, on the device, and begin.
+
+        layout: of the module's convolutions and of the images that it is given.
+        """
+        place(module, device, layout)
         parameters = list(module.parameters())
         if isinstance(objective, nn.Module):
             parameters += objective.to(device).parameters()
@@ -49,7 +58,7 @@ class TrainingState:
         scaler = torch.amp.GradScaler("cuda", enabled=recipe.precision == "float16")
         average = _average(module, recipe)
         shared = distributed.shared(module)
-        return cls(module, shared, objective, recipe, device, optimizer, scaler, average)
+        return cls(module, shared, objective, recipe, device, optimizer, scaler, average, layout)
 
     def step(self, batch: Batch, rate: float) -> tuple[Tensor, Metrics]:
         """Take one step at a learning rate; return the loss and the metrics before it."""
@@ -57,8 +66,8 @@ class TrainingState:
             group["lr"] = rate
         self.optimizer.zero_grad()
         part = distributed.Part.of(batch)
-        with self._autocast():
-            found = self.objective(self.shared, part.batch)
+        with autocast(self.recipe, self.device):
+            found = self.objective(self.shared, part.batch.laid_out(self.layout))
         loss, metrics = found if isinstance(found, tuple) else (found, {})
         torch.autograd.backward(self.scaler.scale(loss * part.weight))
         if self.recipe.clip_norm is not None:
@@ -152,11 +161,13 @@ class TrainingState:
     def _parameters(self) -> list[nn.Parameter]:
         return [p for group in self.optimizer.param_groups for p in group["params"]]
 
-    def _autocast(self) -> AbstractContextManager[Any]:
-        if self.recipe.precision == "float32":
-            return nullcontext()
-        dtype = torch.bfloat16 if self.recipe.precision == "bfloat16" else torch.float16
-        return torch.autocast(torch.device(self.device).type, dtype)
+
+def autocast(recipe: Recipe, device: str) -> AbstractContextManager[Any]:
+    """Compute in the recipe's precision within the block."""
+    if recipe.precision == "float32":
+        return nullcontext()
+    dtype = torch.bfloat16 if recipe.precision == "bfloat16" else torch.float16
+    return torch.autocast(torch.device(device).type, dtype)
 
 
 def place(module: nn.Module, device: str, layout: torch.memory_format) -> nn.Module:

@@ -32,8 +32,17 @@ from network_parts import (
     shufflenet,
     stack,
 )
+from network_weights import (
+    Equalised,
+    Mixer,
+    NormByHand,
+    OneMoreHead,
+    Standardised,
+    Unflattened,
+)
 from torch import nn
 from torch.nn import functional
+from torch.nn.utils import parametrizations
 
 PRUNED: dict[str, Callable[[], nn.Module]] = {
     "group-norm": lambda: stack(lambda n: nn.GroupNorm(3, n), lambda n: nn.GroupNorm(1, n)),
@@ -105,6 +114,21 @@ PRUNED: dict[str, Callable[[], nn.Module]] = {
     "local-pools": lambda: stack(lambda n: nn.LPPool2d(2, 2), lambda n: nn.AdaptiveMaxPool2d(2)),
     "conv1d": OneD,
     "conv3d": ThreeD,
+    "normalised-length": lambda: Around(lambda self, x: functional.normalize(x, dim=1)),
+    "mean-of-channels": lambda: Around(lambda self, x: x - x.mean(1, keepdim=True)),
+    "layer-norm-by-hand": lambda: stack(NormByHand, NormByHand),
+    "root-mean-square": lambda: Around(lambda self, x: x / (x**2).mean(1, True).add(0.1).sqrt()),
+    "weight-norm": lambda: stack(lambda n: parametrizations.weight_norm(conv(n, n))),
+    "spectral-norm": lambda: stack(lambda n: parametrizations.spectral_norm(conv(n, n))),
+    "spectral-norm-by-hook": lambda: stack(lambda n: nn.utils.spectral_norm(conv(n, n))),
+    "standardised": lambda: stack(Standardised, lambda n: Standardised(n, groups=4)),
+    "standardised-depthwise": lambda: stack(lambda n: Standardised(n, groups=n)),
+    "equalised-linear": Equalised,
+    "circular-pad": lambda: stack(lambda n: conv(n, n, padding_mode="circular")),
+    "log-softmax": lambda: nn.Sequential(stack(nn.BatchNorm2d), nn.LogSoftmax(1)),
+    "random-slopes": lambda: stack(lambda n: nn.RReLU()),
+    "mixer": Mixer,
+    "map-of-a-vector": Unflattened,
     "norm-without-scale": lambda: stack(lambda n: nn.BatchNorm2d(n, affine=False)),
 }
 """Each of their hidden convolutions and linear layers gets narrower."""
@@ -143,6 +167,11 @@ PINNED: dict[str, tuple[Callable[[], nn.Module], str, set[str]]] = {
         "operation 'mul' in the network itself",
         {"a"},
     ),
+    "head-of-training": (
+        OneMoreHead,
+        "the network does not work with fewer channels: layer 'aux.2' raises",
+        {"b"},
+    ),
     "softmax": (
         lambda: Around(lambda self, x: x.softmax(1)),
         "operation '_softmax' in the network itself",
@@ -152,24 +181,6 @@ PINNED: dict[str, tuple[Callable[[], nn.Module], str, set[str]]] = {
     "einsum": (
         lambda: Around(lambda self, x: torch.einsum("bchw,bchw->bc", x, x)[..., None, None]),
         "operation 'bmm' in the network itself",
-        {"a"},
-    ),
-    "normalised-length": (
-        lambda: Around(lambda self, x: functional.normalize(x, dim=1)),
-        "operation 'linalg_vector_norm' in the network itself",
-        {"a"},
-    ),
-    "weight-norm": (
-        lambda: Around(
-            lambda self, x: self.normed(x),
-            normed=nn.utils.parametrizations.weight_norm(conv(12, 12)),
-        ),
-        "operation 'convolution' in layer 'normed'",
-        {"a"},
-    ),
-    "mean-of-channels": (
-        lambda: Around(lambda self, x: x - x.mean(1, keepdim=True)),
-        "operation 'mean' in the network itself",
         {"a"},
     ),
     "first-channel": (

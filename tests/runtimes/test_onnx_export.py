@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -52,6 +53,35 @@ def test_wrong_export_is_not_written(network, tmp_path, monkeypatch):
 
     with pytest.raises(BuildError, match="differ from torch's by"):
         export_onnx(Network(Moody(), network.structure).for_task(tiny_task()), tmp_path / "n.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+class CountsItself(nn.Module):
+    """Takes the number of images as a plain number, which a graph keeps as 1."""
+
+    def __init__(self, parts: int) -> None:
+        super().__init__()
+        self.conv, self.parts = nn.Conv2d(2, 3, 3), parts
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(x.view(len(x), self.parts, -1, *x.shape[2:]).amax(1)).mean((2, 3))
+
+
+class Cut(nn.Module):
+    """Answers for the first image alone once it is a graph."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3))[: int(x.shape[0])]
+
+
+@pytest.mark.parametrize("module", [CountsItself(2), Cut()])
+def test_graph_for_one_image_alone_is_not_written(network, tmp_path, module):
+    made = Network(module, network.structure).for_task(tiny_task())
+    facts = {**made.structure.input, "shape": [4 if isinstance(module, CountsItself) else 3, 8, 8]}
+    made = replace(made, structure=replace(made.structure, input=facts))
+    with pytest.raises(BuildError, match=r"does not work for 8 images.*len\(x\)") as caught:
+        export_onnx(made, tmp_path / "n.onnx")
+    assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -103,3 +103,20 @@ def test_switches_of_torch_are_put_back():
         count_macs(Does(lambda inner, x: torch.fft.fft(x).real), (8,))
     assert torch.backends.mha.get_fastpath_enabled() == fast
     assert torch.backends.mkldnn.enabled == onednn
+
+
+class LearnedQuery(nn.Module):
+    """A layer is given a view of a parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query, self.layer = nn.Parameter(torch.rand(1, 4)), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.layer(self.query.expand(len(x), -1)) + x.mean((1, 2, 3))[:, None]
+
+
+def test_views_of_parameters_are_counted_and_parameters_go_on_learning():
+    module = LearnedQuery()
+    assert count_macs(module, (1, 8, 8)) == 12
+    assert all(parameter.requires_grad for parameter in module.parameters())

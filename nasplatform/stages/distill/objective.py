@@ -94,7 +94,7 @@ class UnlabelledDistillation(nn.Module):
         if part.answers is not None:
             return part.answers
         with torch.no_grad():
-            return self.teacher(part.inputs)
+            return self.teacher(part.inputs.contiguous())  # its code may view maps as vectors
 
 
 def _labelled_first(batch: Batch) -> tuple[Batch, Batch | None]:

@@ -180,4 +180,5 @@ def _axis(layer: nn.Module) -> int:
 
 def _width(layer: nn.Module) -> int:
     transposed = isinstance(layer, nn.modules.conv._ConvTransposeNd)
-    return int(layer.get_parameter("weight").shape[int(transposed)])
+    weight: Any = layer.weight  # a parameter, or computed of one
+    return int(weight.shape[int(transposed)])

@@ -292,10 +292,12 @@ def _read_checked(path: Path, card: dict[str, Any], digest: str) -> BenchmarkTab
     looked_at = codes[:: 1 + len(codes) // _SMALL]  # the digest speaks for the others
     if codes.dtype != np.uint64 or not space.contains_codes(looked_at).all():
         raise ValueError(f"a code is no architecture of {space.name}")
+    architectures = space.from_codes(codes)
+    space.graphs(architectures[:1])  # the skeleton on the card may be one that nobody can compute
     return BenchmarkTable(
         name=card["name"],
         space=space,
-        architectures=space.from_codes(codes),
+        architectures=architectures,
         fidelities=fidelities,
         measurements=_measurements(arrays, fidelities),
         attributes={

@@ -56,7 +56,12 @@ def main() -> None:
     options = vars(parser.parse_args())
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     part = options.pop("part")
-    found = {"coordination": coordination, "ray": ray, "nodes": nodes, "simulated": simulated}
+    found: dict[str, Any] = {
+        "coordination": coordination,
+        "ray": ray,
+        "nodes": nodes,
+        "simulated": simulated,
+    }
     print(json.dumps(found[part](**options), indent=1))
 
 
@@ -134,9 +139,12 @@ def ray(budget: int) -> Row:
     """Send evaluations that cost nothing through Ray, and make them inline."""
     evaluator = table_evaluator("cells-digits")
     spec = EvaluatorSpec.of(evaluator)
+    assert evaluator.candidates is not None  # a table has them
     texts = [evaluator.space.format(one) for one in evaluator.candidates[: 2 * budget]]
-    requests = [EvaluationRequest(spec=spec, architecture=t, fidelity=10, seed=0) for t in texts]
-    requests = [r.model_copy(update={"fidelity": evaluator.target_fidelity}) for r in requests]
+    requests = [
+        EvaluationRequest(spec=spec, architecture=t, fidelity=evaluator.target_fidelity, seed=0)
+        for t in texts
+    ]
     found: Row = {}
     for name, options in (("inline", {}), ("ray", {"address": "local", "max_in_flight": 8})):
         kind = plugins.get("executors", name)
@@ -169,7 +177,7 @@ def nodes(budget: int) -> Row:
     space = get_space(**cell)
     texts = [space.format(one) for one in space.sample(budget, np.random.default_rng(0))]
     requests = [EvaluationRequest(spec=spec, architecture=t, fidelity=6, seed=0) for t in texts]
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
     ray_package.init(cluster.address, log_to_driver=False)
     kind = plugins.get("executors", "ray")
     options = kind.Options(max_in_flight=2, resources={"num_cpus": 1})

@@ -3,9 +3,16 @@
     python analysis/stages_binarize.py --path cifar10.zip --test-size 5000 --seeds 5
     python analysis/stages_binarize.py --dataset fashion-mnist --pool 2 --test-size 10000 \
         --out runs/binarize-fashion                           # a third of a minute a training
-    python analysis/stages_binarize.py --path cifar10.zip --depth 20 --train-size 45000 \
-        --valid-size 5000 --test-size 10000 --epochs 400 --batch-size 128 --learning-rate 0.1 \
-        --augmentation flip-crop --device cuda --out runs/resnet20  # or --network vgg-small
+    python analysis/stages_binarize.py $CIFAR --no-shortcuts --methods fda-noise fda dorefa \
+        --out runs/resnet20-fda                               # these three: see below
+    python analysis/stages_binarize.py $CIFAR --epochs 600 --batch-size 256 --weight-decay 5e-4 \
+        --methods recu --out runs/resnet20-recu
+    python analysis/stages_binarize.py $CIFAR --network vgg-small --no-shortcuts \
+        --methods fda-noise --out runs/vgg-small
+
+The last three need a GPU, and of the shell ``CIFAR="--depth 20 --train-size 45000 --valid-size
+5000 --test-size 10000 --epochs 400 --batch-size 128 --learning-rate 0.1 --augmentation flip-crop
+--device cuda"``; what is given later on a line counts.
 
 For every seed each method trains the same network from the same first weights by the same recipe,
 so that seeds are compared in pairs. Accuracy is that of the bits that are handed on. What is
@@ -75,6 +82,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--batch-size", type=int, default=50)
     parser.add_argument("--augmentation", default="none", choices=("none", "flip-crop"))
     parser.add_argument("--learning-rate", type=float, default=0.05)
+    parser.add_argument("--weight-decay", type=float, default=1e-4)
     parser.add_argument("--device", default="cpu")
     return parser.parse_args()
 
@@ -107,7 +115,7 @@ def trained(options: argparse.Namespace, task: Task, method: str, seed: int) -> 
         "batch_size": options.batch_size,
         "learning_rate": options.learning_rate,
         "optimizer": {"name": "sgd", "nesterov": False},
-        "weight_decay": 1e-4,
+        "weight_decay": options.weight_decay,
         "warmup": 0.0,
         "augmentation": options.augmentation,
     }

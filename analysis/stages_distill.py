@@ -93,8 +93,8 @@ def methods(sources: dict[str, dict[str, Any]], pool: dict[str, Any]) -> dict[st
     hard = {**found[first].options, "distillation": {"hard": True}}
     found |= {"hard answers": Method(hard, first), ALL: Method({}, None)}
     for name in (first, last):
-        for words, how in OTHERWISE.items():
-            options = {**found[name].options, "alignment": how}
+        for words, alignment in OTHERWISE.items():
+            options = {**found[name].options, "alignment": alignment}
             found[f"{name}, {words}"] = Method(options, name)
     return found
 

@@ -167,6 +167,7 @@ def trained(
     whole = task_of(options.dataset, json.dumps(options.data), seed)
     few = Split(Images(whole.valid.inputs[:WATCHED].numpy()), whole.valid.labels[:WATCHED])
     more = {"recipe": options.recipe}
+    shape: dict[str, Any]
     if options.layers == "linear":
         shape = {"side": whole.input_shape[1], "classes": whole.classes}
         network = Network.from_function("__main__:conventional", shape, seed)

@@ -34,7 +34,7 @@ def cifar(folder: Path) -> Pair:
         write(folder / "random.npz", {"x_unlabelled": pool[:UNLABELLED]})
         write_task(path, read("cifar10"))
     random = {"npz": str(folder / "random.npz")}
-    sources = {
+    sources: dict[str, dict[str, Any]] = {
         "+ unlabelled": random,
         "0.3 darker": {**random, "darken": 0.3},
         "0.6 darker": {**random, "darken": 0.6},
@@ -60,7 +60,7 @@ def grey(folder: Path, own: str, other: str) -> Pair:
         write(folder / "random.npz", {"x_unlabelled": pool[:UNLABELLED]})
         write_task(path, task)
     strangers = {"npz": str(folder / "other.npz")}
-    sources = {
+    sources: dict[str, dict[str, Any]] = {
         "+ its own": {"npz": str(folder / "own.npz")},
         "+ random": {"npz": str(folder / "random.npz")},
         f"+ {TITLES[other]}": strangers,

@@ -37,7 +37,7 @@ Progress = Callable[[int, int], None]
 _BLOCK = 1 << 18
 _DAY = 86_400.0  # seconds after which nobody unpacks any more
 _UNKNOWN = 64 << 30  # bytes of a file whose size nobody has said
-_HARMLESS, _PACKED, _MEMBERS = 64 << 20, 20, 1_000_000
+_HARMLESS, _PACKED, _MEMBERS = 64 << 20, 20, 200_000
 _TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 _PARTIAL, _BEYOND = 206, 416
 
@@ -156,7 +156,6 @@ def unpack(archive: Path, folder: Path) -> None:
             for member in tar:
                 room.take(member)
                 tar.extract(member, temporary, filter="data")
-                tar.members = []  # else it remembers each of them
 
 
 class _Room:

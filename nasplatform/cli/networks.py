@@ -121,7 +121,8 @@ def measure(
             raise ConfigError(f"--runtime {runtime}: {network} runs in the runtime that it is of")
         found = measure_deployed(network, _data(dataset, settings))
     else:
-        found = _measured(network, dataset, settings, runtime, module)
+        data = _data(dataset, settings)
+        found = _measured(network, _load(network, module), data, runtime)
     facts: dict[str, Any] = {"network": network, **asdict(found)}
     if as_json:
         emit(facts)
@@ -130,24 +131,18 @@ def measure(
     show_table([row for row in rows if row["value"] not in ("", None)], ["of", "value"])
 
 
-def _measured(
-    network: Path,
-    dataset: str | None,
-    settings: list[str] | None,
-    runtime: str | None,
-    module: str | None,
-) -> Measurements:
+def _measured(path: Path, network: Network, task: Task | None, runtime: str | None) -> Measurements:
     from nasplatform.runs.run import Run
     from nasplatform.runtimes.deployed import check_task
     from nasplatform.runtimes.measure import measure as measured
 
-    loaded, task = _load(network, module), _data(dataset, settings)
-    if task is None and not _is_network(network):
-        task = Run(network).task()
+    alone = _is_network(path)
+    if task is None and not alone:
+        task = Run(path).task()
     if task is not None:
-        known = loaded.structure.input
+        known = network.structure.input
         check_task(task.input_shape if known is None else tuple(known["shape"]), known, task)
-    return measured(loaded, task, network if _is_network(network) else None, runtime)
+    return measured(network, task, path if alone else None, runtime)
 
 
 def _data(dataset: str | None, settings: list[str] | None) -> Task | None:

@@ -93,7 +93,7 @@ class ProcessExecutor(Executor):
         while (job := self._jobs.get()) is not None:
             if self._closed.is_set():
                 cancel(job.future)
-            elif job.future.set_running_or_notifycancel():
+            elif job.future.set_running_or_notify_cancel():
                 try:
                     job.future.set_result(self._measure(worker, job))
                 except BaseException as error:  # whatever it is belongs to who waits
@@ -119,4 +119,4 @@ class ProcessExecutor(Executor):
 def cancel(future: Future[Evaluation]) -> None:
     """Cancel a future that nobody works on, and tell those who wait for it."""
     if future.cancel():
-        future.set_running_or_notifycancel()
+        future.set_running_or_notify_cancel()

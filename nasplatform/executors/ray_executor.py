@@ -156,7 +156,8 @@ class RayExecutor(Executor):
             self._connected_here = False
 
     def _connect(self) -> None:
-        from nasplatform.executors.ray_task import Mailbox, call_as_task, measure_as_task
+        from nasplatform.executors.ray_task import call_as_task, measure_as_task
+        from nasplatform.mailbox import Mailbox
 
         ray, options = self._ray, self.options
         if not ray.is_initialized():

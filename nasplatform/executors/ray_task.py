@@ -1,8 +1,7 @@
-"""What runs inside a Ray cluster: a task that measures, and an actor that passes words on."""
+"""What runs inside a Ray cluster: a task that measures, and one that calls a function."""
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from dataclasses import asdict
@@ -12,9 +11,7 @@ from typing import Any
 from nasplatform.evaluators.base import Evaluator
 from nasplatform.executors.base import EvaluationRequest
 from nasplatform.executors.measure import measure
-
-Key = tuple[int, int]
-"""Number of a job, and which attempt of it."""
+from nasplatform.mailbox import Key
 
 _BETWEEN = 0.5  # seconds between two words on the progress of a task
 _MADE: dict[str, Evaluator[Any]] = {}  # of this worker process, kept from task to task
@@ -63,36 +60,3 @@ class _Progress:
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + _BETWEEN
             self.last = self._mailbox.tell.remote("progress", self._key, (done, total, words))
-
-
-class Mailbox:
-    """Passes messages of tasks on to the driver, and its answers back."""
-
-    def __init__(self) -> None:
-        """Begin empty."""
-        self._messages: asyncio.Queue[tuple[str, Key, tuple[Any, ...]]] = asyncio.Queue()
-        self._answers: dict[Key, asyncio.Future[bool]] = {}
-
-    async def tell(self, kind: str, key: Key, values: tuple[Any, ...]) -> None:
-        """Leave a message."""
-        self._messages.put_nowait((kind, key, values))
-
-    async def ask(self, key: Key, values: tuple[Any, ...]) -> bool:
-        """Leave a report; return, when the driver has said so, whether to stop."""
-        answer = self._answers[key] = asyncio.get_running_loop().create_future()
-        self._messages.put_nowait(("report", key, values))
-        return await answer
-
-    async def answer(self, key: Key, stop: bool) -> None:
-        """Answer the report of a task."""
-        answer = self._answers.pop(key, None)
-        if answer is not None and not answer.done():
-            answer.set_result(stop)
-
-    async def take(self) -> list[tuple[str, Key, tuple[Any, ...]]]:
-        """Return the messages that have come, at least one."""
-        return [await self._messages.get(), *await self.rest()]
-
-    async def rest(self) -> list[tuple[str, Key, tuple[Any, ...]]]:
-        """Return the messages that nobody has taken."""
-        return [self._messages.get_nowait() for _ in range(self._messages.qsize())]

@@ -57,7 +57,12 @@ class WorkerProcess:
         """
         process = self._process or self._start()
         expired = threading.Event()
-        timer = threading.Timer(timeout or 0.0, lambda: (expired.set(), process.kill()))
+
+        def expire() -> None:
+            expired.set()
+            process.kill()
+
+        timer = threading.Timer(timeout or 0.0, expire)
         if timeout is not None:
             timer.start()
         try:

@@ -6,7 +6,7 @@ tuple or list it is the first tensor of shape (B, K). Auxiliary classifiers are 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -55,10 +55,9 @@ class MainOutput(nn.Module):
 
     def classifier_logits(self, images: Tensor) -> Sequence[Tensor]:
         """Compute the logits of each classifier (see ``training.distillation.heads``)."""
-        if not hasattr(self.inner, "classifier_logits"):
-            return [self(images)]
-        found: Sequence[Tensor] = self.inner.classifier_logits(images)
-        return found
+        each: Callable[[Tensor], Sequence[Tensor]] | None
+        each = getattr(self.inner, "classifier_logits", None)
+        return [self(images)] if each is None else each(images)
 
 
 def take_main_output(module: nn.Module, payload: Mapping[str, Any]) -> nn.Module:

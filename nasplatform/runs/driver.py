@@ -196,13 +196,13 @@ def _keep_predictor(
         return
     architectures = [experiment.space.parse(text) for text in labels["architecture"]]
     fit_on_space(experiment.predictor, experiment.space, architectures, labels["score"].to_numpy())
-    measured = {
+    source = {
         "measured": experiment.evaluator.task,
         "metric": "score of the search",
         "epochs": experiment.evaluator.target_fidelity,
         "unit": "that of the evaluator's score, higher is better",
     }
-    save_predictor(experiment.predictor, experiment.space, folder.predictor, measured)
+    save_predictor(experiment.predictor, experiment.space, folder.predictor, source)
     watch(Event("predictor", 1, 1, f"kept in {folder.predictor}"))
 
 

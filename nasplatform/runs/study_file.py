@@ -18,20 +18,22 @@ from nasplatform.foreign import blaming, require_regular
 
 @contextmanager
 def read_study(file: Path, name: str) -> Iterator[optuna.Study]:
-    """Open a study of an SQLite file to read it; RunError where it is none, or is damaged."""
-    with ExitStack() as stack:
-        with blaming(file, RunError, "not a study", "; go on with --resume, or begin anew"):
-            require_regular(file)
-            address = _address(file, stack)
-            database = RDBStorage(
-                "sqlite://",
-                engine_kwargs={"creator": lambda: _connect(address)},
-                skip_table_creation=True,
-            )
-            stack.callback(database.engine.dispose)
-            stack.callback(database.remove_session)
-            study = optuna.load_study(study_name=name, storage=database)
-        yield study
+    """Open a study of an SQLite file to read it; RunError where it is none, or is damaged.
+
+    So is whatever the block raises that reads it: a file may be damaged anywhere.
+    """
+    advice = "; go on with --resume, or begin anew"
+    with blaming(file, RunError, "not a study", advice), ExitStack() as stack:
+        require_regular(file)
+        address = _address(file, stack)
+        database = RDBStorage(
+            "sqlite://",
+            engine_kwargs={"creator": lambda: _connect(address)},
+            skip_table_creation=True,
+        )
+        stack.callback(database.engine.dispose)
+        stack.callback(database.remove_session)
+        yield optuna.load_study(study_name=name, storage=database)
 
 
 def _address(file: Path, stack: ExitStack) -> str:

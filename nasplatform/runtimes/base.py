@@ -74,7 +74,7 @@ class Runtime(ABC):
     kept between calls, and the module is left as it was, in evaluation mode.
 
     preference: of several that are available and suit a network, the highest is the default.
-    suffix:     of the one file in which it keeps a network, see ``write``; None for no such file.
+    suffix:     of the one file in which it keeps a network (``write``, ``read``); None for none.
     """
 
     name: ClassVar[str]

@@ -50,7 +50,7 @@ class Latency:
 class Measurements:
     """One network on one task.
 
-    accuracy:           on the test split, in [0, 1], by the runtime that is timed.
+    accuracy:           on the test split, in [0, 1], by the runtime that is timed; NaN without.
     parameters:         numbers with which something is computed; placeholders are not counted.
     macs:               multiply-adds of convolutions and matrix products for one image, of floats.
     binary_macs:        likewise of signs, which count bits.

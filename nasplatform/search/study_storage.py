@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
 from functools import wraps
-from typing import Any
+from typing import Any, cast
 
 from optuna.distributions import BaseDistribution, distribution_to_json
 from optuna.storages import RDBStorage
@@ -38,6 +38,7 @@ class StudyStorage(RDBStorage):
 
     reports = False  # whether trainings report on the way, so that running trials change
     _kept: list[_Param] | None = None
+    _chosen: set[int]  # running trials that were read with their decisions
 
     def _get_trials(
         self,
@@ -71,7 +72,7 @@ class StudyStorage(RDBStorage):
     def __init__(self, *given: Any, **named: Any) -> None:
         """Take what ``RDBStorage`` takes."""
         super().__init__(*given, **named)
-        self._chosen: set[int] = set()  # running trials that were read with their decisions
+        self._chosen = set()
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -106,7 +107,7 @@ class StudyStorage(RDBStorage):
         """Write parameters of one trial; those that have no known distribution are checked."""
         with _create_scoped_session(self.scoped_session, True) as session:
             trial = models.TrialModel.find_or_raise_by_id(params[0][0], session)
-            self.check_trial_is_updatable(params[0][0], trial.state)
+            self.check_trial_is_updatable(params[0][0], cast(TrialState, trial.state))
             for trial_id, name, value, distribution, known in params:
                 if known is None:
                     self._set_trial_param_without_commit(

@@ -97,7 +97,7 @@ def _add_problems(path: str, method: str, operation: dict[str, Any]) -> None:
     content = {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}}
     statuses = {"401", "403", "429", "503"}
     if "{" in path:
-        statuses |= {"404", "422"}
+        statuses |= {"404", "409", "422"}
     if method == "post":
         statuses |= {"408", "409", "413", "415", "422"}
     for status in sorted(statuses):

@@ -112,7 +112,8 @@ class PredictorClient(ClientCore):
         try:
             call = next(steps)
             while True:
-                call = steps.send(self._call(call))
+                with self._understood():
+                    call = steps.send(self._call(call))
         except StopIteration as stop:
             value: T = stop.value
             return value
@@ -205,7 +206,8 @@ class AsyncPredictorClient(ClientCore):
         try:
             call = next(steps)
             while True:
-                call = steps.send(await self._call(call))
+                with self._understood():
+                    call = steps.send(await self._call(call))
         except StopIteration as stop:
             value: T = stop.value
             return value

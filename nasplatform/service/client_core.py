@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ import httpx
 import numpy as np
 
 from nasplatform.errors import ArchitectureError, NasplatformError
+from nasplatform.faults import short
 from nasplatform.passwords import without_password
 from nasplatform.predictors.base import Prediction
 from nasplatform.spaces import Population, Space, get_space
@@ -92,6 +94,20 @@ class ClientCore:
         key = os.environ.get("NASPLATFORM_API_KEY") if key is None else key
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._space: Space[Any] | None = None
+
+    @contextmanager
+    def _understood(self) -> Iterator[None]:
+        """Turn what an answer of something else leads to into a ServiceError."""
+        try:
+            yield
+        except (NasplatformError, StopIteration, httpx.HTTPError):
+            raise
+        except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            where = without_password(self._url)
+            raise ServiceError(
+                f"{where}: no answer of this service ({short(error)}); is it another one, or of "
+                f"another version?"
+            ) from error
 
     def _path(self, what: str = "") -> str:
         return f"/v1/predictors/{self.name}{what}"

@@ -33,7 +33,7 @@ class Door:
         """Take the limits; the process may from now on open more files, where it is let."""
         self.settings = settings
         self.most = max(16, _descriptors() - _RESERVED)
-        self.inside: dict[str, set[GuardedProtocol]] = defaultdict(set)
+        self.inside: dict[str, dict[GuardedProtocol, None]] = defaultdict(dict)  # oldest first
         self._count = 0
         self._sweeping = False
 
@@ -44,7 +44,7 @@ class Door:
             return False
         if self._count >= self.most and not self._make_room(max(self.inside.values(), key=len)):
             return False
-        mine.add(one)
+        mine[one] = None
         self._count += 1
         if not self._sweeping:
             self._sweeping = True
@@ -53,18 +53,17 @@ class Door:
 
     def leave(self, one: GuardedProtocol) -> None:
         """Forget a connection that has ended."""
-        mine = self.inside.get(one.address, set())
+        mine = self.inside.get(one.address, {})
         if one in mine:
-            mine.remove(one)
+            del mine[one]
             self._count -= 1
         if not mine:
             self.inside.pop(one.address, None)
 
-    def _make_room(self, some: set[GuardedProtocol]) -> bool:
-        waiting = [one for one in some if one.waits]
-        if not waiting:
+    def _make_room(self, some: dict[GuardedProtocol, None]) -> bool:
+        oldest = next((one for one in some if one.waits), None)
+        if oldest is None:
             return False
-        oldest = min(waiting, key=lambda one: one.since)
         self.leave(oldest)
         oldest.transport.abort()
         return True

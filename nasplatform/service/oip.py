@@ -96,7 +96,7 @@ class InferRequest(BaseModel):
 
     id: str | None = None
     inputs: list[InferInput] = Field(min_length=1, max_length=1, fail_fast=True)
-    outputs: list[InferOutput] = Field(default_factory=list, max_length=16, fail_fast=True)
+    outputs: list[InferOutput] = Field(default_factory=list, max_length=4, fail_fast=True)
 
 
 class OutputTensor(BaseModel):

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from nasplatform import faults
 from nasplatform.errors import NasplatformError, PredictorError
 from nasplatform.predictors.fitting import fit_on_space
 from nasplatform.service.labels import ReportedResults
@@ -89,28 +90,21 @@ class Refitter:
         with self._lock:
             if self._stopped:
                 return
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,  # its end says to the process that we are gone
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
-            )
+            try:
+                process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.PIPE,  # its end says to the process that we are gone
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                    env={**os.environ, "OMP_NUM_THREADS": "1"},
+                )
+            except OSError as error:
+                self._states[name] = _outcome(1, "", faults.short(error), time.time())
+                return
             self._processes[name] = process
         out, err = _finished(process)
-        begun = self._states[name].started
-        lines = out.strip().splitlines()
-        if process.returncode == 0 and lines:
-            state = Refit(
-                state="done",
-                started=begun,
-                finished=time.time(),
-                version=json.loads(lines[-1])["version"],
-            )
-        else:
-            words = (err.strip().splitlines() or [f"ended with code {process.returncode}"])[-1]
-            state = Refit(state="failed", started=begun, finished=time.time(), error=words[:500])
+        state = _outcome(process.returncode, out, err, self._states[name].started)
         self._done(name, state.state)  # before the state says so: then the version answers already
         with self._lock:
             self._states[name] = state
@@ -119,6 +113,19 @@ class Refitter:
             self._again.discard(name)
         if again:
             self.start(name)
+
+
+def _outcome(code: int, out: str, err: str, started: float | None) -> Refit:
+    """Return how a refit ended; whatever plug-ins print stands before the last line."""
+    now = time.time()
+    try:
+        version = int(json.loads(out.strip().splitlines()[-1])["version"]) if code == 0 else None
+    except (ValueError, LookupError, TypeError):
+        version = None
+    if version is not None:
+        return Refit(state="done", started=started, finished=now, version=version)
+    words = (err.strip().splitlines() or [f"ended with code {code}"])[-1]
+    return Refit(state="failed", started=started, finished=now, error=words[:500])
 
 
 def _finished(process: subprocess.Popen[str]) -> tuple[str, str]:

@@ -40,7 +40,9 @@ class PredictRequest(_Request):
 
     architectures: list[Item] = Field(fail_fast=True, examples=[["[3M]101/10/1", "[]1"]])
     include: tuple[Column, ...] = Field(
-        ALL_COLUMNS, description="what to tell beside the mean; a hash costs 0.1 ms of CPU"
+        ALL_COLUMNS,
+        max_length=len(ALL_COLUMNS),
+        description="what to tell beside the mean; a hash costs 0.1 ms of CPU",
     )
     layout: Literal["rows", "columns", "binary"] = Field(
         "rows",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 import re
 import secrets
 import threading
@@ -21,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from nasplatform.atomic_io import replace_file
 from nasplatform.errors import ConfigError
+from nasplatform.foreign import read_bytes
 
 Scope = Literal["read", "write"]
 _ID = r"[A-Za-z0-9-]{1,32}"
@@ -165,10 +165,10 @@ def _stamp(path: Path) -> tuple[int, int, int]:
 
 def _read(path: Path) -> dict[str, KeyEntry]:
     try:
-        entries = _ENTRIES.validate_json(path.read_bytes())
+        entries = _ENTRIES.validate_json(read_bytes(path))
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; make it with --add-key") from None
-    except (OSError, ValidationError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         first = str(error).splitlines()[0]
         raise ConfigError(
             f"{path}: expected a JSON list of {{id, sha256, scopes}}: {first}"

@@ -19,6 +19,7 @@ def server_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         http=guarded(settings),
         ws="none",
         log_config=None,
+        log_level="error",  # what strangers send is counted, not written
         access_log=False,
         server_header=False,
         proxy_headers=False,

@@ -160,18 +160,20 @@ class Service:
 
     async def _look(self) -> None:
         try:
-            fresh = await asyncio.to_thread(self.models.reload)
+            for model in await asyncio.to_thread(self.models.reload):
+                log.info("loaded", extra={"facts": {"model": model.version.label}})
+            for model in self.models.latest().values():
+                self.want_ranking(model)
+            self.metrics.models(self.models.latest())
         except Exception as error:  # a folder may be away for a while; following never ends
             log.error("store unreadable", extra={"facts": {"error": faults.short(error)}})
             return
         self._seen = time.monotonic()
-        for model in fresh:
-            log.info("loaded", extra={"facts": {"model": model.version.label}})
-        for model in self.models.latest().values():
-            self.want_ranking(model)
-        self.metrics.models(self.models.latest())
 
     def _refitted(self, name: str, outcome: str) -> None:
         self.metrics.refit(outcome)
         log.info("refitted", extra={"facts": {"predictor": name, "outcome": outcome}})
-        self.models.reload()
+        try:
+            self.models.reload()
+        except Exception as error:  # the follower will look again
+            log.error("store unreadable", extra={"facts": {"error": faults.short(error)}})

@@ -42,7 +42,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _VERSION_FILE = "version.json"
 _FILES = ("card.json", "state.safetensors", SPACE)
 _WATCHED = frozenset({*_FILES, _VERSION_FILE, LABELS})
-_DIGITS = 9  # of a version's number
+_DIGITS = 18  # of a version's number
 
 
 @dataclass(frozen=True)

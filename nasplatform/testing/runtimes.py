@@ -6,6 +6,7 @@ class TestMyRuntime(RuntimeContract):
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -13,6 +14,7 @@ import pytest
 import torch
 
 from nasplatform import plugins
+from nasplatform.errors import BuildError, RunError
 from nasplatform.models.network import Network
 from nasplatform.runtimes.base import Runtime, Session
 from nasplatform.runtimes.choice import TOLERANCE, check_session, noise
@@ -89,3 +91,22 @@ class RuntimeContract:
         session.run(noise(tiny_task().input_shape, 2))
         assert session.threads == 2
         assert torch.get_num_threads() == before
+
+    def test_a_file_is_the_network(self, tmp_path: Path) -> None:
+        """What is written is read back to the same logits, and refused when it is damaged."""
+        runtime, path = self.runtime(), tmp_path / "network"
+        network = self.network().for_task(tiny_task())
+        if runtime.suffix is None:
+            with pytest.raises(BuildError, match="keeps no network in a file"):
+                runtime.write(network, path)
+            return
+        runtime.write(network, path)
+        found, images = runtime.read(path), noise(tiny_task().input_shape, 3)
+        assert (found.input_shape, found.input) == (
+            tiny_task().input_shape,
+            network.structure.input,
+        )
+        assert np.array_equal(found.session.run(images), self.session(network).run(images))
+        path.write_bytes(path.read_bytes()[:-3])
+        with pytest.raises(RunError):
+            runtime.read(path)

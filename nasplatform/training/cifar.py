@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from nasplatform.errors import DataError
+from nasplatform.foreign import blaming, read_bytes, require_regular
 from nasplatform.training.task import Labels
 
 SIDE, CHANNELS = 32, 3
@@ -30,6 +31,7 @@ _BATCHES_10 = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
 _TEST_10 = "test_batch.bin"
 _TRAIN_100, _TEST_100 = "train.bin", "test.bin"
 _NAMES = frozenset({*_BATCHES_10, _TEST_10, _TRAIN_100, _TEST_100})
+_LARGEST = 256 << 20  # bytes of one file; the official ones have at most 154 MB
 Part = tuple[NDArray[np.uint8], Labels]
 
 
@@ -51,18 +53,17 @@ def read_cifar(path: Path) -> Cifar:
             f"{path} does not exist: `nasplatform data fetch cifar10` (or cifar100), or give the "
             f"official folder or archive as option 'path'"
         )
-    if zipfile.is_zipfile(path):
-        return _mosaics(path)
-    try:
+    with blaming(path, DataError, "cannot be read as a CIFAR archive"):
+        require_regular(path)
+        if zipfile.is_zipfile(path):
+            return _mosaics(path)
         return _binary(_files_of_archive(path), path)
-    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read as a CIFAR archive: {error}") from None
 
 
 def _files_of_folder(path: Path) -> dict[str, bytes]:
     """Read the known files of a folder or of one folder inside it."""
     found = [file for pattern in ("*.bin", "*/*.bin") for file in sorted(path.glob(pattern))]
-    return {file.name: file.read_bytes() for file in found if file.name in _NAMES}
+    return {file.name: read_bytes(file, _LARGEST) for file in found if file.name in _NAMES}
 
 
 def _files_of_archive(path: Path) -> dict[str, bytes]:
@@ -73,8 +74,14 @@ def _files_of_archive(path: Path) -> dict[str, bytes]:
             name = member.name.rpartition("/")[2]
             file = tar.extractfile(member) if member.isfile() and name in _NAMES else None
             if file is not None:
+                _require_moderate(name, member.size)
                 found[name] = file.read()
     return found
+
+
+def _require_moderate(name: str, size: int) -> None:
+    if size > _LARGEST:
+        raise ValueError(f"{name} has {size:,} bytes, expected at most {_LARGEST:,}")
 
 
 def _binary(files: dict[str, bytes], path: Path) -> Cifar:
@@ -112,6 +119,8 @@ def _records(data: bytes, classes: int, where: str) -> Part:
 def _mosaics(path: Path) -> Cifar:
     try:
         with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                _require_moderate(member.filename, member.file_size)
             index = pd.read_csv(io.BytesIO(archive.read(_INDEX)))
             _check_index(index, path)
             images = np.empty((len(index), CHANNELS, SIDE, SIDE), np.uint8)

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from nasplatform import plugins
 from nasplatform.atomic_io import datasets_folder
 from nasplatform.errors import DataError, PluginError
+from nasplatform.foreign import require_regular
 from nasplatform.training.image_store import Images
 from nasplatform.training.preprocessing import (
     block_sums,
@@ -158,8 +159,12 @@ def read_idx(path: Path, shape: tuple[int, ...], how: str) -> NDArray[np.uint8]:
 
     how: how to get the file, for the message. Raises DataError where it is missing or another.
     """
+    header = struct.pack(f">{1 + len(shape)}I", 0x800 + len(shape), *shape)
+    size = int(np.prod(shape))
     try:
-        data = gzip.decompress(path.read_bytes())
+        require_regular(path)
+        with gzip.open(path) as file:
+            data = file.read(len(header) + size + 1)
     except FileNotFoundError:
         raise DataError(
             f"{path} is missing: {how}, or give the folder of the official .gz files as option "
@@ -167,8 +172,6 @@ def read_idx(path: Path, shape: tuple[int, ...], how: str) -> NDArray[np.uint8]:
         ) from None
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path} cannot be read: {error}") from None
-    header = struct.pack(f">{1 + len(shape)}I", 0x800 + len(shape), *shape)
-    size = int(np.prod(shape))
     if not data.startswith(header) or len(data) != len(header) + size:
         raise DataError(f"{path} is not the official idx file of shape {shape}")
     return np.frombuffer(data, dtype=np.uint8, offset=len(header)).reshape(shape)

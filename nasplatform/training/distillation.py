@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -51,10 +52,9 @@ def heads(module: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
     that has a method ``classifier_logits(images)``, the logits of each of its classifiers. The
     first is taught by labels, the last by the teacher.
     """
-    if not hasattr(module, "classifier_logits"):
-        logits = module(inputs)
-        return logits, logits
-    found = module.classifier_logits(inputs)
+    each: Callable[[Tensor], Sequence[Tensor]] | None
+    each = getattr(module, "classifier_logits", None)
+    found = [module(inputs)] if each is None else each(inputs)
     return found[0], found[-1]
 
 

@@ -167,10 +167,15 @@ class _Sum(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(context: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]  # torch's takes any number
+    def backward(context: Any, gradient: Tensor) -> Tensor:
         total = gradient.contiguous().clone()
         dist.all_reduce(total, group=_group)
         return total
+
+
+def _sum(value: Tensor) -> Tensor:
+    total: Tensor = _Sum.apply(value)  # type: ignore[no-untyped-call]  # torch has no types there
+    return total
 
 
 class _Synchronised:
@@ -186,11 +191,11 @@ class _Synchronised:
         axes = [axis for axis in range(inputs.dim()) if axis != 1]
         shape = [1, -1] + [1] * (inputs.dim() - 2)
         count = inputs.new_full((1,), inputs.numel() / inputs.shape[1])
-        sums: Tensor = _Sum.apply(torch.cat([inputs.sum(axes), count]))
+        sums = _sum(torch.cat([inputs.sum(axes), count]))
         total = sums[-1].detach()
         mean = sums[:-1] / total
         centred = inputs - mean.view(shape)
-        variance = _Sum.apply(centred.square().sum(axes)) / total
+        variance = _sum(centred.square().sum(axes)) / total
         self._remember(mean.detach(), variance.detach() * total / (total - 1))
         scaled = centred * torch.rsqrt(variance + self.eps).view(shape)
         if self.weight is not None:

@@ -152,7 +152,7 @@ def test_plugins_lists_what_is_broken(
     assert rows["spaces", "nasbench101"]["error"] is None
 
 
-def test_two_plugins_of_one_name_are_told(
+def test_two_plugins_of_one_name_disable_that_name_alone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from nasplatform import plugins
@@ -163,5 +163,8 @@ def test_two_plugins_of_one_name_are_told(
     (folder / "entry_points.txt").write_text("[nasplatform.spaces]\nbits = other:Bits\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     plugins._entries.cache_clear()
-    assert main(["plugins"]) == 0
-    assert "two spaces are called 'bits'" in capsys.readouterr().out
+    assert main(["plugins", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    errors = {row["name"]: row["error"] for row in told if row["kind"] == "spaces"}
+    assert "two spaces are called 'bits'" in errors["bits"]
+    assert errors["nasbench201"] is None

@@ -110,7 +110,7 @@ def test_float_networks_go_into_such_a_file_too(tmp_path, capsys):
         (["export", "{home}/run", "{home}/network.tflite"], "must end in .onnx or .nasbin"),
         (["export", "{home}/network.nasbin", "{home}/n.onnx"], "is a file, expected the folder"),
         (["export", "{home}/run", "{home}/network.nasbin"], "exists already"),
-        (["measure", "{home}/none.nasbin"], "none.nasbin is no packed network"),
+        (["measure", "{home}/none.nasbin"], "none.nasbin: is no packed network"),
         (["measure", "{home}/new/red.png"], "is a file, expected the folder"),
         (["predict-images", "{home}/none.nasbin", "{home}/new"], "No such file"),
         (["measure", "{home}/network.nasbin", "--dataset", "digits"], "takes images (3, 8, 8)"),

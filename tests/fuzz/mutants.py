@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 from typing import Any
@@ -74,7 +75,7 @@ def misstated(draw: st.DrawFn, whole: bytes) -> bytes:
         for head in heads:
             inner = inner[head]
         if draw(st.integers(0, 4)):
-            inner[last] = draw(_STRANGE)
+            inner[last] = copy.deepcopy(draw(_STRANGE))  # else the next change would last
         else:
             del inner[last]
     return json.dumps(value).encode("utf-8", "surrogatepass")

@@ -105,7 +105,7 @@ def test_a_damaged_predictor_is_told_once_and_the_others_are_served(store, fitte
             listed = http.get("/v1/predictors").json()
             assert [card["name"] for card in listed["predictors"]] == ["whole"]
             asked = http.post("/v1/predictors/demo/predict", json={"architectures": []})
-            assert asked.status_code == 404
+            assert asked.status_code == 409
         process.send_signal(signal.SIGTERM)
         lines = process.stderr.read().splitlines()
     finally:

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from served import PREDICT, problem, serving, until
+from served import BINARY, PREDICT, problem, serving, until
 
 from nasplatform.service.security import KeyFile, add_key, is_loopback
 
@@ -243,3 +243,14 @@ def test_names_of_this_machine_in_any_case(host, own):
 def test_the_service_is_alive_after_all_of_this(service):
     until(lambda: service.http.get("/v2/health/ready").status_code == 200)
     assert service.http.post(PREDICT, json={"architectures": ["[]1"]}).status_code == 200
+
+
+def test_columns_are_asked_for_once(service):
+    many = ",".join(["std"] * 4000)
+    codes = b"\0" * 80_000
+    answer = service.http.post(
+        f"{PREDICT}?layout=binary&include={many}", content=codes, headers={"content-type": BINARY}
+    )
+    problem(answer, 422, "bad-body")
+    body = {"architectures": ["[]1"] * 100, "include": ["std"] * 100}
+    problem(service.http.post(PREDICT, json=body), 422, "bad-body")

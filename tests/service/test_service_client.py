@@ -12,6 +12,7 @@ from nasplatform.errors import ArchitectureError, NasplatformError
 from nasplatform.service import AsyncPredictorClient, PredictorClient
 from nasplatform.service.client import (
     RequestRejectedError,
+    ServiceError,
     ServiceRefusedError,
     ServiceUnavailableError,
 )
@@ -211,3 +212,20 @@ def test_an_empty_key_is_none_and_no_other(service, monkeypatch):
     monkeypatch.setenv("NASPLATFORM_API_KEY", "secret")
     assert "authorization" not in PredictorClient(service.url, "demo", key="")._http.headers
     assert PredictorClient(service.url, "demo")._http.headers["authorization"] == "Bearer secret"
+
+
+@both
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"text": "<html>welcome</html>"},
+        {"json": []},
+        {"json": {"columns": [], "errors": []}},
+        {"json": {"columns": {"mean": ["x"], "std": [1]}, "errors": []}},
+        {"content": b"\xff\xfe"},
+    ],
+)
+def test_another_service_is_told_as_such(kind, answer):
+    client, _ = scripted(kind, httpx.Response(200, **answer))
+    with pytest.raises(ServiceError, match="no answer of this service"):
+        client.predict(["[]1"])

@@ -143,7 +143,7 @@ def _networks(
 ) -> Any:
     """Return the population of the rows; raise DataError for one that is no such network."""
     if not rows:
-        raise DataError(f"{file}: has no networks of sub-space {space.options.subspace!r}")
+        raise DataError(f"{file}: has no networks of sub-space {space.describe()['subspace']!r}")
     made = []
     for place, row in enumerate(rows, 1):
         try:

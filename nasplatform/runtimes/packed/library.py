@@ -16,7 +16,8 @@ SOURCES = Sources(
     ("-std=gnu11", "-O3", "-ffp-contract=off", "-fno-strict-aliasing", "-pthread"),
     "counting bits fast",
 )
-INSTRUCTIONS = ("portable", "avx2", "avx512")
+PORTABLE = "portable"
+INSTRUCTIONS = (PORTABLE, "avx2", "avx512")
 """The paths of the kernels, slowest first."""
 BLOCK = 16
 KINDS = (

@@ -10,7 +10,7 @@ import numpy as np
 
 from nasplatform.errors import KernelError
 from nasplatform.runtimes.base import Arrays
-from nasplatform.runtimes.packed.library import instructions, library
+from nasplatform.runtimes.packed.library import INSTRUCTIONS, instructions, library
 from nasplatform.runtimes.packed.plan import Constants, Plan
 from nasplatform.runtimes.packed.program import Program
 
@@ -22,10 +22,12 @@ class Native:
     """A program ready to run; raises KernelError where the kernels cannot be compiled.
 
     threads: that compute. path: instructions to use, of ``library.INSTRUCTIONS``; None: the best.
+    instructions: those that are used.
     """
 
     def __init__(self, program: Program, threads: int = 1, path: str | None = None) -> None:
         self._library, self._path = library(), instructions(path)
+        self.instructions = INSTRUCTIONS[self._path]
         self._constants = Constants(program)
         largest = max(int(np.prod(shape)) for shape in program.shapes) * 4
         self._piece = min(max(PIECE_BYTES // (4 * largest), 1), 64)

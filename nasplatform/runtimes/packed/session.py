@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from nasplatform.errors import KernelError
 from nasplatform.runtimes.base import Arrays, Session, checked_images
+from nasplatform.runtimes.packed.library import PORTABLE
 from nasplatform.runtimes.packed.native import Native
 from nasplatform.runtimes.packed.program import Program
 from nasplatform.runtimes.packed.reference import run_reference
 
 
 class PackedSession(Session):
-    """A program; ``note`` says why numpy computes it, where it does."""
+    """A program; ``note`` says why it is slow, where it is."""
 
     runtime = "packed"
 
@@ -19,6 +20,8 @@ class PackedSession(Session):
         self._native: Native | None = None
         try:
             self._native = Native(program, threads)
+            if self._native.instructions == PORTABLE:
+                self.note = "packed counts bits slowly: the processor has neither AVX2 nor AVX-512"
         except KernelError as error:
             self.note = f"packed computes with numpy, slowly: {error}"
 

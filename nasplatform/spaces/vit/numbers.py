@@ -71,8 +71,8 @@ class Numbers:
                 _choose(part, number, subspace.stages[number], places, stages, layers)
         for number, choices in enumerate(subspace.stages):
             if not choices.width:
-                first = (layers[name][:, number, 0] for name in ("heads", "head_width"))
-                _set(stages, "width", (number,), np.multiply(*first))
+                heads, head_width = layers["heads"], layers["head_width"]
+                _set(stages, "width", (number,), heads[:, number, 0] * head_width[:, number, 0])
         return cls(stages, layers, tokens, by_token, example)
 
     @classmethod

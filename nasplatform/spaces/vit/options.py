@@ -68,7 +68,7 @@ def _extremes(subspace: SubSpace, input_shape: tuple[int, int, int]) -> Iterator
         elif decision.field == "entry" and decision.stage is not None:
             rows = [_with(smallest, column, at) for at in range(1, len(decision.choices) + 1)]
 
-            def side(row: list[int], stage: int = decision.stage) -> int:
+            def side(row: list[int], stage: int = decision.stage or 0) -> int:
                 return min(sides(subspace.architecture(row), input_shape)[stage])
 
             smallest = min(rows, key=side)

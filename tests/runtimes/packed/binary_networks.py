@@ -84,6 +84,23 @@ class SmallVGG(nn.Module):
         return self.classifier(self.body(self.stem(images)))
 
 
+class Gated(nn.Module):
+    """Squeeze and excitation around a binary convolution, by whatever gates."""
+
+    def __init__(self, gate=torch.sigmoid) -> None:
+        super().__init__()
+        self.stem, self.binary = nn.Conv2d(1, 20, 3, padding=1), binary_conv(20, 20)
+        self.squeeze, self.excite, self.gate = nn.Linear(20, 6), nn.Linear(6, 20), gate
+        self.head = nn.Linear(20, 3)
+
+    def forward(self, x):
+        x = self.binary(self.gate(self.stem(x)))
+        inner = nn.functional.silu(self.squeeze(x.mean((2, 3))))
+        x = x * self.gate(self.excite(inner))[:, :, None, None] / 2
+        x = self.gate(x) * x
+        return self.head(nn.functional.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
 def made(kind: type[nn.Module], seed: int = 0) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(seed)

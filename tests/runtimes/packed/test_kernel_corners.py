@@ -76,6 +76,20 @@ def test_bits_are_put_where_the_next_layer_reads_them(second):
     assert np.allclose(expected, module(torch.from_numpy(images)).detach(), atol=1e-4)
 
 
+@pytest.mark.parametrize("shift", [None, 2.0, -4.0])
+def test_a_sum_that_is_exactly_zero_is_positive_for_the_next_layer(shift):
+    """With its shift; of four inputs every third sum or so is."""
+    torch.manual_seed(0)
+    first = BinaryConv2d.from_signs(torch.randn(20, 4, 1, 1), torch.ones(20))
+    by = None if shift is None else torch.full((20,), shift)
+    module = nn.Sequential(first, conv(20, 9, shift=by), nn.Flatten())
+    images = np.random.default_rng(0).standard_normal((3, 4, 6, 6)).astype(np.float32)
+    moved = first(torch.from_numpy(images)) + (shift or 0.0)
+    assert 0.01 < float((moved == 0).float().mean()) < 0.6
+    assert Constants(lowered(module.eval(), (4, 6, 6))).fused.keys() == {0}
+    exactly(module, images)
+
+
 def test_groups_and_other_readers_keep_the_floats_of_a_layer():
     torch.manual_seed(0)
 

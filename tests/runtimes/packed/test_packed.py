@@ -5,17 +5,18 @@ import sys
 import numpy as np
 import pytest
 import torch
-from binary_networks import SmallResNet, SmallVGG, all_outputs, binary_conv, made, paths
+from binary_networks import Gated, SmallResNet, SmallVGG, all_outputs, binary_conv, made, paths
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from nasplatform.errors import BuildError, NetworkError
+from nasplatform.errors import BuildError, KernelError, NetworkError
 from nasplatform.models.binary import BinaryConv2d, BinaryLinear
 from nasplatform.models.network import Network
 from nasplatform.models.structure import Structure
 from nasplatform.runtimes.choice import choose_runtime, noise, open_session
 from nasplatform.runtimes.packed import functions
+from nasplatform.runtimes.packed.library import library
 from nasplatform.runtimes.packed.lowering import lowered
 from nasplatform.runtimes.packed.native import Native
 from nasplatform.runtimes.packed.plan import Constants
@@ -118,10 +119,16 @@ def test_a_layer_decides_the_bits_of_the_next_where_nothing_else_reads_its_float
 
 
 def test_slopes_that_turn_a_sign_twice_are_no_threshold():
+    """The second layer sees +1 for sums far from 0 of either sign."""
     first, prelu = binary_conv(16, 16), nn.PReLU(16, -1.0)
-    module = nn.Sequential(first, prelu, binary_conv(16, 8), nn.Flatten()).eval()
+    second = binary_conv(16, 8, shift=torch.full((16,), -3.0))
+    module = nn.Sequential(first, prelu, second, nn.Flatten()).eval()
     program, images = lowered(module, (16, 5, 5)), noise((16, 5, 5), 3)
-    assert np.array_equal(Native(program).run(images), run_reference(program, images))
+    assert not Constants(program).fused
+    with torch.no_grad():
+        signs = prelu(first(torch.from_numpy(images))) >= 3
+    assert 0.1 < signs.float().mean() < 0.99
+    exactly(module, images)
 
 
 class Mixed(nn.Module):
@@ -159,23 +166,6 @@ def test_every_operation_is_torchs(side):
     assert np.allclose(expected, logits, atol=1e-4)
     for found in all_outputs(program, images):
         assert np.array_equal(found, expected)
-
-
-class Gated(nn.Module):
-    """Squeeze and excitation around a binary convolution, by whatever gates."""
-
-    def __init__(self, gate):
-        super().__init__()
-        self.stem, self.binary = nn.Conv2d(1, 20, 3, padding=1), binary_conv(20, 20)
-        self.squeeze, self.excite, self.gate = nn.Linear(20, 6), nn.Linear(6, 20), gate
-        self.head = nn.Linear(20, 3)
-
-    def forward(self, x):
-        x = self.binary(self.gate(self.stem(x)))
-        inner = nn.functional.silu(self.squeeze(x.mean((2, 3))))
-        x = x * self.gate(self.excite(inner))[:, :, None, None] / 2
-        x = self.gate(x) * x
-        return self.head(nn.functional.adaptive_avg_pool2d(x, 1).flatten(1))
 
 
 GATES = {
@@ -279,6 +269,20 @@ print(chosen.session.runtime, chosen.note, sep="|")
     name, note = done.stdout.strip().split("|")
     assert name == "packed"
     assert note == "packed computes with numpy, slowly: counting bits fast needs a C compiler (cc)"
+
+
+def test_a_processor_without_vectors_computes_portably_and_says_so(monkeypatch):
+    """As on one whose flags name neither AVX2 nor AVX-512."""
+    module, images = made(SmallResNet), noise(SHAPE, 3)
+    usual = open_session(module, SHAPE, "packed")
+    assert (usual.note == "") == (len(paths()) > 1)
+    monkeypatch.setattr(library(), "packed_best", lambda: 0)
+    chosen = open_session(module, SHAPE, "packed")
+    assert chosen.session.runtime == "packed"
+    assert chosen.note == "packed counts bits slowly: the processor has neither AVX2 nor AVX-512"
+    assert np.array_equal(chosen.session.run(images), usual.session.run(images))
+    with pytest.raises(KernelError, match="this processor has no avx512, at best portable"):
+        Native(lowered(module, SHAPE), 1, "avx512")
 
 
 def test_a_forked_process_computes_alone():

@@ -12,7 +12,7 @@ import sys
 from dataclasses import replace
 sys.path.insert(0, sys.argv[1])
 import numpy as np
-from binary_networks import SmallResNet, SmallVGG, all_outputs, made
+from binary_networks import Gated, SmallResNet, SmallVGG, all_outputs, made
 from nasplatform.runtimes.choice import noise
 from nasplatform.runtimes.packed import library
 from nasplatform.runtimes.packed.lowering import lowered
@@ -21,7 +21,7 @@ more = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g")
 flags = (*(flag for flag in library.SOURCES.flags if flag != "-O3"), "-O1", *more)
 library.SOURCES = replace(library.SOURCES, flags=flags)
 images = noise((1, 8, 8), 3)
-for kind in (SmallResNet, SmallVGG):
+for kind in (SmallResNet, SmallVGG, Gated):
     program = lowered(made(kind), (1, 8, 8))
     expected = run_reference(program, images)
     assert all(np.array_equal(found, expected) for found in all_outputs(program, images))

@@ -35,7 +35,9 @@ def weight_norm(trace: Trace, call: Call) -> Labels:
     direction, length = call.args[:2]
     labels = trace.followed(direction)
     groups = None if labels is None else along(labels, 0, len(direction))
-    if groups is None or call.argument(2, "dim", 0) or not trace.couple(length, 0, groups):
+    if labels is None or groups is None or call.argument(2, "dim", 0):
+        return None
+    if not trace.couple(length, 0, groups):
         return None
     return [labels for _ in call.made]
 

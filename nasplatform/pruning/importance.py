@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -102,7 +103,9 @@ def random(graph: ChannelGraph, seed: int) -> dict[str, Tensor]:
 
 
 def _filters(module: nn.Module, graph: ChannelGraph) -> dict[str, Tensor]:
-    layers = {layer.name: module.get_submodule(layer.name) for layer in graph.producers}
+    layers: dict[str, Any] = {
+        layer.name: module.get_submodule(layer.name) for layer in graph.producers
+    }
     return {
         name: _rows(layer, layer.weight.detach()).cpu()  # computed of others, perhaps
         for name, layer in layers.items()

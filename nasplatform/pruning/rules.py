@@ -225,7 +225,7 @@ def reduction(trace: Trace, call: Call) -> Labels:
     own = axis_of(labels)
     if 0 in gone:
         return None
-    if own in gone:
+    if own is not None and own in gone:
         groups = along(labels, own, given.shape[own])
         if groups is None:
             return None

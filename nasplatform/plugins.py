@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
+from nasplatform.complaints import explain, validated
 from nasplatform.errors import ConfigError, PluginError, did_you_mean
-from nasplatform.passwords import without_password
 
 KINDS = (
     *("spaces", "encodings", "predictors", "evaluators", "stages", "datasets", "samplers"),
@@ -76,57 +74,9 @@ def describe() -> list[PluginInfo]:
 def make_options(model: type[BaseModel], values: dict[str, Any], where: str) -> BaseModel:
     """Validate the options of a plug-in; raise ConfigError that names ``where`` and the key."""
     try:
-        return model.model_validate(values)
+        return validated(model, values)
     except ValidationError as error:
         raise ConfigError(explain(error, model, where, values)) from None
-
-
-def explain(
-    error: ValidationError, model: type[BaseModel], where: str, values: Mapping[str, Any]
-) -> str:
-    """Turn the telling finding of pydantic into one line: the key, and what would be right."""
-    finding = telling(error)
-    path = ".".join(str(part) for part in (where, *key_path(finding, values)) if str(part))
-    if finding["type"] == "extra_forbidden":
-        key = str(finding["loc"][-1])
-        return (
-            f"{path}: unknown key {key!r}{did_you_mean(key, _fields(model, finding['loc'][:-1]))}"
-        )
-    if finding["type"] == "missing":
-        return f"{path}: this key is required"
-    words = finding["msg"].removeprefix("Value error, ")
-    return f"{path}: {words}, got {without_password(repr(finding['input']))}"
-
-
-def key_path(finding: ErrorDetails, values: Mapping[str, Any]) -> tuple[int | str, ...]:
-    """Return the keys that lead to a finding, without pydantic's names of a union's members."""
-    loc, found = finding["loc"], list[int | str]()
-    inner: Any = values
-    for place, part in enumerate(loc):
-        try:
-            inner = inner[part]
-        except (KeyError, IndexError, TypeError):
-            wanting = finding["type"] == "missing" and place == len(loc) - 1
-            if place and not wanting:
-                continue
-        found.append(part)
-    return tuple(found)
-
-
-def telling(error: ValidationError) -> ErrorDetails:
-    """Return the first unknown key, of which a missing one may be the consequence, or the first."""
-    findings = error.errors()
-    return next((one for one in findings if one["type"] == "extra_forbidden"), findings[0])
-
-
-def _fields(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
-    for part in path:
-        field = model.model_fields.get(str(part))
-        annotation = field.annotation if field else None
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return []
-        model = annotation
-    return list(model.model_fields)
 
 
 @cache

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from nasplatform.complaints import (
+    explain,
+    in_one_line,
+    in_short,
+    key_path,
+    shortened,
+    telling,
+    validated,
+)
 from nasplatform.errors import ConfigError, InputError
-from nasplatform.passwords import without_password
-from nasplatform.plugins import explain, key_path, telling
 
 M = TypeVar("M", bound=BaseModel)
 Key = str | int
+_MOST = 100_000  # values of a file, those of its aliases counted each time
+_OCTAL = re.compile(r"[-+]?0[0-9_]+")
 
 
 @dataclass(frozen=True)
@@ -63,7 +74,7 @@ class Source:
     def validate(self, model: type[M], values: Mapping[str, Any], *section: Key) -> M:
         """Validate one section of the file; raise ConfigError with file, line and key."""
         try:
-            return model.model_validate(dict(values))
+            return validated(model, values)
         except ValidationError as error:
             finding = telling(error)
             path = (*section, *key_path(finding, values))
@@ -88,38 +99,70 @@ def read_yaml(
     told = {}
     for dotted, value in (overrides or {}).items():
         path = _set(values, dotted, value)
-        told[path] = without_password(f"{dotted}={value}")
+        shown = value if isinstance(value, str) else shortened(value)
+        told[path] = in_short(f"{dotted}={shown}")
     return values, Source(str(file), lines, told)
 
 
-def parse_overrides(texts: Sequence[str]) -> dict[str, Any]:
+def parse_overrides(
+    texts: Sequence[str], option: str = "--set", example: str = "search.budget=20"
+) -> dict[str, Any]:
     """Turn ``["search.budget=20"]`` into ``{"search.budget": 20}``; the values are YAML."""
     found = {}
     for text in texts:
+        where = f"{option} {in_short(text)}"
         key, equals, value = text.partition("=")
         if not (equals and key.strip()):
-            raise ConfigError(
-                f"--set {without_password(text)}: expected KEY=VALUE such as search.budget=20"
-            )
+            raise ConfigError(f"{where}: expected KEY=VALUE such as {example}")
         try:
-            found[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            shown = without_password(text)
-            raise ConfigError(f"--set {shown}: what follows '=' is not a YAML value") from None
+            found[key.strip()] = yaml.load(value, _Loader)
+        except _AmbiguousError as error:
+            raise ConfigError(f"{where}: {error.problem}") from None
+        except (yaml.YAMLError, RecursionError):
+            raise ConfigError(f"{where}: what follows '=' is not a YAML value") from None
     return found
+
+
+class _AmbiguousError(yaml.constructor.ConstructorError):
+    """A number that YAML reads otherwise than people do."""
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's plain values; dates stay texts, and numbers are as people read them."""
+
+
+def _number(loader: _Loader, node: yaml.ScalarNode) -> int | float:
+    """Refuse octal and sexagesimal numbers; read all others."""
+    text = str(node.value)
+    if _OCTAL.fullmatch(text) or ":" in text:
+        read = "base 60" if ":" in text else "octal"
+        problem = f"{text} would be read as a number in {read}: quote it if it is text"
+        raise _AmbiguousError(None, None, problem, node.start_mark)
+    whole = node.tag.endswith(":int")
+    return loader.construct_yaml_int(node) if whole else loader.construct_yaml_float(node)
+
+
+def _text(loader: _Loader, node: yaml.ScalarNode) -> str:
+    return str(node.value)
+
+
+for _kind, _read_as in (("int", _number), ("float", _number), ("timestamp", _text)):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _read_as)
 
 
 def _read(file: Path) -> tuple[dict[str, Any], dict[tuple[Key, ...], int]]:
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(f"{file}: no such file") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: cannot be read as a text file ({error})") from None
+        raise ConfigError(f"{file}: cannot be read as text ({in_one_line(error)})") from None
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        lines = dict(_lines(node, (), str(file))) if node else {}
-        values = yaml.safe_load(text)
+        node = yaml.compose(text, _Loader)
+        lines = dict(islice(_lines(node, (), str(file)), _MOST + 1)) if node else {}
+        if len(lines) > _MOST:
+            raise ConfigError(f"{file}: more than {_MOST:,} values, those of aliases counted")
+        values = yaml.load(text, _Loader)
     except yaml.YAMLError as error:
         raise ConfigError(_yaml_complaint(error, file)) from None
     except RecursionError:
@@ -133,6 +176,8 @@ def _yaml_complaint(error: yaml.YAMLError, file: Path) -> str:
     problem = getattr(error, "problem", None) or "not YAML"
     mark = getattr(error, "problem_mark", None)
     place = f"{file}:{mark.line + 1}" if mark else str(file)
+    if isinstance(error, _AmbiguousError):
+        return f"{place}: {problem}"
     column = f", column {mark.column + 1}" if mark else ""
     return f"{place}: broken YAML{column}: {problem}"
 

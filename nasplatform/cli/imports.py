@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
@@ -111,25 +111,9 @@ def import_published(name: str, file: Path, out: Path | None = None, workers: in
 def make_space(name: str, options: Sequence[str] | None) -> Space[Any]:
     """Make the space that ``--space`` and ``--option`` describe."""
     from nasplatform.spaces import get_space
+    from nasplatform.yaml_source import parse_overrides
 
-    return get_space(name, **_parsed(options or ()))
-
-
-def _parsed(texts: Sequence[str]) -> Mapping[str, Any]:
-    import yaml
-
-    from nasplatform.errors import ConfigError
-
-    found = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not (equals and key.strip()):
-            raise ConfigError(f"--option {text}: expected KEY=VALUE such as classes=10")
-        try:
-            found[key.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError:
-            raise ConfigError(f"--option {text}: {value!r} is not a YAML value") from None
-    return found
+    return get_space(name, **parse_overrides(options or (), "--option", "classes=10"))
 
 
 def _import_own(

@@ -8,9 +8,9 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from nasplatform.complaints import explain, in_one_line
 from nasplatform.config import Choice, CompressionConfig, Provenance, SearchConfig
 from nasplatform.errors import RunError
-from nasplatform.plugins import explain
 
 
 class ResolvedSearch(SearchConfig):
@@ -59,7 +59,7 @@ def read_resolved(file: Path) -> ResolvedConfig:
     except FileNotFoundError:
         raise RunError(f"{file.parent}: no run stands here ({file.name} is missing)") from None
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RunError(f"{file}: cannot be read ({' '.join(str(error).split())})") from None
+        raise RunError(f"{file}: cannot be read ({in_one_line(error)})") from None
     if not isinstance(values, dict):
         raise RunError(f"{file}: holds no run")
     model = ResolvedCompression if "network" in values else ResolvedSearch

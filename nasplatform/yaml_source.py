@@ -36,7 +36,7 @@ class Source:
 
     file:      the search file, as the user wrote its name.
     lines:     path of each key -> its line, counted from 1.
-    overrides: path of each ``--set`` -> its text.
+    overrides: path of each override -> its text.
     """
 
     file: str
@@ -52,10 +52,10 @@ class Source:
         heads = [tuple(path[:length]) for length in range(len(path), 0, -1)]
         for head in heads:
             if head in self.overrides:
-                return f"--set {self.overrides[head]}"
+                return f"override {self.overrides[head]}"
         blamed = tuple(path[: len(path) if section is None else section])
         told = [
-            f"--set {text}"
+            f"override {text}"
             for key, text in self.overrides.items()
             if blamed and key[: len(blamed)] == blamed
         ]
@@ -222,9 +222,9 @@ def _key(inner: Any, part: str, dotted: str) -> Key:
     if isinstance(inner, dict):
         return part
     if not isinstance(inner, list):
-        raise ConfigError(f"--set {dotted}: {part!r} lies below a plain value")
+        raise ConfigError(f"override {dotted}: {part!r} lies below a plain value")
     if not part.isdigit() or int(part) >= len(inner):
         raise ConfigError(
-            f"--set {dotted}: {part!r} is not an index of a list of {len(inner)}, counted from 0"
+            f"override {dotted}: {part!r} is not an index of a list of {len(inner)}, counted from 0"
         )
     return int(part)

@@ -6,6 +6,7 @@ prints one JSON document to stdout and nothing else there; words for people go t
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 import threading
@@ -19,6 +20,12 @@ from nasplatform.cli import data, networks, predict, predictors, results, run, s
 from nasplatform.cli import plugins as plugins_command
 from nasplatform.errors import InputError, NasplatformError
 
+_TYPED = (
+    (re.compile(r"\b(resume|force)=True\b"), r"--\1"),
+    (re.compile(r"\bskip_bad=True\b"), "--skip-bad"),
+    (re.compile(r"\banother out\b"), "another --out"),
+    (re.compile(r"\boverride (?=\S+)"), "--set "),
+)
 app = typer.Typer(
     name="nasplatform",
     help="Neural architecture search from few trained networks.",
@@ -85,11 +92,17 @@ def _terminated_as_interrupted() -> Iterator[None]:
 
 
 def _say_warning(message: object, *_: object, **__: object) -> None:
-    words = " ".join(str(message).split())
-    sys.stderr.write(f"warning: {words}\n")
+    sys.stderr.write(f"warning: {_as_typed(message)}\n")
 
 
 def _complain(error: object, code: int) -> int:
-    words = " ".join(str(error).split("\n"))
-    sys.stderr.write(f"error: {words}\n")
+    sys.stderr.write(f"error: {_as_typed(error)}\n")
     return code
+
+
+def _as_typed(message: object) -> str:
+    """Return what the library says on one line, with its arguments as the command line has them."""
+    words = " ".join(str(message).split())
+    for pattern, flag in _TYPED:
+        words = pattern.sub(flag, words)
+    return words

@@ -153,7 +153,7 @@ class RunFolder:
     def _check(self, resolved: ResolvedConfig, resume: bool, force: bool) -> None:
         if not self.exists:
             if self.path.is_dir() and self._contents():
-                raise RunError(f"{self.path}: a folder with other files; give another --out")
+                raise RunError(f"{self.path}: a folder with other files; give another out")
             if resume:
                 raise RunError(f"{self.path}: no run stands here that could go on; start it anew")
             return
@@ -161,15 +161,15 @@ class RunFolder:
             return
         if not resume:
             raise RunError(
-                f"{self.path}: a run stands here already; go on with it by --resume, remove it "
-                f"by --force, or give another --out"
+                f"{self.path}: a run stands here already; go on with it by resume=True, remove it "
+                f"by force=True, or give another out"
             )
         known, given = dump_resolved(self.read()), dump_resolved(resolved)
         differing = [*_foreign(known, given), *differences(*_stages(known, given), "stages")]
         if differing:
             raise RunError(
                 f"{self.path}: belongs to another search: {differing[0]}; "
-                f"give another --out or the settings it was started with"
+                f"give another out or the settings it was started with"
             )
 
     def _adapt(self, resolved: ResolvedConfig) -> None:

@@ -171,7 +171,7 @@ def _read_frame(path: Path, *columns: str) -> pd.DataFrame:
         frame[list(columns)]
     except (OSError, ValueError, KeyError) as error:  # what pyarrow raises is one of these
         words = " ".join(str(error).split())
-        raise RunError(f"{path}: damaged ({words}); remove it and go on with --resume") from None
+        raise RunError(f"{path}: damaged ({words}); remove it and go on with resume=True") from None
     return frame
 
 

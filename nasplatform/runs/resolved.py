@@ -69,5 +69,5 @@ def read_resolved(file: Path) -> ResolvedConfig:
         words = explain(error, model, "", values)
         raise RunError(
             f"{file}: not of this version, or damaged ({words}); remove the folder or run it anew "
-            f"with --force"
+            f"with force=True"
         ) from None

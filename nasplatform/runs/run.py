@@ -40,7 +40,7 @@ class Run:
             raise RunError(f"{self.folder.path}: started from a network, nothing was searched")
         found = frames.best_row(self.evaluations)
         if found is None:
-            raise RunError(f"{self.folder.path}: nothing was measured yet; go on with --resume")
+            raise RunError(f"{self.folder.path}: nothing was measured yet; go on with resume=True")
         return found
 
     def network(self) -> Network:

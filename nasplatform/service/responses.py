@@ -13,7 +13,11 @@ from nasplatform.service.models import Model, PredictionOutput
 
 
 def predict_body(
-    model: Model, answers: PredictionOutput, include: Sequence[str], layout: str
+    model: Model,
+    answers: PredictionOutput,
+    include: Sequence[str],
+    layout: str,
+    note: str | None = None,
 ) -> bytes:
     """Return the JSON of a ``PredictResponse``; what is not finite becomes null."""
     columns = {"mean": _plain(answers.mean, answers.errors)}
@@ -34,6 +38,8 @@ def predict_body(
     else:
         body["results"] = _rows(columns, answers.errors)
     body["errors"] = [{"index": i, "detail": e} for i, e in sorted(answers.errors.items())]
+    if note is not None:
+        body["note"] = note
     return to_json(body, inf_nan_mode="null")
 
 

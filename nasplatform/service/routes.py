@@ -109,7 +109,9 @@ async def predict_now(request: Request) -> Response:
     if asked.layout == "binary":
         headers = {"x-columns": ",".join(["mean", *wanted]), "x-version": model.version.label}
         return Response(binary_body(answers, wanted), headers=headers, media_type=BINARY)
-    return Response(predict_body(model, answers, wanted, asked.layout), media_type=JSON)
+    note = model.space.caution(items) if isinstance(items, list) else None
+    body = predict_body(model, answers, wanted, asked.layout, note)
+    return Response(body, media_type=JSON)
 
 
 @router.post(

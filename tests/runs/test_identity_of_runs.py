@@ -183,7 +183,7 @@ def test_nothing_is_resumed_where_nothing_stands(tmp_path: Path) -> None:
     [
         ({"name": "proces"}, r"search\.yaml:\d+: executor\.name: .*did you mean 'process'"),
         ({"name": "process", "worker": 2}, r"executor\.worker: .*did you mean 'workers'"),
-        ({"name": "process", "workers": 0}, r"executor\.workers: .*greater than or equal to 1"),
+        ({"name": "process", "workers": 0}, r"executor\.workers: .*at least 1"),
         ({"name": "inline", "workers": 2}, r"executor\.workers: unknown key"),
     ],
 )

@@ -6,7 +6,7 @@ import reprlib
 from collections.abc import Iterator, Mapping
 from datetime import date
 from itertools import islice
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -48,13 +48,16 @@ _BOUNDS = {
     "string_pattern_mismatch": ("text that matches {pattern}", "pattern"),
     "string_too_short": ("text of at least {min_length} characters", "min_length"),
     "string_too_long": ("text of at most {max_length} characters", "max_length"),
-    "too_short": ("at least {min_length} values", "min_length"),
-    "too_long": ("at most {max_length} values", "max_length"),
+    "too_short": ("{min_length} or more values", "min_length"),
+    "too_long": ("no more than {max_length} values", "max_length"),
     "literal_error": ("{expected}", "expected"),
     "enum": ("{expected}", "expected"),
-    "union_tag_invalid": ("{expected_tags} as {discriminator}", "expected_tags"),
+    "union_tag_invalid": ("one of {expected_tags} as {discriminator}", "expected_tags"),
     "union_tag_not_found": ("a key {discriminator}", "discriminator"),
 }  # kind -> what would be right, and the key of its context that must be there
+
+
+_OF_NUMBERS = frozenset(kind for kind in _BOUNDS if "than" in kind)
 
 
 class _Shortener(reprlib.Repr):
@@ -126,7 +129,8 @@ def explain(
         return f"{path}: {expected(finding)}"
     beside = [one for one in error.errors() if key_path(one, values) == key_path(finding, values)]
     words = " or ".join(dict.fromkeys(expected(one) for one in beside))
-    return f"{path}: {words}, got {shortened(finding['input'])}"
+    example = _example(model, finding)
+    return f"{path}: {words}{example}, got {shortened(finding['input'])}"
 
 
 def expected(finding: ErrorDetails) -> str:
@@ -141,6 +145,8 @@ def expected(finding: ErrorDetails) -> str:
         return finding["msg"].removeprefix("Value error, ")
     if kind == "json_invalid":
         return f"no JSON: {context['error']}"
+    if isinstance(finding["input"], bool) and kind in _OF_NUMBERS:
+        return "expected a number"
     if kind in _BOUNDS and _BOUNDS[kind][1] in context:
         return f"expected {_BOUNDS[kind][0].format(**context)}"
     stem = kind.removesuffix("_type").removesuffix("_parsing")
@@ -172,12 +178,34 @@ def telling(error: ValidationError) -> ErrorDetails:
 
 def _fields(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
     for part in path:
-        field = model.model_fields.get(str(part))
-        annotation = field.annotation if field else None
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        inner = _section(model, str(part))
+        if inner is None:
             return []
-        model = annotation
+        model = inner
     return list(model.model_fields)
+
+
+def _section(model: type[BaseModel], key: str) -> type[BaseModel] | None:
+    """Return the model of a key, where its values are those of a single one or nothing."""
+    field = model.model_fields.get(key)
+    annotation = field.annotation if field else None
+    kinds = [kind for kind in (get_args(annotation) or (annotation,)) if kind is not type(None)]
+    (kind,) = kinds if len(kinds) == 1 else (None,)
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
+def _example(model: type[BaseModel], finding: ErrorDetails) -> str:
+    """Show how a name that was given alone is written."""
+    given = finding["input"]
+    if finding["type"] not in ("model_type", "model_attributes_type") or not isinstance(given, str):
+        return ""
+    for part in finding["loc"]:
+        inner = _section(model, str(part))
+        if inner is None:
+            return ""
+        model = inner
+    first = next(iter(model.model_fields))
+    return f" such as {{{first}: {in_short(given)}}}"
 
 
 def _truths_as_numbers(given: Any, made: Any) -> Iterator[tuple[int | str, ...]]:

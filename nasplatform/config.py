@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from nasplatform.errors import ConfigError
 from nasplatform.yaml_source import Source, read_yaml
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 
 
 class Choice(BaseModel):
@@ -137,13 +141,27 @@ class FileConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
+    name: str = Field(max_length=100)
     seed: int = Field(default=0, ge=0, lt=2**31)
     task: TaskChoice | None = None
     stages: tuple[Choice, ...] = ()
-    device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
+    device: str = "cpu"
     runtime: str | None = None
     provenance: Provenance | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, name: str) -> str:
+        if not _NAME.fullmatch(name):
+            raise ValueError("expected letters, digits, '.', '_' and '-', a letter or digit first")
+        return name
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, device: str) -> str:
+        if not _DEVICE.fullmatch(device):
+            raise ValueError("expected 'cpu', 'cuda' or 'cuda:NUMBER'")
+        return device
 
 
 class SearchConfig(FileConfig):

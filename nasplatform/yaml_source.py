@@ -69,7 +69,9 @@ class Source:
             yield
         except InputError as error:
             key = ".".join(str(part) for part in path)
-            raise ConfigError(f"{self.where(path)}: {key}: {error}") from error
+            own = str(error).startswith(f"{key}.")  # it names the very key, further in
+            text = str(error) if own else f"{key}: {error}"
+            raise ConfigError(f"{self.where(path)}: {text}") from error
 
     def validate(self, model: type[M], values: Mapping[str, Any], *section: Key) -> M:
         """Validate one section of the file; raise ConfigError with file, line and key."""
@@ -81,7 +83,8 @@ class Source:
             text = explain(error, model, ".".join(str(part) for part in section), values)
             # a validator of ours may have compared the key with others of its section
             compared = finding["type"] == "value_error"
-            place = self.where(path, len(section) if compared else 0)
+            whole = isinstance(finding["input"], (dict, list)) and not compared
+            place = self.where(path, len(section) if compared else len(path) if whole else 0)
             if compared and path not in self.lines and path not in self.overrides:
                 text += " (the default)"
             raise ConfigError(f"{place}: {text}") from None
@@ -99,7 +102,7 @@ def read_yaml(
     told = {}
     for dotted, value in (overrides or {}).items():
         path = _set(values, dotted, value)
-        shown = value if isinstance(value, str) else shortened(value)
+        shown = "" if value is None else value if isinstance(value, str) else shortened(value)
         told[path] = in_short(f"{dotted}={shown}")
     return values, Source(str(file), lines, told)
 
@@ -174,6 +177,10 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[tuple[Key, ...], int]]:
 
 def _yaml_complaint(error: yaml.YAMLError, file: Path) -> str:
     problem = getattr(error, "problem", None) or "not YAML"
+    if isinstance(error, yaml.reader.ReaderError):
+        problem = f"character number {error.position + 1} is not allowed"
+    if problem.startswith("could not determine a constructor"):
+        problem = "tags with '!' are not read: plain values only"
     mark = getattr(error, "problem_mark", None)
     place = f"{file}:{mark.line + 1}" if mark else str(file)
     if isinstance(error, _AmbiguousError):

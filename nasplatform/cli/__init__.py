@@ -15,9 +15,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import typer
+from pydantic import ValidationError
 
 from nasplatform.cli import data, networks, predict, predictors, results, run, serve, spaces
 from nasplatform.cli import plugins as plugins_command
+from nasplatform.complaints import expected, shortened
 from nasplatform.errors import InputError, NasplatformError
 
 _TYPED = (
@@ -68,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except NasplatformError as error:
         return _complain(error, 1)
     except typer.TyperException as error:
-        return _complain(error.format_message(), error.exit_code)
+        return _complain(_of_typer(error), error.exit_code)
     except OSError as error:  # a folder that cannot be made, a disk that is full
         if error.filename is None:
             raise
@@ -96,8 +98,19 @@ def _say_warning(message: object, *_: object, **__: object) -> None:
 
 
 def _complain(error: object, code: int) -> int:
-    sys.stderr.write(f"error: {_as_typed(error)}\n")
+    if words := _as_typed(error):
+        sys.stderr.write(f"error: {words}\n")
     return code
+
+
+def _of_typer(error: typer.TyperException) -> str:
+    """Return what is wrong with the words that were typed; nothing where help was shown instead."""
+    found, words = error.__cause__, error.format_message()
+    if not isinstance(found, ValidationError):
+        return words
+    finding = found.errors()[0]
+    head, _, _ = words.partition(": ")
+    return f"{head}: {expected(finding)}, got {shortened(finding['input'])}"
 
 
 def _as_typed(message: object) -> str:

@@ -76,8 +76,12 @@ def import_(
 
     if space is None and score is None:
         if file is None:
-            what = "is no published benchmark" if Path(source).exists() else "needs its file"
-            raise DataError(f"{source} {what}: own measurements need --space and --score")
+            if source in IMPORTERS:
+                raise DataError(f"{source} needs its file: nasplatform data import {source} FILE")
+            raise DataError(
+                f"{source} is no published benchmark ({', '.join(IMPORTERS)}): own measurements "
+                f"need --space and --score"
+            )
         path = import_published(source, file, out, workers)
     elif file is not None or space is None or score is None:
         raise DataError("own measurements are imported by: data import FILE --space S --score C")

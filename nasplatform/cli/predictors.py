@@ -164,6 +164,8 @@ def evaluate(
     from nasplatform.yaml_source import parse_overrides
 
     names = [name.strip() for name in predictors.split(",") if name.strip()]
+    if not names:
+        raise PredictorError("-p names no predictor; see `nasplatform predictors list`")
     if settings and len(names) != 1:
         raise PredictorError("--set is for one predictor: several are named")
     options = parse_overrides(settings or [])

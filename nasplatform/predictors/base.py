@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from nasplatform.atomic_io import replace_folder
+from nasplatform.complaints import in_one_line
 from nasplatform.errors import PredictorError
 from nasplatform.spaces.graph import Attribute, GraphBatch, Operation
 
@@ -132,7 +133,7 @@ class Predictor(ABC):
             predictor.n_labels = card["n_labels"]
             predictor._restore(state)
         except (OSError, SafetensorError, ValidationError, KeyError, TypeError) as error:
-            raise PredictorError(f"{folder}: damaged predictor: {error}") from error
+            raise PredictorError(f"{folder}: damaged predictor: {in_one_line(error)}") from error
         return predictor
 
     @classmethod
@@ -200,7 +201,9 @@ def read_card(folder: Path | str) -> dict[str, Any]:
         card = json.loads(path.read_text())
         version, _ = card["format"], card["predictor"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise PredictorError(f"{folder}: no predictor stands here ({error})") from error
+        raise PredictorError(
+            f"{folder}: no predictor stands here ({in_one_line(error)})"
+        ) from error
     if version != FORMAT:
         raise PredictorError(
             f"{path}: format {version}, this version of nasplatform reads format {FORMAT}; fit the "

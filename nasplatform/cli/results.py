@@ -70,6 +70,7 @@ def export(
     path: RunsArgument,
     out: Annotated[Path, typer.Option(help="File to write; its ending decides the format.")],
     stages: Annotated[bool, typer.Option("--stages", help="The stages, not the search.")] = False,
+    force: Annotated[bool, typer.Option(help="Replace the file that stands there.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Write every evaluation of one or many runs to a CSV, Parquet or JSON file."""
@@ -77,9 +78,14 @@ def export(
     from nasplatform.errors import InputError, did_you_mean
     from nasplatform.runs.frames import read_runs, read_stages
 
-    ending = out.suffix.removeprefix(".")
+    ending = out.suffix.removeprefix(".").lower()
     if ending not in list(Format):
-        raise InputError(f"--out {out}: unknown format {ending!r}{did_you_mean(ending, Format)}")
+        known = did_you_mean(ending, Format) if ending else "; expected a name such as all.csv"
+        raise InputError(f"--out {out}: unknown format {ending!r}{known}")
+    if not out.parent.is_dir():
+        raise InputError(f"--out {out}: there is no folder {out.parent}")
+    if out.exists() and not (force and out.is_file()):
+        raise InputError(f"--out {out}: stands there already; --force replaces a file")
     frame = read_stages(path) if stages else read_runs(path)
     with replace_file(out) as temporary:
         if ending == Format.CSV:

@@ -201,9 +201,8 @@ def read_card(folder: Path | str) -> dict[str, Any]:
         card = json.loads(path.read_text())
         version, _ = card["format"], card["predictor"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise PredictorError(
-            f"{folder}: no predictor stands here ({in_one_line(error)})"
-        ) from error
+        why = in_one_line(error)
+        raise PredictorError(f"{folder}: no predictor stands here ({why})") from error
     if version != FORMAT:
         raise PredictorError(
             f"{path}: format {version}, this version of nasplatform reads format {FORMAT}; fit the "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -18,17 +17,6 @@ KINDS = (
     *("spaces", "encodings", "predictors", "evaluators", "stages", "datasets", "samplers"),
     *("networks", "edits", "runtimes", "executors"),
 )
-
-
-@dataclass(frozen=True)
-class PluginInfo:
-    """One registered plug-in: its kind, name, the distribution it comes from, and what broke."""
-
-    kind: str
-    name: str
-    origin: str
-    version: str
-    error: str | None = None
 
 
 def get(kind: str, name: str) -> Any:
@@ -55,20 +43,9 @@ def working(kind: str) -> dict[str, Any]:
     return loaded
 
 
-def describe() -> list[PluginInfo]:
-    """Describe every plug-in of every kind, broken ones with what broke."""
-    found = []
-    for kind in KINDS:
-        for name, entry in sorted(_entries(kind).items()):
-            origin = entry.dist.name if entry.dist else "unknown"
-            version = entry.dist.version if entry.dist else "unknown"
-            try:
-                _load(kind, entry)
-                error = None
-            except PluginError as broken:
-                error = str(broken)
-            found.append(PluginInfo(kind, name, origin, version, error))
-    return found
+def registered(kind: str) -> list[EntryPoint]:
+    """Return what is registered for a kind, by name, without importing it."""
+    return [entry for _, entry in sorted(_entries(kind).items())]
 
 
 def make_options(model: type[BaseModel], values: dict[str, Any], where: str) -> BaseModel:

@@ -17,7 +17,17 @@ from contextlib import contextmanager
 import typer
 from pydantic import ValidationError
 
-from nasplatform.cli import data, networks, predict, predictors, results, run, serve, spaces
+from nasplatform.cli import (
+    data,
+    networks,
+    options,
+    predict,
+    predictors,
+    results,
+    run,
+    serve,
+    spaces,
+)
 from nasplatform.cli import plugins as plugins_command
 from nasplatform.complaints import expected, shortened
 from nasplatform.errors import InputError, NasplatformError
@@ -45,6 +55,7 @@ app.add_typer(predictors.app, name="predictors")
 app.add_typer(spaces.app, name="spaces")
 app.add_typer(results.app, name="results")
 app.add_typer(data.app, name="data")
+app.command("options")(options.options)
 app.command("plugins")(plugins_command.plugins)
 
 

@@ -154,12 +154,7 @@ for _kind, _read_as in (("int", _number), ("float", _number), ("timestamp", _tex
 
 
 def _read(file: Path) -> tuple[dict[str, Any], dict[tuple[Key, ...], int]]:
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise ConfigError(f"{file}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: cannot be read as text ({in_one_line(error)})") from None
+    text = _contents(file)
     try:
         node = yaml.compose(text, _Loader)
         lines = dict(islice(_lines(node, (), str(file)), _MOST + 1)) if node else {}
@@ -173,6 +168,25 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[tuple[Key, ...], int]]:
     if not isinstance(values, dict):
         raise ConfigError(f"{file}: expected keys and values such as 'name: my-search'")
     return values, lines
+
+
+def _contents(file: Path) -> str:
+    shipped = {path.name: path for path in shipped_searches().glob("*.yaml")}
+    meant = shipped.get(file.name) if file.parent == Path("searches") else None
+    try:
+        return (file if meant is None or file.exists() else meant).read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        names = ", ".join(sorted(shipped))
+        raise ConfigError(f"{file}: no such file; searches/ everywhere has {names}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: cannot be read as text ({in_one_line(error)})") from None
+
+
+def shipped_searches() -> Path:
+    """Return the folder of the search files that ship: in the package, or beside it in a clone."""
+    package = Path(__file__).resolve().parent
+    inside = package / "searches"
+    return inside if inside.is_dir() else package.parent / "searches"
 
 
 def _yaml_complaint(error: yaml.YAMLError, file: Path) -> str:

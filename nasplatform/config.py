@@ -88,6 +88,7 @@ class SearchOptions(BaseModel):
     sampler:     by name, its own options beside it: ``{name: predictor, batch: 5}``.
     budget:      unique architectures that are evaluated in all.
     enqueue:     text forms of architectures that are evaluated first.
+    warm_start:  folder of an earlier run of the same task, whose measurements are taken over.
     max_seconds: the search ends after this time, however much of the budget is left.
     target:      the search ends as soon as a score is at least this.
     objectives:  what is searched beside the score, name -> ``minimize`` or ``maximize``: params,
@@ -102,6 +103,7 @@ class SearchOptions(BaseModel):
     sampler: Choice = Choice(name="predictor")
     budget: int = Field(ge=1, strict=True)
     enqueue: tuple[str, ...] = ()
+    warm_start: Path | None = None
     max_seconds: float | None = Field(default=None, gt=0)
     target: float | None = Field(default=None, allow_inf_nan=False)
     objectives: dict[str, Literal["minimize", "maximize"]] = Field(default_factory=dict)

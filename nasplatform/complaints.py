@@ -102,7 +102,9 @@ def in_one_line(error: BaseException) -> str:
     if isinstance(error, UnicodeDecodeError):
         return f"byte {error.start} is not UTF-8"
     if isinstance(error, KeyError) and error.args:
-        return f"lacks {shortened(error.args[0])}"
+        return f"lacks {in_short(str(error.args[0]))}"
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
     return _cut(str(error), _LINE) or type(error).__name__
 
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import sqlite3
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import optuna
 import pandas as pd
 from optuna.trial import TrialState
+from pandas.api import types
+from sqlalchemy.exc import SQLAlchemyError
 
 from nasplatform.atomic_io import replace_file
-from nasplatform.errors import InputError, RunError
+from nasplatform.complaints import in_one_line
+from nasplatform.errors import InputError, NasplatformError, RunError
 from nasplatform.runs.folder import RESOLVED, RunFolder
 from nasplatform.runs.resolved import ResolvedCompression
 from nasplatform.search.objectives import Direction
@@ -84,8 +89,13 @@ def find_runs(path: Path | str) -> list[RunFolder]:
 
 def evaluations(folder: RunFolder) -> pd.DataFrame:
     """Return the evaluations of one run, finished or not."""
+    with _named_damage(folder):
+        return _evaluations(folder)
+
+
+def _evaluations(folder: RunFolder) -> pd.DataFrame:
     if folder.evaluations.is_file():
-        return _read_frame(folder.evaluations, "hash", "score", "feasible")
+        return _read_frame(folder.evaluations, ("number", "score"), ("hash", "feasible"))
     config = folder.read()
     if isinstance(config, ResolvedCompression):
         return pd.DataFrame(columns=["number", *_RECORDED])
@@ -101,7 +111,7 @@ def stages(folder: RunFolder) -> pd.DataFrame:
     """Return the finished stages of one run."""
     if not folder.stages.is_file():
         return pd.DataFrame()
-    return _read_frame(folder.stages, "stage", "after_accuracy")
+    return _read_frame(folder.stages, ("after_accuracy",), ("stage",))
 
 
 def stage_walk(frame: pd.DataFrame) -> pd.DataFrame:
@@ -164,13 +174,18 @@ def write_frame(frame: pd.DataFrame, path: Path) -> None:
         frame.to_parquet(temporary, index=False)
 
 
-def _read_frame(path: Path, *columns: str) -> pd.DataFrame:
+def _read_frame(path: Path, numbers: Sequence[str], others: Sequence[str]) -> pd.DataFrame:
     """Read a parquet file; raise RunError where it is damaged or lacks one of the columns."""
     try:
         frame = pd.read_parquet(path)
-        frame[list(columns)]
+        kinds = frame[[*numbers, *others]].dtypes
+        for name in numbers:
+            if len(frame) and not types.is_numeric_dtype(kinds[name]):
+                raise ValueError(f"column {name!r} has no numbers")
+        if "feasible" in others and len(frame) and not types.is_bool_dtype(kinds["feasible"]):
+            raise ValueError("column 'feasible' has no truth values")
     except (OSError, ValueError, KeyError) as error:  # what pyarrow raises is one of these
-        words = " ".join(str(error).split())
+        words = in_one_line(error)
         raise RunError(f"{path}: damaged ({words}); remove it and go on with resume=True") from None
     return frame
 
@@ -212,12 +227,28 @@ def _each(path: Path | str, read: Callable[[RunFolder], T]) -> list[T]:
     found = []
     for folder in find_runs(path):
         try:
-            found.append(read(folder))
+            with _named_damage(folder):
+                found.append(read(folder))
         except InputError as error:
             if folder.path == Path(path):
                 raise
             warnings.warn(f"a run is left out: {error}", stacklevel=3)
     return found
+
+
+@contextmanager
+def _named_damage(folder: RunFolder) -> Iterator[None]:
+    """Turn whatever damaged files make their readers raise into a RunError that names the run."""
+    try:
+        yield
+    except NasplatformError as error:
+        if str(folder.path) in str(error):
+            raise
+        raise RunError(f"{folder.path}: {error}") from error
+    except (sqlite3.Error, SQLAlchemyError, ValueError) as error:
+        raise RunError(f"{folder.path}: damaged ({in_one_line(error)})") from error
+    except (AttributeError, LookupError, TypeError) as error:
+        raise RunError(f"{folder.path}: damaged: its files are not those of a run") from error
 
 
 def _overview(folder: RunFolder) -> dict[str, Any]:

@@ -58,7 +58,7 @@ def read_resolved(file: Path) -> ResolvedConfig:
         values = yaml.safe_load(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise RunError(f"{file.parent}: no run stands here ({file.name} is missing)") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise RunError(f"{file}: cannot be read ({in_one_line(error)})") from None
     if not isinstance(values, dict):
         raise RunError(f"{file}: holds no run")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from nasplatform.cli.display import Display, emit, say, show, show_stages
+from nasplatform.cli.display import Display, emit, say, show, show_front, show_stages
 
 if TYPE_CHECKING:
     from nasplatform.service.publish import Target
@@ -69,6 +69,7 @@ def run(
     best = summary["best"]
     show(f"best of {summary['evaluations']} evaluations: {best['architecture']}")
     show(f"  score {summary['score']:.4f}, {best['params']:,} parameters, {best['flops']:,} FLOPs")
+    show_front(done)
     show_stages(done.stages)
     show(f"report: {summary['report']}")
 

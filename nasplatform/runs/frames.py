@@ -6,6 +6,7 @@ import sqlite3
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -44,9 +45,11 @@ def read_runs(path: Path | str = "runs") -> pd.DataFrame:
 
     Columns: run (folder), search (name), sampler, predictor, run_seed; number (of the trial),
     architecture, hash, fidelity (epochs), seed (repetition), score, mean and std (what the
-    predictor expected), source, cost (seconds of training), repeats, stopped (epochs after which a
-    hopeless training was given up), error, feasible (all limits kept, and measured to the end),
-    params, flops, started, ended; ``metric_`` with the names of what else was measured; with
+    predictor expected), source, cost (seconds of training), repeats (number of the earlier trial
+    of the same architecture, which paid for it), stopped (epochs after which a hopeless training
+    was given up), error, feasible (all limits kept, and measured to the end), params (weights of
+    the searched network), flops (2 per multiply-add, for one image), started, ended (UTC; trials
+    are numbered from 0); ``metric_`` with the names of what else was measured; with
     several objectives ``pareto``, whether no other evaluation is better in all of them. Runs that
     are not finished show what they have so far; one that cannot be read is left out with a
     warning. Raises RunError where no run stands.
@@ -65,14 +68,16 @@ def read_stages(path: Path | str = "runs") -> pd.DataFrame:
 def list_runs(path: Path | str = "runs") -> pd.DataFrame:
     """Return one row per run: what was searched, how far it came, the best it found.
 
-    Columns: run, search (its name), space, task, sampler, predictor, seed, state (``searching``,
-    ``stages`` or ``finished``), evaluations, budget, score, architecture, stages, accuracy (test
+    Columns: run, search (its name), date (when it began, UTC), space, task (what is measured, with
+    the digest of the data), metric (of the score), sampler, predictor, seed, state (``searching``,
+    ``stages`` or ``finished``), evaluations, budget, score, architecture, front (how many
+    architectures stand on the Pareto front; none for a single objective), stages, accuracy (test
     split, of the last network), folder. A run that started from a network has its name as
     architecture, and neither space, sampler nor budget. One that cannot be read is left out with a
     warning.
     """
-    frame = pd.DataFrame(_each(path, _overview))
-    return frame.astype({"budget": "Int64"}) if len(frame) else frame
+    frame = pd.DataFrame(_each(path, overview))
+    return frame.astype({"budget": "Int64", "front": "Int64"}) if len(frame) else frame
 
 
 def find_runs(path: Path | str) -> list[RunFolder]:
@@ -85,6 +90,12 @@ def find_runs(path: Path | str) -> list[RunFolder]:
     if not found:
         raise RunError(f"{root}: no run stands here or below")
     return [RunFolder(folder) for folder in found]
+
+
+def newest_run(path: Path | str) -> Path:
+    """Return the folder of the run below a path whose file was written last."""
+    found = find_runs(path)
+    return max(found, key=lambda run: run.resolved.stat().st_mtime_ns).path
 
 
 def evaluations(folder: RunFolder) -> pd.DataFrame:
@@ -198,10 +209,15 @@ def _rows(study: optuna.Study) -> Iterator[dict[str, Any]]:
                 "number": trial.number,
                 **{name: getattr(record, name) for name in _RECORDED},
                 "feasible": record.score is not None and record.counts,
-                "started": trial.datetime_start,
-                "ended": trial.datetime_complete,
+                "started": _utc(trial.datetime_start),
+                "ended": _utc(trial.datetime_complete),
                 **{f"metric_{name}": value for name, value in record.metrics.items()},
             }
+
+
+def _utc(when: datetime | None) -> datetime | None:
+    """Return a time that Optuna noted by the clock of this machine, with its zone."""
+    return None if when is None else when.astimezone(UTC)
 
 
 def _joined(path: Path | str, read: Callable[[RunFolder], pd.DataFrame]) -> pd.DataFrame:
@@ -251,7 +267,8 @@ def _named_damage(folder: RunFolder) -> Iterator[None]:
         raise RunError(f"{folder.path}: damaged: its files are not those of a run") from error
 
 
-def _overview(folder: RunFolder) -> dict[str, Any]:
+def overview(folder: RunFolder) -> dict[str, Any]:
+    """Return the row of one run in ``list_runs``."""
     config, frame, staged = folder.read(), evaluations(folder), stages(folder)
     best = best_row(frame) or {"score": None, "architecture": None}
     about = config.about
@@ -260,8 +277,10 @@ def _overview(folder: RunFolder) -> dict[str, Any]:
     return {
         "run": folder.path.name,
         "search": config.name,
+        "date": _began(folder, frame),
         "space": about["space"],
         "task": config.provenance.measured,
+        "metric": metric_of(config.provenance.measured) if about["space"] else None,
         "sampler": about["sampler"],
         "predictor": about["predictor"],
         "seed": config.seed,
@@ -270,10 +289,32 @@ def _overview(folder: RunFolder) -> dict[str, Any]:
         "budget": about["budget"],
         "score": best["score"],
         "architecture": about["network"] or best["architecture"],
+        "front": len(front(frame)) if "pareto" in frame else None,
         "stages": len(staged),
         "accuracy": staged["after_accuracy"].iloc[-1] if len(staged) else None,
         "folder": str(folder.path),
     }
+
+
+def front(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the evaluations on the Pareto front, each architecture once, by falling score."""
+    if "pareto" not in frame:
+        return frame.iloc[:0]
+    rows = frame[frame["pareto"].fillna(False).astype(bool) & frame["feasible"]]
+    return rows.sort_values(["score", "number"], ascending=[False, True]).drop_duplicates("hash")
+
+
+def metric_of(measured: str) -> str:
+    """Return the metric in an evaluator's ``task``, which is DATA/METRIC/...; or all of it."""
+    parts = measured.split("/")
+    return parts[1] if len(parts) > 1 else measured
+
+
+def _began(folder: RunFolder, frame: pd.DataFrame) -> pd.Timestamp:
+    """Return when a run began (UTC): its first trial, or where none was, its file."""
+    if len(frame) and "started" in frame:
+        return pd.Timestamp(frame["started"].min())
+    return pd.Timestamp(folder.resolved.stat().st_mtime, unit="s", tz="UTC")
 
 
 def best_row(frame: pd.DataFrame) -> dict[str, Any] | None:

@@ -68,4 +68,8 @@ class Run:
             "evaluations": int(self.evaluations["hash"].nunique()),
             "score": best["score"],
             "best": {name: best[name] for name in kept},
+            "front": [
+                {name: row[name] for name in kept}
+                for row in frames.front(self.evaluations).to_dict("records")
+            ],
         }

@@ -1,10 +1,21 @@
 """Visual transformers measured.
 
     python analysis/vit.py step [--threads 1] [--rounds 9] [--batch 8]
+    python analysis/vit.py costs [--number 100000]
+    python analysis/vit.py search results/ [--seeds 5] [--budget 40]
 
 ``step``: seconds of a training step of DeiT-Ti on 3 x 224 x 224 (forward, backward, AdamW), of the
 network of the space and of one written by hand in plain PyTorch, which computes queries, keys and
 values by one matrix. Steps of both take turns; medians of the rounds.
+
+``costs``: CPU seconds, on one thread, in which parameters and multiply-adds of that many sampled
+transformers are counted, for every sub-space.
+
+``search``: searches in which every transformer is really trained, on Fashion-MNIST: the predictor
+``default`` beside random search with the same budget. A search gives its best in validation; the
+accuracy on test images is of that one. Writes ``vit-search.parquet``, a row for each network that
+was trained, and ``vit-search.md``: mean and standard error over the seeds. A search that was broken
+off goes on where it stood.
 """
 
 from __future__ import annotations
@@ -12,16 +23,35 @@ from __future__ import annotations
 import argparse
 import statistics
 from collections.abc import Callable
+from pathlib import Path
 from time import perf_counter, process_time
 
+import numpy as np
+import optuna
+import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from nasplatform import plugins
+from nasplatform.atomic_io import replace_file, write_text
+from nasplatform.evaluators.base import EvaluationContext
+from nasplatform.evaluators.trained import TrainedEvaluator, TrainedOptions
+from nasplatform.executors.store import open_store
+from nasplatform.predictors import get_predictor
+from nasplatform.search import SamplerContext, TrialRecord, search
+from nasplatform.spaces import get_space
 from nasplatform.spaces.vit.families import families
 from nasplatform.spaces.vit.network import Network
+from nasplatform.spaces.vit.subspaces import SUBSPACES
+from nasplatform.training.datasets import load_task
+from nasplatform.training.optimizers import AdamW
+from nasplatform.training.recipe import Recipe
 
 WIDTH, HEADS, DEPTH, PATCH, SIDE, CLASSES = 192, 3, 12, 16, 224, 1000
+SAMPLERS = ("predictor", "random")
+FASHION = {"pool": 4, "train_size": 1500, "valid_size": 1500, "test_size": 2000}
+RECIPE = Recipe(epochs=2, batch_size=64, optimizer=AdamW(), learning_rate=0.005, weight_decay=0.05)
 
 
 def main() -> int:
@@ -32,9 +62,21 @@ def main() -> int:
     part.add_argument("--threads", type=int, default=1)
     part.add_argument("--rounds", type=int, default=9)
     part.add_argument("--batch", type=int, default=8)
+    part = parts.add_parser("costs", help="parameters and multiply-adds of many transformers")
+    part.add_argument("--number", type=int, default=100_000)
+    part = parts.add_parser("search", help="searches that train every transformer")
+    part.add_argument("folder", type=Path)
+    part.add_argument("--seeds", type=int, default=5)
+    part.add_argument("--budget", type=int, default=40)
+    part.add_argument("--most", type=int, help="searches of this call; all that are missing")
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    step(options.rounds, options.batch)
+    torch.set_num_threads(getattr(options, "threads", 1))
+    if options.part == "step":
+        step(options.rounds, options.batch)
+    elif options.part == "costs":
+        costs(options.number)
+    else:
+        searches(options.folder, options.seeds, options.budget, options.most)
     return 0
 
 
@@ -119,6 +161,83 @@ def training(module: nn.Module, batch: int) -> Callable[[], None]:
         optimizer.step()
 
     return once
+
+
+def costs(number: int) -> None:
+    """Print CPU seconds of counting a population of each sub-space."""
+    print(f"| {number:,} of | CPU seconds |\n|---|---|")
+    for name in SUBSPACES:
+        space = get_space("vit", subspace=name)
+        some = space.sample(number, np.random.default_rng(0))
+        begun = process_time()
+        space.costs(some)
+        print(f"| {name} | {process_time() - begun:.2f} |")
+
+
+def searches(folder: Path, seeds: int, budget: int, most: int | None) -> None:
+    """Run what the folder does not hold yet, at most so many searches; print what was found."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "vit-search.parquet"
+    known = pd.read_parquet(file) if file.exists() else pd.DataFrame()
+    done = set(zip(known.get("seed", ()), known.get("sampler", ()), strict=True))
+    wanted = [(seed, sampler) for seed in range(seeds) for sampler in SAMPLERS]
+    for seed, sampler in [one for one in wanted if one not in done][:most]:
+        known = pd.concat([known, searched(folder, sampler, seed, budget)], ignore_index=True)
+        with replace_file(file) as temporary:
+            known.to_parquet(temporary, index=False)
+        write_text(folder / "vit-search.md", found(known))
+    print(found(known))
+
+
+def searched(folder: Path, sampler: str, seed: int, budget: int) -> pd.DataFrame:
+    """Run one search; return a row for each network, in the order of training."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    context = EvaluationContext(task=load_task("fashion-mnist", FASHION, "analysis"))
+    space = get_space("vit", subspace="digits", input_shape=(1, 7, 7))
+    evaluator = TrainedEvaluator(TrainedOptions(recipe=RECIPE), space, context)
+    kind = plugins.get("samplers", sampler)
+    predictor = get_predictor("default", seed=seed)
+    chosen = SamplerContext(evaluator.space, seed, None, predictor)
+    study = optuna.create_study(
+        direction="maximize", sampler=kind.from_options(kind.Options(), chosen)
+    )
+    with open_store(folder / "trainings.sqlite") as store:
+        search(study, evaluator, store, budget, seed)
+    records = [
+        record
+        for trial in study.get_trials()
+        if (record := TrialRecord.of(trial)) is not None and record.repeats is None
+    ]
+    return pd.DataFrame(
+        {
+            "sampler": sampler,
+            "seed": seed,
+            "trained": np.arange(1, len(records) + 1),
+            "architecture": [one.architecture for one in records],
+            "valid_accuracy": [one.score for one in records],
+            "test_accuracy": [one.metrics.get("test_accuracy") for one in records],
+            "seconds": [one.cost for one in records],
+        }
+    )
+
+
+def found(known: pd.DataFrame) -> str:
+    """Return a table: accuracies of the best in validation, mean and standard error over seeds."""
+    best = known.loc[known.groupby(["sampler", "seed"])["valid_accuracy"].idxmax()]
+    metrics = ["valid_accuracy", "test_accuracy"]
+    wide = 100 * best.pivot(index="seed", columns="sampler", values=metrics).dropna()
+    lines = [f"| Fashion-MNIST, {len(wide)} seeds | validation % | test % |", "|---|---|---|"]
+    for name in known["sampler"].unique():
+        shown = [_shown(wide[metric][name]) for metric in metrics]
+        lines.append(f"| {name} | " + " | ".join(shown) + " |")
+    if set(SAMPLERS) <= set(known["sampler"]):
+        gains = [_shown(wide[metric]["predictor"] - wide[metric]["random"]) for metric in metrics]
+        lines.append("| predictor minus random | " + " | ".join(gains) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _shown(values: pd.Series[float]) -> str:
+    return f"{values.mean():.2f} ± {values.std() / np.sqrt(len(values)):.2f}"
 
 
 def _median(times: list[float]) -> float:

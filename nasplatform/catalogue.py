@@ -46,10 +46,15 @@ class Entry:
 
 def catalogue() -> list[Entry]:
     """Return every plug-in of every kind, by kind and name; broken ones with what broke."""
-    registered = [(kind, entry) for kind in plugins.KINDS for entry in plugins.registered(kind)]
-    file = cache_folder() / f"plugins-{_fingerprint(registered)}.json"
+    registered = [(kind, one) for kind in plugins.KINDS for one in plugins.registered(kind)]
+    single = [(kind, entry) for kind, entries in registered for entry in entries]
+    file = cache_folder() / f"plugins-{_fingerprint(single)}.json"
     known = _read(file)
-    made = [known.get((kind, entry.name)) or _described(kind, entry) for kind, entry in registered]
+    made = [
+        (known.get((kind, entries[0].name)) if len(entries) == 1 else None)
+        or _described(kind, entries[0])
+        for kind, entries in registered
+    ]
     if any(each.error is None and (each.kind, each.name) not in known for each in made):
         _write(file, [each for each in made if each.error is None])
     return made

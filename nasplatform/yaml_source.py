@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from nasplatform.complaints import (
-    explain,
-    in_one_line,
-    in_short,
-    key_path,
-    shortened,
-    telling,
-    validated,
-)
+from nasplatform import faults
+from nasplatform.complaints import explain, in_short, key_path, shortened, telling, validated
 from nasplatform.errors import ConfigError, InputError
+from nasplatform.foreign import read_text
 
 M = TypeVar("M", bound=BaseModel)
 Key = str | int
-_MOST = 100_000  # values of a file, those of its aliases counted each time
+_MOST_VALUES = 100_000
+LARGEST = 1 << 18  # bytes of a file; PyYAML reads some 100 kB a second
 _OCTAL = re.compile(r"[-+]?0[0-9_]+")
 
 
@@ -118,10 +112,10 @@ def parse_overrides(
         if not (equals and key.strip()):
             raise ConfigError(f"{where}: expected KEY=VALUE such as {example}")
         try:
-            found[key.strip()] = yaml.load(value, _Loader)
+            found[key.strip()] = plain_yaml(value)
         except _AmbiguousError as error:
             raise ConfigError(f"{where}: {error.problem}") from None
-        except (yaml.YAMLError, RecursionError):
+        except yaml.YAMLError:
             raise ConfigError(f"{where}: what follows '=' is not a YAML value") from None
     return found
 
@@ -155,31 +149,82 @@ for _kind, _read_as in (("int", _number), ("float", _number), ("timestamp", _tex
 
 def _read(file: Path) -> tuple[dict[str, Any], dict[tuple[Key, ...], int]]:
     text = _contents(file)
+    lines: dict[tuple[Key, ...], int] = {}
+
+    def look(node: yaml.Node) -> None:
+        lines.update(_lines(node, (), str(file)))
+
     try:
-        node = yaml.compose(text, _Loader)
-        lines = dict(islice(_lines(node, (), str(file)), _MOST + 1)) if node else {}
-        if len(lines) > _MOST:
-            raise ConfigError(f"{file}: more than {_MOST:,} values, those of aliases counted")
-        values = yaml.load(text, _Loader)
+        values = plain_yaml(text, look)
     except yaml.YAMLError as error:
         raise ConfigError(_yaml_complaint(error, file)) from None
-    except RecursionError:
-        raise ConfigError(f"{file}: broken YAML: nested too deeply, or in itself") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{file}: expected keys and values such as 'name: my-search'")
     return values, lines
+
+
+def plain_yaml(text: str, look: Callable[[yaml.Node], None] = lambda node: None) -> Any:
+    """Return the plain values of a YAML text; ``look`` sees its tree before they are made.
+
+    Raises YAMLError, also for what PyYAML lets through as other exceptions: dates and numbers that
+    cannot be, nests without end, and aliases that stand for more values than a file may have.
+    """
+    loader = _Loader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _require_few(node)
+        look(node)
+        return loader.construct_document(node)
+    except RecursionError:
+        raise yaml.YAMLError("nested too deeply, or in itself") from None
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
+        if isinstance(error, InputError):
+            raise
+        mark = loader.get_mark()  # of the end: PyYAML does not say where such a value stands
+        words = f"a value that cannot be: {faults.short(error)}"
+        raise yaml.MarkedYAMLError(problem=words, problem_mark=mark) from None
+    finally:
+        loader.dispose()
+
+
+def _require_few(node: yaml.Node) -> None:
+    """Count the values with each alias written out; raise YAMLError for too many."""
+    sizes: dict[int, int] = {}
+
+    def size(each: yaml.Node) -> int:
+        known = sizes.get(id(each))
+        if known is not None:
+            return known
+        sizes[id(each)] = _MOST_VALUES  # until it is known: a node within itself is too large
+        inner = [1]
+        if isinstance(each, yaml.MappingNode):
+            inner += [size(part) for pair in each.value for part in pair]
+        elif isinstance(each, yaml.SequenceNode):
+            inner += [size(part) for part in each.value]
+        sizes[id(each)] = sum(inner)
+        return sizes[id(each)]
+
+    if size(node) > _MOST_VALUES:
+        raise yaml.MarkedYAMLError(
+            problem=f"more than {_MOST_VALUES:,} values, with each alias written out",
+            problem_mark=node.start_mark,
+        )
 
 
 def _contents(file: Path) -> str:
     shipped = {path.name: path for path in shipped_searches().glob("*.yaml")}
     meant = shipped.get(file.name) if file.parent == Path("searches") else None
     try:
-        return (file if meant is None or file.exists() else meant).read_text(encoding="utf-8-sig")
+        found = read_text(file if meant is None or file.exists() else meant, LARGEST)
+        return found.removeprefix("\ufeff")
     except FileNotFoundError:
         names = ", ".join(sorted(shipped))
         raise ConfigError(f"{file}: no such file; searches/ everywhere has {names}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: cannot be read as text ({in_one_line(error)})") from None
+    except (OSError, ValueError) as error:
+        words = faults.short(error)
+        raise ConfigError(f"{file}: cannot be read as a text file ({words})") from None
 
 
 def shipped_searches() -> Path:
@@ -190,7 +235,7 @@ def shipped_searches() -> Path:
 
 
 def _yaml_complaint(error: yaml.YAMLError, file: Path) -> str:
-    problem = getattr(error, "problem", None) or "not YAML"
+    problem = getattr(error, "problem", None) or faults.short(error)
     if isinstance(error, yaml.reader.ReaderError):
         problem = f"character number {error.position + 1} is not allowed"
     if problem.startswith("could not determine a constructor"):

@@ -140,7 +140,7 @@ def test_bad_rows_are_counted_named_and_left_out_only_when_asked(tmp_path: Path)
     told = str(refused.value)
     assert f"{file}: 5 bad rows: line 4: " in told
     assert "line 6: accuracy is '', expected a number; line 8: 2 cells, the header has 3" in told
-    assert told.endswith("(and 2 more); --skip-bad leaves them out")
+    assert told.endswith("(and 2 more); skip_bad=True leaves them out")
     assert not (tmp_path / "tables").exists()
     table, notes = imported(file, OwnTable("accuracy", skip_bad=True))
     kept = [text for place, text in enumerate(TEXTS) if place not in (2, 4, 6, 7, 8)]

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import BaseModel
+
 from nasplatform.catalogue import Entry, of_kind
 from nasplatform.config import CompressionConfig, SearchConfig
 from nasplatform.options import Option, Schema, options_in, schema_of
@@ -21,8 +23,10 @@ KINDS_OF_KEYS = {
     "runtime": "runtimes",
 }
 """Key of a file -> kind of the plug-ins that it names."""
-_FILES = {"a search, for `nasplatform run`": SearchConfig}
-_FILES |= {"a network, for `nasplatform compress`": CompressionConfig}
+_FILES: dict[str, type[BaseModel]] = {
+    "a search, for `nasplatform run`": SearchConfig,
+    "a network, for `nasplatform compress`": CompressionConfig,
+}
 _OF_RUNS = "provenance"  # stands in the copies that run folders keep
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from nasplatform.errors import ArchitectureError
 from nasplatform.spaces.forms import indices
-from nasplatform.spaces.nasbench201.cells import EDGES, N_CELLS, OPERATIONS, Cell
+from nasplatform.spaces.nasbench201.cells import EDGES, N_CELLS, Cell
+from nasplatform.spaces.nasbench201.identity import OPERATIONS
 
 NASLIB_OPERATIONS = ("skip_connect", "none", "nor_conv_3x3", "nor_conv_1x1", "avg_pool_3x3")
 NASLIB_EDGES = ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3))

@@ -65,9 +65,7 @@ def _summary(name: str, values: pd.Series[Any], first: pd.Series[Any]) -> dict[s
     each = values.to_numpy(np.float64)
     return {
         f"{name}_mean": float(values.mean()),
-        f"{name}_sem": float(stats.sem(values.to_numpy(np.float64)))
-        if len(values) > 1
-        else float("nan"),
+        f"{name}_sem": float(stats.sem(each)) if len(each) > 1 else float("nan"),
         f"{name}_gain": float(gaps.mean()) if len(gaps) else float("nan"),
         f"{name}_p": float(stats.ttest_1samp(gaps, 0.0).pvalue) if spread else float("nan"),
     }

@@ -5,6 +5,7 @@ Documents of the project's root, and the reference of search files, which is mad
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ def _plugin(entry: Entry) -> str:
 def _table(options: list[Option]) -> str:
     lines = ["| key | type | default | meaning |", "|---|---|---|---|"]
     for one in options:
-        default = "required" if one.required else f"`{_cell(str(one.default))}`"
+        default = "required" if one.required else f"`{_cell(json.dumps(one.default))}`"
         meaning = _cell(" ".join((one.meaning or "").split()))
         lines.append(f"| `{one.key}` | {_cell(one.type)} | {default} | {meaning} |")
     return "\n".join(lines) + "\n"

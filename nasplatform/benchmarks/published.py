@@ -31,6 +31,7 @@ class Published:
         )
 
 
+_SUBNETS = "vit_autoformer_imagenet.parquet, accuracies of AutoFormer's subnets"
 PUBLISHED = {
     each.name: each
     for each in (
@@ -45,6 +46,22 @@ PUBLISHED = {
             "the folder of NATS-tss-v1_0-3ffb9-simple.tar, unpacked",
             "https://github.com/D-X-Y/NATS-Bench",
             download=False,
+        ),
+        *(
+            Published(name, _SUBNETS, "the authors of OoD-ViT-NAS", download=False)
+            for name in ("autoformer-tiny", "autoformer-small")
+        ),
+        *(
+            Published(
+                f"vitbench101-{kind}",
+                f"{files} in gt_results",
+                "https://github.com/lliai/Auto-Prox-AAAI24",
+                download=True,
+            )
+            for kind, files in (
+                ("autoformer", "gt_autoformer.pth and gt_autoformer_2.pth"),
+                ("pit", "gt_pit.pth"),
+            )
         ),
     )
 }

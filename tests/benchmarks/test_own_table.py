@@ -175,7 +175,7 @@ def test_what_is_no_such_file_is_one_line(tmp_path: Path, text: str, words: str)
 
 def test_no_text_and_no_file(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"a,b\n\xff\xfe\n")
-    with pytest.raises(DataError, match="byte 4 is no utf-8"):
+    with pytest.raises(DataError, match="byte 4 is no UTF-8"):
         read_columns(tmp_path / "x")
     with pytest.raises(DataError, match="is not a file"):
         read_columns(tmp_path)

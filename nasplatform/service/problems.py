@@ -95,8 +95,7 @@ def explain(error: ErrorDetails) -> str:
 
 def bad_body(error: ValidationError | RequestValidationError) -> Problem:
     """Return the problem of a body or parameter that does not fit its model."""
-    plain = {"include_url": False, "include_context": False}
-    findings = error.errors(**plain) if isinstance(error, ValidationError) else error.errors()
+    findings = error.errors()
     more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
     return Problem(422, "bad-body", explain(findings[0]) + more)
 

@@ -112,7 +112,7 @@ def test_folder_in_the_way(tmp_path: Path) -> None:
     file = write(tmp_path)
     run(file, tmp_path / "run")
     before = (tmp_path / "run" / "report.html").read_bytes()
-    with pytest.raises(RunError, match="--resume"):
+    with pytest.raises(RunError, match="resume=True"):
         run(file, tmp_path / "run")
     with pytest.raises(RunError, match=r"another search: seed is 3 there, 4 given; "):
         run(file, tmp_path / "run", {"seed": 4}, resume=True)

@@ -9,9 +9,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from nasplatform.errors import StageError
-from nasplatform.pruning.graph import ChannelGraph, Groups, Layer
+from nasplatform.pruning.graph import (
+    NORMALISATIONS,
+    PRODUCTS,
+    ChannelGraph,
+    Contraction,
+    Groups,
+    Layer,
+)
 from nasplatform.training.operations import Operations
 from nasplatform.training.seeding import seeded
 
@@ -24,13 +32,17 @@ def masked(module: nn.Module, graph: ChannelGraph, removed: Groups) -> nn.Module
 
     Normalisations over channels take their statistics from those that are left.
     """
-    copied = copy.deepcopy(module)
+    copied, removed = copy.deepcopy(module), graph.gone(removed)
     with torch.no_grad():
         for name, layer in graph.layers.items():
             if layer.area:
                 _silence(copied.get_submodule(name), layer, np.isin(layer.inputs, removed))
-    kept = [(axis, ~np.isin(groups, removed)) for axis, groups in graph.statistics]
-    return copied if all(keep.all() for _, keep in kept) else _OfKept(copied, kept)
+    kept = [one and (one[0], ~np.isin(one[1], removed)) for one in graph.statistics]
+    summed = [_summed(one, removed) for one in graph.contractions]
+    every = [*(one[1] for one in kept if one), *(keep for keep in summed if keep is not None)]
+    if all(keep.all() for keep in every):
+        return copied
+    return _OfKept(copied, kept, summed)
 
 
 def check_equal(
@@ -98,33 +110,53 @@ def _silence(layer: nn.Module, described: Layer, gone: NDArray[np.bool_]) -> Non
         weight[group * per_group : (group + 1) * per_group, own] = 0
 
 
-class _OfKept(nn.Module):
-    """A network whose normalisations over channels see the kept ones only."""
+def _summed(contraction: Contraction | None, removed: Groups) -> NDArray[np.bool_] | None:
+    side = None if contraction is None else contraction.sides[-1]
+    return None if side is None else ~np.isin(side, removed)
 
-    def __init__(self, module: nn.Module, kept: list[tuple[int, NDArray[np.bool_]]]) -> None:
+
+class _OfKept(nn.Module):
+    """A network whose normalisations and products over channels see the kept ones only."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        kept: list[tuple[int, NDArray[np.bool_]] | None],
+        summed: list[NDArray[np.bool_] | None],
+    ) -> None:
         super().__init__()
-        self.inner, self.kept = module, kept
+        self.inner, self.kept, self.summed = module, kept, summed
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute the logits."""
-        with _KeptStatistics(self.kept):
+        with sdpa_kernel(SDPBackend.MATH), _Kept(self.kept, self.summed):
             logits: Tensor = self.inner(images)
         return logits
 
 
-class _KeptStatistics(Operations):
-    """Computes group and layer normalisations, in the order of their calls, of what is kept."""
+class _Kept(Operations):
+    """Computes group and layer normalisations and products, in their order, of what is kept."""
 
-    def __init__(self, kept: list[tuple[int, NDArray[np.bool_]]]) -> None:
+    def __init__(
+        self,
+        kept: list[tuple[int, NDArray[np.bool_]] | None],
+        summed: list[NDArray[np.bool_] | None],
+    ) -> None:
         super().__init__()
-        self.kept = iter(kept)
+        self.kept, self.summed = iter(kept), iter(summed)
 
     def compute(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Compute an operation, a normalisation without the channels that go."""
         name = func.overloadpacket.__name__
-        if name not in ("native_group_norm", "native_layer_norm"):
+        if name in PRODUCTS:
+            keep = next(self.summed)
+            if keep is not None:  # zero where a place is gone; all axes but the last are rows
+                own = torch.from_numpy(keep).to(args[0])
+                args = (args[0] * own, *args[1:])
+        kept = next(self.kept) if name in NORMALISATIONS else None
+        if kept is None:
             return super().compute(func, args, kwargs)
-        axis, keep = next(self.kept)
+        axis, keep = kept
         places = torch.from_numpy(np.flatnonzero(keep)).to(args[0].device)
         given, whole = args[0].index_select(axis, places), torch.zeros_like(args[0])
         if name == "native_layer_norm":

@@ -6,11 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nasplatform.pruning.couplings import Couplings, along, laid
-from nasplatform.pruning.graph import Groups, Layer, Loose
+from nasplatform.pruning.arrangements import Arrangements
+from nasplatform.pruning.couplings import Couplings, along, laid, places_of
+from nasplatform.pruning.derived import Derived
+from nasplatform.pruning.graph import Contraction, Groups, Layer, Loose
 
 BATCH = 2
 """Images that run through the network: two, so that code that squeezes works as it does later."""
@@ -55,7 +58,10 @@ class Trace:
         self.layers: dict[str, Layer] = {}
         self.maps: dict[str, Groups] = {}
         self.norms: dict[str, str] = {}
-        self.statistics: list[tuple[int, Groups]] = []
+        self.statistics: list[tuple[int, Groups] | None] = []
+        self.contractions: list[Contraction | None] = []
+        self.arrangements = Arrangements(self.couplings)
+        self._derived: dict[int, Derived] = {}
         self._labels: dict[int, Tensor] = {}
         self._alive: list[Any] = []  # so that no identity is given out twice
         self._made_by: dict[int, str] = {}
@@ -105,12 +111,51 @@ class Trace:
         groups = None if labels is None else along(labels, axis, length)
         if groups is not None:
             return groups
+        if labels is not None and len(places_of(labels)) > 1:
+            return self._read_slices(labels, tensor, axis, place)
         if labels is not None:
             reason = f"{place} reads channels from an axis on which they do not lie"
             self.couplings.pin(labels.flatten().numpy(), reason)
         return self.couplings.pin(self.couplings.new(length))
 
+    def _read_slices(self, labels: Tensor, tensor: Tensor, axis: int, place: str) -> Groups:
+        """Return the groups of an axis; whatever lies along the others stays."""
+        reason = f"{place} reads channels that lie along several axes"
+        found = self.couplings.slices(labels, axis, tensor.shape[axis])
+        if found is None:
+            self.couplings.pin(labels.flatten().numpy(), reason)
+            return self.couplings.pin(self.couplings.new(tensor.shape[axis]))
+        for other in places_of(labels):
+            groups = self.couplings.slices(labels, other, tensor.shape[other])
+            if other != axis and groups is not None:
+                self.couplings.pin(groups, reason)
+        self.couplings.claim(found)
+        return found
+
     # parameters
+
+    def derived(self, tensor: Any) -> Derived | None:
+        """Return what is known of a tensor whose numbers are those of parameters or buffers."""
+        known, owned = self._derived.get(id(tensor)), self.owner(tensor)
+        if known is None and owned is not None and not owned.turned:
+            known = Derived.whole(owned.name, tensor)
+        return known
+
+    def of_parameter(self, tensor: Any, axis: int) -> Groups | None:
+        """Return the groups of an axis of what was derived from parameters, new where unknown."""
+        derived = self.derived(tensor)
+        if derived is None or not derived.sources(axis):
+            return None
+        groups = self.couplings.new(tensor.shape[axis])
+        return groups if self.couple(tensor, axis, groups) else None
+
+    def derive(self, call: Call) -> bool:
+        """Follow a layout or combination of parameters that have several axes."""
+        found = [(tensor, self.derived(tensor)) for tensor in call.tensors]
+        made = Derived.by(call, found)
+        if made is not None:
+            self._derived[id(call.made)] = made
+        return made is not None
 
     def owner(self, tensor: Any) -> Owned | None:
         """Return under which name the network holds a tensor, None if it does not."""
@@ -128,17 +173,29 @@ class Trace:
             known = self._couplings_of.setdefault((owned.name, axis), groups)
             self.couplings.unite(known, groups)
             return True
+        if id(tensor) in self._derived:
+            return self._couple_derived(self._derived[id(tensor)], axis, groups)
         labels = self.followed(tensor)
         found = None if labels is None else along(labels, axis, len(groups))
         if found is not None:
             self.couplings.unite(found, groups)
         return found is not None
 
+    def _couple_derived(self, derived: Derived, axis: int, groups: Groups) -> bool:
+        sources = derived.sources(axis)
+        for name, own, places in sources or ():
+            ordered = np.empty_like(groups)
+            ordered[places] = groups
+            known = self._couplings_of.setdefault((name, own), ordered)
+            self.couplings.unite(known, ordered)
+        return sources is not None
+
     def freeze(self, tensors: Iterable[Tensor], reason: str) -> None:
         """Keep parameters as they are, however else they are used."""
-        for owned in map(self.owner, tensors):
-            if owned is not None:
-                self._frozen.setdefault(owned.name, reason)
+        for tensor in tensors:
+            owned, derived = self.owner(tensor), self._derived.get(id(tensor))
+            for name in [owned.name] if owned else derived.names if derived else []:
+                self._frozen.setdefault(name, reason)
 
     def freeze_all(self) -> None:
         """Pin what is coupled with frozen parameters; called once, in the end."""

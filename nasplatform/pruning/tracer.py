@@ -8,9 +8,11 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from nasplatform.errors import StageError
 from nasplatform.pruning.couplings import along, axis_of, laid
+from nasplatform.pruning.graph import NORMALISATIONS, PRODUCTS
 from nasplatform.pruning.rules import layout, pointwise, rule_of, slicing, splitting, view
 from nasplatform.pruning.trace import Call, Trace, tensors_in
 from nasplatform.pruning.weighted import WEIGHTED
@@ -105,7 +107,7 @@ class Tracer(Operations):
     def _note(self, name: str, made: Any) -> None:
         labels = self.trace.followed(made) if isinstance(made, Tensor) else None
         axis = 1 if labels is None else axis_of(labels) or 1
-        if labels is not None and made.dim() > axis:
+        if labels is not None and made.dim() > axis:  # of several axes none tells the width
             groups = along(labels, axis, made.shape[axis])
             if groups is not None:
                 self.trace.maps[name] = groups
@@ -117,13 +119,19 @@ class Tracer(Operations):
             return
         given = [t for t in call.tensors if trace.followed(t) is not None]
         weighted, rule = WEIGHTED.get(call.name), rule_of(call.func)
-        of_parameters = rule in _ALSO_OF_PARAMETERS and any(map(trace.owner, call.tensors))
+        of_parameters = rule in _ALSO_OF_PARAMETERS and any(map(trace.derived, call.tensors))
+        if call.name in PRODUCTS:
+            trace.contractions.append(None)
+        if call.name in NORMALISATIONS:
+            trace.statistics.append(None)
         if not (given or weighted or of_parameters):
             return
         if not any(isinstance(t, Tensor) for t in tensors_in((call.made,))):
             return  # asks for a size
         hand_on = None if trace.opaque else weighted or rule
         labels = None if hand_on is None else hand_on(trace, call)
+        if labels is None and of_parameters and not given and trace.derive(call):
+            return
         if labels is None:
             self._pin(call, given)
         elif isinstance(labels, list):
@@ -154,7 +162,7 @@ def run_traced(module: nn.Module, images: Tensor) -> Trace:
     module.eval()
     torch.backends.mha.set_fastpath_enabled(False)  # one operation, whose parts cannot be seen
     try:
-        with tracer.watching(module), torch.no_grad(), tracer:
+        with tracer.watching(module), torch.no_grad(), sdpa_kernel(SDPBackend.MATH), tracer:
             tracer.enter(images)
             tracer.leave(module(images))
     except StageError:

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from nasplatform.pruning.couplings import along, laid
+from nasplatform.pruning.contractions import contraction
+from nasplatform.pruning.couplings import along, laid, places_of
 from nasplatform.pruning.graph import Groups, Layer
 from nasplatform.pruning.rules import Labels, Rule
 from nasplatform.pruning.trace import BATCH, Call, Trace
@@ -64,7 +65,7 @@ def linear(trace: Trace, call: Call) -> Labels:
     owned = trace.owner(weight)
     name = trace.holder(weight, "weight")
     if name is None or owned is None or not owned.turned or given.dim() != 2:
-        return None
+        return contraction(trace, call) if call.name == "mm" else None
     inputs = trace.read(given, 1, call.place)
     outputs = trace.couplings.new(weight.shape[1])
     trace.couple(weight, 0, outputs)
@@ -98,19 +99,24 @@ def group_norm(trace: Trace, call: Call) -> Labels:
         return None
     if 1 < count < len(groups):
         trace.couplings.unite_columns(groups, count)
-    trace.statistics.append((1, groups))
+    trace.statistics[-1] = 1, groups
     return _normalised(trace, call, groups, [weight, bias], 1, count)
 
 
 def layer_norm(trace: Trace, call: Call) -> Labels:
     """Scale all channels together, (..., C)."""
     given, shape, weight, bias, _ = call.args
-    axis = given.dim() - 1
-    groups = _read(trace, given, axis)
-    if groups is None or len(shape) > 1:
+    axis, labels = given.dim() - 1, trace.followed(given)
+    if labels is None or len(shape) > 1:
         return None
-    trace.statistics.append((axis, groups))
-    return _normalised(trace, call, groups, [weight, bias], axis)
+    several = len(places_of(labels)) > 1
+    groups = trace.couplings.slices(labels, axis, shape[0]) if several else None
+    groups = groups if several else along(labels, axis, shape[0])
+    if groups is None:
+        return None
+    trace.statistics[-1] = axis, groups
+    made = _normalised(trace, call, groups, [weight, bias], axis)
+    return labels if several and made is not None else made
 
 
 def _read(trace: Trace, given: Tensor, axis: int) -> Groups | None:
@@ -157,4 +163,5 @@ WEIGHTED: dict[str, Rule] = {
     ),
     "native_group_norm": group_norm,
     "native_layer_norm": layer_norm,
+    "bmm": contraction,
 }

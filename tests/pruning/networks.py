@@ -105,6 +105,9 @@ PRUNED: dict[str, Callable[[], nn.Module]] = {
     "local-pools": lambda: stack(lambda n: nn.LPPool2d(2, 2), lambda n: nn.AdaptiveMaxPool2d(2)),
     "conv1d": OneD,
     "conv3d": ThreeD,
+    "einsum": lambda: Around(
+        lambda self, x: torch.einsum("bchw,bchw->bc", x, x)[..., None, None].expand_as(x)
+    ),
     "norm-without-scale": lambda: stack(lambda n: nn.BatchNorm2d(n, affine=False)),
 }
 """Each of their hidden convolutions and linear layers gets narrower."""
@@ -149,11 +152,6 @@ PINNED: dict[str, tuple[Callable[[], nn.Module], str, set[str]]] = {
         {"a"},
     ),
     "option-a": (OptionA, "operation 'constant_pad_nd' in the network itself", {"a"}),
-    "einsum": (
-        lambda: Around(lambda self, x: torch.einsum("bchw,bchw->bc", x, x)[..., None, None]),
-        "operation 'bmm' in the network itself",
-        {"a"},
-    ),
     "normalised-length": (
         lambda: Around(lambda self, x: functional.normalize(x, dim=1)),
         "operation 'linalg_vector_norm' in the network itself",
@@ -178,6 +176,10 @@ PINNED: dict[str, tuple[Callable[[], nn.Module], str, set[str]]] = {
         {"a"},
     ),
     "attention": (Encoder, "layer 'layer.self_attn' (MultiheadAttention)", {"patch"}),
-    "separate-attention": (Separate, "in the network itself", {"q", "k", "v"}),
+    "separate-attention": (
+        Separate,
+        "Provided sizes [2, 4] don't multiply up to the size of dim 2 (6)",
+        {"q", "k", "v"},
+    ),
 }
 """Network, a part of the reason, and the layers that are pinned for it; the rest is pruned."""

@@ -37,6 +37,7 @@ from nasplatform.pruning.selection import (
     ranked,
     uniform_rate,
 )
+from nasplatform.pruning.separation import separated
 from nasplatform.pruning.surgery import kept_channels, remove
 from nasplatform.pruning.tracing import channel_graph
 from nasplatform.stages.base import Stage, StageContext, StageResult
@@ -121,7 +122,7 @@ class Scop(Stage):
         """
         teacher = network.module if self.options.teacher else None
         start = Size.of(network.module, task.input_shape)
-        current, metrics = network, {"groups": 0.0, "groups_removed": 0.0}
+        current, metrics = separated(network), {"groups": 0.0, "groups_removed": 0.0}
         pinned: list[str] = []
         for number in range(self.options.rounds):
             step = _Round.at(number, self.options, current, task, context, start)

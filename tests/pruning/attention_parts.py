@@ -114,11 +114,9 @@ class HeadsInCode(Attention):
         return x.unflatten(2, (3, -1)).transpose(1, 2)
 
 
-class OfTorch(nn.MultiheadAttention):
-    """Torch's own, which asks for weights that nobody reads."""
-
-    def __init__(self) -> None:
-        super().__init__(WIDTH, HEADS, batch_first=True)
+def of_torch() -> nn.Module:
+    """Return torch's own, which is asked for weights that nobody reads."""
+    return nn.MultiheadAttention(WIDTH, HEADS, batch_first=True)
 
 
 class Layer(nn.Module):
@@ -129,12 +127,13 @@ class Layer(nn.Module):
         self.patch = nn.Conv2d(colours, WIDTH, 2, 2)
         self.place = nn.Parameter(torch.rand(1, 16, WIDTH))
         self.norm, self.attention = nn.LayerNorm(WIDTH), attention
+        self.given = 3 if isinstance(attention, nn.MultiheadAttention) else 1
         self.up, self.down = nn.Linear(WIDTH, 20), nn.Linear(20, WIDTH)
         self.head = nn.Linear(WIDTH, CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
         tokens = self.patch(x).flatten(2).transpose(1, 2) + self.place
         inner = self.norm(tokens)
-        of_torch = isinstance(self.attention, nn.MultiheadAttention)
-        tokens = tokens + (self.attention(*3 * (inner,))[0] if of_torch else self.attention(inner))
+        mixed = self.attention(*self.given * (inner,))
+        tokens = tokens + (mixed[0] if isinstance(mixed, tuple) else mixed)
         return self.head((tokens + self.down(functional.gelu(self.up(tokens)))).mean(1))

@@ -64,12 +64,12 @@ def test_heads_and_the_widths_of_queries_and_of_values_go_each_by_themselves(kin
     assert graph.pins == ()
     (heads,), (queries,), (values,) = units(graph, Q, K, V), units(graph, Q, K), units(graph, V)
     assert (len(heads), len(queries), len(values)) == (HEADS, WIDTH // HEADS, WIDTH // HEADS)
-    small = cut(module, graph, np.concatenate([heads[:1], queries[:3], values[2:3]]))
+    small = cut(module, graph, np.concatenate([heads[:1], queries[:2], values[2:3]]))
     attention = small.attention
     assert attention.num_heads == 2
-    assert [attention.q.out_features, attention.k.out_features] == [2, 2]
+    assert [attention.q.out_features, attention.k.out_features] == [4, 4]
     assert [attention.v.out_features, attention.out.in_features] == [6, 6]
-    assert attention.q.weight.equal(module.attention.q.weight[[7, 11]])
+    assert attention.q.weight.equal(module.attention.q.weight[[6, 7, 10, 11]])
     assert attention.out.weight.equal(module.attention.out.weight[:, [4, 5, 7, 8, 9, 11]])
 
 
@@ -150,7 +150,7 @@ def test_separated_attention_is_that_of_torch(batch_first, options):
     torch.testing.assert_close(ours(*one), plain(*one))
 
 
-@pytest.mark.parametrize("make", [lambda: built("OfTorch"), lambda: stirred(Encoder())])
+@pytest.mark.parametrize("make", [lambda: built("of_torch"), lambda: stirred(Encoder())])
 def test_attention_of_torch_is_separated_and_cut(make):
     module = make()
     (name,) = (n for n, c in module.named_modules() if isinstance(c, nn.MultiheadAttention))

@@ -99,6 +99,8 @@ class Distill(Stage):
         """Raise where recipe, labels, unlabelled images or a teacher in a file cannot be used."""
         self._task(task, seed=0)
         check_recipe(task, self.options.recipe, device)
+        if self.options.teacher.train is not None:
+            self.options.teacher.train.check(task, device)
         teacher = self.options.teacher.load()
         if teacher is not None:
             Teacher.checked(teacher, task)
@@ -120,7 +122,7 @@ class Distill(Stage):
         """
         options = self.options
         some, notes = self._task(task, context.seed)
-        teacher = Teacher.checked(self._teacher(network, context), task)
+        teacher = Teacher.checked(self._teacher(network, some, context), task)
         teacher.inner.on(context.device)
         if options.choice is not None and some.unlabelled is not None:
             rows = chosen_rows(
@@ -177,8 +179,13 @@ class Distill(Stage):
             self._loaded = (key, *wanted.load(some))
         return replace(some, unlabelled=self._loaded[1]), [self._loaded[2]]
 
-    def _teacher(self, network: Network, context: StageContext) -> ModuleTeacher | OnnxTeacher:
+    def _teacher(
+        self, network: Network, task: Task, context: StageContext
+    ) -> ModuleTeacher | OnnxTeacher:
         choice = self.options.teacher
+        if choice.train is not None:
+            trained = choice.train.trained(replace(task, unlabelled=None), context)
+            return ModuleTeacher.of(trained, choice.train.name)
         if choice.network is not None:
             return ModuleTeacher.of(context.network(choice.network), choice.network)
         return choice.load() or ModuleTeacher.of(network, "the network given")

@@ -17,16 +17,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 import pandas as pd
 
-mpl.use("Agg")
-from matplotlib import pyplot as plt
-
-from nasplatform.atomic_io import replace_file, write_text
+from nasplatform.atomic_io import write_text
 from nasplatform.predictors.evaluation import summarise
-
-mpl.rcParams["svg.fonttype"] = "none"  # text stays text: small files, sharp letters
+from nasplatform.visualization import save, tau_against_labels
 
 # protocol -> method -> labels -> Kendall's tau, from the papers' tables
 PUBLISHED: Mapping[str, Mapping[str, Mapping[int, float]]] = {
@@ -72,38 +67,14 @@ def _cell(row: Mapping[Any, Any], column: str) -> str:
 
 
 def figure(summary: pd.DataFrame, path: Path) -> None:
-    """Draw tau against labels of one protocol."""
+    """Draw tau against labels of one protocol, published figures as points."""
     protocol = str(summary["protocol"].iloc[0])
-    drawing, axes = plt.subplots(figsize=(8.5, 4.2), layout="constrained")
     ablation = summary["predictor"].str.contains(":")
     shown = summary[~ablation & (summary["predictor"] != "random")]
-    for name, rows in shown.groupby("predictor", sort=False):
-        ordered = rows.sort_values("labels")
-        spread = ordered["kendall_std"].fillna(0)
-        axes.errorbar(
-            ordered["labels"],
-            ordered["kendall_mean"],
-            yerr=spread,
-            label=name,
-            marker=".",
-            capsize=3,
-        )
-    markers = "osD^v*"
-    for place, (method, points) in enumerate(PUBLISHED.get(protocol, {}).items()):
-        marker = markers[place % len(markers)]
-        axes.plot(
-            list(points), list(points.values()), marker, color="0.4", label=f"{method}, published"
-        )
-    axes.set_xscale("log")
-    ticks = sorted(summary["labels"].unique())
-    axes.set_xticks(ticks, [str(n) for n in ticks])
-    axes.minorticks_off()
-    axes.set(xlabel="labels", ylabel="Kendall's tau", title=f"Protocol {protocol}")
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
-    with replace_file(path) as temporary:
-        drawing.savefig(temporary, format="svg")
-    plt.close(drawing)
+    quoted = {f"{name}, published": tau for name, tau in PUBLISHED.get(protocol, {}).items()}
+    axes = tau_against_labels(shown, quoted)
+    axes.set_title(f"Protocol {protocol}")
+    save(axes, path)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

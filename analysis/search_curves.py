@@ -30,7 +30,9 @@ from nasplatform.evaluators.table import TableEvaluator, TableOptions
 from nasplatform.executors.store import open_store
 from nasplatform.search import SamplerContext, TrialRecord, search
 from nasplatform.search.baseline import random_search_curve
+from nasplatform.visualization import new_axes, regret, save
 
+CLOSED_FORM = "random, closed form"
 SAMPLERS = ("predictor", "regularized-evolution", "local-search", "tpe", "nsga2", "random")
 
 
@@ -143,7 +145,7 @@ def table(found: pd.DataFrame, scores: np.ndarray[Any, Any], budget: int) -> str
         lines.append(" | ".join(cells))
     expected = best - random_search_curve(scores, budget).mean
     cells = [f"{expected[n - 1]:.4f} (mean)" for n in marks]
-    lines.append(" | ".join(["random, closed form", "all", *cells, "-", "-", "-"]))
+    lines.append(" | ".join([CLOSED_FORM, "all", *cells, "-", "-", "-"]))
     return "\n".join(f"| {line} |" for line in lines) + "\n"
 
 
@@ -155,33 +157,34 @@ def draw(
     others: list[tuple[str, int, float]],
 ) -> None:
     """Draw mean and quartiles of the regret of each method, and what others published."""
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
     best = float(scores.max())
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
-    axes = figure.subplots()
+    axes = regret(_as_runs(found, budget), best, new_axes(7, 4.2))
     steps = np.arange(1, budget + 1)
-    for method, curve in regrets(found, best).items():
-        low, high = np.percentile(curve, [25, 75], axis=0)
-        (line,) = axes.plot(steps, curve.mean(0), label=f"{method} ({len(curve)} seeds)")
-        axes.fill_between(steps, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
-    expected = best - random_search_curve(scores, budget).mean
-    axes.plot(steps, expected, "k:", label="random, closed form")
+    axes.plot(steps, best - random_search_curve(scores, budget).mean, "k:", label=CLOSED_FORM)
     end = max([budget, *(n for _, n, _ in others)])
-    axes.set(xlabel="networks trained", ylabel="regret", xlim=(1, 1.1 * end if others else budget))
+    axes.set(xlabel="networks trained", xlim=(1, 1.1 * end if others else budget))
     if others:  # many of them have no regret, after more networks than ours
         axes.set_xscale("log")
         axes.plot(*zip(*(point[1:] for point in others), strict=True), "k+", label=SOURCE)
         for place in dict.fromkeys(point[1:] for point in others):
             names = ", ".join(point[0] for point in others if point[1:] == place)
             axes.annotate(names, place, fontsize=5, rotation=60)
-    axes.set_yscale("symlog", linthresh=1e-4)
-    axes.set_ylim(bottom=0)
-    axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
-    with replace_file(file) as temporary, mpl.rc_context({"svg.fonttype": "none"}):
-        figure.savefig(temporary, format="svg")
+    save(axes, file)
+
+
+def _as_runs(found: pd.DataFrame, budget: int) -> pd.DataFrame:
+    """Return the frame that ``read_runs`` would; a search that found the best goes on with it."""
+    whole = [
+        rows.set_index("evaluation").reindex(range(1, budget + 1)).ffill().reset_index()
+        for _, rows in found.groupby(["method", "seed"], sort=False)
+    ]
+    runs = pd.concat(whole, ignore_index=True)
+    method, number = runs["method"], runs["evaluation"]
+    name = method + " " + runs["seed"].astype(int).astype(str)
+    return runs.assign(
+        run=name, sampler=method, predictor=None, number=number, hash=number, feasible=True
+    )
 
 
 def main() -> None:

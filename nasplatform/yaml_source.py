@@ -110,12 +110,7 @@ def parse_overrides(texts: Sequence[str]) -> dict[str, Any]:
 
 
 def _read(file: Path) -> tuple[dict[str, Any], dict[tuple[Key, ...], int]]:
-    try:
-        text = file.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError(f"{file}: no such file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: cannot be read as a text file ({error})") from None
+    text = _text(file)
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         lines = dict(_lines(node, (), str(file))) if node else {}
@@ -127,6 +122,25 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[tuple[Key, ...], int]]:
     if not isinstance(values, dict):
         raise ConfigError(f"{file}: expected keys and values such as 'name: my-search'")
     return values, lines
+
+
+def _text(file: Path) -> str:
+    shipped = {path.name: path for path in shipped_searches().glob("*.yaml")}
+    meant = shipped.get(file.name) if file.parent == Path("searches") else None
+    try:
+        return (file if meant is None or file.exists() else meant).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        names = ", ".join(sorted(shipped))
+        raise ConfigError(f"{file}: no such file; searches/ everywhere has {names}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: cannot be read as a text file ({error})") from None
+
+
+def shipped_searches() -> Path:
+    """Return the folder of the search files that ship: in the package, or beside it in a clone."""
+    package = Path(__file__).resolve().parent
+    inside = package / "searches"
+    return inside if inside.is_dir() else package.parent / "searches"
 
 
 def _yaml_complaint(error: yaml.YAMLError, file: Path) -> str:

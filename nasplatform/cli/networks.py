@@ -17,10 +17,20 @@ NetworkArgument = Annotated[
     Path, typer.Argument(metavar="NETWORK", help="Folder of a network, or of a run.")
 ]
 
+ModuleOption = Annotated[
+    str | None,
+    typer.Option(
+        "--module",
+        metavar="NAME",
+        help="Module of your own that makes the network; it is imported, so trust it.",
+    ),
+]
+
 
 def predict_images(
     network: NetworkArgument,
     files: Annotated[list[Path], typer.Argument(help="Picture files, or folders of them.")],
+    module: ModuleOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Say what a trained network sees in pictures.
@@ -34,7 +44,7 @@ def predict_images(
     pictures = [each for file in files for each in (images_in(file) if file.is_dir() else [file])]
     if not pictures:
         raise DataError(f"{files[0]} holds no image files")
-    found = classify(_load(network), pictures)
+    found = classify(_load(network, module), pictures)
     rows = found.to_dict("records")
     if as_json:
         emit(rows)
@@ -49,6 +59,7 @@ def predict_images(
 def export(
     network: NetworkArgument,
     out: Annotated[Path, typer.Argument(help="File to write, e.g. network.onnx.")],
+    module: ModuleOption = None,
     force: ForceFlag = False,
 ) -> None:
     """Write a network as ONNX, with its input size, normalisation and class names inside."""
@@ -61,14 +72,17 @@ def export(
         raise RunError(f"{out} exists already; replace it by --force, or give another name")
     if not out.absolute().parent.is_dir():
         raise RunError(f"{out.parent} is no folder; make it, or give another name")
-    loaded = _load(network)
+    loaded = _load(network, module)
     say(f"exporting {network} and comparing it with torch")
     difference = export_onnx(loaded, out)
     show(f"{out}: {out.stat().st_size:,} bytes, logits differ from torch's by {difference:.1e}")
 
 
-def _load(path: Path) -> Network:
+def _load(path: Path, module: str | None) -> Network:
+    from nasplatform.models.functions import import_trusted
     from nasplatform.models.network import STRUCTURE, Network
     from nasplatform.runs.run import Run
 
+    if module is not None:
+        import_trusted(module)
     return Network.load(path) if (path / STRUCTURE).is_file() else Run(path).network()

@@ -30,7 +30,7 @@ def describe_function(path: str, options: Mapping[str, Any]) -> dict[str, Any]:
     The module is imported. Raises NetworkError where there is no such function, or it does not take
     these options.
     """
-    _import(_module_of(path))
+    import_trusted(_module_of(path))
     function = _find(path)
     try:
         inspect.signature(function).bind(**options)
@@ -65,7 +65,7 @@ def _find(path: str) -> Callable[..., nn.Module]:
     if module_name not in sys.modules:
         raise NetworkError(
             f"it is made by {path}, and loading imports nothing: if you trust that code, import "
-            f"{module_name} first"
+            f"{module_name} first (--module {module_name})"
         )
     try:
         function = getattr(sys.modules[module_name], name)
@@ -86,7 +86,11 @@ def _module_of(path: str) -> str:
     return module_name
 
 
-def _import(name: str) -> None:
+def import_trusted(name: str) -> None:
+    """Import a module that the user names, from the current folder too; NetworkError if it fails.
+
+    What it defines may make networks from then on.
+    """
     here = str(Path.cwd())
     sys.path.insert(0, here)
     try:

@@ -1,6 +1,7 @@
 """From a folder of pictures to the class names of further pictures, by commands alone."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -105,3 +106,21 @@ def test_a_network_that_knows_no_pictures_says_so(tmp_path, capsys):
     assert main(["export", str(tmp_path / "network"), str(tmp_path / "n.onnx")]) == 2
     tiny_network().for_task(tiny_task()).save(tmp_path / "known")
     assert main(["export", str(tmp_path / "nothing"), str(tmp_path / "n.onnx")]) == 2
+
+
+def test_code_of_ones_own_is_imported_only_where_it_is_named(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code = (
+        "from torch import nn\n\n\ndef make() -> nn.Module:\n"
+        "    return nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3))\n"
+    )
+    (tmp_path / "stranger_nets.py").write_text(code)
+    made = Network.from_function("stranger_nets:make", {}).for_task(tiny_task())
+    made.save(tmp_path / "network")
+    monkeypatch.delitem(sys.modules, "stranger_nets")
+    assert main(["export", "network", "n.onnx"]) == 2
+    assert "(--module stranger_nets)" in capsys.readouterr().err
+    assert not (tmp_path / "n.onnx").exists()
+    assert main(["export", "network", "n.onnx", "--module", "stranger_nets"]) == 0
+    assert main(["export", "network", "n2.onnx", "--module", "not_there"]) == 2
+    assert "module 'not_there' cannot be imported" in capsys.readouterr().err

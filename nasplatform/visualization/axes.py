@@ -1,0 +1,63 @@
+"""What all pictures share: axes, colours, files."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from nasplatform.atomic_io import replace_file
+from nasplatform.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C6D00", "#000000")
+"""Okabe and Ito (2008), told apart by most colour-blind people; the yellow is darkened."""
+QUIET = "0.45"
+"""Of what is only there to compare with."""
+
+
+def new_axes(width: float = 6.4, height: float = 4.0) -> Axes:
+    """Return axes of a new figure of a size in inches; MissingExtraError without matplotlib."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingExtraError(
+            "pictures need matplotlib: pip install 'nasplatform[plot]'"
+        ) from None
+    axes: Axes = Figure(figsize=(width, height), layout="constrained").subplots()
+    axes.grid(alpha=0.3)
+    return axes
+
+
+def save(axes: Axes, path: Path | str) -> None:
+    """Write the figure of axes as the suffix says (svg, png, pdf), whole or not at all."""
+    import matplotlib as mpl
+
+    figure = axes.get_figure(root=True)
+    if figure is None:
+        raise ValueError("the axes belong to no figure")
+    path = Path(path)
+    with replace_file(path) as temporary, mpl.rc_context({"svg.fonttype": "none"}):
+        figure.savefig(temporary, format=path.suffix.removeprefix(".") or "png", dpi=150)
+
+
+def colour_of(method: str) -> str:
+    """Return the colour of a sampler or predictor: the same one in every picture.
+
+    method: a registered name, or one with options behind a colon; anything else is grey.
+    """
+    return _colours().get(method.partition(":")[0], QUIET)
+
+
+@lru_cache
+def _colours() -> dict[str, str]:
+    """Deal colours to predictors and samplers apart: they rarely stand in one picture."""
+    kinds = ("nasplatform.predictors", "nasplatform.samplers")
+    dealt: dict[str, str] = {}
+    for kind in kinds:
+        names = sorted({entry.name for entry in entry_points(group=kind)})
+        dealt.update({name: PALETTE[i % len(PALETTE)] for i, name in enumerate(names)})
+    return dealt

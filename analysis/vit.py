@@ -54,10 +54,10 @@ def main() -> int:
     part.add_argument("--seeds", type=int, default=5)
     part.add_argument("--keep", type=float, default=0.6, help="share of the multiply-adds left")
     part.add_argument("--text", default="average/conv2s2+w32+learned:2*h4w32-mlp4")
-    part.add_argument("--epochs", type=int, default=20, help="of the first training")
-    part.add_argument("--tune", type=int, default=10, help="epochs of fine-tuning")
-    part.add_argument("--train-size", type=int, default=3000)
-    part.add_argument("--test-size", type=int, default=10_000)
+    part.add_argument("--epochs", type=int, default=12, help="of the first training")
+    part.add_argument("--tune", type=int, default=6, help="epochs of fine-tuning")
+    part.add_argument("--train-size", type=int, default=2000)
+    part.add_argument("--test-size", type=int, default=5000)
     part.add_argument("--rounds", type=int, default=5, help="of the latency")
     options = parser.parse_args()
     if options.part == "step":
@@ -177,7 +177,7 @@ def _pruned(options: argparse.Namespace, task: Task, seed: int) -> NDArray[np.fl
     base, [trained] = run_pipeline(
         start, task, [("train", {"recipe": first})], folder / "base", seed
     )
-    cut = {"recipe": second, "budget": budget, "round_to": 8}
+    cut = {"recipe": second, "budget": budget, "round_to": 8, "control": {"epochs": 5}}
     name = f"scop-{options.keep}-{options.tune}"
     small, [record] = run_pipeline(base, task, [("scop", cut)], folder / name, seed)
     before, after = trained["after"]["accuracy"], record["after"]["accuracy"]

@@ -51,10 +51,11 @@ def pointwise(trace: Trace, call: Call) -> Labels:
     made, widened = call.made, _widened(trace, call.made, call.tensors)
     known = [(tensor, trace.followed(tensor)) for tensor in call.tensors]
     if widened is not None and trace.followed(widened[0]) is None:
-        tensor, axis = widened
-        own = trace.of_parameter(tensor, axis)
-        if own is not None:
-            known = [(t, laid(own, axis, t.dim()) if t is tensor else on) for t, on in known]
+        alone, side = widened
+        groups = trace.of_parameter(alone, side)
+        if groups is not None:
+            own_labels = laid(groups, side, alone.dim())
+            known = [(t, own_labels if t is alone else on) for t, on in known]
     if all(labels is None for _, labels in known):  # of parameters alone
         known = [(tensor, trace.labels(tensor)) for tensor in call.tensors]
     axes = {
@@ -91,14 +92,14 @@ def _by_axes(trace: Trace, made: Tensor, known: list[tuple[Tensor, Tensor | None
     """Combine tensors of which one lies along several axes: what meets on an axis is one group."""
     sides: dict[int, Groups] = {}
     for tensor, labels in known:
-        for own in [] if labels is None else places_of(labels):
-            axis, found = (
-                own - tensor.dim() + made.dim(),
-                trace.couplings.slices(labels, own, tensor.shape[own]),
-            )
+        if labels is None:
+            continue
+        for own in places_of(labels):
+            found = trace.couplings.slices(labels, own, tensor.shape[own])
             if found is None:
                 return None
-            trace.couplings.unite(sides.setdefault(axis, found), found)
+            first = sides.setdefault(own - tensor.dim() + made.dim(), found)
+            trace.couplings.unite(first, found)
     for tensor, labels in known:
         for axis, groups in sides.items():
             own = axis - made.dim() + tensor.dim()

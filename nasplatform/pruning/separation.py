@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 from nasplatform.errors import StageError
 from nasplatform.models.edits import Edit
@@ -42,7 +42,7 @@ def separate(module: nn.Module, payload: Mapping[str, Any]) -> nn.Module:
             attention = module.get_submodule(name)
         except AttributeError:
             attention = None
-        if attention is None or not _can_be_separated(attention):
+        if not _can_be_separated(attention):
             raise StageError(f"layer {name!r} is no attention that can be separated")
         made[id(attention)] = SeparateAttention(attention)
     if id(module) in made:
@@ -54,9 +54,10 @@ def separate(module: nn.Module, payload: Mapping[str, Any]) -> nn.Module:
     return module
 
 
-def _can_be_separated(module: nn.Module) -> bool:
-    plain = type(module) is nn.MultiheadAttention
-    return plain and module.bias_k is None and not module.add_zero_attn
+def _can_be_separated(module: nn.Module | None) -> TypeGuard[nn.MultiheadAttention]:
+    if not isinstance(module, nn.MultiheadAttention) or type(module) is not nn.MultiheadAttention:
+        return False
+    return module.bias_k is None and not module.add_zero_attn
 
 
 class SeparateAttention(nn.Module):
@@ -65,11 +66,10 @@ class SeparateAttention(nn.Module):
     in_proj_bias = None  # by which encoder layers of torch see that they must compute step by step
     _qkv_same_embed_dim = False
 
-    def __init__(self, attention: nn.Module) -> None:
+    def __init__(self, attention: nn.MultiheadAttention) -> None:
         super().__init__()
-        self.num_heads = int(attention.num_heads)
-        self.batch_first, self.dropout = attention.batch_first, float(attention.dropout)
-        self.scale = float(attention.head_dim**-0.5)
+        self.num_heads, self.scale = attention.num_heads, float(attention.head_dim**-0.5)
+        self.batch_first, self.dropout = attention.batch_first, attention.dropout
         if attention.in_proj_weight is None:
             weights = [getattr(attention, f"{letter}_proj_weight") for letter in "qkv"]
         else:
@@ -107,12 +107,14 @@ class SeparateAttention(nn.Module):
         if need_weights:
             products = q @ k.transpose(-2, -1) * self.scale
             weights = (products if mask is None else products + mask).softmax(-1)
-            weights = F.dropout(weights, dropout)
+            weights = functional.dropout(weights, dropout)
             mixed = weights @ v
             weights = weights.mean(1) if average_attn_weights else weights
             weights = weights.squeeze(0) if single else weights
         else:
-            mixed = F.scaled_dot_product_attention(q, k, v, mask, dropout, scale=self.scale)
+            mixed = functional.scaled_dot_product_attention(
+                q, k, v, mask, dropout, scale=self.scale
+            )
         made = self.out_proj(mixed.transpose(1, 2).flatten(2))
         if single:
             made = made.squeeze(0)
@@ -122,7 +124,7 @@ class SeparateAttention(nn.Module):
 
     def _split(self, channels: Tensor) -> Tensor:
         """(B, T, C) -> (B, heads, T, C / heads)."""
-        return channels.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+        return torch.unflatten(channels, -1, (self.num_heads, -1)).transpose(1, 2)
 
     def _mask(self, attn_mask: Tensor | None, padding: Tensor | None, q: Tensor) -> Tensor | None:
         """Return what is added to the products, (B or 1, heads or 1, T or 1, S)."""
@@ -130,7 +132,7 @@ class SeparateAttention(nn.Module):
         if attn_mask is not None:
             found = _added(attn_mask, q)
             if found.dim() == 3:
-                found = found.unflatten(0, (-1, self.num_heads))
+                found = torch.unflatten(found, 0, (-1, self.num_heads))
         if padding is not None:
             own = _added(padding, q).reshape(-1, 1, 1, padding.shape[-1])
             found = own if found is None else found + own

@@ -99,8 +99,10 @@ class Distill(Stage):
         """Raise where recipe, labels, unlabelled images or a teacher in a file cannot be used."""
         self._task(task, seed=0)
         check_recipe(task, self.options.recipe, device)
-        if self.options.teacher.train is not None:
-            self.options.teacher.train.check(task, device)
+        first = self.options.teacher.train
+        if first is not None:
+            first.check(task, device)
+            Teacher.checked(ModuleTeacher.of(first.untrained(task, 0), first.name), task)
         teacher = self.options.teacher.load()
         if teacher is not None:
             Teacher.checked(teacher, task)

@@ -40,8 +40,7 @@ class TrainedTeacher(BaseModel):
         return Network.named(self.name, seed, **options)
 
     def check(self, task: Task, device: str) -> None:
-        """Raise where network or recipe do not suit the task or the device."""
-        self.untrained(task, seed=0)
+        """Raise TrainingError where the recipe asks for what task or device do not allow."""
         self._training.check(task, device)
 
     def trained(self, task: Task, context: StageContext) -> Network:

@@ -150,13 +150,18 @@ class ChannelGraph:
     def units(self, groups: Groups) -> tuple[NDArray[np.int64], Groups]:
         """Return with which groups each channel goes: the place of the channel, and the group."""
         products, parts = self._products
-        whole = np.flatnonzero(~np.isin(groups, products))
-        channels, places = np.nonzero(groups[:, None] == products[None, :])
+        first = np.searchsorted(products, groups, "left")
+        counts = np.searchsorted(products, groups, "right") - first
+        whole = np.flatnonzero(counts == 0)
+        channels = np.repeat(np.arange(len(groups)), counts)
+        before = np.repeat(np.cumsum(counts) - counts, counts)
+        places = np.repeat(first, counts) + np.arange(len(channels)) - before
         return np.concatenate([whole, channels]), np.concatenate([groups[whole], parts[places]])
 
     @cached_property
     def _products(self) -> tuple[Groups, Groups]:
-        pairs = [(product, part) for product, parts in self.parts.items() for part in parts]
+        """Products, ascending, and a part of each; as many pairs as there are parts."""
+        pairs = [(one, part) for one, parts in sorted(self.parts.items()) for part in parts]
         array = np.array(pairs, np.int64).reshape(-1, 2)
         return array[:, 0], array[:, 1]
 

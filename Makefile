@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint docs benchmark clean
+.PHONY: demo test lint docs benchmark chaos fuzz clean
 
 demo: $(STAMP)  ## run the quickstart search on the embedded benchmark
 	$(BIN)/nasplatform run searches/quickstart.yaml --out runs/demo --force
@@ -21,6 +21,12 @@ docs: $(STAMP)  ## build the documentation into build/site; a broken link is an 
 
 benchmark: $(STAMP)  ## measure speed
 	$(BIN)/python -m pytest --benchmark-only --override-ini addopts=-q tests
+
+fuzz: $(STAMP)  ## damage every kind of file, other ones each time; FUZZ_EXAMPLES of each
+	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-2000} OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto tests/fuzz
+
+chaos: $(STAMP)  ## kill workers, databases and nodes for some minutes; nothing may be lost
+	CHAOS=10 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -rfEs -m "postgres or ray" tests/search tests/executors
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

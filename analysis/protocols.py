@@ -4,7 +4,8 @@
 
 A predictor may carry options, as in ``renas:epochs=200:relabel=false``: what an ablation changes.
 Every (protocol, predictor, labels, draw) is measured once and kept in ``draws.parquet``; a run that
-was broken off goes on where it stood. ``protocols.md`` has the mean over the draws.
+was broken off goes on where it stood. ``protocols.md`` has mean and standard deviation over the
+draws, and what ``default`` gains on the same draws, with the standard error of that mean.
 """
 
 from __future__ import annotations
@@ -20,11 +21,19 @@ import yaml
 
 from nasplatform.atomic_io import replace_file, write_text
 from nasplatform.errors import InputError
-from nasplatform.predictors.baselines import BASELINES
-from nasplatform.predictors.evaluation import COLUMNS, measure, summarise, table
-from nasplatform.predictors.protocols import Protocol, draw, get_protocol
+from nasplatform.predictors.baselines import baselines_of
+from nasplatform.predictors.evaluation import (
+    COLUMNS,
+    differences,
+    measure,
+    paired,
+    summarise,
+    table,
+)
+from nasplatform.predictors.protocols import Protocol, draw, get_protocol, graphs_of
 
 KEYS = ["protocol", "predictor", "labels", "draw"]
+REFERENCE = "default"
 
 
 def parsed(name: str) -> tuple[str, dict[str, Any]]:
@@ -80,9 +89,14 @@ def markdown(results: pd.DataFrame) -> str:
         protocol = get_protocol(name)
         parts += [f"## {name}", "", f"{protocol.about} ({protocol.source}).", ""]
         chosen = results[results["protocol"] == name].sort_values(["labels", "predictor", "draw"])
-        rows = table(summarise(chosen))
-        parts += ["| " + " | ".join(COLUMNS) + " |", "|" + " --- |" * len(COLUMNS)]
-        parts += ["| " + " | ".join(str(row[key]) for key in COLUMNS) + " |" for row in rows]
+        summary = summarise(chosen)
+        rows, columns = table(summary), list(COLUMNS)
+        if REFERENCE in set(chosen["predictor"]):
+            columns.insert(4, f"tau - {REFERENCE}")
+            gaps = differences(summary.merge(paired(chosen, REFERENCE)))
+            rows = [row | {columns[4]: gap} for row, gap in zip(rows, gaps, strict=True)]
+        parts += ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
+        parts += ["| " + " | ".join(str(row[key]) for key in columns) + " |" for row in rows]
         parts.append("")
     return "\n".join(parts)
 
@@ -97,11 +111,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--draws", type=int, default=10)
     given = parser.parse_args(arguments)
     path = given.folder / "draws.parquet"
-    names = [*BASELINES, *given.predictors.split(",")]
     try:
         for name in given.protocols.split(","):
             protocol = get_protocol(name)
             labels = [int(n) for n in given.labels.split(",") if n] or list(protocol.labels)
+            names = [*baselines_of(graphs_of(protocol)), *given.predictors.split(",")]
             fill(path, protocol, names, labels, given.draws)
     except InputError as error:
         sys.stderr.write(f"error: {error}\n")

@@ -1,9 +1,12 @@
 """Accuracy against latency: the hypervolume that each sampler finds, many seeds.
 
-    python analysis/search_fronts.py --seeds 10 --out runs/search-fronts
+    python analysis/search_fronts.py --seeds 10 --cost measured --out runs/search-fronts
 
 Searches NAS-Bench-201 (the table must be imported) for CIFAR-10 accuracy and latency on an edge GPU
-at once, every sampler through the same loop. Broken off, the same command goes on. The hypervolume
+at once, every sampler through the same loop. Broken off, the same command goes on. ``--cost
+measured``: a latency is told with the accuracy, so that the predictor has to predict both and all
+samplers know the same. ``--cost known``: the predictor sees the latency of every cell beforehand,
+as where a device is at hand; the others cannot use it, so this is no fair comparison. Hypervolume
 is the share of that of the table's own front, measured from the table's lowest accuracy and longest
 latency, and from its medians, where both objectives are good. Prints the Markdown table of
 docs/benchmarks/search.md.
@@ -12,6 +15,7 @@ docs/benchmarks/search.md.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +41,16 @@ METRIC, LATENCY = "c10_valid_accuracy", "c10_edgegpu_latency_ms"
 Array = NDArray[np.float64]
 
 
-def run(evaluator: TableEvaluator, name: str, seed: int, budget: int) -> pd.DataFrame:
+def run(
+    evaluator: TableEvaluator, name: str, seed: int, budget: int, cost_known: bool
+) -> pd.DataFrame:
     """Run one search in memory; return accuracy and latency of each evaluation, in order."""
     kind = plugins.get("samplers", name)
     wanted = SearchOptions(budget=budget, objectives={LATENCY: "minimize"})
     optimization: OptimizationConfig[Any] = OptimizationConfig.of(wanted, evaluator)
+    if not cost_known:
+        known = optimization.static_names - {LATENCY}
+        optimization = dataclasses.replace(optimization, static_names=known)
     gp = plugins.get("predictors", "gp")
     predictor = gp(gp.Options(propagation=True, steps=30), seed=seed)
     context = SamplerContext(evaluator.space, seed, evaluator.candidates, predictor, optimization)
@@ -66,14 +75,16 @@ def run(evaluator: TableEvaluator, name: str, seed: int, budget: int) -> pd.Data
     )
 
 
-def gather(evaluator: TableEvaluator, file: Path, seeds: int, budget: int) -> pd.DataFrame:
+def gather(
+    evaluator: TableEvaluator, file: Path, seeds: int, budget: int, cost_known: bool
+) -> pd.DataFrame:
     """Run what the file does not hold yet and return all of it."""
     known = pd.read_parquet(file) if file.exists() else pd.DataFrame()
     for seed in range(seeds):
         for name in SAMPLERS:
             mine = len(known) and ((known["sampler"] == name) & (known["seed"] == seed)).any()
             if not mine:
-                found = run(evaluator, name, seed, budget)
+                found = run(evaluator, name, seed, budget, cost_known)
                 known = pd.concat([known, found], ignore_index=True)
                 with replace_file(file) as temporary:
                     known.to_parquet(temporary)
@@ -114,13 +125,15 @@ def main() -> None:
     parser.add_argument("--table", default="nasbench201")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--budget", type=int, default=100)
+    parser.add_argument("--cost", choices=("measured", "known"), default="measured")
     parser.add_argument("--out", type=Path, default=Path("runs/search-fronts"))
     given = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     options = TableOptions(table=given.table, metric=METRIC)
     evaluator = TableEvaluator(options, TableEvaluator.implied_space(options))
     given.out.mkdir(parents=True, exist_ok=True)
-    found = gather(evaluator, given.out / "fronts.parquet", given.seeds, given.budget)
+    file = given.out / f"fronts-{given.cost}.parquet"
+    found = gather(evaluator, file, given.seeds, given.budget, given.cost == "known")
     assert evaluator.candidates is not None
     latency = np.asarray(evaluator.attributes(evaluator.candidates)[LATENCY], np.float64)
     usable = np.isfinite(latency)

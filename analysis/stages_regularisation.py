@@ -1,15 +1,17 @@
 """Disout and its neighbours on the same places, with the same recipe, over several seeds.
 
     python analysis/stages_regularisation.py
+    python analysis/stages_regularisation.py --layers linear --out runs/regularisation-linear
 
 By default a small ResNet is trained on 1,000 images of Fashion-MNIST, so few that a plain training
 over-fits. Every method is first trained with each of its settings (``SETTINGS``, as many for each)
 on the seeds of ``--tune-seeds``; the setting of the best mean validation accuracy is then used on
 the seeds of ``--seeds``, where test accuracy counts. With ``--papers`` nothing is tuned and the
-settings are those of the papers. A seed decides which images are trained on, the first weights and
-all draws, and is the same for all methods, so that they are compared in pairs. Every finished
-training is a row of ``--out``/trainings.csv and is not trained again; ``--limit`` ends after so
-many. Writes ``regularisation.md``.
+settings are those of the papers. With ``--layers linear`` the noise is on the vectors between
+the linear layers of a conventional network instead. A seed decides which images are trained on,
+the first weights and all draws, and is the same for all methods, so that they are compared in
+pairs. Every finished training is a row of ``--out``/trainings.csv and is not trained again;
+``--limit`` ends after so many. Writes ``regularisation.md``.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from torch import nn
 
 from nasplatform.atomic_io import write_text
 from nasplatform.models.network import Network
@@ -54,6 +57,15 @@ SETTINGS: dict[str, tuple[str, list[dict[str, Any]]]] = {
     },
 }
 """Method: the stage, and the settings that are tried."""
+LINEAR: dict[str, tuple[str, list[dict[str, Any]]]] = {
+    "plain": ("train", [{}]),
+    "dropout": ("dropout", [{"drop_prob": prob} for prob in (0.1, 0.2, 0.3, 0.5)]),
+    "disout": (
+        "disout",
+        [{"dist_prob": prob, "alpha": alpha} for prob in (0.1, 0.3) for alpha in (1, 5)],
+    ),
+}
+"""The same between linear layers, where there are no blocks."""
 PAPERS: dict[str, dict[str, Any]] = {
     "dropout": {"drop_prob": 0.1},
     "dropout2d": {"drop_prob": 0.1},
@@ -74,7 +86,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("runs/regularisation"))
     parser.add_argument("--seeds", type=int, nargs="*", default=list(range(10)))
     parser.add_argument("--tune-seeds", type=int, nargs="*", default=[100, 101, 102])
-    parser.add_argument("--methods", nargs="*", default=list(SETTINGS), choices=list(SETTINGS))
+    parser.add_argument("--layers", choices=["maps", "linear"], default="maps")
+    parser.add_argument("--methods", nargs="*", help="only these rows of the table")
     parser.add_argument("--papers", action="store_true", help="use the settings of the papers")
     parser.add_argument("--dataset", default="fashion-mnist")
     parser.add_argument("--data", type=json.loads, default=DATA, help="its options, JSON")
@@ -82,7 +95,22 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--recipe", type=json.loads, default=RECIPE, help="JSON")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--limit", type=int, default=10_000, help="trainings of this call")
-    return parser.parse_args()
+    options = parser.parse_args()
+    options.settings = SETTINGS if options.layers == "maps" else LINEAR
+    options.methods = options.methods or list(options.settings)
+    return options
+
+
+def conventional(side: int = 14, classes: int = 10) -> nn.Module:
+    """Two layers of 5 x 5, each halved, then two hidden linear layers, as networks were in 2014.
+
+    That of the paper could not be read; of its kind, it has most of its weights in linear layers.
+    """
+    places = (side // 4) ** 2
+    maps = [nn.Conv2d(1, 16, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)]
+    maps += [nn.Conv2d(16, 32, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2)]
+    hidden = [nn.Linear(32 * places, 256), nn.ReLU(), nn.Linear(256, 256), nn.ReLU()]
+    return nn.Sequential(*maps, nn.Flatten(), *hidden, nn.Linear(256, classes))
 
 
 def main() -> None:
@@ -109,9 +137,9 @@ def missing(options: argparse.Namespace, frame: pd.DataFrame) -> Iterator[tuple[
     known = set(frame[["part", "method", "setting", "seed"]].itertuples(index=False, name=None))
     for seed in () if options.papers else options.tune_seeds:
         for method in options.methods:
-            for setting in SETTINGS[method][1]:
+            for setting in options.settings[method][1]:
                 job = ("tune", method, json.dumps(setting), seed)
-                if len(SETTINGS[method][1]) > 1 and job not in known:
+                if len(options.settings[method][1]) > 1 and job not in known:
                     yield job
     for seed in options.seeds:
         for method in options.methods:
@@ -122,7 +150,7 @@ def missing(options: argparse.Namespace, frame: pd.DataFrame) -> Iterator[tuple[
 
 def chosen(options: argparse.Namespace, frame: pd.DataFrame, method: str) -> str:
     """Return the papers' setting of a method, or that of the best mean validation accuracy."""
-    settings = SETTINGS[method][1]
+    settings = options.settings[method][1]
     if options.papers and method in PAPERS:
         where = {key: value for key, value in settings[0].items() if key == "position"}
         return json.dumps(PAPERS[method] | where)
@@ -138,10 +166,15 @@ def trained(
     """Train once and judge on all validation and test images."""
     whole = task_of(options.dataset, json.dumps(options.data), seed)
     few = Split(Images(whole.valid.inputs[:WATCHED].numpy()), whole.valid.labels[:WATCHED])
-    shape = {"input_shape": whole.input_shape, "classes": whole.classes}
-    network = Network.named("resnet", seed, **options.network, **shape)
-    recipe = {"recipe": options.recipe}
-    stage = make_stage(SETTINGS[method][0], json.loads(setting) | recipe, "command line")
+    more = {"recipe": options.recipe}
+    if options.layers == "linear":
+        shape = {"side": whole.input_shape[1], "classes": whole.classes}
+        network = Network.from_function("__main__:conventional", shape, seed)
+        more |= {"layers": "linear"} if method != "plain" else {}
+    else:
+        shape = {"input_shape": whole.input_shape, "classes": whole.classes}
+        network = Network.named("resnet", seed, **options.network, **shape)
+    stage = make_stage(options.settings[method][0], json.loads(setting) | more, "command line")
     start = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         context = StageContext(Path(folder), seed, options.device)
@@ -170,9 +203,9 @@ def tables(options: argparse.Namespace, frame: pd.DataFrame) -> str:
     """Return two markdown tables: test accuracies in pairs, and what tuning said."""
     final = frame[(frame.part == "final") & frame.seed.isin(options.seeds)]
     wide = 100 * final.pivot_table(index="seed", columns="method", values="test").dropna()
+    network = "conventional" if options.layers == "linear" else f"ResNet {options.network}"
     lines = [
-        f"ResNet {options.network}, {options.dataset} {options.data}, recipe {options.recipe}; "
-        f"{len(wide)} seeds.",
+        f"{network}, {options.dataset} {options.data}, recipe {options.recipe}; {len(wide)} seeds.",
         "",
         "| method | setting | test accuracy % | over plain | over the best DropBlock | "
         "training loss | CPU s |",

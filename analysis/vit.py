@@ -1,12 +1,23 @@
 """Visual transformers measured.
 
     python analysis/vit.py step [--threads 1] [--rounds 9] [--batch 8]
+    python analysis/vit.py costs [--number 100000]
+    python analysis/vit.py search results/ [--seeds 5] [--budget 40]
     python analysis/vit.py prune [--seeds 5] [--keep 0.6]
 
 ``step``: seconds of a training step of DeiT-Ti on 3 x 224 x 224 (forward, backward, AdamW), of the
 network of the space and of one written by hand in plain PyTorch, which computes queries, keys and
 values by one matrix. Steps of both take turns; medians of the rounds, and the standard error of the
 ratio of the steps of a round.
+
+``costs``: CPU seconds, on one thread, in which parameters and multiply-adds of that many sampled
+transformers are counted, for every sub-space.
+
+``search``: searches in which every transformer is really trained, on Fashion-MNIST: the predictor
+``default`` beside random search with the same budget. A search gives its best in validation; the
+accuracy on test images is of that one. Writes ``vit-search.parquet``, a row for each network that
+was trained, and ``vit-search.md``: mean and standard error over the seeds. A search that was broken
+off goes on where it stood.
 
 ``prune``: for every seed a transformer is trained on Fashion-MNIST at 14 x 14, cut by ``scop`` to a
 share of its multiply-adds and fine-tuned. Accuracies are those of test images before and after;
@@ -23,22 +34,32 @@ from pathlib import Path
 from time import perf_counter, process_time
 
 import numpy as np
+import optuna
+import pandas as pd
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
+from vit_pruning import add_options, prune
 
-from nasplatform.models.network import Network
-from nasplatform.runtimes.measure import latencies
+from nasplatform import plugins
+from nasplatform.atomic_io import replace_file, write_text
+from nasplatform.evaluators.base import EvaluationContext
+from nasplatform.evaluators.trained import TrainedEvaluator, TrainedOptions
+from nasplatform.executors.store import open_store
+from nasplatform.predictors import get_predictor
+from nasplatform.search import SamplerContext, TrialRecord, search
 from nasplatform.spaces import get_space
 from nasplatform.spaces.vit.families import families
-from nasplatform.spaces.vit.network import Network as Transformer
-from nasplatform.spaces.vit.text import parse_text
-from nasplatform.stages.pipeline import run_pipeline
+from nasplatform.spaces.vit.network import Network
+from nasplatform.spaces.vit.subspaces import SUBSPACES
 from nasplatform.training.datasets import load_task
-from nasplatform.training.task import Task
+from nasplatform.training.optimizers import AdamW
+from nasplatform.training.recipe import Recipe
 
 WIDTH, HEADS, DEPTH, PATCH, SIDE, CLASSES = 192, 3, 12, 16, 224, 1000
+SAMPLERS = ("predictor", "random")
+FASHION = {"pool": 4, "train_size": 1500, "valid_size": 1500, "test_size": 2000}
+RECIPE = Recipe(epochs=2, batch_size=64, optimizer=AdamW(), learning_rate=0.005, weight_decay=0.05)
 
 
 def main() -> int:
@@ -49,22 +70,24 @@ def main() -> int:
     part.add_argument("--threads", type=int, default=1)
     part.add_argument("--rounds", type=int, default=9)
     part.add_argument("--batch", type=int, default=8)
-    part = parts.add_parser("prune", help="a transformer cut by scop, its accuracy and latency")
-    part.add_argument("--out", type=Path, default=Path("runs/vit-prune"))
+    part = parts.add_parser("costs", help="parameters and multiply-adds of many transformers")
+    part.add_argument("--number", type=int, default=100_000)
+    part = parts.add_parser("search", help="searches that train every transformer")
+    part.add_argument("folder", type=Path)
     part.add_argument("--seeds", type=int, default=5)
-    part.add_argument("--keep", type=float, default=0.6, help="share of the multiply-adds left")
-    part.add_argument("--text", default="average/conv2s2+w32+learned:2*h4w32-mlp4")
-    part.add_argument("--epochs", type=int, default=12, help="of the first training")
-    part.add_argument("--tune", type=int, default=6, help="epochs of fine-tuning")
-    part.add_argument("--train-size", type=int, default=2000)
-    part.add_argument("--test-size", type=int, default=5000)
-    part.add_argument("--rounds", type=int, default=5, help="of the latency")
+    part.add_argument("--budget", type=int, default=40)
+    part.add_argument("--most", type=int, help="searches of this call; all that are missing")
+    add_options(parts.add_parser("prune", help="a transformer cut by scop"))
     options = parser.parse_args()
+    torch.set_num_threads(getattr(options, "threads", 1))
     if options.part == "step":
-        torch.set_num_threads(options.threads)
         step(options.rounds, options.batch)
-    else:
+    elif options.part == "costs":
+        costs(options.number)
+    elif options.part == "prune":
         prune(options)
+    else:
+        searches(options.folder, options.seeds, options.budget, options.most)
     return 0
 
 
@@ -112,7 +135,7 @@ def step(rounds: int, batch: int) -> None:
     """Print seconds of a step of both networks, and their ratio."""
     deit = next(family for family in families() if family.name == "deit-ti")
     networks: dict[str, nn.Module] = {
-        "space": Transformer(deit.architecture, deit.input_shape, deit.classes),
+        "space": Network(deit.architecture, deit.input_shape, deit.classes),
         "by hand": PlainDeiT(),
     }
     sizes = {sum(weight.numel() for weight in one.parameters()) for one in networks.values()}
@@ -150,52 +173,81 @@ def training(module: nn.Module, batch: int) -> Callable[[], None]:
     return once
 
 
-def prune(options: argparse.Namespace) -> None:
-    """Print a row for each seed, and the means with their standard errors."""
-    size = {"pool": 2, "train_size": options.train_size, "test_size": options.test_size}
-    task = load_task("fashion-mnist", size | {"valid_size": 500}, "command line")
-    print("| seed | before % | after % | change | multiply-adds | parameters | latency |")
-    print("|---|---|---|---|---|---|---|")
-    rows = []
-    for seed in range(options.seeds):
-        rows.append(_pruned(options, task, seed))
-        print(_row(str(seed), rows[-1]), flush=True)
-    mean, error = (np.stack(rows).mean(0), np.stack(rows).std(0, ddof=1) / len(rows) ** 0.5)
-    print(_row("mean", mean))
-    print(_row("standard error", error))
+def costs(number: int) -> None:
+    """Print CPU seconds of counting a population of each sub-space."""
+    print(f"| {number:,} of | CPU seconds |\n|---|---|")
+    for name in SUBSPACES:
+        space = get_space("vit", subspace=name)
+        some = space.sample(number, np.random.default_rng(0))
+        begun = process_time()
+        space.costs(some)
+        print(f"| {name} | {process_time() - begun:.2f} |")
 
 
-def _pruned(options: argparse.Namespace, task: Task, seed: int) -> NDArray[np.float64]:
-    """Return accuracies before and after in %, their difference, and three shares."""
-    space = get_space("vit", subspace="digits", input_shape=task.input_shape)
-    recipe = {"optimizer": {"name": "adamw"}, "weight_decay": 0.05}
-    first = {"epochs": options.epochs, "learning_rate": 0.003, **recipe}
-    second = {"epochs": options.tune, "learning_rate": 0.001, **recipe}
-    budget = {"metric": "macs", "keep": options.keep}
-    folder = options.out / f"seed-{seed}"
-    start = Network.of(space, parse_text(options.text), seed)
-    base, [trained] = run_pipeline(
-        start, task, [("train", {"recipe": first})], folder / "base", seed
+def searches(folder: Path, seeds: int, budget: int, most: int | None) -> None:
+    """Run what the folder does not hold yet, at most so many searches; print what was found."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "vit-search.parquet"
+    known = pd.read_parquet(file) if file.exists() else pd.DataFrame()
+    done = set(zip(known.get("seed", ()), known.get("sampler", ()), strict=True))
+    wanted = [(seed, sampler) for seed in range(seeds) for sampler in SAMPLERS]
+    for seed, sampler in [one for one in wanted if one not in done][:most]:
+        known = pd.concat([known, searched(folder, sampler, seed, budget)], ignore_index=True)
+        with replace_file(file) as temporary:
+            known.to_parquet(temporary, index=False)
+        write_text(folder / "vit-search.md", found(known))
+    print(found(known))
+
+
+def searched(folder: Path, sampler: str, seed: int, budget: int) -> pd.DataFrame:
+    """Run one search; return a row for each network, in the order of training."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    context = EvaluationContext(task=load_task("fashion-mnist", FASHION, "analysis"))
+    space = get_space("vit", subspace="digits", input_shape=(1, 7, 7))
+    evaluator = TrainedEvaluator(TrainedOptions(recipe=RECIPE), space, context)
+    kind = plugins.get("samplers", sampler)
+    predictor = get_predictor("default", seed=seed)
+    chosen = SamplerContext(evaluator.space, seed, None, predictor)
+    study = optuna.create_study(
+        direction="maximize", sampler=kind.from_options(kind.Options(), chosen)
     )
-    cut = {"recipe": second, "budget": budget, "round_to": 8, "control": {"epochs": 5}}
-    name = f"scop-{options.keep}-{options.tune}"
-    small, [record] = run_pipeline(base, task, [("scop", cut)], folder / name, seed)
-    before, after = trained["after"]["accuracy"], record["after"]["accuracy"]
-    times = np.array(
-        [
-            [latencies(n.module, task.input_shape, (64,))[0].median_ms for n in (base, small)]
-            for _ in range(options.rounds)
-        ]
-    ).min(0)
-    shares = (record["metrics"][f"{size}_kept"] for size in ("macs", "parameters"))
-    return np.array(
-        [100 * before, 100 * after, 100 * (after - before), *shares, times[1] / times[0]]
+    with open_store(folder / "trainings.sqlite") as store:
+        search(study, evaluator, store, budget, seed)
+    records = [
+        record
+        for trial in study.get_trials()
+        if (record := TrialRecord.of(trial)) is not None and record.repeats is None
+    ]
+    return pd.DataFrame(
+        {
+            "sampler": sampler,
+            "seed": seed,
+            "trained": np.arange(1, len(records) + 1),
+            "architecture": [one.architecture for one in records],
+            "valid_accuracy": [one.score for one in records],
+            "test_accuracy": [one.metrics.get("test_accuracy") for one in records],
+            "seconds": [one.cost for one in records],
+        }
     )
 
 
-def _row(name: str, values: NDArray[np.float64]) -> str:
-    shown = [*(f"{value:.2f}" for value in values[:3]), *(f"{value:.3f}" for value in values[3:])]
-    return f"| {' | '.join([name, *shown])} |"
+def found(known: pd.DataFrame) -> str:
+    """Return a table: accuracies of the best in validation, mean and standard error over seeds."""
+    best = known.loc[known.groupby(["sampler", "seed"])["valid_accuracy"].idxmax()]
+    metrics = ["valid_accuracy", "test_accuracy"]
+    wide = 100 * best.pivot(index="seed", columns="sampler", values=metrics).dropna()
+    lines = [f"| Fashion-MNIST, {len(wide)} seeds | validation % | test % |", "|---|---|---|"]
+    for name in known["sampler"].unique():
+        shown = [_shown(wide[metric][name]) for metric in metrics]
+        lines.append(f"| {name} | " + " | ".join(shown) + " |")
+    if set(SAMPLERS) <= set(known["sampler"]):
+        gains = [_shown(wide[metric]["predictor"] - wide[metric]["random"]) for metric in metrics]
+        lines.append("| predictor minus random | " + " | ".join(gains) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _shown(values: pd.Series[float]) -> str:
+    return f"{values.mean():.2f} ± {values.std() / np.sqrt(len(values)):.2f}"
 
 
 def _ratio(times: dict[str, list[float]]) -> str:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import re
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from safetensors import SafetensorError
+
+DISK_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+"""What a disk says where it cannot take more."""
+_LEFTOVER = re.compile(r"\.(?P<name>.+?)(?P<old>\.old)?\.[a-z0-9_]{8}")
 
 
 def user_folder() -> Path:
@@ -30,9 +39,10 @@ def replace_file(path: Path) -> Iterator[Path]:
     os.close(handle)
     temporary = Path(name)
     try:
-        yield temporary
-        temporary.chmod(0o644)
-        temporary.replace(path)
+        with _naming(path):
+            yield temporary
+            temporary.chmod(0o644)
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -43,17 +53,56 @@ def replace_folder(folder: Path) -> Iterator[Path]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
     try:
-        yield temporary
-        temporary.chmod(0o755)
-        if folder.exists():
-            old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.old."))
-            folder.replace(old / folder.name)
-            temporary.replace(folder)
-            shutil.rmtree(old)
-        else:
-            temporary.replace(folder)
+        with _naming(folder):
+            yield temporary
+            temporary.chmod(0o755)
+            _put(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def recover(folder: Path, age: float = 0.0) -> None:
+    """Clear a folder of what killed processes left half-done in it, and put back what they moved.
+
+    age: seconds for which a leftover must have been untouched; 0 where nobody else writes here.
+    """
+    for path in list(folder.iterdir()):
+        match = _LEFTOVER.fullmatch(path.name)
+        if not match or time.time() - path.lstat().st_mtime < age:
+            continue
+        kept = path / match["name"]
+        if match["old"] and kept.exists() and not (folder / match["name"]).exists():
+            kept.rename(folder / match["name"])
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _put(temporary: Path, folder: Path) -> None:
+    """Rename a folder onto another one."""
+    if folder.exists():
+        old = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.old."))
+        folder.replace(old / folder.name)
+        temporary.replace(folder)
+        shutil.rmtree(old)
+    else:
+        temporary.replace(folder)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Have an error of the disk say what could not be written: a full disk names no file."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is not None or error.errno not in DISK_ERRORS:
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    except SafetensorError as error:  # which wraps what the system said
+        found = re.search(r"(?:code: |os error )(\d+)", str(error))
+        code = int(found[1]) if found else errno.EIO
+        raise OSError(code, os.strerror(code), str(path)) from None
 
 
 def write_text(path: Path, text: str) -> None:

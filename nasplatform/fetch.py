@@ -8,12 +8,12 @@ Only a part whose digest is right is renamed to ``NAME``. What can be fetched st
 from __future__ import annotations
 
 import hashlib
+import shutil
 import ssl
 import tarfile
 import time
 import urllib.error
 import urllib.request
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from email.message import Message
@@ -28,12 +28,16 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from nasplatform.atomic_io import replace_folder, sha256, write_text
+from nasplatform.atomic_io import recover, replace_folder, sha256, write_text
 from nasplatform.errors import DataError, did_you_mean
+from nasplatform.foreign import blaming
 
 Progress = Callable[[int, int], None]
 """Called with (bytes so far, bytes in all), the latter 0 where it is not known."""
 _BLOCK = 1 << 18
+_DAY = 86_400.0  # seconds after which nobody unpacks any more
+_UNKNOWN = 64 << 30  # bytes of a file whose size nobody has said
+_HARMLESS, _PACKED, _MEMBERS = 64 << 20, 20, 1_000_000
 _TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 _PARTIAL, _BEYOND = 206, 416
 
@@ -141,12 +145,39 @@ def unpack(archive: Path, folder: Path) -> None:
 
     Raises DataError for a damaged archive and for one that would write outside of the folder.
     """
-    with replace_folder(folder) as temporary:
-        try:
-            with tarfile.open(archive) as tar:
-                tar.extractall(temporary, filter="data")
-        except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
-            raise DataError(f"{archive} cannot be unpacked: {error}") from None
+    if folder.parent.is_dir():
+        recover(folder.parent, _DAY)
+    with (
+        replace_folder(folder) as temporary,
+        blaming(archive, DataError, "cannot be unpacked"),
+    ):
+        room = _Room(archive, temporary)
+        with tarfile.open(archive) as tar:
+            for member in tar:
+                room.take(member)
+                tar.extract(member, temporary, filter="data")
+                tar.members = []  # else it remembers each of them
+
+
+class _Room:
+    """What an archive may still unpack to, so that a small one cannot fill the disk."""
+
+    def __init__(self, archive: Path, folder: Path) -> None:
+        self._bytes = max(_HARMLESS, _PACKED * archive.stat().st_size)
+        self._free = shutil.disk_usage(folder).free
+        self._files = _MEMBERS
+
+    def take(self, member: tarfile.TarInfo) -> None:
+        """Count a member before it is written; raise ValueError where it is too much."""
+        self._files -= 1
+        self._bytes -= member.size
+        self._free -= member.size
+        if self._files < 0 or self._bytes < 0:
+            raise ValueError(
+                f"it holds more than {_MEMBERS:,} files, or {_PACKED} times what it has itself"
+            )
+        if self._free < 0:
+            raise ValueError("the disk is too small for what it holds")
 
 
 class _CutError(Exception):
@@ -211,7 +242,14 @@ def _receive(
     if not have and response.headers.get("ETag"):
         write_text(_validator_of(part), response.headers["ETag"])
     report(have, total)
+    limit = total or _UNKNOWN
     while block := response.read(_BLOCK):
+        if have + len(block) > limit:
+            _forget(part)
+            raise DataError(
+                f"{remote.url}: the server sends more than the {limit:,} bytes that it should; "
+                f"what was downloaded is removed"
+            )
         try:
             with part.open("ab") as file:
                 file.write(block)

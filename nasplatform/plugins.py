@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import warnings
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -20,6 +22,8 @@ KINDS = (
     *("spaces", "encodings", "predictors", "evaluators", "stages", "datasets", "samplers"),
     *("networks", "edits", "runtimes", "executors"),
 )
+_CLASSES = frozenset(KINDS) - {"encodings", "datasets", "networks", "edits"}
+_FUNCTIONS = frozenset({"datasets", "networks", "edits"})
 
 
 @dataclass(frozen=True)
@@ -49,9 +53,9 @@ def names(kind: str) -> list[str]:
 def working(kind: str) -> dict[str, Any]:
     """Load every plug-in of a kind; a broken one is reported as a warning and skipped."""
     loaded = {}
-    for name, entry in sorted(_entries(kind).items()):
+    for name, entries in sorted(_entries(kind).items()):
         try:
-            loaded[name] = _load(kind, entry)
+            loaded[name] = _load(kind, entries)
         except PluginError as error:
             warnings.warn(str(error), stacklevel=2)
     return loaded
@@ -61,11 +65,12 @@ def describe() -> list[PluginInfo]:
     """Describe every plug-in of every kind, broken ones with what broke."""
     found = []
     for kind in KINDS:
-        for name, entry in sorted(_entries(kind).items()):
+        for name, entries in sorted(_entries(kind).items()):
+            entry = entries[0]
             origin = entry.dist.name if entry.dist else "unknown"
             version = entry.dist.version if entry.dist else "unknown"
             try:
-                _load(kind, entry)
+                _load(kind, entries)
                 error = None
             except PluginError as broken:
                 error = str(broken)
@@ -130,23 +135,57 @@ def _fields(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
 
 
 @cache
-def _entries(kind: str) -> dict[str, EntryPoint]:
+def _entries(kind: str) -> dict[str, tuple[EntryPoint, ...]]:
+    """Return name -> what is registered under it: more than one is a clash."""
     if kind not in KINDS:
         raise PluginError(f"unknown kind of plug-in {kind!r}{did_you_mean(kind, KINDS)}")
-    found = list(entry_points(group=f"nasplatform.{kind}"))
-    unique = {(entry.name, entry.value): entry for entry in found}.values()
-    twice = [name for name, count in Counter(e.name for e in unique).items() if count > 1]
-    if twice:
-        makers = ", ".join(e.value for e in unique if e.name == twice[0])
-        raise PluginError(f"two {kind} are called {twice[0]!r}: {makers}; uninstall one of them")
-    return {entry.name: entry for entry in unique}
+    unique = {(e.name, e.value): e for e in entry_points(group=f"nasplatform.{kind}")}
+    found: dict[str, tuple[EntryPoint, ...]] = {}
+    for entry in unique.values():
+        found[entry.name] = (*found.get(entry.name, ()), entry)
+    return found
 
 
 @cache
-def _load(kind: str, entry: EntryPoint) -> Any:
+def _load(kind: str, entries: tuple[EntryPoint, ...]) -> Any:
+    entry = entries[0]
+    if len(entries) > 1:
+        makers = ", ".join(each.value for each in entries)
+        raise PluginError(f"two {kind} are called {entry.name!r}: {makers}; uninstall one of them")
+    what = f"{kind.rstrip('s')} {entry.name!r} ({entry.value})"
     try:
-        return entry.load()
-    except Exception as error:  # whatever a third party's module raises on import
-        raise PluginError(
-            f"{kind.rstrip('s')} {entry.name!r} ({entry.value}) is broken: {error}"
-        ) from error
+        with _interrupts_told() as told:
+            found = entry.load()
+    except BaseException as error:  # whatever a third party's module raises, even to end us
+        if told:
+            raise
+        words = " ".join(str(error).split()) or type(error).__name__
+        raise PluginError(f"{what} is broken: {words}") from error
+    if kind in _CLASSES and not isinstance(found, type):
+        raise PluginError(f"{what} is broken: it is a {type(found).__name__}, expected a class")
+    if kind in _FUNCTIONS and not callable(found):
+        raise PluginError(f"{what} is broken: it is a {type(found).__name__}, expected a function")
+    return found
+
+
+@contextmanager
+def _interrupts_told() -> Iterator[list[int]]:
+    """Yield what fills with the signals that come meanwhile: a real Ctrl-C is nobody's fault."""
+    told: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield told
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def interrupt(number: int, frame: Any) -> None:
+        told.append(number)
+        raise KeyboardInterrupt
+
+    if not callable(before):
+        yield told
+        return
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield told
+    finally:
+        signal.signal(signal.SIGINT, before)

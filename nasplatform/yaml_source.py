@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,12 +11,16 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from nasplatform import faults
 from nasplatform.errors import ConfigError, InputError
+from nasplatform.foreign import read_text
 from nasplatform.passwords import without_password
 from nasplatform.plugins import explain, key_path, telling
 
 M = TypeVar("M", bound=BaseModel)
 Key = str | int
+_MOST_VALUES = 100_000
+LARGEST = 1 << 18  # bytes of a file; PyYAML reads some 100 kB a second
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,7 @@ def parse_overrides(texts: Sequence[str]) -> dict[str, Any]:
                 f"--set {without_password(text)}: expected KEY=VALUE such as search.budget=20"
             )
         try:
-            found[key.strip()] = yaml.safe_load(value)
+            found[key.strip()] = plain_yaml(value)
         except yaml.YAMLError:
             shown = without_password(text)
             raise ConfigError(f"--set {shown}: what follows '=' is not a YAML value") from None
@@ -111,29 +115,81 @@ def parse_overrides(texts: Sequence[str]) -> dict[str, Any]:
 
 def _read(file: Path) -> tuple[dict[str, Any], dict[tuple[Key, ...], int]]:
     text = _text(file)
+    lines: dict[tuple[Key, ...], int] = {}
+
+    def look(node: yaml.Node) -> None:
+        lines.update(_lines(node, (), str(file)))
+
     try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        lines = dict(_lines(node, (), str(file))) if node else {}
-        values = yaml.safe_load(text)
+        values = plain_yaml(text, look)
     except yaml.YAMLError as error:
         raise ConfigError(_yaml_complaint(error, file)) from None
-    except RecursionError:
-        raise ConfigError(f"{file}: broken YAML: nested too deeply, or in itself") from None
     if not isinstance(values, dict):
         raise ConfigError(f"{file}: expected keys and values such as 'name: my-search'")
     return values, lines
+
+
+def plain_yaml(text: str, look: Callable[[yaml.Node], None] = lambda node: None) -> Any:
+    """Return the plain values of a YAML text; ``look`` sees its tree before they are made.
+
+    Raises YAMLError, also for what PyYAML lets through as other exceptions: dates and numbers that
+    cannot be, nests without end, and aliases that stand for more values than a file may have.
+    """
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _require_few(node)
+        look(node)
+        return loader.construct_document(node)
+    except RecursionError:
+        raise yaml.YAMLError("nested too deeply, or in itself") from None
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
+        if isinstance(error, InputError):
+            raise
+        mark = loader.get_mark()  # of the end: PyYAML does not say where such a value stands
+        words = f"a value that cannot be: {faults.short(error)}"
+        raise yaml.MarkedYAMLError(problem=words, problem_mark=mark) from None
+    finally:
+        loader.dispose()
+
+
+def _require_few(node: yaml.Node) -> None:
+    """Count the values with each alias written out; raise YAMLError for too many."""
+    sizes: dict[int, int] = {}
+
+    def size(each: yaml.Node) -> int:
+        known = sizes.get(id(each))
+        if known is not None:
+            return known
+        sizes[id(each)] = _MOST_VALUES  # until it is known: a node within itself is too large
+        inner = [1]
+        if isinstance(each, yaml.MappingNode):
+            inner += [size(part) for pair in each.value for part in pair]
+        elif isinstance(each, yaml.SequenceNode):
+            inner += [size(part) for part in each.value]
+        sizes[id(each)] = sum(inner)
+        return sizes[id(each)]
+
+    if size(node) > _MOST_VALUES:
+        raise yaml.MarkedYAMLError(
+            problem=f"more than {_MOST_VALUES:,} values, with each alias written out",
+            problem_mark=node.start_mark,
+        )
 
 
 def _text(file: Path) -> str:
     shipped = {path.name: path for path in shipped_searches().glob("*.yaml")}
     meant = shipped.get(file.name) if file.parent == Path("searches") else None
     try:
-        return (file if meant is None or file.exists() else meant).read_text(encoding="utf-8")
+        return read_text(file if meant is None or file.exists() else meant, LARGEST)
     except FileNotFoundError:
         names = ", ".join(sorted(shipped))
         raise ConfigError(f"{file}: no such file; searches/ everywhere has {names}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{file}: cannot be read as a text file ({error})") from None
+    except (OSError, ValueError) as error:
+        words = faults.short(error)
+        raise ConfigError(f"{file}: cannot be read as a text file ({words})") from None
 
 
 def shipped_searches() -> Path:
@@ -144,7 +200,7 @@ def shipped_searches() -> Path:
 
 
 def _yaml_complaint(error: yaml.YAMLError, file: Path) -> str:
-    problem = getattr(error, "problem", None) or "not YAML"
+    problem = getattr(error, "problem", None) or faults.short(error)
     mark = getattr(error, "problem_mark", None)
     place = f"{file}:{mark.line + 1}" if mark else str(file)
     column = f", column {mark.column + 1}" if mark else ""

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 
 from nasplatform.atomic_io import replace_file, sha256, write_text
 from nasplatform.errors import ArchitectureError, DataError, did_you_mean
+from nasplatform.foreign import blaming, read_json
 from nasplatform.spaces import Population, Space, get_space
 
 FORMAT = 1
@@ -34,6 +35,7 @@ _COSTS = frozenset({"seconds", "train_loss"})  # less of them is better, whateve
 _MEASUREMENT = re.compile(r"(?P<metric>\w+)\.e(?P<epochs>\d+)\.s(?P<seed>\d+)")
 _WORD = re.compile(r"code(\.\d+)?")
 _SMALL = 100_000
+_MOST_SEEDS = 10_000
 _KEYS_AT_ONCE = 1 << 14  # what a cache holds: twice as fast as all at once
 
 
@@ -248,15 +250,17 @@ def _words(codes: NDArray[np.uint64]) -> dict[str, NDArray[np.uint64]]:
 
 def read_table_card(path: Path) -> dict[str, Any]:
     """Read the card of a table; raise DataError where it is missing or not one of ours."""
-    try:
-        card = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
-        version, _ = card["format"], card["sha256"]
-    except FileNotFoundError:
-        raise DataError(f"{path.with_suffix('.json')}: the card of the table is missing") from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{path.with_suffix('.json')}: not the card of a table ({error})") from None
+    file = path.with_suffix(".json")
+    with blaming(file, DataError, "not the card of a table"):
+        try:
+            card = read_json(file)
+        except FileNotFoundError:
+            raise DataError(f"{file}: the card of the table is missing") from None
+        version, digest = card["format"], card["sha256"]
+        if not isinstance(digest, str):
+            raise ValueError("its sha256 is no text")
     if version != FORMAT:
-        raise DataError(f"{path}: table format {version}, this version reads format {FORMAT}")
+        raise DataError(f"{path}: table format {version!r:.40}, this version reads format {FORMAT}")
     assert isinstance(card, dict)
     return card
 
@@ -272,16 +276,26 @@ def read_table(path: Path) -> BenchmarkTable:
             f"{path}: sha256 is {digest[:12]}..., its card says {card['sha256'][:12]}...: "
             f"the file is damaged or was changed; restore or rebuild it"
         )
+    with blaming(path, DataError, "is no table of ours, or damaged"):
+        return _read_checked(path, card, digest)
+
+
+def _read_checked(path: Path, card: dict[str, Any], digest: str) -> BenchmarkTable:
+    """Read a table whose digest is right; whatever it raises concerns the file."""
     options = dict(card["space"])
     space = get_space(options.pop("name"), **options)
     names = [n for n in pq.read_schema(path).names if n not in ("architecture", "hash")]
     arrays = {name: column.to_numpy() for name, column in _columns(path, names).items()}
     words = [name for name in names if _WORD.fullmatch(name)]
     fidelities = tuple(int(epochs) for epochs in card["fidelities"])
+    codes = np.stack([arrays[n] for n in words], axis=1)
+    looked_at = codes[:: 1 + len(codes) // _SMALL]  # the digest speaks for the others
+    if codes.dtype != np.uint64 or not space.contains_codes(looked_at).all():
+        raise ValueError(f"a code is no architecture of {space.name}")
     return BenchmarkTable(
         name=card["name"],
         space=space,
-        architectures=space.from_codes(np.stack([arrays[n] for n in words], axis=1)),
+        architectures=space.from_codes(codes),
         fidelities=fidelities,
         measurements=_measurements(arrays, fidelities),
         attributes={
@@ -308,7 +322,11 @@ def _measurements(
             found.setdefault(match["metric"], {})[place] = values
     rows = len(arrays["code"])
     measured = {}
+    if not found:
+        raise ValueError("it holds no measurement")
     for metric, runs in found.items():
+        if 1 + max(seed for _, seed in runs) > _MOST_SEEDS:
+            raise ValueError(f"{metric!r} has more than {_MOST_SEEDS:,} repetitions")
         cube = np.full((rows, len(fidelities), 1 + max(s for _, s in runs)), np.nan, np.float32)
         for place, values in runs.items():
             cube[:, place[0], place[1]] = values

@@ -15,7 +15,18 @@ from contextlib import contextmanager
 
 import typer
 
-from nasplatform.cli import data, networks, predict, predictors, results, run, serve, spaces
+from nasplatform import faults
+from nasplatform.cli import (
+    data,
+    networks,
+    predict,
+    predictors,
+    results,
+    run,
+    serve,
+    spaces,
+    storage,
+)
 from nasplatform.cli import plugins as plugins_command
 from nasplatform.errors import InputError, NasplatformError
 
@@ -28,14 +39,18 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("compress")(run.compress)
 app.command("worker")(run.worker)
+app.command("status")(storage.status)
+app.command("requeue")(storage.requeue)
 app.command("predict-images")(networks.predict_images)
 app.command("export")(networks.export)
+app.command("measure")(networks.measure)
 app.command("predict")(predict.predict)
 app.command("serve")(serve.serve)
 app.add_typer(predictors.app, name="predictors")
 app.add_typer(spaces.app, name="spaces")
 app.add_typer(results.app, name="results")
 app.add_typer(data.app, name="data")
+app.add_typer(storage.app, name="db")
 app.command("plugins")(plugins_command.plugins)
 
 
@@ -62,12 +77,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(error, 1)
     except typer.TyperException as error:
         return _complain(error.format_message(), error.exit_code)
-    except OSError as error:  # a folder that cannot be made, a disk that is full
-        if error.filename is None:
-            raise
-        return _complain(f"{error.filename}: {error.strerror}", 2)
     except typer.Abort:
         return 130
+    except Exception as error:  # of the machine, or of a library below us; a bug of ours is raised
+        words = faults.in_words(error)
+        if words is None:
+            raise
+        return _complain(words, 2 if isinstance(error, OSError) else 1)
     return code if isinstance(code, int) else 0
 
 

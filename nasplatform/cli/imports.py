@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 _IMPORTS = "nasplatform.benchmarks.imports"
 IMPORTERS = {name: f"{_IMPORTS}.{name}:import_{name}" for name in ("nasbench101", "nasbench201")}
+IMPORTERS |= {
+    name: f"{_IMPORTS}.transformers:import_{name.replace('-', '_')}"
+    for name in ("autoformer-tiny", "autoformer-small", "vitbench101-autoformer", "vitbench101-pit")
+}
 """Name of a published benchmark -> ``module:function`` that turns a file of it into a table."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -92,6 +96,7 @@ def import_published(name: str, file: Path, out: Path | None = None, workers: in
     """Turn the file of a published benchmark into a table; return the path of it."""
     from nasplatform.atomic_io import user_folder
     from nasplatform.errors import DataError, did_you_mean
+    from nasplatform.foreign import blaming
 
     if name not in IMPORTERS:
         raise DataError(f"no benchmark to import is called {name!r}{did_you_mean(name, IMPORTERS)}")
@@ -103,7 +108,10 @@ def import_published(name: str, file: Path, out: Path | None = None, workers: in
             raise DataError(f"{name} is read by one process: leave --workers out")
         options["workers"] = workers
     folder = user_folder() if out is None else out
-    with watched("import", f"reading {file.name}", "nothing was written") as progress:
+    with (
+        watched("import", f"reading {file.name}", "nothing was written") as progress,
+        blaming(file, DataError, f"is no file of {name}, or damaged"),
+    ):
         path: Path = importer(file, folder, progress, **options)
     return path
 
@@ -119,6 +127,7 @@ def _parsed(texts: Sequence[str]) -> Mapping[str, Any]:
     import yaml
 
     from nasplatform.errors import ConfigError
+    from nasplatform.yaml_source import plain_yaml
 
     found = {}
     for text in texts:
@@ -126,7 +135,7 @@ def _parsed(texts: Sequence[str]) -> Mapping[str, Any]:
         if not (equals and key.strip()):
             raise ConfigError(f"--option {text}: expected KEY=VALUE such as classes=10")
         try:
-            found[key.strip()] = yaml.safe_load(value)
+            found[key.strip()] = plain_yaml(value)
         except yaml.YAMLError:
             raise ConfigError(f"--option {text}: {value!r} is not a YAML value") from None
     return found
@@ -139,6 +148,7 @@ def _import_own(
     from nasplatform.benchmarks.imports.own_table import import_own_table
     from nasplatform.benchmarks.registry import list_tables
     from nasplatform.errors import DataError
+    from nasplatform.foreign import blaming
 
     called = name or file.stem
     if not _NAME.fullmatch(called):
@@ -147,7 +157,10 @@ def _import_own(
     known = list_tables() if out is None else {}
     if not force and (called in known or (folder / f"{called}.json").exists()):
         raise DataError(f"a table is called {called!r} already: --name another, or --force")
-    with watched("import", f"reading {file.name}", "nothing was written") as progress:
+    with (
+        watched("import", f"reading {file.name}", "nothing was written") as progress,
+        blaming(file, DataError, "cannot be imported"),
+    ):
         progress(0, 1)
         path, notes = import_own_table(file, space, asked, called, folder)
         progress(1, 1)

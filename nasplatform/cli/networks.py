@@ -1,20 +1,26 @@
-"""What a finished network is for: pictures, and files for other runtimes."""
+"""What a finished network is for: pictures, files for other runtimes, and what it costs there."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from nasplatform.cli.display import emit, say, show, show_table
-from nasplatform.cli.run import ForceFlag, JsonFlag
+from nasplatform.cli.run import ForceFlag, JsonFlag, SetOption
 
 if TYPE_CHECKING:
     from nasplatform.models.network import Network
+    from nasplatform.runtimes.measure import Measurements
+    from nasplatform.training.task import Task
 
 NetworkArgument = Annotated[
     Path, typer.Argument(metavar="NETWORK", help="Folder of a network, or of a run.")
+]
+DeployedArgument = Annotated[
+    Path,
+    typer.Argument(metavar="NETWORK", help="Folder of a network or a run, or a .nasbin file."),
 ]
 
 ModuleOption = Annotated[
@@ -28,7 +34,7 @@ ModuleOption = Annotated[
 
 
 def predict_images(
-    network: NetworkArgument,
+    network: DeployedArgument,
     files: Annotated[list[Path], typer.Argument(help="Picture files, or folders of them.")],
     module: ModuleOption = None,
     as_json: JsonFlag = False,
@@ -38,13 +44,18 @@ def predict_images(
     Files that are no pictures are told, the others are answered, and the exit code is 2.
     """
     from nasplatform.errors import DataError
-    from nasplatform.models.pictures import classify
+    from nasplatform.models.pictures import classify, classify_by
+    from nasplatform.runtimes.deployed import is_deployed, open_deployed
     from nasplatform.training.image_folder import images_in
 
     pictures = [each for file in files for each in (images_in(file) if file.is_dir() else [file])]
     if not pictures:
         raise DataError(f"{files[0]} holds no image files")
-    found = classify(_load(network, module), pictures)
+    if is_deployed(network):
+        opened = open_deployed(network)
+        found = classify_by(opened.session.run, opened.input, pictures)
+    else:
+        found = classify(_load(network, module), pictures)
     rows = found.to_dict("records")
     if as_json:
         emit(rows)
@@ -58,13 +69,15 @@ def predict_images(
 
 def export(
     network: NetworkArgument,
-    out: Annotated[Path, typer.Argument(help="File to write, e.g. network.onnx.")],
+    out: Annotated[
+        Path, typer.Argument(help="File to write; its ending says what: .onnx, or .nasbin (bits).")
+    ],
     module: ModuleOption = None,
     force: ForceFlag = False,
 ) -> None:
-    """Write a network as ONNX, with its input size, normalisation and class names inside."""
+    """Write a network as one file, with its input size, normalisation and class names inside."""
     from nasplatform.errors import RunError
-    from nasplatform.runtimes.onnx_export import export_onnx
+    from nasplatform.runtimes.deployed import check_ending, deploy
 
     if out.is_dir():
         raise RunError(f"{out} is a folder; give the name of a file, e.g. {out / 'network.onnx'}")
@@ -72,17 +85,94 @@ def export(
         raise RunError(f"{out} exists already; replace it by --force, or give another name")
     if not out.absolute().parent.is_dir():
         raise RunError(f"{out.parent} is no folder; make it, or give another name")
+    check_ending(out)
     loaded = _load(network, module)
     say(f"exporting {network} and comparing it with torch")
-    difference = export_onnx(loaded, out)
+    difference = deploy(loaded, out)
     show(f"{out}: {out.stat().st_size:,} bytes, logits differ from torch's by {difference:.1e}")
 
 
+def measure(
+    network: DeployedArgument,
+    dataset: Annotated[
+        str | None,
+        typer.Option(help="Data whose test split says how good it is; of a run its own."),
+    ] = None,
+    settings: SetOption = None,
+    runtime: Annotated[
+        str | None, typer.Option(help="What computes, e.g. torch; the best that is there.")
+    ] = None,
+    module: ModuleOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Measure what a network costs and is worth on this machine, in the runtime that is timed.
+
+    Options of the data are given as --set KEY=VALUE. Without data there is no accuracy.
+    """
+    from dataclasses import asdict
+
+    from nasplatform.errors import ConfigError
+    from nasplatform.runtimes.deployed import is_deployed, measure_deployed
+
+    if settings and dataset is None:
+        raise ConfigError("--set names options of the data: give --dataset too")
+    if is_deployed(network):
+        if runtime is not None:
+            raise ConfigError(f"--runtime {runtime}: {network} runs in the runtime that it is of")
+        found = measure_deployed(network, _data(dataset, settings))
+    else:
+        found = _measured(network, dataset, settings, runtime, module)
+    facts: dict[str, Any] = {"network": network, **asdict(found)}
+    if as_json:
+        emit(facts)
+        return
+    rows = [{"of": name, "value": value} for name, value in facts.items()]
+    show_table([row for row in rows if row["value"] not in ("", None)], ["of", "value"])
+
+
+def _measured(
+    network: Path,
+    dataset: str | None,
+    settings: list[str] | None,
+    runtime: str | None,
+    module: str | None,
+) -> Measurements:
+    from nasplatform.runs.run import Run
+    from nasplatform.runtimes.deployed import check_task
+    from nasplatform.runtimes.measure import measure as measured
+
+    loaded, task = _load(network, module), _data(dataset, settings)
+    if task is None and not _is_network(network):
+        task = Run(network).task()
+    if task is not None:
+        known = loaded.structure.input
+        check_task(task.input_shape if known is None else tuple(known["shape"]), known, task)
+    return measured(loaded, task, network if _is_network(network) else None, runtime)
+
+
+def _data(dataset: str | None, settings: list[str] | None) -> Task | None:
+    from nasplatform.training.datasets import load_task
+    from nasplatform.yaml_source import parse_overrides
+
+    if dataset is None:
+        return None
+    return load_task(dataset, parse_overrides(settings or []), "--set")
+
+
 def _load(path: Path, module: str | None) -> Network:
+    from nasplatform.errors import RunError
     from nasplatform.models.functions import import_trusted
-    from nasplatform.models.network import STRUCTURE, Network
+    from nasplatform.models.network import Network
     from nasplatform.runs.run import Run
 
+    if path.is_file():
+        raise RunError(f"{path} is a file, expected the folder of a network or of a run")
     if module is not None:
         import_trusted(module)
-    return Network.load(path) if (path / STRUCTURE).is_file() else Run(path).network()
+    return Network.load(path) if _is_network(path) else Run(path).network()
+
+
+def _is_network(path: Path) -> bool:
+    from nasplatform.models.network import STRUCTURE
+
+    return (path / STRUCTURE).is_file()

@@ -55,10 +55,11 @@ def show_(
     as_json: JsonFlag = False,
 ) -> None:
     """Show the card of a fitted predictor."""
-    from nasplatform.runs.saved import load_predictor
+    from nasplatform.runs.saved import learnt_from, load_predictor
 
     predictor, space = load_predictor(folder)
-    card = {**predictor.card(), "space": space.describe()}
+    labels = learnt_from(folder) or "not known where they come from"
+    card = {**predictor.card(), "labels": labels, "space": space.describe()}
     card["graphs"].pop("vocabulary")
     if as_json:
         emit(card)
@@ -111,15 +112,17 @@ def fit(
         known = make_space(space, option)
         architectures, scores = _labels_of_file(csv, known, score, architecture, skip_bad)
         scores = -scores if minimize else scores
+        unit = f"that of column {score!r}" + (", sign turned" if minimize else "")
+        source = {"file": csv.name, "metric": score, "epochs": None, "unit": unit}
     elif table is not None and (csv, space, score) == (None, None, None):
-        known, architectures, scores = _labels_of_table(table, metric)
+        known, architectures, scores, source = _labels_of_table(table, metric)
     else:
         raise PredictorError("labels come from --table, or from --csv with --space and --score")
     rows = _drawn(len(scores), labels, seed)
     words = f"fitting {predictor} to {len(rows)} labels of {table or csv}"
     with watched("fit", words, "nothing was written") as progress:
         fit_on_space(made, known, architectures[rows], scores[rows], progress)
-    save_predictor(made, known, out)
+    save_predictor(made, known, out, source)
     if as_json:
         emit({"folder": out, **made.card()})
     else:
@@ -132,7 +135,7 @@ def evaluate(
         str, typer.Option("-p", "--predictors", help="By comma; see `predictors list`.")
     ] = "default",
     protocol: Annotated[
-        str | None, typer.Option(help="Label protocol: tnasp, nb201, digits, fashion.")
+        str | None, typer.Option(help="Label protocol, e.g. tnasp, nb201, autoformer-tiny, digits.")
     ] = None,
     table: Annotated[
         str | None, typer.Option(help="Or any table: a few of its rows against all the others.")
@@ -255,8 +258,8 @@ def _labels_of_file(
 
 def _labels_of_table(
     table: str, metric: str | None
-) -> tuple[Space[Any], Population[Any], NDArray[np.float64]]:
-    """Return the space of a table and all its labels (B,)."""
+) -> tuple[Space[Any], Population[Any], NDArray[np.float64], dict[str, Any]]:
+    """Return the space of a table, all its labels (B,), and what they are."""
     import numpy as np
 
     from nasplatform.benchmarks.registry import load_table
@@ -265,7 +268,12 @@ def _labels_of_table(
     found = load_table(table)
     scores = found.scores(metric)
     rows = np.flatnonzero(np.isfinite(scores))
-    return found.space, found.architectures[rows], scores[rows]
+    name = metric or found.score
+    unit = "fraction, 0 to 1" if "accuracy" in name else f"that of the table's {name!r}"
+    if found.direction(name) == "minimize":
+        unit += ", sign turned"
+    source = {"table": table, "metric": name, "epochs": found.fidelities[-1], "unit": unit}
+    return found.space, found.architectures[rows], scores[rows], source
 
 
 def _drawn(known: int, count: int | None, seed: int) -> NDArray[np.intp]:

@@ -13,6 +13,9 @@ from nasplatform.cli.run import JsonFlag
 
 app = typer.Typer(help="Look at runs and export their numbers.", no_args_is_help=True)
 
+ContactFlag = Annotated[
+    bool, typer.Option("--contact", help="Ask the databases that unfinished runs name.")
+]
 RunsArgument = Annotated[Path, typer.Argument(help="A run, or a folder of runs.")]
 
 
@@ -25,11 +28,13 @@ class Format(StrEnum):
 
 
 @app.command("list")
-def list_(path: RunsArgument = Path("runs"), as_json: JsonFlag = False) -> None:
+def list_(
+    path: RunsArgument = Path("runs"), contact: ContactFlag = False, as_json: JsonFlag = False
+) -> None:
     """List runs: what was searched, how far they came, their best score."""
     from nasplatform.runs.frames import list_runs
 
-    frame = list_runs(path)
+    frame = list_runs(path, contact)
     rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
     if as_json:
         emit(rows)
@@ -70,6 +75,7 @@ def export(
     path: RunsArgument,
     out: Annotated[Path, typer.Option(help="File to write; its ending decides the format.")],
     stages: Annotated[bool, typer.Option("--stages", help="The stages, not the search.")] = False,
+    contact: ContactFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Write every evaluation of one or many runs to a CSV, Parquet or JSON file."""
@@ -80,7 +86,7 @@ def export(
     ending = out.suffix.removeprefix(".")
     if ending not in list(Format):
         raise InputError(f"--out {out}: unknown format {ending!r}{did_you_mean(ending, Format)}")
-    frame = read_stages(path) if stages else read_runs(path)
+    frame = read_stages(path) if stages else read_runs(path, contact)
     with replace_file(out) as temporary:
         if ending == Format.CSV:
             frame.to_csv(temporary, index=False)

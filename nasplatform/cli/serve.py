@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -96,43 +95,14 @@ def _listen(store: PredictorStore, options: Settings, host: str, port: int, quie
     except ModuleNotFoundError:
         raise MissingExtraError("serve needs uvicorn: pip install 'nasplatform[service]'") from None
     from nasplatform.service.middleware import log_to_stderr
+    from nasplatform.service.server import bound, server_config
 
-    bound = _bound(host, port)
+    taken = bound(host, port)
     log_to_stderr(logging.WARNING if quiet else logging.INFO)
     # A short interval lets the event loop answer while the inference thread runs Python.
     sys.setswitchinterval(0.001)
-    config = uvicorn.Config(
-        create_app(store, options),
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=30,
-        timeout_graceful_shutdown=10,
-    )
-    bound.listen(2048)  # from here on a connection waits for the predictors to be loaded
+    config = server_config(create_app(store, options), options)
+    taken.listen(2048)  # from here on a connection waits for the predictors to be loaded
     shown = f"[{host}]" if ":" in host else host
-    say(f"serving {len(store.names())} predictors at http://{shown}:{bound.getsockname()[1]}")
-    uvicorn.Server(config).run(sockets=[bound])
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    """Take the address before anything is loaded; raise ConfigError where that cannot be."""
-    from nasplatform.errors import ConfigError
-
-    made = None
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, kind, protocol, _, address = found[0]
-        made = socket.socket(family, kind, protocol)
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind(address)
-    except OSError as error:
-        if made is not None:
-            made.close()
-        raise ConfigError(
-            f"--host {host} --port {port}: cannot be listened on ({error.strerror}); is another "
-            f"service there? --port 0 takes a free one"
-        ) from None
-    made.set_inheritable(True)
-    return made
+    say(f"serving {len(store.names())} predictors at http://{shown}:{taken.getsockname()[1]}")
+    uvicorn.Server(config).run(sockets=[taken])

@@ -24,6 +24,24 @@ def has_numbers(graphs: GraphBatch) -> bool:
     )
 
 
+def has_flat_numbers(graphs: GraphBatch) -> bool:
+    """Whether ``flat_numbers`` say all of an architecture: nodes have attributes and a place."""
+    return bool(graphs.attribute_schema) and graphs.positional
+
+
+def flat_numbers(graphs: GraphBatch) -> NDArray[np.float32]:
+    """Return (B, P) float32, the decisions of an architecture as anybody would write them down.
+
+    Logarithms of parameters, FLOPs and the number of nodes that compute; then at each place the
+    operation and the attributes from 0 to 1, -1 for one that is not there.
+    """
+    values, told = scaled_attributes(graphs)
+    computing = (graphs.flops.sum(1) > 0).sum(1)
+    costs = np.log(np.stack([graphs.total_params, graphs.total_flops, computing], axis=1) + 1.0)
+    numbers = np.where(told > 0, values, -1).reshape(len(graphs), -1)
+    return np.concatenate([costs, graphs.ops, numbers], axis=1).astype(np.float32)
+
+
 def scaled_attributes(graphs: GraphBatch) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return attributes (B, N, A) from 0 to 1 over their range, 0 for none, and 1 where told."""
     if graphs.attributes is None:

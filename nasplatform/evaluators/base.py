@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, Self
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from pydantic import BaseModel
 
@@ -19,9 +20,10 @@ from nasplatform.training.task import Task
 Report = Callable[[int, float], bool]
 """(epochs so far, score so far) -> whether the measurement is hopeless and should stop."""
 
-ErrorClass = Literal["architecture", "transient", "fatal"]
-"""What a failed measurement says: the architecture cannot be measured; not at this moment; the
-evaluator or its options are wrong, whatever the architecture."""
+ErrorClass = Literal["architecture", "memory", "timeout", "transient", "fatal"]
+"""What a failed measurement says: the architecture cannot be measured; not in this memory; not in
+the time that is allowed; not at this moment; the evaluator or its options are wrong, whatever the
+architecture."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,14 @@ class Evaluator(ABC, Generic[A]):
         """
         return None
 
+    def with_smaller_batch(self) -> Self | None:
+        """Return an evaluator that needs less memory at a time; None where there is none.
+
+        It is asked once for an architecture that ran out of memory. What it measures says in a
+        metric how it differs, and stands for the measurement that was wanted.
+        """
+        return None
+
     @abstractmethod
     def evaluate(self, architecture: A, fidelity: int, seed: int) -> Evaluation:
         """Measure one architecture.
@@ -150,3 +160,11 @@ class Evaluator(ABC, Generic[A]):
     ) -> Evaluation:
         """Measure as ``evaluate`` does, and give up as soon as ``report`` answers True."""
         return self.evaluate(architecture, fidelity, seed)
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Return whether an exception says that memory ran out, on whatever device."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return True
+    text = str(error).lower() if isinstance(error, RuntimeError) else ""
+    return "out of memory" in text or "can't allocate memory" in text

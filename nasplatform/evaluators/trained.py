@@ -11,10 +11,17 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from nasplatform.errors import ConfigError, TrainingError
-from nasplatform.evaluators.base import Evaluation, EvaluationContext, Evaluator, Report
+from nasplatform.evaluators.base import (
+    Evaluation,
+    EvaluationContext,
+    Evaluator,
+    Report,
+    out_of_memory,
+)
 from nasplatform.runtimes.choice import open_session
 from nasplatform.runtimes.measure import latency
 from nasplatform.spaces.base import Space
+from nasplatform.training.distributed import check_processes
 from nasplatform.training.evaluation import evaluate
 from nasplatform.training.loop import Epoch, History, train
 from nasplatform.training.recipe import Recipe
@@ -36,6 +43,9 @@ class TrainedOptions(BaseModel):
         False,
         description="also measure latency_ms, one image on one thread of this CPU, by the runtime "
         "of the search file",
+    )
+    processes: int = Field(
+        1, ge=1, description="processes of this machine that train a network together (CPU)"
     )
     keep: bool = Field(
         False, description="keep the trained weights of every architecture, not the latest only"
@@ -71,6 +81,7 @@ class TrainedEvaluator(Evaluator[Any]):
             raise ConfigError(f"evaluator {self.name!r} trains networks: it needs a task")
         try:
             check_recipe(context.task, options.recipe, context.device)
+            check_processes(options.processes, context.device, options.recipe.batch_size)
         except TrainingError as error:
             raise ConfigError(f"evaluator {self.name!r}: {error}") from None
         if options.fidelities and options.fidelities[-1] >= options.recipe.epochs:
@@ -87,6 +98,7 @@ class TrainedEvaluator(Evaluator[Any]):
         measured = "valid_accuracy" + (f"+latency:{self._engine}" if self._engine else "")
         self.task = f"{self.data.name}/{measured}/{recipe[:12]}@{self.data.digest[:12]}"
         self._done: Path | None = None
+        self._said: dict[str, float] = {}
 
     @classmethod
     def from_options(cls, options: Any, space: Space[Any], context: EvaluationContext) -> Self:
@@ -98,6 +110,20 @@ class TrainedEvaluator(Evaluator[Any]):
         return ("valid_accuracy", "test_accuracy", "train_loss") + (
             ("latency_ms",) if self.options.latency else ()
         )
+
+    def with_smaller_batch(self) -> Self | None:
+        """Return one with half the batch and half the learning rate (Goyal et al. 2017).
+
+        Its measurements have the metric ``batch_size``.
+        """
+        recipe = self.options.recipe
+        if recipe.batch_size < 4:
+            return None
+        half = {"batch_size": recipe.batch_size // 2, "learning_rate": recipe.learning_rate / 2}
+        options = self.options.model_copy(update={"recipe": recipe.model_copy(update=half)})
+        smaller = type(self)(options, self.space, self.context)
+        smaller._said = {"batch_size": float(half["batch_size"])}
+        return smaller
 
     def evaluate(self, architecture: Any, fidelity: int, seed: int) -> Evaluation:
         """Train one architecture for ``fidelity`` epochs."""
@@ -129,11 +155,12 @@ class TrainedEvaluator(Evaluator[Any]):
         except TrainingError as error:
             return Evaluation(float("nan"), error=str(error))
         except (RuntimeError, MemoryError) as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
                 raise
             if self.context.device.startswith("cuda"):
                 torch.cuda.empty_cache()
-            return Evaluation(float("nan"), error=f"out of memory on {self.context.device}")
+            words = f"out of memory on {self.context.device}"
+            return Evaluation(float("nan"), error=words, error_class="memory")
 
     def _train(
         self,
@@ -152,11 +179,13 @@ class TrainedEvaluator(Evaluator[Any]):
             checkpoint=checkpoint,
             progress=self.context.progress,
             on_epoch=hear,
+            processes=self.options.processes,
         )
 
     def _measured(self, module: torch.nn.Module, history: History, fidelity: int) -> Evaluation:
         last = history.epochs[-1]
         metrics: dict[str, float] = {
+            **self._said,
             "valid_accuracy": last.valid_accuracy,
             "train_loss": last.train_loss,
             "test_accuracy": evaluate(module, self.data, "test", self.context.device),
@@ -191,10 +220,3 @@ class TrainedEvaluator(Evaluator[Any]):
         name = f"{architecture.hash}-e{fidelity}-s{seed}.safetensors"
         self._done = self.context.folder / name
         return self._done
-
-
-def _out_of_memory(error: Exception) -> bool:
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    text = str(error).lower()
-    return "out of memory" in text or "can't allocate memory" in text

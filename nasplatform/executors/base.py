@@ -56,6 +56,7 @@ class EvaluationRequest(BaseModel):
     architecture: text form, as the space writes it.
     fidelity:     epochs.
     seed:         which repetition.
+    smaller_batch: whether memory ran out at the first try (see ``Evaluator.with_smaller_batch``).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -64,6 +65,7 @@ class EvaluationRequest(BaseModel):
     architecture: str
     fidelity: int
     seed: int
+    smaller_batch: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,16 @@ class Executor(ABC):
 
         report: hears of it on the way, maybe in another thread, and may stop it.
         """
+
+    def call(self, function: str, payload: dict[str, Any]) -> dict[str, Any] | None:
+        """Have other work than a measurement done, and wait for it; None where the caller does it.
+
+        function: ``module:function`` of (payload, progress), importable wherever it is done.
+        payload:  values that JSON can hold, as is what the function returns. It must do no harm to
+                  call it again with the same payload where it broke off.
+        Raises what the function raises, and RunError where whoever did it was lost.
+        """
+        return None
 
     @abstractmethod
     def close(self) -> None:

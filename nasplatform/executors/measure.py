@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,13 +17,15 @@ from nasplatform.evaluators.base import (
     EvaluationContext,
     Evaluator,
     Report,
+    out_of_memory,
 )
 from nasplatform.executors.base import EvaluationRequest, EvaluatorSpec
 from nasplatform.spaces import get_space
 from nasplatform.training.datasets import load_task
 
 Progress = Callable[[int, int, str], None]
-_TRANSIENT = (ConnectionError, TimeoutError, MemoryError)
+_TRANSIENT = (ConnectionError, TimeoutError)
+_DISK = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE})  # full, broken or gone
 
 
 def measure(
@@ -40,6 +43,10 @@ def measure(
         evaluator = made.get(key)
         if evaluator is None:
             evaluator = made[key] = make_evaluator(request.spec, progress)
+        if request.smaller_batch:
+            evaluator = evaluator.with_smaller_batch()
+            if evaluator is None:
+                return failure("memory", "out of memory, and there is no smaller batch to try")
         architecture = evaluator.space.parse(request.architecture)
         if report is None:
             found = evaluator.evaluate(architecture, request.fidelity, request.seed)
@@ -80,7 +87,10 @@ def classify(error: Exception) -> ErrorClass:
     """Say whose fault an exception is: the architecture's, the moment's, or the search's."""
     if isinstance(error, ArchitectureError | TrainingError):
         return "architecture"
-    return "transient" if isinstance(error, _TRANSIENT) else "fatal"
+    if out_of_memory(error):
+        return "memory"
+    full = isinstance(error, OSError) and error.errno in _DISK
+    return "transient" if full or isinstance(error, _TRANSIENT) else "fatal"
 
 
 def failure(error_class: ErrorClass, words: str, trace: str | None = None) -> Evaluation:

@@ -26,6 +26,9 @@ class ProcessOptions(BaseModel):
     attempts: int = Field(
         3, ge=1, description="measurements begun of an architecture whose process dies each time"
     )
+    timeout: float | None = Field(
+        None, gt=0, description="seconds after which a measurement is killed; its result is that"
+    )
 
 
 @dataclass(frozen=True)
@@ -84,13 +87,13 @@ class ProcessExecutor(Executor):
         while not self._jobs.empty():
             job = self._jobs.get()
             if job is not None:
-                _cancel(job.future)
+                cancel(job.future)
 
     def _serve(self, worker: WorkerProcess) -> None:
         while (job := self._jobs.get()) is not None:
             if self._closed.is_set():
-                _cancel(job.future)
-            elif job.future.set_running_or_notify_cancel():
+                cancel(job.future)
+            elif job.future.set_running_or_notifycancel():
                 try:
                     job.future.set_result(self._measure(worker, job))
                 except BaseException as error:  # whatever it is belongs to who waits
@@ -101,7 +104,8 @@ class ProcessExecutor(Executor):
         lost: WorkerLostError | None = None
         for _ in range(self.options.attempts):
             try:
-                return worker.measure(job.request, job.report, self.context.progress)
+                progress, timeout = self.context.progress, self.options.timeout
+                return worker.measure(job.request, job.report, progress, timeout)
             except WorkerLostError as error:
                 if self._closed.is_set():
                     raise CancelledError from None
@@ -112,7 +116,7 @@ class ProcessExecutor(Executor):
         return failure("architecture", f"the worker process was lost {times}, the last: {lost}")
 
 
-def _cancel(future: Future[Evaluation]) -> None:
+def cancel(future: Future[Evaluation]) -> None:
     """Cancel a future that nobody works on, and tell those who wait for it."""
     if future.cancel():
-        future.set_running_or_notify_cancel()
+        future.set_running_or_notifycancel()

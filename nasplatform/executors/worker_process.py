@@ -13,6 +13,7 @@ from typing import Any
 
 from nasplatform.evaluators.base import Evaluation, Report
 from nasplatform.executors.base import EvaluationRequest
+from nasplatform.executors.measure import failure
 
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 _KINDS = ("ready", "progress", "report", "result")
@@ -48,9 +49,33 @@ class WorkerProcess:
         request: EvaluationRequest,
         report: Report | None,
         progress: Callable[[int, int, str], None],
+        timeout: float | None = None,
     ) -> Evaluation:
-        """Have a request worked on; raise WorkerLostError where the process dies of it."""
+        """Have a request worked on; raise WorkerLostError where the process dies of it.
+
+        timeout: seconds after which it is killed; the evaluation says so.
+        """
         process = self._process or self._start()
+        expired = threading.Event()
+        timer = threading.Timer(timeout or 0.0, lambda: (expired.set(), process.kill()))
+        if timeout is not None:
+            timer.start()
+        try:
+            return self._measure(process, request, report, progress)
+        except WorkerLostError:
+            if timeout is None or not expired.is_set():
+                raise
+            return failure("timeout", f"took longer than {timeout:g} s, killed")
+        finally:
+            timer.cancel()
+
+    def _measure(
+        self,
+        process: subprocess.Popen[str],
+        request: EvaluationRequest,
+        report: Report | None,
+        progress: Callable[[int, int, str], None],
+    ) -> Evaluation:
         job = {"request": request.model_dump(mode="json"), "reports": report is not None}
         try:
             self._tell(process, job)

@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from safetensors import SafetensorError
+import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from nasplatform.atomic_io import replace_folder
 from nasplatform.errors import RunError
+from nasplatform.foreign import blaming, read_text, require_regular
 from nasplatform.models.edits import Edit
 from nasplatform.models.functions import describe_function
 from nasplatform.models.networks.base import describe_network
@@ -29,15 +30,6 @@ from nasplatform.training.checkpoint import detached_state
 from nasplatform.training.task import Task
 
 STRUCTURE, WEIGHTS = "structure.json", "weights.safetensors"
-_DAMAGE = (
-    OSError,
-    SafetensorError,
-    LookupError,
-    AttributeError,
-    TypeError,
-    RuntimeError,
-    ValueError,
-)
 
 
 @dataclass(frozen=True)
@@ -54,7 +46,7 @@ class Network:
         return cls.from_structure(Structure(base), seed)
 
     @classmethod
-    def named(cls, name: str, seed: int = 0, **options: Any) -> Self:
+    def named(cls, name: str, seed: int = 0, /, **options: Any) -> Self:
         """Build a registered network, e.g. ``resnet``, with fresh weights from the seed.
 
         Raises PluginError for an unknown name, ConfigError for bad options.
@@ -112,12 +104,24 @@ class Network:
     def load(cls, folder: Path | str) -> Self:
         """Read a folder back, to equal outputs; raise RunError where it is missing or damaged."""
         folder = Path(folder)
-        try:
-            text = (folder / STRUCTURE).read_text(encoding="utf-8")
+        with blaming(folder, RunError, "holds no network that can be loaded"):
+            text = read_text(folder / STRUCTURE)
+            require_regular(folder / WEIGHTS)
             weights = load_file(folder / WEIGHTS)
             network = cls.from_structure(Structure.from_json(text))
             network.module.load_state_dict(weights)
-        except _DAMAGE as error:
-            words = " ".join(str(error).split())
-            raise RunError(f"{folder} holds no network that can be loaded: {words}") from None
+            network._require_logits()
         return network
+
+    def _require_logits(self) -> None:
+        """Raise ValueError where what is said of the input does not fit the layers."""
+        known = self.structure.input
+        if known is None:
+            return
+        with torch.inference_mode():
+            logits = self.module(torch.zeros(1, *known["shape"]))
+        if logits.shape != (1, known["classes"]):
+            raise ValueError(
+                f"structure.json says {known['classes']} classes, the layers give "
+                f"{tuple(logits.shape[1:])} numbers for an image"
+            )

@@ -6,7 +6,7 @@ tuple or list it is the first tensor of shape (B, K). Auxiliary classifiers are 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -52,6 +52,13 @@ class MainOutput(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Compute the logits."""
         return main_output(self.inner(images), self.classes)
+
+    def classifier_logits(self, images: Tensor) -> Sequence[Tensor]:
+        """Compute the logits of each classifier (see ``training.distillation.heads``)."""
+        if not hasattr(self.inner, "classifier_logits"):
+            return [self(images)]
+        found: Sequence[Tensor] = self.inner.classifier_logits(images)
+        return found
 
 
 def take_main_output(module: nn.Module, payload: Mapping[str, Any]) -> nn.Module:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +10,34 @@ import numpy as np
 import pandas as pd
 import torch
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from nasplatform.errors import DataError, NetworkError
 from nasplatform.models.network import Network
 from nasplatform.training.decoding import read_image
 
+Images = NDArray[np.float32]
 _BATCH = 64
 _WHITE = 255.0
 
 
 def classify(network: Network, files: Iterable[Path | str]) -> pd.DataFrame:
-    """Return what a network sees in picture files, a row for each.
+    """Return what a network sees in picture files; see ``classify_by``."""
+
+    def logits(images: Images) -> Images:
+        with torch.no_grad():
+            made: Images = network.module.eval()(torch.from_numpy(images)).numpy()
+        return made
+
+    return classify_by(logits, network.structure.input, files)
+
+
+def classify_by(
+    run: Callable[[Images], Images], known: Mapping[str, Any] | None, files: Iterable[Path | str]
+) -> pd.DataFrame:
+    """Return what whatever computes a network sees in picture files, a row for each.
+
+    run:   images (B, c, h, w) -> logits (B, K); known: as ``Structure.input`` says it.
 
     Columns: ``file``; ``class``, its name, or its number where classes have no names;
     ``probability``, the softmax of its logit; ``error``, why a file could not be read, else None.
@@ -28,11 +45,11 @@ def classify(network: Network, files: Iterable[Path | str]) -> pd.DataFrame:
     training images were. Raises NetworkError for a network that does not know its input, or was
     trained on arrays of which no white is known.
     """
-    shape, names, scale = _facts(network)
+    shape, names, scale = _facts(known)
     rows: list[dict[str, Any]] = []
     for batch in _batches([Path(file) for file in files]):
         pixels, errors = _read(batch, shape)
-        found = iter(_probabilities(network, (pixels / _WHITE * scale[2] - scale[0]) / scale[1]))
+        found = iter(_probabilities(run, (pixels / _WHITE * scale[2] - scale[0]) / scale[1]))
         for file, error in zip(batch, errors, strict=True):
             likely = None if error else next(found)
             rows.append(
@@ -49,9 +66,10 @@ def classify(network: Network, files: Iterable[Path | str]) -> pd.DataFrame:
 _Scale = tuple[NDArray[np.float64], NDArray[np.float64], float]
 
 
-def _facts(network: Network) -> tuple[tuple[int, int, int], Sequence[Any], _Scale]:
+def _facts(
+    known: Mapping[str, Any] | None,
+) -> tuple[tuple[int, int, int], Sequence[Any], _Scale]:
     """Return shape of the input, class names, and mean, std and white of the raw images."""
-    known = network.structure.input
     if known is None:
         raise NetworkError("the network does not say what images it is for: train it on a task")
     if known.get("white") is None:
@@ -85,10 +103,8 @@ def _read(
     return np.concatenate(good), errors
 
 
-def _probabilities(network: Network, images: NDArray[np.float64]) -> NDArray[np.float32]:
+def _probabilities(run: Callable[[Images], Images], images: NDArray[np.float64]) -> Images:
     if not len(images):
         return np.empty((0, 1), np.float32)
-    with torch.no_grad():
-        logits = network.module.eval()(torch.from_numpy(images.astype(np.float32)))
-    found: NDArray[np.float32] = torch.softmax(logits, 1).numpy()
+    found: Images = softmax(run(images.astype(np.float32)), axis=1)
     return found

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import nn
 
 from nasplatform.models.edits import Edit
 from nasplatform.models.functions import build_function
+from nasplatform.models.inputs import Images
 from nasplatform.models.networks.base import build_network
 from nasplatform.plugins import explain
 from nasplatform.spaces import get_space
@@ -19,29 +20,6 @@ from nasplatform.training.seeding import seeded
 from nasplatform.training.task import Task
 
 FORMAT = 1
-
-
-class _Images(BaseModel):
-    """What ``input`` says of the images that a network is for."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-    task: str
-    data_sha256: str
-    shape: list[PositiveInt] = Field(min_length=3, max_length=3)
-    mean: list[float]
-    std: list[float]
-    white: float | None
-    classes: PositiveInt
-    class_names: list[str] | None = None
-
-    @model_validator(mode="after")
-    def _one_for_each(self) -> _Images:
-        if not len(self.mean) == len(self.std) == self.shape[0]:
-            raise ValueError("mean and std must have one number for each channel")
-        if self.class_names is not None and len(self.class_names) != self.classes:
-            raise ValueError("class_names must be as many as classes")
-        return self
 
 
 class _Written(BaseModel):
@@ -52,7 +30,7 @@ class _Written(BaseModel):
     format: int
     base: dict[str, Any]
     edits: list[dict[str, Any]]
-    input: _Images | None
+    input: Images | None
 
 
 @dataclass(frozen=True)

@@ -12,15 +12,17 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from pydantic import BaseModel, ValidationError
-from safetensors import SafetensorError
+from pydantic import BaseModel
 from safetensors.numpy import load_file, save_file
 
 from nasplatform.atomic_io import replace_folder
 from nasplatform.errors import PredictorError
+from nasplatform.foreign import blaming, read_json, require_regular
 from nasplatform.spaces.graph import Attribute, GraphBatch, Operation
 
 FORMAT = 4
+LARGEST_SCORE = 1e12
+"""Magnitude up to which scores can be squared and summed in single precision."""
 Progress = Callable[[int, int], None]
 
 
@@ -123,16 +125,16 @@ class Predictor(ABC):
         card = read_card(folder)
         if card["predictor"] != cls.name:
             raise PredictorError(
-                f"{folder}: holds predictor {card['predictor']!r}, not {cls.name!r}"
+                f"{folder}: holds predictor {card['predictor']!r:.60}, not {cls.name!r}"
             )
-        try:
+        with blaming(folder, PredictorError, "damaged predictor"):
+            state_file = Path(folder) / "state.safetensors"
+            require_regular(state_file)
             predictor = cls(cls.Options.model_validate(card["options"]), seed=card["seed"])
-            state = load_file(Path(folder) / "state.safetensors")
+            state = load_file(state_file)
             predictor._like = _empty_batch(card["graphs"])
             predictor.n_labels = card["n_labels"]
             predictor._restore(state)
-        except (OSError, SafetensorError, ValidationError, KeyError, TypeError) as error:
-            raise PredictorError(f"{folder}: damaged predictor: {error}") from error
         return predictor
 
     @classmethod
@@ -167,6 +169,12 @@ class Predictor(ABC):
         bad = np.flatnonzero(~np.isfinite(labels))
         if len(bad):
             raise PredictorError(f"scores[{bad[0]}] is {labels[bad[0]]}: scores must be finite")
+        large = np.flatnonzero(np.abs(labels) > LARGEST_SCORE)
+        if len(large):
+            raise PredictorError(
+                f"scores[{large[0]}] is {labels[large[0]]:g}: scores lie within "
+                f"{LARGEST_SCORE:g} of 0; use another unit"
+            )
         if np.ptp(labels) == 0:
             raise PredictorError(
                 f"all {len(labels)} scores are {labels[0]}: nothing can be learnt from them"
@@ -196,18 +204,23 @@ class Predictor(ABC):
 def read_card(folder: Path | str) -> dict[str, Any]:
     """Read ``card.json`` of a saved predictor; raise PredictorError where there is none."""
     path = Path(folder) / "card.json"
-    try:
-        card = json.loads(path.read_text())
+    with blaming(folder, PredictorError, "no predictor stands here"):
+        card = read_json(path)
         version, _ = card["format"], card["predictor"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise PredictorError(f"{folder}: no predictor stands here ({error})") from error
+        seed, n_labels = card.get("seed"), card.get("n_labels")
+    if version == FORMAT and not (_is_count(seed) and _is_count(n_labels)):
+        raise PredictorError(f"{path}: 'seed' and 'n_labels' must be whole numbers from 0")
     if version != FORMAT:
         raise PredictorError(
-            f"{path}: format {version}, this version of nasplatform reads format {FORMAT}; fit the "
-            f"predictor again, or read it with the version that wrote it"
+            f"{path}: format {version!r:.40}, this version of nasplatform reads format {FORMAT}; "
+            f"fit the predictor again, or read it with the version that wrote it"
         )
     assert isinstance(card, dict)
     return card
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < 1 << 63
 
 
 def _describe_batch(like: GraphBatch) -> dict[str, Any]:

@@ -1,7 +1,9 @@
-"""What a predictor must beat: chance, costs, and textbook models of one-hot operations.
+"""What a predictor must beat: chance, costs, and textbook models.
 
 The textbook models see what anybody would write down first of an architecture, its adjacency and
-one-hot operations, and learn the normal scores of the labels' ranks.
+one-hot operations, and learn the normal scores of the labels' ranks. Where nodes have numbers,
+such as the heads of a transformer's layers, further ones see these, which are the decisions of the
+space, in one row with parameters and FLOPs.
 """
 
 from __future__ import annotations
@@ -13,7 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasplatform.encodings import get_encoding
+from nasplatform.encodings.node_numbers import has_flat_numbers
+from nasplatform.predictors.feature_scaling import FlatScaling
+from nasplatform.predictors.gp import Process
+from nasplatform.predictors.kernels import Prior
 from nasplatform.predictors.target_maps import normal_scores
+from nasplatform.predictors.trees import Forest, TreesOptions
 from nasplatform.spaces.graph import GraphBatch
 
 Floats = NDArray[np.float64]
@@ -21,6 +28,7 @@ Baseline = Callable[[GraphBatch, Floats, GraphBatch, int], Floats]
 """(labelled graphs (n), labels (n,), graphs (m), seed) -> scores (m,), higher is better."""
 _AT_ONCE = 10_000
 _TREES = 200
+_STEPS = 60  # of Adam on the kernel of flat numbers
 _TUNED = 500  # labels on which the kernel is tuned, which takes their cube of time
 
 
@@ -59,6 +67,40 @@ BASELINES: Mapping[str, Baseline] = {
     "one-hot-gp": one_hot_gp,
     "one-hot-trees": one_hot_trees,
 }
+OF_NUMBERS: Mapping[str, Baseline] = {
+    "width": lambda known, labels, asked, seed: asked.channels[:, -1, -1].astype(np.float64),
+    "flat-gp": lambda known, labels, asked, seed: flat_gp(known, labels, asked, seed),
+    "flat-trees": lambda known, labels, asked, seed: flat_trees(known, labels, asked, seed),
+}
+"""Beside ``BASELINES`` where there are flat numbers; the width is of what the classifier reads."""
+
+
+def baselines_of(graphs: GraphBatch) -> Mapping[str, Baseline]:
+    """Return the baselines that such graphs have."""
+    return {**BASELINES, **OF_NUMBERS} if has_flat_numbers(graphs) else BASELINES
+
+
+def flat_gp(known: GraphBatch, labels: Floats, asked: GraphBatch, seed: int) -> Floats:
+    """Gaussian process with a length scale for each flat number, by marginal likelihood."""
+    x, others = _flat_pair(known, asked)
+    order = np.random.default_rng(seed).permutation(len(labels))
+    groups = np.zeros(x.shape[1], np.intp)
+    y = normal_scores(labels)[order]
+    process = Process.fit(x[order], y, groups, Prior(), _STEPS, lambda done, total: None)
+    return process.predict(others)[0]
+
+
+def flat_trees(known: GraphBatch, labels: Floats, asked: GraphBatch, seed: int) -> Floats:
+    """Boosted trees (Friedman, 2001) on flat numbers."""
+    x, others = _flat_pair(known, asked)
+    return Forest.grow(x, normal_scores(labels), TreesOptions(), seed)(others)
+
+
+def _flat_pair(
+    known: GraphBatch, asked: GraphBatch
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    scaling = FlatScaling.of(known, asked)
+    return scaling(known), scaling(asked)
 
 
 def _one_hot(graphs: GraphBatch) -> NDArray[np.float32]:

@@ -13,8 +13,8 @@ from scipy.stats import kendalltau, spearmanr
 
 from nasplatform.errors import PredictorError
 from nasplatform.predictors import get_predictor
-from nasplatform.predictors.baselines import BASELINES
-from nasplatform.predictors.protocols import Draw, Protocol, draw, most_labels
+from nasplatform.predictors.baselines import baselines_of
+from nasplatform.predictors.protocols import Draw, Protocol, draw, graphs_of, most_labels
 
 Floats = NDArray[np.float64]
 TOP = 100  # k of precision@k
@@ -89,7 +89,7 @@ def evaluate(
     A predictor is shown the graphs that it will be asked about, without scores: the space is known.
     """
     _check_request(protocol, labels, draws)
-    contestants = [*BASELINES, *dict.fromkeys([*predictors, GP_TREES])]
+    contestants = [*baselines_of(graphs_of(protocol)), *dict.fromkeys([*predictors, GP_TREES])]
     runs = [(n, seed, name) for n in labels for seed in range(draws) for name in contestants]
     rows: list[dict[str, Any]] = []
     drawn, of = None, (-1, -1)
@@ -107,8 +107,9 @@ def measure(
     name: str, drawn: Draw, seed: int, options: Mapping[str, Any] | None = None
 ) -> dict[str, float]:
     """Return the metrics of one predictor, or baseline, on one draw; see ``evaluate``."""
-    if name in BASELINES:
-        return _judge(BASELINES[name](drawn.train, drawn.labels, drawn.test, seed), drawn)
+    baseline = baselines_of(drawn.train).get(name)
+    if baseline is not None:
+        return _judge(baseline(drawn.train, drawn.labels, drawn.test, seed), drawn)
     return _fit_and_judge(name, options or {}, drawn, seed)
 
 

@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasplatform.encodings.cache import Features, columns_of, features_of
+from nasplatform.encodings.node_numbers import flat_numbers
 from nasplatform.errors import PredictorError
 from nasplatform.spaces.graph import GraphBatch
 
 SEEN = 20_000  # architectures from which centres and scales are learnt
+_VARIES = 1e-5  # least standard deviation of what tells architectures apart
 _FAR = 8.0  # standard deviations beyond which a feature says no more
 
 
@@ -37,7 +39,7 @@ class FeatureScaling:
         seen = features.values[:: -(-len(features.values) // SEEN)]
         centre, scale = seen.mean(0, dtype=np.float64), seen.std(0, dtype=np.float64)
         left_out = [features.names.index(name) for name in without if name in features.names]
-        wanted = (scale > 1e-5) & ~np.isin(features.group, left_out)
+        wanted = (scale > _VARIES) & ~np.isin(features.group, left_out)
         columns = np.flatnonzero(wanted)
         if not len(columns):
             raise PredictorError(
@@ -68,6 +70,43 @@ class FeatureScaling:
         """Take back what ``state`` returned."""
         columns, group = state["columns"].astype(np.intp), state["column_group"].astype(np.intp)
         return cls(columns, group, state["centre"], state["scale"])
+
+
+@dataclass(frozen=True)
+class FlatScaling:
+    """Flat numbers that vary, each once, with their centres and scales, (P,) each."""
+
+    columns: NDArray[np.intp]
+    centre: NDArray[np.float32]
+    scale: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, graphs: GraphBatch, unlabelled: GraphBatch | None) -> FlatScaling:
+        """Learn from the larger batch, thinned out, of graphs that have flat numbers."""
+        batch = graphs if unlabelled is None or len(unlabelled) < len(graphs) else unlabelled
+        seen = flat_numbers(batch if len(batch) <= SEEN else _thinned(batch))
+        _, first = np.unique(seen, axis=1, return_index=True)
+        columns = np.sort(first[seen[:, first].std(0) > _VARIES])
+        return cls(columns, seen[:, columns].mean(0), seen[:, columns].std(0))
+
+    def __call__(self, graphs: GraphBatch) -> NDArray[np.float32]:
+        """Return (B, P) float32 standardised numbers."""
+        values = (flat_numbers(graphs)[:, self.columns] - self.centre) / self.scale
+        return np.clip(values, -_FAR, _FAR, out=values)
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return the scaling as arrays."""
+        return {
+            "flat_columns": self.columns.astype(np.int64),
+            "flat_centre": self.centre,
+            "flat_scale": self.scale,
+        }
+
+    @classmethod
+    def restore(cls, state: Mapping[str, NDArray[Any]]) -> FlatScaling:
+        """Take back what ``state`` returned."""
+        columns = state["flat_columns"].astype(np.intp)
+        return cls(columns, state["flat_centre"], state["flat_scale"])
 
 
 def fit_scaling(

@@ -40,6 +40,7 @@ class Process:
     centre, scale: mean and standard deviation of the labels.
     inverse:   (m, m) lower triangular inverse factor of the first m labels, for the variance.
     stretch:   factor on the standard deviation that left-out labels ask for.
+    error:     mean squared error of left-out labels, in units of their variance.
     """
 
     posterior: Posterior
@@ -47,6 +48,7 @@ class Process:
     scale: float
     inverse: NDArray[np.float32]
     stretch: float
+    error: float
 
     @classmethod
     def fit(
@@ -75,7 +77,8 @@ class Process:
         # Few left-out labels say little about their own spread, and the kernel has seen them.
         trust = len(y) / (len(y) + 10)
         stretch = float(max(stretch, 0.5) ** trust * (1 + 1.5 / np.sqrt(len(y))))
-        return cls(posterior, centre, scale, inverse.astype(np.float32), stretch)
+        error = float(np.mean((y - mean) ** 2))
+        return cls(posterior, centre, scale, inverse.astype(np.float32), stretch, error)
 
     def predict(self, x: NDArray[np.float32]) -> tuple[Floats, Floats]:
         """Return mean and standard deviation (B,) of a new label at x (B, F)."""
@@ -106,7 +109,7 @@ class Process:
             "known": self.posterior.x.astype(np.float32),
             "alpha": self.posterior.alpha,
             "inverse": self.inverse,
-            "label_scale": np.array([self.centre, self.scale, self.stretch]),
+            "label_scale": np.array([self.centre, self.scale, self.stretch, self.error]),
         }
 
     @classmethod
@@ -115,8 +118,8 @@ class Process:
         kernel = Kernel.restore(state)
         known = state["known"].astype(np.float64)
         posterior = Posterior(kernel, known, state["alpha"], np.empty((0, 0)))
-        centre, scale, stretch = (float(value) for value in state["label_scale"])
-        return cls(posterior, centre, scale, state["inverse"], stretch)
+        centre, scale, stretch, error = (float(value) for value in state["label_scale"])
+        return cls(posterior, centre, scale, state["inverse"], stretch, error)
 
 
 class GPOptions(BaseModel):

@@ -5,7 +5,10 @@ them. That can be computed without training (``encodings.signal_propagation``); 
 learns from the labels which part of it matters, and starts from what another data set taught where
 that is known (``pretrained_prior``). The labels are learnt on a common scale, the mean of their log
 distances to the best and the normal scores of their ranks, both standardised. A process on each of
-the two is averaged with boosted trees; from a hundred labels and more on, graph networks that
+the two is averaged with boosted trees. Where nodes have numbers and a place, as in chains and
+transformers, the decisions themselves say as much (``flat_numbers``): the second process reads
+these in place of the features, both learn log distances, and the better it foretells left-out
+labels the more a process counts. From a hundred labels and more on, graph networks that
 imitate this mean on unlabelled architectures before they see the labels (``distilled_gnn``) join
 in, where there is a graph to read: not for chains. What no signal crosses needs no label to be
 known as bad as the worst.
@@ -22,7 +25,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from nasplatform.encodings.active_subgraph import active_subgraphs, is_connected
-from nasplatform.encodings.node_numbers import has_numbers
+from nasplatform.encodings.node_numbers import has_flat_numbers, has_numbers
 from nasplatform.predictors.base import Prediction, Predictor, Progress
 from nasplatform.predictors.distilled_gnn import (
     EPOCHS_LABELS,
@@ -30,7 +33,7 @@ from nasplatform.predictors.distilled_gnn import (
     DistilledGNN,
     distill,
 )
-from nasplatform.predictors.feature_scaling import FeatureScaling, fit_scaling
+from nasplatform.predictors.feature_scaling import FeatureScaling, FlatScaling, fit_scaling
 from nasplatform.predictors.gp import Process, portions
 from nasplatform.predictors.kernels import Prior
 from nasplatform.predictors.pretrained_prior import PretrainedPrior, pretrained_prior_for
@@ -40,6 +43,7 @@ from nasplatform.predictors.trees import Forest, TreesOptions
 from nasplatform.spaces.graph import GraphBatch
 
 _SCALES = 2  # of labels, a process each: log distances to the best, and ranks
+_TRUST = -4.0  # power of the error of left-out labels that a process on flat numbers is weighed by
 _TAUGHT = 100  # labels from which graph networks are worth their time
 _EPOCHS = EPOCHS_TEACHER + EPOCHS_LABELS
 _POOL = 6000  # unlabelled architectures on which a graph network imitates the rest, and two a label
@@ -63,62 +67,76 @@ class _Reader:
 
     scaling: FeatureScaling
     pretrained: PretrainedPrior | None
+    flat: FlatScaling | None
 
     @classmethod
     def of(cls, graphs: GraphBatch, unlabelled: GraphBatch | None, pretrained: bool) -> _Reader:
         """Read with the prior for these graphs, else on the scale of what is at hand."""
         prior = pretrained_prior_for(graphs) if pretrained else None
         scaling = prior.scaling if prior else fit_scaling(graphs, unlabelled)
-        return cls(scaling, prior)
+        if prior is not None or not has_flat_numbers(graphs):
+            return cls(scaling, prior, None)
+        flat = FlatScaling.of(graphs, unlabelled)
+        return cls(scaling, None, flat if len(flat.columns) else None)
 
     def __call__(self, graphs: GraphBatch) -> NDArray[np.float32]:
-        """Return (B, F + T) float32 features and how well the architectures did elsewhere."""
+        """Return (B, F + T) float32: features, then how well the architectures did elsewhere.
+
+        In place of the latter flat numbers, where these are read.
+        """
         x = self.scaling(graphs)
+        if self.flat is not None:
+            return np.concatenate([x, self.flat(graphs)], axis=1)
         return x if self.pretrained is None else np.concatenate([x, self.pretrained(x)], axis=1)
 
     @property
     def groups(self) -> NDArray[np.intp]:
         """The group of each column, (F + T,)."""
-        groups = self.scaling.group
-        if self.pretrained is None:
-            return groups
-        return np.concatenate([groups, np.full(self.pretrained.source_tasks, groups.max() + 1)])
+        groups, further = self.scaling.group, 0
+        if self.flat is not None:
+            further = len(self.flat.columns)
+        elif self.pretrained is not None:
+            further = self.pretrained.source_tasks
+        return np.concatenate([groups, np.full(further, groups.max() + 1)])
 
     @property
-    def widths(self) -> tuple[int, int]:
-        """How many columns, from the left, the process on either scale of labels sees.
+    def views(self) -> tuple[slice, slice]:
+        """Which columns either process sees.
 
-        That on ranks sees the first trainings' source tasks only: the two then err in other
-        places.
+        Flat numbers are the second one's. Of source tasks the second sees those of the first
+        trainings only: the two then err in other places.
         """
-        if self.pretrained is None:
-            return (len(self.groups),) * 2
-        return len(self.groups), len(self.groups) - int((self.pretrained.source > 0).sum())
+        features, every = len(self.scaling.group), len(self.groups)
+        if self.flat is not None:
+            return slice(0, features), slice(features, every)
+        later = 0 if self.pretrained is None else int((self.pretrained.source > 0).sum())
+        return slice(0, every), slice(0, every - later)
 
-    def prior(self, width: int) -> Prior:
-        """What is believed before any label of a kernel that sees so many columns."""
+    def prior(self, view: slice) -> Prior:
+        """What is believed before any label of a kernel that sees these columns."""
         if self.pretrained is None:
             return Prior()
         weights = self.pretrained.weights.astype(np.float64)
-        source_tasks = width - len(weights)
+        source_tasks = view.stop - len(weights)
         # All source tasks together may weigh a third of what the features weigh.
         learnt = np.log(np.exp(weights).sum() / (3 * source_tasks))
         return Prior(weights=np.concatenate([weights, np.full(source_tasks, learnt)]))
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return the reader as arrays."""
-        if self.pretrained is None:
-            return self.scaling.state()
-        return prefixed("prior.", self.pretrained.state())
+        if self.pretrained is not None:
+            return prefixed("prior.", self.pretrained.state())
+        return self.scaling.state() | (self.flat.state() if self.flat is not None else {})
 
     @classmethod
     def restore(cls, state: Mapping[str, NDArray[Any]]) -> _Reader:
         """Take back what ``state`` returned."""
         pretrained = within(state, "prior.")
         if not pretrained:
-            return cls(FeatureScaling.restore(state), None)
+            flat = FlatScaling.restore(state) if "flat_columns" in state else None
+            return cls(FeatureScaling.restore(state), None, flat)
         prior = PretrainedPrior.restore(pretrained)
-        return cls(prior.scaling, prior)
+        return cls(prior.scaling, prior, None)
 
 
 class _Steps:
@@ -152,28 +170,29 @@ class GPEnsemble(Predictor):
     def _fit(
         self, graphs: GraphBatch, scores: Floats, unlabelled: GraphBatch | None, progress: Progress
     ) -> None:
+        self._reader = _Reader.of(graphs, unlabelled, self.options.pretrained)
         gaps, ranks = _standardised(log_gaps(scores)), _standardised(normal_scores(scores))
-        common = (gaps + ranks) / 2
+        learnt = gaps, ranks if self._reader.flat is None else gaps
+        common = (learnt[0] + learnt[1]) / 2
         self._labels = MonotoneMap.through(common, scores)
         # Labels of disconnected architectures, where there are any, tell more.
         self._disconnected = float(common.min()) if is_connected(graphs).all() else np.inf
-        self._reader = _Reader.of(graphs, unlabelled, self.options.pretrained)
         order = np.random.default_rng(self.seed).permutation(len(scores))
         taught = self.options.distilled_gnns if _distillable(graphs, unlabelled) else 0
         tell = _Steps(progress, self.options.steps * _SCALES + 1 + taught * _EPOCHS)
         x = self._reader(graphs)
         self._processes = [
             Process.fit(
-                x[order, :width],
+                x[order, view],
                 targets[order],
-                self._reader.groups[:width],
-                self._reader.prior(width),
+                _without_gaps(self._reader.groups[view]),
+                self._reader.prior(view),
                 self.options.steps,
                 tell.inner,
             )
-            for targets, width in zip((gaps, ranks), self._reader.widths, strict=True)
+            for targets, view in zip(learnt, self._reader.views, strict=True)
         ]
-        self._forest = self._grown(x, ranks)
+        self._forest = self._grown(x[:, self._reader.views[0]], ranks)
         tell()
         self._distilled = []
         if taught and unlabelled is not None:
@@ -210,16 +229,24 @@ class GPEnsemble(Predictor):
 
     def _taught(self, graphs: GraphBatch) -> tuple[Floats, Floats]:
         """Return what processes and trees say, as ``_scored``."""
-        x, widths = self._reader(graphs), self._reader.widths
+        x, views = self._reader(graphs), self._reader.views
         found = [
-            process.predict(x[:, :width])
-            for process, width in zip(self._processes, widths, strict=True)
+            process.predict(x[:, view])
+            for process, view in zip(self._processes, views, strict=True)
         ]
-        mean = np.mean([one for one, _ in found], axis=0)
-        spread = np.sqrt(np.mean([std**2 for _, std in found], axis=0))
+        mean = np.average([one for one, _ in found], 0, self._weights)
+        spread = np.sqrt(np.average([std**2 for _, std in found], 0, self._weights))
         if self._forest is not None:
-            mean = mean + self.options.tree_weight * (self._forest(x) - mean)
+            told = self._forest(x[:, views[0]])
+            mean = mean + self.options.tree_weight * (told - mean)
         return mean, spread
+
+    @property
+    def _weights(self) -> Floats | None:
+        """How much each process counts; None for alike, as where they learn unlike labels."""
+        if self._reader.flat is None:
+            return None
+        return np.array([process.error**_TRUST for process in self._processes])
 
     def _bounded(self, graphs: GraphBatch, mean: Floats) -> Floats:
         """Return means (B,), of disconnected architectures no better than what is known of them."""
@@ -257,6 +284,10 @@ def _distillable(graphs: GraphBatch, unlabelled: GraphBatch | None) -> bool:
         return False
     wired = bool((active_subgraphs(graphs).edges.sum(0) > 1).any())
     return wired and not (graphs.positional and has_numbers(graphs))
+
+
+def _without_gaps(groups: NDArray[np.intp]) -> NDArray[np.intp]:
+    return np.unique(groups, return_inverse=True)[1].astype(np.intp)
 
 
 def _standardised(values: Floats) -> Floats:

@@ -118,6 +118,11 @@ def table_protocol(
     )
 
 
+def graphs_of(protocol: Protocol) -> GraphBatch:
+    """Return the graphs of all architectures of a protocol's table."""
+    return _arena(protocol).graphs
+
+
 def most_labels(protocol: Protocol) -> int:
     """Return how many labels a protocol can draw at most, so that two others can be judged."""
     arena = _arena(protocol)

@@ -117,10 +117,16 @@ class Forest:
     def restore(cls, state: Mapping[str, NDArray[Any]]) -> Forest:
         """Take back what ``state`` returned."""
         base, depth = state["tree_numbers"]
+        left, right = state["tree_left"], state["tree_right"]
+        nodes = left.shape[1]
+        if not 0 <= min(left.min(), right.min()) <= max(left.max(), right.max()) < nodes:
+            raise ValueError(f"a tree leads to a node beyond its {nodes}")
+        if not 0 < depth <= nodes:
+            raise ValueError(f"trees of {nodes} nodes cannot have depth {depth:g}")
         return cls(
             feature=state["tree_feature"],
-            left=state["tree_left"],
-            right=state["tree_right"],
+            left=left,
+            right=right,
             threshold=state["tree_threshold"],
             value=state["tree_value"],
             base=float(base),

@@ -24,7 +24,7 @@ NOISE = 0.03
 class Budget(BaseModel):
     """What the network may cost afterwards, as a share of what it costs before."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     metric: Literal["macs", "parameters", "latency"] = "macs"
     """Multiply-adds, parameters, or the measured time of one image on one thread of the CPU."""

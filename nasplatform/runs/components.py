@@ -43,15 +43,15 @@ def make_task(config: FileConfig, source: Source) -> Task | None:
         return load_task(config.task.dataset, config.task.options, "task")
 
 
-def resolve_stages(config: FileConfig, source: Source, task: Task | None) -> tuple[Choice, ...]:
-    """Return the stages with every option written out; raise ConfigError for any that is wrong.
+def make_stages(config: FileConfig, source: Source, task: Task | None) -> tuple[Stage, ...]:
+    """Return the stages; raise ConfigError for any that is wrong.
 
     Each is asked whether it can do its work on the task, before a search is paid for.
     """
-    made = [_stage(index, config, source, task) for index in range(len(config.stages))]
+    made = tuple(_stage(index, config, source, task) for index in range(len(config.stages)))
     with source.blame("stages"):
         check_order(made)
-    return tuple(with_options(stage.name, stage.options) for stage in made)
+    return made
 
 
 def _stage(index: int, config: FileConfig, source: Source, task: Task | None) -> Stage:

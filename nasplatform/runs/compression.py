@@ -9,19 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nasplatform.atomic_io import sha256
-from nasplatform.config import Choice, CompressionConfig, NetworkChoice, Provenance
+from nasplatform.config import CompressionConfig, NetworkChoice, Provenance
 from nasplatform.models.check import checked
 from nasplatform.models.network import Network
 from nasplatform.models.networks.base import describe_network, suited
 from nasplatform.models.weights import load_weights
 from nasplatform.runs.components import (
     check_runtime,
+    make_stages,
     make_task,
     require_device,
-    resolve_stages,
     versions,
+    with_options,
 )
 from nasplatform.runs.resolved import ResolvedCompression
+from nasplatform.stages.base import Stage
 from nasplatform.training.task import Task
 from nasplatform.yaml_source import Source
 
@@ -32,14 +34,14 @@ class Compression:
 
     network: where the walk begins.
     choice:  its name or function with every option.
-    stages:  with every option.
+    stages:  what it walks through.
     """
 
     config: CompressionConfig
     network: Network
     choice: NetworkChoice
     task: Task
-    stages: tuple[Choice, ...]
+    stages: tuple[Stage, ...]
 
     def resolved(self) -> ResolvedCompression:
         """Return the file with every default written out, and where its numbers come from."""
@@ -49,7 +51,7 @@ class Compression:
             seed=self.config.seed,
             network=self.choice,
             task=self.config.task,
-            stages=self.stages,
+            stages=tuple(with_options(stage.name, stage.options) for stage in self.stages),
             device=self.config.device,
             runtime=self.config.runtime,
             provenance=Provenance(
@@ -66,7 +68,7 @@ def make_compression(config: CompressionConfig, source: Source) -> Compression:
     require_device(config, source)
     task = make_task(config, source)
     assert task is not None  # a required key
-    stages = resolve_stages(config, source, task)
+    stages = make_stages(config, source, task)
     check_runtime(config, source)
     with source.blame("network"), _importable(Path(source.file).parent):
         choice = _with_input(config.network, task)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -14,7 +15,7 @@ import pandas as pd
 from nasplatform.config import load_compression, load_config
 from nasplatform.errors import RunError
 from nasplatform.evaluators.base import EvaluationContext
-from nasplatform.executors.store import open_store
+from nasplatform.executors.store import Unsent, open_store
 from nasplatform.models.network import Network
 from nasplatform.predictors.fitting import fit_on_space
 from nasplatform.runs import frames
@@ -31,6 +32,7 @@ from nasplatform.search.loop import search
 from nasplatform.search.storage import await_study, open_study, require_study
 from nasplatform.search.trial_record import Step
 from nasplatform.stages.pipeline import run_pipeline, stages_frame
+from nasplatform.stages.remote import walk_elsewhere
 
 
 def run(
@@ -173,6 +175,8 @@ def _spend_budget(
             exclusive=shared is None,
             executor=executor,
             spec=experiment.spec,
+            unsent=None if shared is None else Unsent.of_user(shared),
+            resolved=json.dumps(dump_resolved(experiment.resolved())),
         )
 
 
@@ -192,7 +196,13 @@ def _keep_predictor(
         return
     architectures = [experiment.space.parse(text) for text in labels["architecture"]]
     fit_on_space(experiment.predictor, experiment.space, architectures, labels["score"].to_numpy())
-    save_predictor(experiment.predictor, experiment.space, folder.predictor)
+    measured = {
+        "measured": experiment.evaluator.task,
+        "metric": "score of the search",
+        "epochs": experiment.evaluator.target_fidelity,
+        "unit": "that of the evaluator's score, higher is better",
+    }
+    save_predictor(experiment.predictor, experiment.space, folder.predictor, measured)
     watch(Event("predictor", 1, 1, f"kept in {folder.predictor}"))
 
 
@@ -209,7 +219,23 @@ def _train_winner(
     folder.begin_stages(best["architecture"])
     watch(Event("stages", 0, 0, f"building the winner {best['architecture']}"))
     network = Network.of(experiment.built, architecture, experiment.config.seed)
-    _walk_stages(experiment, network, folder, watch)
+    task, config = experiment.config.task, experiment.config
+    assert task is not None  # stages were refused without it
+    with experiment.make_executor(_progress(watch, "stages")) as executor:
+        records = walk_elsewhere(
+            executor,
+            network.structure,
+            (task.dataset, task.options),
+            [(stage.name, stage.options) for stage in experiment.stages],
+            folder.models,
+            config.seed,
+            config.device,
+            config.runtime,
+        )
+    if records is None:
+        _walk_stages(experiment, network, folder, watch)
+    else:
+        frames.write_frame(stages_frame(records), folder.stages)
 
 
 def _walk_stages(
@@ -220,7 +246,7 @@ def _walk_stages(
     _, records = run_pipeline(
         network,
         made.task,
-        [(stage.name, stage.options) for stage in made.stages],
+        made.stages,
         folder.models,
         made.config.seed,
         made.config.device,

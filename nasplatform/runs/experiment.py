@@ -20,10 +20,10 @@ from nasplatform.passwords import without_password
 from nasplatform.predictors.base import Predictor
 from nasplatform.runs.components import (
     check_runtime,
+    make_stages,
     make_task,
     options_of,
     require_device,
-    resolve_stages,
     versions,
     with_options,
 )
@@ -32,6 +32,7 @@ from nasplatform.search.base import ArchitectureSampler, SamplerContext
 from nasplatform.search.objectives import OptimizationConfig
 from nasplatform.search.storage import require_storage
 from nasplatform.spaces import Space, get_space
+from nasplatform.stages.base import Stage
 from nasplatform.training.task import Task
 from nasplatform.yaml_source import Source
 
@@ -44,7 +45,7 @@ class Experiment:
     search:       with every option of the sampler, and each architecture enqueued once.
     optimization: further objectives, and limits.
     built:        the space in which the winner is built: the searched one, with the task's input.
-    stages:       with every option.
+    stages:       what the winner walks through.
     spec:         how to make the evaluator elsewhere.
     executor:     options of the executor, an instance of its ``Options``.
     notes:        what was left out of the file, and how texts in it were read, in words.
@@ -59,7 +60,7 @@ class Experiment:
     sampler: ArchitectureSampler[Any]
     task: Task | None
     built: Space[Any]
-    stages: tuple[Choice, ...]
+    stages: tuple[Stage, ...]
     spec: EvaluatorSpec
     executor: BaseModel
     notes: tuple[str, ...]
@@ -81,7 +82,7 @@ class Experiment:
             predictor=predictor and with_options(predictor.name, predictor.options),
             search=self.search,
             task=config.task,
-            stages=self.stages,
+            stages=tuple(with_options(stage.name, stage.options) for stage in self.stages),
             device=config.device,
             runtime=config.runtime,
             executor=with_options(config.executor.name, self.executor),
@@ -120,7 +121,7 @@ def make_experiment(config: SearchConfig, source: Source, context: EvaluationCon
             "enqueue": tuple(space.format(one) for one in enqueued),
         }
     )
-    stages = resolve_stages(config, source, task)
+    stages = make_stages(config, source, task)
     with source.blame("task"):
         built = space if task is None else space.with_input(task.input_shape, task.classes)
         if task is not None:

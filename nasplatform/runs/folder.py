@@ -17,13 +17,14 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import yaml
 from filelock import FileLock, Timeout
 
-from nasplatform.atomic_io import write_text
+from nasplatform.atomic_io import recover, write_text
 from nasplatform.errors import RunError
 from nasplatform.runs.resolved import (
     ResolvedConfig,
@@ -31,6 +32,7 @@ from nasplatform.runs.resolved import (
     read_resolved,
 )
 from nasplatform.search.identity import differences, identity_of, stopping_rules
+from nasplatform.stages.pipeline import stage_record
 
 RESOLVED = "resolved.yaml"
 
@@ -115,7 +117,8 @@ class RunFolder:
         """Hold the folder for one process, with ``resolved`` written as its file.
 
         resume: the folder holds this very search already; it goes on. Its stopping rules may
-                have changed and stages may have been added.
+                have changed, stages may have been added, and those that left no result may be
+                others.
         force:  the run that stands there is removed first.
         Raises RunError where there is nothing to resume, and where the folder is in the way,
         belongs to another search, or is held.
@@ -130,6 +133,7 @@ class RunFolder:
         except Timeout:
             raise RunError(f"{self.path}: another process works on this run") from None
         try:
+            recover(self.path)
             self._check(resolved, resume, force)  # another process may have been here meanwhile
             if force:
                 self._remove()
@@ -165,12 +169,22 @@ class RunFolder:
                 f"by --force, or give another --out"
             )
         known, given = dump_resolved(self.read()), dump_resolved(resolved)
-        differing = [*_foreign(known, given), *differences(*_stages(known, given), "stages")]
+        finished = differences(*self._finished_stages(known, given), "stages")
+        differing = [*_foreign(known, given), *finished]
         if differing:
             raise RunError(
                 f"{self.path}: belongs to another search: {differing[0]}; "
                 f"give another --out or the settings it was started with"
             )
+
+    def _finished_stages(
+        self, known: dict[str, Any], given: dict[str, Any]
+    ) -> tuple[list[Any], list[Any]]:
+        """Return the stages of the run that left a result, and those now in their places."""
+        there, here = known.get("stages") or [], given.get("stages") or []
+        left = (stage_record(self.models, i, stage["name"]) for i, stage in enumerate(there))
+        done = len(list(takewhile(Path.is_file, left)))
+        return there[:done], here[:done]
 
     def _adapt(self, resolved: ResolvedConfig) -> None:
         """Remove what does not hold any more where a run goes on with other rules or stages."""
@@ -202,9 +216,3 @@ def _identity(resolved: dict[str, Any]) -> dict[str, Any]:
     provenance = {**resolved["provenance"], "versions": None}
     kept = {key: value for key, value in resolved.items() if key != "stages"}
     return {**kept, "provenance": provenance}
-
-
-def _stages(known: dict[str, Any], given: dict[str, Any]) -> tuple[list[Any], list[Any]]:
-    """Return the stages of both, without those that were added."""
-    there, here = known.get("stages") or [], given.get("stages") or []
-    return there, here[: len(there)]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,8 +15,11 @@ from optuna.trial import TrialState
 
 from nasplatform.atomic_io import replace_file
 from nasplatform.errors import InputError, RunError
+from nasplatform.foreign import blaming, require_regular
+from nasplatform.passwords import without_password
 from nasplatform.runs.folder import RESOLVED, RunFolder
 from nasplatform.runs.resolved import ResolvedCompression
+from nasplatform.runs.study_file import read_study
 from nasplatform.search.objectives import Direction
 from nasplatform.search.storage import open_study
 from nasplatform.search.trial_record import TrialRecord
@@ -34,7 +39,7 @@ _SIZES = (
 _ENGINE = ("runtime", "latency_threads", "latency_repeats", "latency_64_repeats", "runtime_note")
 
 
-def read_runs(path: Path | str = "runs") -> pd.DataFrame:
+def read_runs(path: Path | str = "runs", contact: bool = False) -> pd.DataFrame:
     """Return one row per evaluation of a run, or of every run below a folder.
 
     Columns: run (folder), search (name), sampler, predictor, run_seed; number (of the trial),
@@ -44,9 +49,10 @@ def read_runs(path: Path | str = "runs") -> pd.DataFrame:
     params, flops, started, ended; ``metric_`` with the names of what else was measured; with
     several objectives ``pareto``, whether no other evaluation is better in all of them. Runs that
     are not finished show what they have so far; one that cannot be read is left out with a
-    warning. Raises RunError where no run stands.
+    warning. A database that a run names is asked only with ``contact``. Raises RunError where no
+    run stands.
     """
-    return _joined(path, evaluations)
+    return _joined(path, partial(evaluations, contact=contact))
 
 
 def read_stages(path: Path | str = "runs") -> pd.DataFrame:
@@ -57,7 +63,7 @@ def read_stages(path: Path | str = "runs") -> pd.DataFrame:
     return _joined(path, stages)
 
 
-def list_runs(path: Path | str = "runs") -> pd.DataFrame:
+def list_runs(path: Path | str = "runs", contact: bool = False) -> pd.DataFrame:
     """Return one row per run: what was searched, how far it came, the best it found.
 
     Columns: run, search (its name), space, task, sampler, predictor, seed, state (``searching``,
@@ -66,7 +72,7 @@ def list_runs(path: Path | str = "runs") -> pd.DataFrame:
     architecture, and neither space, sampler nor budget. One that cannot be read is left out with a
     warning.
     """
-    frame = pd.DataFrame(_each(path, _overview))
+    frame = pd.DataFrame(_each(path, partial(_overview, contact=contact)))
     return frame.astype({"budget": "Int64"}) if len(frame) else frame
 
 
@@ -76,25 +82,43 @@ def find_runs(path: Path | str) -> list[RunFolder]:
     here = RunFolder(root)
     if here.exists:
         return [here]
-    found = sorted(file.parent for file in root.glob(f"**/{RESOLVED}"))
+    found = sorted(file.parent for file in root.glob(f"**/{RESOLVED}") if file.is_file())
     if not found:
         raise RunError(f"{root}: no run stands here or below")
     return [RunFolder(folder) for folder in found]
 
 
-def evaluations(folder: RunFolder) -> pd.DataFrame:
-    """Return the evaluations of one run, finished or not."""
+def evaluations(folder: RunFolder, contact: bool = False) -> pd.DataFrame:
+    """Return the evaluations of one run, finished or not.
+
+    contact: whether the database that the file of an unfinished run names is asked. By default it
+             is not, with a warning: reading somebody's folder should not connect to anything.
+    """
     if folder.evaluations.is_file():
         return _read_frame(folder.evaluations, "hash", "score", "feasible")
     config = folder.read()
     if isinstance(config, ResolvedCompression):
         return pd.DataFrame(columns=["number", *_RECORDED])
-    storage = config.storage or folder.study
-    if isinstance(storage, Path) and not storage.is_file():
+    if config.storage is None and not folder.study.is_file():
+        return pd.DataFrame(columns=["number", *_RECORDED])
+    if config.storage is not None and not contact:
+        where = without_password(config.storage)
+        warnings.warn(
+            f"{folder.path}: its evaluations so far are in {where}, which was not contacted "
+            f"(contact=True or --contact asks it)",
+            stacklevel=2,
+        )
         return pd.DataFrame(columns=["number", *_RECORDED])
     directions: list[Direction] = ["maximize", *config.search.objectives.values()]
-    with open_study(storage, config.name, directions=directions) as study:
-        return study_frame(study, get_space(config.space.name, **config.space.options))
+    with ExitStack() as stack:
+        if config.storage is None:
+            study = stack.enter_context(read_study(folder.study, config.name))
+        else:
+            study = stack.enter_context(
+                open_study(config.storage, config.name, directions=directions)
+            )
+        with blaming(folder.path, RunError, "its study is damaged"):
+            return study_frame(study, get_space(config.space.name, **config.space.options))
 
 
 def stages(folder: RunFolder) -> pd.DataFrame:
@@ -166,13 +190,11 @@ def write_frame(frame: pd.DataFrame, path: Path) -> None:
 
 def _read_frame(path: Path, *columns: str) -> pd.DataFrame:
     """Read a parquet file; raise RunError where it is damaged or lacks one of the columns."""
-    try:
+    with blaming(path, RunError, advice="; remove it and go on with --resume"):
+        require_regular(path)
         frame = pd.read_parquet(path)
         frame[list(columns)]
-    except (OSError, ValueError, KeyError) as error:  # what pyarrow raises is one of these
-        words = " ".join(str(error).split())
-        raise RunError(f"{path}: damaged ({words}); remove it and go on with --resume") from None
-    return frame
+        return frame
 
 
 def _rows(study: optuna.Study) -> Iterator[dict[str, Any]]:
@@ -212,7 +234,8 @@ def _each(path: Path | str, read: Callable[[RunFolder], T]) -> list[T]:
     found = []
     for folder in find_runs(path):
         try:
-            found.append(read(folder))
+            with blaming(folder.path, RunError, "cannot be read"):
+                found.append(read(folder))
         except InputError as error:
             if folder.path == Path(path):
                 raise
@@ -220,8 +243,8 @@ def _each(path: Path | str, read: Callable[[RunFolder], T]) -> list[T]:
     return found
 
 
-def _overview(folder: RunFolder) -> dict[str, Any]:
-    config, frame, staged = folder.read(), evaluations(folder), stages(folder)
+def _overview(folder: RunFolder, contact: bool = False) -> dict[str, Any]:
+    config, frame, staged = folder.read(), evaluations(folder, contact), stages(folder)
     best = best_row(frame) or {"score": None, "architecture": None}
     about = config.about
     searched = folder.evaluations.is_file() or isinstance(config, ResolvedCompression)

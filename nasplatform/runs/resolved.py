@@ -8,9 +8,12 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from nasplatform import faults
 from nasplatform.config import Choice, CompressionConfig, Provenance, SearchConfig
 from nasplatform.errors import RunError
+from nasplatform.foreign import blaming, read_text
 from nasplatform.plugins import explain
+from nasplatform.yaml_source import LARGEST, plain_yaml
 
 
 class ResolvedSearch(SearchConfig):
@@ -55,19 +58,18 @@ def dump_resolved(config: ResolvedConfig) -> dict[str, Any]:
 def read_resolved(file: Path) -> ResolvedConfig:
     """Read the file of a run; raise RunError where it is missing, damaged or of another version."""
     try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
+        values = plain_yaml(read_text(file, LARGEST))
     except FileNotFoundError:
         raise RunError(f"{file.parent}: no run stands here ({file.name} is missing)") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise RunError(f"{file}: cannot be read ({' '.join(str(error).split())})") from None
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise RunError(f"{file}: cannot be read ({faults.short(error)})") from None
     if not isinstance(values, dict):
         raise RunError(f"{file}: holds no run")
     model = ResolvedCompression if "network" in values else ResolvedSearch
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        words = explain(error, model, "", values)
-        raise RunError(
-            f"{file}: not of this version, or damaged ({words}); remove the folder or run it anew "
-            f"with --force"
-        ) from None
+    advice = "remove the folder or run it anew with --force"
+    with blaming(file, RunError, "not of this version, or damaged", f"; {advice}"):
+        try:
+            return model.model_validate(values)
+        except ValidationError as error:
+            words = explain(error, model, "", values)
+            raise RunError(f"{file}: not of this version, or damaged ({words}); {advice}") from None

@@ -13,6 +13,8 @@ from nasplatform.models.network import Network
 from nasplatform.runs import frames
 from nasplatform.runs.folder import RunFolder
 from nasplatform.runs.resolved import ResolvedSearch
+from nasplatform.training.datasets import load_task
+from nasplatform.training.task import Task
 
 
 class Run:
@@ -49,6 +51,11 @@ class Run:
             raise RunError(f"{self.folder.path}: no stage was finished, so there is no network")
         last = self.stages.iloc[-1]
         return Network.load(self.folder.models / f"{last['index']}-{last['stage']}" / "network")
+
+    def task(self) -> Task | None:
+        """Load the data that the run's stages were given; None where its file names none."""
+        task = self.config.task
+        return None if task is None else load_task(task.dataset, task.options, "task")
 
     def summary(self) -> dict[str, Any]:
         """Return the result in a few plain values; of a search also the best that it found."""

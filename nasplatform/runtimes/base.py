@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from nasplatform.errors import BuildError
+from nasplatform.errors import BuildError, NetworkError
 
 if TYPE_CHECKING:  # a session of a file needs no torch
     from torch import nn
@@ -34,6 +36,34 @@ class Session(ABC):
     @abstractmethod
     def run(self, images: Arrays) -> Arrays:
         """Compute the logits: (B, c, h, w) -> (B, K), for any B from 1."""
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a network costs whatever computes it; the words of ``Measurements``."""
+
+    parameters: int
+    macs: int
+    binary_macs: int
+    bytes_binary: int
+    bytes_scales: int
+    bytes_full_precision: int
+
+
+@dataclass(frozen=True)
+class Deployed:
+    """A network read from the one file in which a runtime keeps it.
+
+    session:     ready to run.
+    input_shape: (c, h, w) of an image.
+    input:       what else is known of the images, as ``Structure.input`` says it; None for nothing.
+    costs:       counted in the file.
+    """
+
+    session: Session
+    input_shape: tuple[int, int, int]
+    input: Mapping[str, Any] | None
+    costs: Costs
 
 
 class Runtime(ABC):
@@ -75,3 +105,21 @@ class Runtime(ABC):
         Raises BuildError where it cannot, as it cannot without a ``suffix``.
         """
         raise BuildError(f"runtime {self.name!r} keeps no network in a file of its own")
+
+    def read(self, path: Path, threads: int = 1) -> Deployed:
+        """Make ready what ``write`` wrote; raise RunError where it is missing or damaged."""
+        raise BuildError(f"runtime {self.name!r} keeps no network in a file of its own")
+
+
+def checked_images(images: object, input_shape: tuple[int, int, int]) -> Arrays:
+    """Return images as float32, innermost axis without gaps, for a session that knows their shape.
+
+    Raises NetworkError for anything but floats (B, c, h, w) with B from 1: integers would be
+    pixels that nobody standardised.
+    """
+    wanted = f"expected floats (B, {', '.join(map(str, input_shape))}), standardised"
+    if not isinstance(images, np.ndarray):
+        raise NetworkError(f"images are a {type(images).__name__}, {wanted}")
+    if images.dtype.kind != "f" or images.shape[1:] != input_shape or not len(images):
+        raise NetworkError(f"images are {images.dtype} {images.shape}, {wanted}")
+    return np.ascontiguousarray(images, dtype=np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from nasplatform.errors import NetworkError
 from nasplatform.models.costs import count_operations, count_parameters, state_bytes
 from nasplatform.models.network import Network
 from nasplatform.runtimes.base import Session
@@ -85,23 +87,24 @@ class Measurements:
 
 
 def measure(
-    network: Network, task: Task, folder: Path | None = None, runtime: str | None = None
+    network: Network, task: Task | None, folder: Path | None = None, runtime: str | None = None
 ) -> Measurements:
     """Measure a network on the CPU.
 
+    task:    None for a network that knows what images it takes; its accuracy is NaN then.
     folder:  where it is saved already; None saves it to a temporary folder to weigh it.
     runtime: registered name; None takes the best that is available. One that cannot compute the
              network gives way to torch, which ``runtime_note`` says.
     """
-    module, shape = network.module.to("cpu"), task.input_shape
-    sizes = _sizes(len(task.test))
+    module, shape = network.module.to("cpu"), _shape(network, task)
+    sizes = _sizes(MANY if task is None else len(task.test))
     chosen = open_session(module, shape, runtime, sizes)
-    one, many = _timed(chosen, shape, (1, MANY))
+    one, many = timed_batches(chosen, shape, (1, MANY))
     threads = worthwhile_threads(module, shape, MANY)
     judge = chosen if threads == 1 else open_session(module, shape, runtime, sizes, threads)
     operations, parts = count_operations(module, shape), state_bytes(module)
     return Measurements(
-        accuracy=accuracy(judge.session, task),
+        accuracy=math.nan if task is None else accuracy(judge.session, task),
         parameters=count_parameters(module, shape),
         macs=operations.macs,
         binary_macs=operations.binary_macs,
@@ -146,12 +149,13 @@ def latencies(
     runtime: as for ``measure``; it is timed only where it answers for batches of all these sizes.
     """
     chosen = open_session(module, input_shape, runtime, batches)
-    return _timed(chosen, input_shape, batches)
+    return timed_batches(chosen, input_shape, batches)
 
 
-def _timed(
+def timed_batches(
     chosen: Chosen, input_shape: tuple[int, int, int], batches: Sequence[int]
 ) -> list[Latency]:
+    """Return the time of a batch of each size in a session."""
     session, found = chosen.session, []
     for batch in batches:
         timing = timed(partial(session.run, noise(input_shape, batch)))
@@ -167,6 +171,16 @@ def _timed(
             )
         )
     return found
+
+
+def _shape(network: Network, task: Task | None) -> tuple[int, int, int]:
+    if task is not None:
+        return task.input_shape
+    known = network.structure.input
+    if known is None:
+        raise NetworkError("the network does not say what images it takes: give it a task")
+    channels, height, width = known["shape"]
+    return channels, height, width
 
 
 def _sizes(images: int) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import numpy as np
 from pydantic import Field
 
 from nasplatform.search.base import ArchitectureSampler, Proposal, SamplerOptions
@@ -44,16 +45,19 @@ class LocalSearch(ArchitectureSampler[A]):
         """Take the space, what a ``SamplerContext`` explains, and the number of random labels."""
         super().__init__(space, seed=seed, candidates=candidates, optimization=optimization)
         self.initial = initial
+        self._exhausted = np.empty(0, np.uint64)  # keys of those that have no unseen neighbour
 
     def propose(self, number: int, history: History[A]) -> Proposal[A]:
         """Choose the architecture of trial ``number``."""
         rng = self.rng(number)
         if number < self.initial or not len(history):
             return Proposal(self.draw_unseen(history.seen, rng), "initial")
-        order = best_first(history)
-        for row in order:
+        order = np.array(best_first(history))
+        keys = history.architectures.keys
+        for row in order[~np.isin(keys[order], self._exhausted)]:
             around = self.near(history.architectures[row : row + 1], history.seen)
             if len(around):
                 return Proposal(around[int(rng.integers(len(around)))], "neighbour")
+            self._exhausted = np.append(self._exhausted, keys[row])  # more is seen, never less
         best = history.architectures[order[0]]
         return self.unseen_near(best, history.seen, rng, "neighbour")

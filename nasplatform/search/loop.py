@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Generic
 
@@ -15,9 +16,15 @@ from nasplatform.errors import RunError
 from nasplatform.evaluators.base import Evaluation, Evaluator
 from nasplatform.executors.base import EvaluatorSpec, Executor
 from nasplatform.executors.inline import InlineExecutor
-from nasplatform.executors.store import Busy, EvaluationStore
+from nasplatform.executors.store import (
+    Busy,
+    EvaluationStore,
+    StorageAwayError,
+    Unsent,
+    patiently,
+)
 from nasplatform.search.coordination import Coordinator
-from nasplatform.search.measurement import Measurement, Measurer
+from nasplatform.search.measurement import Measurement, Measurer, Outcome, Refused
 from nasplatform.search.objectives import OptimizationConfig
 from nasplatform.search.trial_record import BudgetTracker, Step, TrialRecord
 from nasplatform.search.trials import Trials, seconds_spent
@@ -57,6 +64,8 @@ def search(
     exclusive: bool = True,
     executor: Executor | None = None,
     spec: EvaluatorSpec | None = None,
+    unsent: Unsent | None = None,
+    resolved: str | None = None,
 ) -> int:
     """Evaluate until ``budget`` unique architectures were measured, at the target fidelity.
 
@@ -72,6 +81,8 @@ def search(
                   trial of one that died is taken up by another.
     executor:     makes the measurements, as many at once as it has capacity; by default inline.
     spec:         how an executor elsewhere makes the evaluator.
+    unsent:       where measurements are kept while the database is away.
+    resolved:     the search's file as resolved, JSON, for who looks at the database.
     Returns how many measurements were made and recorded here. Raises RunError where the sampler
     knows no new architecture, or nothing can be measured; EvaluationError where measuring breaks
     for a reason that is not the architecture's.
@@ -79,14 +90,33 @@ def search(
     described = spec or EvaluatorSpec.of(evaluator)
     chosen = executor or InlineExecutor.around(evaluator, described)
     wanted = optimization or OptimizationConfig({}, (), evaluator.attributes, frozenset())
+    trials = Trials(study, evaluator, wanted, seed)
+    rule = StoppingRule(budget, max_seconds, target)
     if exclusive:
         store.release_all()
-    trials = Trials(study, evaluator, wanted, seed)
-    with Measurer(evaluator, described, store, chosen, seed, LEASE) as measurer:
-        rule = StoppingRule(budget, max_seconds, target)
-        coordinator = None if exclusive else Coordinator(study, evaluator.space, LEASE)
-        _Loop(trials, measurer, rule, coordinator, progress).run()
-        return measurer.paid
+        store.requeue("fatal")  # what was wrong may be mended
+        with Measurer(evaluator, described, store, chosen, seed, LEASE, unsent=unsent) as measurer:
+            _Loop(trials, measurer, rule, None, progress).run()
+            return measurer.paid
+    name = study.study_name
+    patiently(lambda: store.join(name, LEASE, budget, resolved))
+    try:
+        with Measurer(
+            evaluator,
+            described,
+            store,
+            chosen,
+            seed,
+            LEASE,
+            admit=lambda hash: store.admit(name, hash, budget),
+            unsent=unsent,
+        ) as measurer:
+            coordinator = Coordinator(study, evaluator.space, LEASE)
+            _Loop(trials, measurer, rule, coordinator, progress).run()
+            return measurer.paid
+    finally:
+        with suppress(StorageAwayError):
+            store.leave()
 
 
 @dataclass(frozen=True)
@@ -118,6 +148,8 @@ class _Loop(Generic[A]):
         self._flights: dict[int, _Flight[A]] = {}
         self._left: list[FrozenTrial] = []
         self._pause = _PAUSES[0]
+        self._refused = time.monotonic()  # since when nobody seems to be at work
+        self._requeued = False  # whether trials wait that were put back after a failure
 
     def run(self) -> None:
         known = self._look()
@@ -131,9 +163,10 @@ class _Loop(Generic[A]):
             if self._flights:
                 self._land()
             elif self._over():
+                self._sweep()
                 return
             else:
-                time.sleep(self._wait())
+                self._measurer.store.wait(self._wait())
 
     def _look(self) -> list[FrozenTrial]:
         """Enter the trials that ended and are not in the books yet; return all trials."""
@@ -143,12 +176,14 @@ class _Loop(Generic[A]):
                 self._tracker.enter(trial.number, TrialRecord.of(trial))
         if self._coordinator is not None:
             self._coordinator.look(trials, self._flights)
+            self._requeued = any(trial.state == TrialState.WAITING for trial in trials)
         return trials
 
     def _over(self) -> bool:
         if time.monotonic() >= self._deadline:
             return True
-        return not self._tracker.goes_on(self._rule.budget, self._rule.target)
+        goes_on = self._tracker.goes_on(self._rule.budget, self._rule.target)
+        return not (goes_on or self._requeued)
 
     def _begin(self) -> bool:
         """Begin one trial, a new one or one that was left; return whether to go on beginning."""
@@ -163,8 +198,9 @@ class _Loop(Generic[A]):
         if self._coordinator is not None and (suspect := self._coordinator.suspect()):
             self._take_over(self._trials.reopen(suspect))
             return True
-        if self._reserved() < self._rule.budget:
-            return self._measure(self._trials.ask())
+        if self._requeued or self._reserved() < self._rule.budget:
+            trial = self._trials.ask()
+            return trial is not None and self._measure(trial)
         return False
 
     def _reserved(self) -> int:
@@ -178,8 +214,10 @@ class _Loop(Generic[A]):
         """Have the architecture of a trial measured; return whether nobody else is at it."""
         architecture = self._trials.architecture(trial)
         outcome = self._measurer.begin(architecture, self._trials.report(trial))
-        if isinstance(outcome, Busy):
+        if isinstance(outcome, Busy | Refused):
             self._trials.give_up(trial)
+            if isinstance(outcome, Refused):
+                self._reconsider()
             return False
         if isinstance(outcome, Evaluation) and self._coordinator is not None:
             self._look()  # whose measurement it is
@@ -190,8 +228,42 @@ class _Loop(Generic[A]):
         """Go on with another process's trial, unless that one is alive."""
         architecture = self._trials.architecture(trial)
         outcome = self._measurer.begin(architecture, self._trials.report(trial))
-        if not isinstance(outcome, Busy):
+        if isinstance(outcome, Refused):
+            self._trials.give_up(trial)
+        elif not isinstance(outcome, Busy):
             self._take(self._trials.propose_again(trial), architecture, outcome)
+
+    def _sweep(self) -> None:
+        """End the trials that the dead have left, now that no new trial begins.
+
+        A living process whose trial is ended too early had not begun to measure.
+        """
+        if self._coordinator is None:
+            return
+        for trial in self._look():
+            if self._trials.is_left(trial, self._measurer.is_left):
+                self._trials.give_up(trial)
+        self._ring()
+
+    def _reconsider(self) -> None:
+        """Let the budget be spent to its end, where the dead were admitted and left no trial.
+
+        Called when the budget has no room though it is not spent; with nobody at work for as long
+        as a lease holds, what is missing has no owner.
+        """
+        assert self._coordinator is not None
+        now = time.monotonic()
+        if self._coordinator.running() or self._flights:
+            self._refused = now
+        elif now - self._refused > LEASE:
+            self._refused = now
+            name, known = self._trials.study.study_name, self._tracker.first.keys()
+            patiently(lambda: self._measurer.store.forget(name, known))
+
+    def _ring(self) -> None:
+        """Wake the others; who misses it looks by himself before long."""
+        with suppress(StorageAwayError):
+            self._measurer.store.ring()
 
     def _land(self) -> None:
         """Wait until a measurement is done; take what is."""
@@ -203,9 +275,7 @@ class _Loop(Generic[A]):
             outcome = self._measurer.end(flight.measurement)
             self._take(flight.trial, flight.architecture, outcome)
 
-    def _take(
-        self, trial: Trial, architecture: A, outcome: Evaluation | Busy | Measurement
-    ) -> None:
+    def _take(self, trial: Trial, architecture: A, outcome: Outcome) -> None:
         """Enter what is known, keep what is being made; who is Busy has the trial as well."""
         if isinstance(outcome, Measurement):
             self._flights[trial.number] = _Flight(trial, architecture, outcome)
@@ -219,6 +289,9 @@ class _Loop(Generic[A]):
             repeats = self._coordinator.holder(architecture, trial.number)
         record = self._trials.record(trial, architecture, evaluation, repeats)
         self._trials.tell(trial, record)
+        self._refused = time.monotonic()
+        if self._coordinator is not None:
+            self._ring()
         self._tracker.enter(trial.number, record)
         self._pause = _PAUSES[0]
         done, best = len(self._tracker.first), self._tracker.best

@@ -1,10 +1,11 @@
 """Optuna's own TPE and NSGA-II in the same loop as ours, for comparisons like with like.
 
 They know nothing of graphs: they see one categorical parameter per decision. What they sample is
-repaired by the space and, where only some architectures can be measured or limits hold, moved to
-the nearest one that can. Both are asked through a sampler that is made anew for each trial with a
-seed of its own, so that the same history gives the same proposal in any process. Neither looks at
-anything but the study, with one exception: a proposal that was seen before is drawn again.
+repaired by the space and, where only some architectures can be measured and it is none of them,
+moved to the nearest one that can and was not seen. Both are asked through a sampler that is made
+anew for each trial with a seed of its own, so that the same history gives the same proposal in any
+process. Neither looks at anything but the study, with one exception: a proposal that was seen
+before is drawn again, and in the end gives way to the nearest of a table that was not seen.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from nasplatform.spaces.base import A, Population, Space
 if TYPE_CHECKING:
     from optuna.study import Study
 
-_ATTEMPTS = 10  # draws before a random unseen architecture is taken
+_ATTEMPTS = 10  # draws before the nearest unseen architecture is taken, or a random one
 
 
 class OptunaSampler(ArchitectureSampler[A]):
@@ -76,13 +77,13 @@ class OptunaSampler(ArchitectureSampler[A]):
             rng = self.rng(trial.number, attempt)
             inner = self.make(int(rng.integers(2**31)))
             found = self.space.from_params(self._ask(inner, study, trial, rng))
-            if self.measurable is not None:
-                found = self.measurable.to(found, rng)
             one = self.space.population([found])
+            if self.measurable is not None and not self.feasible_mask(one)[0]:
+                found = self.measurable.to(found, rng, history.seen)
+                one = self.space.population([found])
             if self.feasible_mask(one)[0] and not np.isin(one.keys, history.seen)[0]:
                 return Proposal(found, "sampled")
-        drawn = self.draw_unseen(history.seen, self.rng(trial.number, _ATTEMPTS))
-        return Proposal(drawn, "random")
+        return self.unseen_near(found, history.seen, self.rng(trial.number, _ATTEMPTS), "sampled")
 
     def parents(
         self, inner: BaseSampler, study: Study, trial: FrozenTrial

@@ -11,22 +11,23 @@ from pathlib import Path
 from typing import Any, Literal
 
 import optuna
+import sqlalchemy as sa
 from optuna.exceptions import DuplicatedStudyError
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler
-from optuna.storages import RDBStorage
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 
 from nasplatform.errors import ConfigError, RunError, did_you_mean
-from nasplatform.executors.store.database import connect, url_of
+from nasplatform.executors.store.database import alone, connect, engine_of, pool_options
 from nasplatform.passwords import without_password
 from nasplatform.search.identity import differences
 from nasplatform.search.objectives import Direction
+from nasplatform.search.study_storage import StudyStorage
 
 Pruner = Literal["none", "median", "halving"]
 _IDENTITY = "nasplatform:search"
 _PATIENCE = 3.0  # seconds, for a process that made a study and has not said which search it is
-_TRIES, _PAUSE = 3, 0.5  # to open a database, and seconds between them
+_TRIES, _PAUSE = 10, 0.5  # to open an SQLite file, and seconds between them
 _NAMED = 3  # differences that a message names
 
 
@@ -52,6 +53,7 @@ def open_study(
     if pruner != "none" and len(directions) > 1:
         raise ConfigError(f"pruner {pruner!r} needs a single objective, {len(directions)} given")
     database = _sqlite(storage) if isinstance(storage, Path) else _remote(storage)
+    database.reports = pruner != "none"
     where = f"study {name!r} in {without_password(str(storage))}"
     try:
         with _quietly():
@@ -71,7 +73,7 @@ def open_study(
 
 
 def _create_or_load(
-    database: RDBStorage,
+    database: StudyStorage,
     name: str,
     sampler: BaseSampler | None,
     directions: Sequence[Direction],
@@ -136,9 +138,9 @@ def make_pruner(name: Pruner) -> BasePruner:
     return NopPruner()
 
 
-def _sqlite(file: Path) -> RDBStorage:
+def _sqlite(file: Path) -> StudyStorage:
     try:
-        return RDBStorage(f"sqlite:///{file}", engine_kwargs={"creator": lambda: connect(file)})
+        return StudyStorage(f"sqlite:///{file}", engine_kwargs={"creator": lambda: connect(file)})
     except (SQLAlchemyError, sqlite3.DatabaseError) as error:
         raise RunError(f"{file}: not a study ({_first_line(error)})") from None
 
@@ -152,15 +154,29 @@ def require_study(file: Path, name: str, directions: Sequence[Direction]) -> Non
             raise RunError(f"{file}: holds no trial of study {name!r}; start anew with --force")
 
 
+@contextmanager
+def open_storage(url: str) -> Iterator[StudyStorage]:
+    """Open what Optuna keeps at a URL; raise ConfigError for one that does not work."""
+    database = _remote(url)
+    try:
+        yield database
+    finally:
+        database.remove_session()
+        database.engine.dispose()
+
+
 def require_storage(url: str) -> None:
-    """Raise ConfigError where a storage URL does not open."""
-    _close(_remote(url))
+    """Raise ConfigError where a storage URL does not open, or may not be written."""
+    try:
+        with open_storage(url) as database, database.engine.begin() as connection:
+            connection.exec_driver_sql("UPDATE studies SET study_name = study_name WHERE 1 = 0")
+    except SQLAlchemyError as error:
+        raise ConfigError(f"{_named(url)} cannot be written: {_first_line(error)}") from None
 
 
 def await_study(url: str, name: str, seconds: float) -> None:
     """Wait until a storage has a study of that name; raise RunError where it still has none."""
-    database = _remote(url)
-    try:
+    with open_storage(url) as database:
         until = time.monotonic() + seconds
         while name not in (names := {each.study_name for each in database.get_all_studies()}):
             if time.monotonic() >= until:
@@ -169,31 +185,42 @@ def await_study(url: str, name: str, seconds: float) -> None:
                     f"{did_you_mean(name, sorted(names))}: begin with `nasplatform run`"
                 )
             time.sleep(_PAUSE)
-    finally:
-        _close(database)
 
 
-def _close(database: RDBStorage) -> None:
-    database.remove_session()
-    database.engine.dispose()
-
-
-def _remote(url: str) -> RDBStorage:
-    url_of(url)
-    where = f"storage {without_password(url)!r}"
+def _remote(url: str) -> StudyStorage:
     try:
-        for _ in range(_TRIES):
-            with suppress(OperationalError, IntegrityError, ProgrammingError):
-                return RDBStorage(url)
-            time.sleep(_PAUSE)  # another process may be making the tables at this moment
-        return RDBStorage(url)
+        engine = engine_of(url)
+        if engine.dialect.name == "sqlite":
+            return _sqlite_of_several(url)
+        try:
+            with engine.begin() as connection:
+                alone(connection)  # one process makes the tables, the others find them
+                return StudyStorage(url, engine_kwargs=pool_options(engine.url))
+        finally:
+            engine.dispose()
     except ImportError:
         raise ConfigError(
-            f"{where} needs a driver that is not installed; for PostgreSQL: "
+            f"{_named(url)} needs a driver that is not installed; for PostgreSQL: "
             f"pip install 'nasplatform[postgres]' and begin the URL with postgresql+psycopg://"
         ) from None
+    except ConfigError:
+        raise
     except (SQLAlchemyError, ValueError, RuntimeError) as error:  # the last: an older Optuna's
-        raise ConfigError(f"{where} does not open: {_first_line(error)}") from None
+        raise ConfigError(f"{_named(url)} does not open: {_first_line(error)}") from None
+
+
+def _sqlite_of_several(url: str) -> StudyStorage:
+    file = sa.make_url(url).database
+    options = {"creator": lambda: connect(Path(file))} if file else {}
+    for _ in range(_TRIES):
+        with suppress(OperationalError, IntegrityError, ProgrammingError):
+            return StudyStorage(url, engine_kwargs=options)
+        time.sleep(_PAUSE)  # another process may be making the tables at this moment
+    return StudyStorage(url, engine_kwargs=options)
+
+
+def _named(url: str) -> str:
+    return f"storage {without_password(url)!r}"
 
 
 def _first_line(error: Exception) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Generic
@@ -17,6 +18,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from nasplatform.evaluators.base import Evaluation, Evaluator, Report
 from nasplatform.search.base import ArchitectureSampler
 from nasplatform.search.objectives import OptimizationConfig
+from nasplatform.search.study_storage import StudyStorage
 from nasplatform.search.trial_record import ATTRIBUTE, TrialRecord
 from nasplatform.spaces.base import A
 
@@ -38,11 +40,23 @@ class Trials(Generic[A]):
         self._seed = seed
         self._prunes = evaluator.stops_early and not isinstance(study.pruner, NopPruner)
 
-    def ask(self) -> Trial:
-        """Begin a new trial, which makes the decisions that its architecture has."""
+    def ask(self) -> Trial | None:
+        """Begin a new trial, which makes the decisions that its architecture has.
+
+        None where another process, at the end of the search, has ended it meanwhile.
+        """
         trial = self.study.ask()
-        self._evaluator.space.suggest(trial)
+        try:
+            with self._together():
+                self._evaluator.space.suggest(trial)
+        except UpdateFinishedTrialError:
+            return None
         return trial
+
+    def _together(self) -> AbstractContextManager[None]:
+        """Return what writes all decisions at once; another's storage writes one by one."""
+        backend = getattr(self.study._storage, "_backend", None)
+        return backend.together() if isinstance(backend, StudyStorage) else nullcontext()
 
     def reopen(self, left: FrozenTrial) -> Trial:
         """Return a trial that was left running, to go on with it."""
@@ -60,6 +74,15 @@ class Trials(Generic[A]):
     def architecture(self, trial: Trial) -> A:
         """Return what a trial chose; repaired, should a sampler have erred."""
         return self._evaluator.space.from_params(trial.params)
+
+    def is_left(self, trial: FrozenTrial, unmeasured: Callable[[A], bool]) -> bool:
+        """Return whether a trial runs, and chose nothing or what nobody measures."""
+        if trial.state != TrialState.RUNNING:
+            return False
+        space = self._evaluator.space
+        if not space.active(trial.params) <= trial.params.keys():
+            return True
+        return unmeasured(space.from_params(trial.params))
 
     def report(self, trial: Trial) -> Report | None:
         """Return what passes a training's progress on to the pruner; None where nothing prunes."""
@@ -107,9 +130,10 @@ class Trials(Generic[A]):
         except UpdateFinishedTrialError:
             return
 
-    def give_up(self, trial: Trial) -> None:
-        """End a trial without a record: somebody else is measuring what it chose."""
-        self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
+    def give_up(self, trial: Trial | FrozenTrial) -> None:
+        """End a trial without a record: nobody measures for it what it chose."""
+        with suppress(UpdateFinishedTrialError):
+            self.study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
 
 
 def seconds_spent(trials: Sequence[FrozenTrial]) -> float:

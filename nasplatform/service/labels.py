@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 
 from nasplatform.atomic_io import replace_file
 from nasplatform.errors import PredictorError
+from nasplatform.foreign import blaming, require_regular
 from nasplatform.spaces.base import Population, Space
 
 LABELS = "labels.parquet"
 _COLUMNS = ["architecture", "score"]
+_FAR = 100  # ranges of the labels; 94.2 among fractions is a percentage
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,16 @@ class Labels:
     def joined(self, other: Labels) -> Labels:
         """Return both, these first."""
         return Labels(self.texts + other.texts, np.concatenate([self.scores, other.scores]))
+
+    def far_from(self, score: float) -> str | None:
+        """Return why a score is hardly one of the same unit as these; None where it may be."""
+        low, high = float(self.scores.min()), float(self.scores.max())
+        if abs(score - (low + high) / 2) <= _FAR * (high - low):
+            return None
+        return (
+            f"score {score:g} is far outside of the labels, {low:g} to {high:g}: report it in "
+            f"their unit"
+        )
 
     def since(self, count: int) -> Labels:
         """Return all but the first ``count``."""
@@ -69,15 +81,16 @@ def read_labels(path: Path) -> Labels:
 
     Evaluations that failed, and trainings that were given up, are left out: they are no labels.
     """
-    try:
+    with blaming(path, PredictorError, "holds no labels"):
+        require_regular(path)
         frame = pd.read_parquet(path)
         if "stopped" in frame:
             frame = frame[frame["stopped"].isna()]
         frame = frame[_COLUMNS].dropna()
-    except (OSError, ValueError, KeyError) as error:
-        raise PredictorError(f"{path}: holds no labels ({error})") from None
-    scores = frame["score"].to_numpy(np.float64)
-    return Labels([str(text) for text in frame["architecture"]], scores)
+        scores = frame["score"].to_numpy(np.float64)
+        if not np.isfinite(scores).all():
+            raise ValueError("a score is not finite")
+        return Labels([str(text) for text in frame["architecture"]], scores)
 
 
 class ReportedResults:

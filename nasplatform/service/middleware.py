@@ -16,9 +16,9 @@ import sys
 import time
 from typing import Any
 
-from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from nasplatform import faults
 from nasplatform.service.metrics import Metrics
 from nasplatform.service.models import log
 from nasplatform.service.problems import MEDIA_TYPE, Problem, overloaded
@@ -28,6 +28,8 @@ from nasplatform.service.settings import Settings
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _PUBLIC_PATHS = ("/", "/docs", "/openapi.json", "/v2/health/live", "/v2/health/ready")
 _WRITE_PATHS = re.compile(r"/evaluations/?$")
+_SINGLE = (b"host", b"authorization", b"content-length", b"content-type", b"content-encoding")
+_DIGITS = 18  # of a length
 _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -46,7 +48,7 @@ class ServiceMiddleware:
     def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
         self._app, self._settings, self._metrics = app, settings, metrics
         self._keys = KeyFile(settings.api_keys) if settings.api_keys else None
-        self._limiter = RateLimiter(settings.rate)
+        self._limiter, self._strangers = RateLimiter(settings.rate), RateLimiter(settings.rate)
         self._active = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -63,10 +65,13 @@ class ServiceMiddleware:
                 await self._app(scope, self._bounded(visit), visit.send)
             except Problem as problem:
                 await visit.tell(problem)
-            except Exception:
+            except Exception as error:
                 log.exception("request failed", extra={"facts": {"id": visit.id}})
                 detail = f"the request failed here; the log tells why under {visit.id}"
-                await visit.tell(Problem(500, "internal", detail))
+                if faults.in_words(error) is None:
+                    await visit.tell(Problem(500, "internal", detail))
+                else:  # a full disk, a folder that went away: a matter of time
+                    await visit.tell(Problem(503, "storage", detail, {"Retry-After": "30"}))
         finally:
             self._active -= 1
             self._record(visit)
@@ -76,33 +81,41 @@ class ServiceMiddleware:
         settings, path = self._settings, scope["path"]
         if self._active > settings.max_requests and not path.startswith("/v2/health"):
             raise overloaded(1, f"{settings.max_requests} requests are in progress: try again")
+        if len(headers) < len(scope["headers"]):
+            _require_single(scope["headers"])
         length = headers.get(b"content-length", b"0")
-        if not length.isdigit() or int(length) > settings.max_body:
+        if not length.isdigit() or len(length) > _DIGITS or int(length) > settings.max_body:
             raise _too_large(settings.max_body)
         if self._keys is None:
             _require_local_name(headers.get(b"host", b"").decode("latin-1"))
             return ANONYMOUS
         if path in _PUBLIC_PATHS or path.startswith("/static/"):
             return ANONYMOUS
-        caller = self._identify(headers.get(b"authorization", b"").decode("latin-1"))
-        wait = self._limiter.wait(caller)
-        if wait:
-            raise Problem(
-                429,
-                "rate-limit",
-                f"key {caller.id!r} may ask {caller.rate or settings.rate:g} times a second",
-                {"Retry-After": str(max(1, round(wait + 0.5)))},
-            )
+        address = (scope.get("client") or ("unknown",))[0]
+        caller = self._identify(headers.get(b"authorization", b"").decode("latin-1"), address)
+        self._require_turn(self._limiter, caller, f"key {caller.id!r}")
         needed = "write" if _WRITE_PATHS.search(path) and scope["method"] == "POST" else "read"
         if needed not in caller.scopes:
             raise Problem(403, "forbidden", f"key {caller.id!r} lacks the scope {needed!r}")
         return caller
 
-    def _identify(self, authorization: str) -> Caller:
+    def _require_turn(self, limiter: RateLimiter, caller: Caller, who: str) -> None:
+        wait = limiter.wait(caller)
+        if wait:
+            raise Problem(
+                429,
+                "rate-limit",
+                f"{who} may ask {caller.rate or self._settings.rate:g} times a second",
+                {"Retry-After": str(max(1, round(wait + 0.5)))},
+            )
+
+    def _identify(self, authorization: str, address: str) -> Caller:
         assert self._keys is not None
         kind, _, key = authorization.partition(" ")
         caller = self._keys.check(key.strip()) if kind.lower() == "bearer" else None
         if caller is None:
+            nobody = Caller(address, frozenset())
+            self._require_turn(self._strangers, nobody, f"{address}, without a known key,")
             words = "is not known" if authorization else "is missing"
             raise Problem(
                 401,
@@ -196,6 +209,14 @@ def _too_large(limit: int) -> Problem:
     )
 
 
+def _require_single(headers: list[tuple[bytes, bytes]]) -> None:
+    """Two values of a header that decides something: others may have looked at the other one."""
+    names = [name for name, _ in headers]
+    for name in _SINGLE:
+        if names.count(name) > 1:
+            raise Problem(400, "bad-request", f"the header {name.decode()!r} stands there twice")
+
+
 def _require_local_name(host: str) -> None:
     """A web page elsewhere must not reach a service without keys under a name of its own."""
     name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
@@ -205,18 +226,6 @@ def _require_local_name(host: str) -> None:
             "host-not-allowed",
             f"without keys the service answers to localhost only, not to {name!r:.60}",
         )
-
-
-def require_media_type(request: Request, *allowed: str) -> str:
-    """Return the media type of a body; raise Problem where it is none of those allowed."""
-    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if given not in allowed:
-        raise Problem(
-            415,
-            "unsupported-media-type",
-            f"content type {given!r:.60}: send {' or '.join(allowed)}",
-        )
-    return given
 
 
 class JsonLines(logging.Formatter):

@@ -10,13 +10,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from nasplatform.errors import NasplatformError, PredictorError
+from nasplatform import faults
+from nasplatform.errors import NasplatformError
 from nasplatform.predictors.base import Predictor
 from nasplatform.service import ranking_cache
 from nasplatform.service.cache import PredictionCache
+from nasplatform.service.facts import BrokenVersionError
 from nasplatform.service.settings import Settings
 from nasplatform.service.space_ranking import RankingBuilder, Reference, SpaceRanking
 from nasplatform.service.store import LATEST, PredictorStore, Version
+from nasplatform.service.texts import parse_texts
 from nasplatform.spaces.base import Population, Space
 
 log = logging.getLogger("nasplatform.service")
@@ -45,6 +48,7 @@ class Model:
         self.version, self.predictor, self.space = version, predictor, space
         self.ranking: SpaceRanking | None = None
         self.builder: RankingBuilder | None = None
+        self.unranked: str | None = None  # why its space cannot be ranked
         self.words = space.population([]).words
         self._cache = PredictionCache(settings.cache, 4, self.words)
         self._hashes: dict[bytes, str] = {}
@@ -73,8 +77,7 @@ class Model:
 
     def _read(self, asked: PredictionInput) -> tuple[Population[Any], dict[int, str]]:
         if isinstance(asked, list):
-            population, failed = self.space.parse_many(asked)
-            return population, {index: str(error) for index, error in failed.items()}
+            return parse_texts(self.space, asked)
         held = self.space.contains_codes(asked)
         name = self.space.name
         errors = {
@@ -142,7 +145,8 @@ class Models:
         self._latest: dict[str, Model] = {}
         self._older: OrderedDict[str, Model] = OrderedDict()
         self._references: dict[str, Reference] = {}
-        self._lock = threading.Lock()
+        self._failed: dict[tuple[str, int], tuple[tuple[object, ...], str]] = {}
+        self._lock, self._looking = threading.Lock(), threading.Lock()
 
     def latest(self) -> dict[str, Model]:
         """Return name -> model of the latest versions."""
@@ -155,29 +159,83 @@ class Models:
     def get(self, name: str, version: str = LATEST) -> Model:
         """Return a model, loaded now if need be; raise PredictorError for an unknown one."""
         found = self.cached(name, version)
-        return found if found is not None else self._load(self.store.find(name, version))
+        if found is not None:
+            return found
+        if version == LATEST:  # published since the last look, or broken
+            self.store.versions(name)
+            self.reload()
+            found = self.cached(name, version)
+            if found is None:
+                raise BrokenVersionError(self.broken.get(name, f"{name} cannot be loaded"))
+            return found
+        wanted = self.store.find(name, version)
+        try:
+            return self._load(wanted)
+        except Exception as error:  # whatever a damaged version raises concerns it alone
+            raise BrokenVersionError(faults.short(error)) from error
 
     def reload(self) -> list[Model]:
-        """Look at the store; return the latest models that are new. Broken ones are skipped."""
-        fresh, there = [], self.store.names()
-        for name in there:
-            try:
-                version = self.store.find(name)
-                held = self._latest.get(name)
-                if held is not None and held.version.number == version.number:
-                    continue
-                model = self._load(version)
-            except NasplatformError as error:
-                if self.broken.get(name) != str(error):
-                    log.error("skipped", extra={"facts": {"predictor": name, "error": str(error)}})
-                self.broken[name] = str(error)
-                continue
+        """Look at the store; return the latest models that are new.
+
+        Each name is read on its own. Where a version cannot be loaded, the newest one before it
+        that can answers, and ``broken`` says so.
+        """
+        with self._looking:
+            fresh, there = [], self.store.names()
+            for name in there:
+                model = self._newest(name)
+                if model is not None and model is not self._latest.get(name):
+                    self._latest[name] = model
+                    fresh.append(model)
+            for name in (set(self._latest) | set(self.broken)) - set(there):
+                self._latest.pop(name, None)
+                self.broken.pop(name, None)
+            return fresh
+
+    def _newest(self, name: str) -> Model | None:
+        """Return the newest version that loads; what stays in memory where none does."""
+        held, reasons = self._latest.get(name), list[str]()
+        model: Model | None = None
+        try:
+            for number in self.store.newest_first(name):
+                if held is not None and held.version.number == number:
+                    model = held
+                    break
+                reason, model = self._tried(name, number)
+                if model is not None:
+                    break
+                reasons.append(f"{name}@{number}: {reason}")
+        except Exception as error:  # a folder that went away, or whatever it holds
+            reasons.append(faults.short(error))
+            model = held
+        self._tell(name, reasons, model)
+        return model
+
+    def _tried(self, name: str, number: int) -> tuple[str, Model | None]:
+        """Load a version; one that failed is not tried again before one of its files changes."""
+        stamp = self.store.stamp(name, number)
+        known = self._failed.get((name, number))
+        if known is not None and known[0] == stamp:
+            return known[1], None
+        try:
+            model = self._load(self.store.find(name, number))
+        except Exception as error:  # whatever a damaged version raises concerns it alone
+            reason = faults.short(error)
+            self._failed[name, number] = stamp, reason
+            return reason, None
+        self._failed.pop((name, number), None)
+        return "", model
+
+    def _tell(self, name: str, reasons: list[str], model: Model | None) -> None:
+        """Keep, and log once, why the newest version of a name does not answer."""
+        if not reasons:
             self.broken.pop(name, None)
-            self._latest[name] = model
-            fresh.append(model)
-        for name in set(self._latest) - set(there):
-            del self._latest[name]
-        return fresh
+            return
+        instead = "nothing answers" if model is None else f"{model.version.label} answers"
+        words = f"{reasons[0]}; {instead} in its place"
+        if self.broken.get(name) != words:
+            log.error("skipped", extra={"facts": {"predictor": name, "error": words}})
+        self.broken[name] = words
 
     def prepare_ranking(self, model: Model) -> RankingBuilder:
         """Return the builder of a model's ranking; the first one of a space takes seconds."""
@@ -214,16 +272,7 @@ class Models:
                     return model
             predictor, space = self.store.load(version)
             model = Model(version, predictor, space, self.settings)
-            _warm(model)
             self._older[version.label] = model
             while len(self._older) > self.settings.loaded:
                 self._older.popitem(last=False)
             return model
-
-
-def _warm(model: Model) -> None:
-    """Predict once: a model that cannot is broken, and first calls are slow."""
-    some = model.space.sample(2, np.random.default_rng(0))
-    said = model.predictor.predict(model.space.graphs(some))
-    if not np.isfinite(said.mean).all():
-        raise PredictorError(f"{model.version.label}: predicts values that are not finite")

@@ -14,11 +14,13 @@ import numpy as np
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from nasplatform.service.bodies import off_loop, read_json, require_few_items
 from nasplatform.service.models import Model, PredictionOutput
 from nasplatform.service.problems import Problem
-from nasplatform.service.routes import ServiceDep, read, takes
+from nasplatform.service.routes import ServiceDep, takes
 from nasplatform.service.schemas import Item
 
+_ROW = 16  # bytes of a body that take as long as a row of an answer
 router = APIRouter(prefix="/v2", tags=["open inference protocol"])
 _OUTPUTS: dict[str, tuple[str, Callable[[PredictionOutput], Any]]] = {
     "mean": ("FP64", lambda answers: answers.mean),
@@ -76,7 +78,7 @@ class InferInput(BaseModel):
     name: Literal["architecture"]
     datatype: Literal["BYTES"]
     shape: list[Annotated[int, Field(ge=0)]] = Field(min_length=1, max_length=2)
-    data: list[Item]
+    data: list[Item] = Field(fail_fast=True)
 
 
 class InferOutput(BaseModel):
@@ -93,8 +95,8 @@ class InferRequest(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
     id: str | None = None
-    inputs: list[InferInput] = Field(min_length=1, max_length=1)
-    outputs: list[InferOutput] = Field(default_factory=list)
+    inputs: list[InferInput] = Field(min_length=1, max_length=1, fail_fast=True)
+    outputs: list[InferOutput] = Field(default_factory=list, max_length=16, fail_fast=True)
 
 
 class OutputTensor(BaseModel):
@@ -134,8 +136,9 @@ async def live(service: ServiceDep) -> Health:
 @router.get("/health/ready", response_model=Health, response_model_exclude_none=True)
 async def ready(service: ServiceDep) -> Health:
     """Tell whether the predictors are loaded."""
-    if not service.ready:
-        raise Problem(503, "not-ready", "the predictors are being loaded", {"Retry-After": "2"})
+    reason = service.why_not_ready
+    if reason is not None:
+        raise Problem(503, "not-ready", reason, {"Retry-After": "2"})
     return Health(ready=True)
 
 
@@ -197,8 +200,9 @@ def _describe(model: Model, versions: list[int]) -> ModelMetadata:
 
 
 async def _infer(model: Model, request: Request, service: ServiceDep) -> Response:
-    asked = await read(request, InferRequest)
+    asked = await read_json(request, InferRequest, service.settings)
     tensor = asked.inputs[0]
+    require_few_items(len(tensor.data), service.settings)
     size = int(np.prod([min(n, 1 << 31) for n in tensor.shape], dtype=object))
     if size != len(tensor.data):
         raise Problem(
@@ -212,6 +216,13 @@ async def _infer(model: Model, request: Request, service: ServiceDep) -> Respons
     if answers.errors:
         index = min(answers.errors)
         raise Problem(422, "bad-body", f"inputs.0.data.{index}: {answers.errors[index]}")
+    size = _ROW * len(tensor.data)
+    body = await off_loop(size, lambda: _body(model, asked, answers))
+    return Response(body, media_type="application/json")
+
+
+def _body(model: Model, asked: InferRequest, answers: PredictionOutput) -> bytes:
+    tensor = asked.inputs[0]
     wanted: list[str] = [output.name for output in asked.outputs] or list(_OUTPUTS)
     outputs = [
         OutputTensor(
@@ -228,4 +239,4 @@ async def _infer(model: Model, request: Request, service: ServiceDep) -> Respons
         id=asked.id,
         outputs=outputs,
     )
-    return Response(body.model_dump_json(exclude_none=True), media_type="application/json")
+    return body.model_dump_json(exclude_none=True).encode()

@@ -12,8 +12,10 @@ from pydantic_core import ErrorDetails, to_json
 from starlette.exceptions import HTTPException
 
 from nasplatform.errors import PredictorError
+from nasplatform.service.facts import BrokenVersionError
 
 MEDIA_TYPE = "application/problem+json"
+_LONGEST = 600  # characters of a detail
 _PREFIX = "urn:nasplatform:problem:"
 _TITLES = {
     "bad-request": "The request cannot be understood",
@@ -30,6 +32,7 @@ _TITLES = {
     "not-ready": "This is not ready yet",
     "overloaded": "Too many requests wait",
     "rate-limit": "The key's rate limit is reached",
+    "storage": "The disk of the service failed",
     "timeout": "The answer would have come too late",
     "too-many-items": "The request names too many architectures",
     "unknown-predictor": "There is no such predictor",
@@ -57,7 +60,7 @@ class Problem(Exception):  # noqa: N818 - it is one
         self, status: int, kind: str, detail: str, headers: Mapping[str, str] | None = None
     ) -> None:
         super().__init__(detail)
-        self.status, self.kind, self.detail = status, kind, detail
+        self.status, self.kind, self.detail = status, kind, f"{detail:.{_LONGEST}}"
         self.headers = dict(headers or {})
 
     def body(self, instance: str | None, inference: bool = False) -> bytes:
@@ -82,7 +85,7 @@ def overloaded(seconds: int, detail: str) -> Problem:
 
 def explain(error: ErrorDetails) -> str:
     """Turn a finding of pydantic into words that name the place."""
-    place = ".".join(str(part) for part in error["loc"] if part != "body")
+    place = ".".join(f"{part!s:.60}" for part in error["loc"][:8] if part != "body")
     given = error.get("input")
     shown = f", got {given!r:.60}" if isinstance(given, (str, int, float, bool)) else ""
     return f"{place}: {error['msg']}{shown}" if place else f"{error['msg']}{shown}"
@@ -90,7 +93,8 @@ def explain(error: ErrorDetails) -> str:
 
 def bad_body(error: ValidationError | RequestValidationError) -> Problem:
     """Return the problem of a body or parameter that does not fit its model."""
-    findings = error.errors()
+    plain = {"include_url": False, "include_context": False}
+    findings = error.errors(**plain) if isinstance(error, ValidationError) else error.errors()
     more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
     return Problem(422, "bad-body", explain(findings[0]) + more)
 
@@ -120,6 +124,9 @@ def install(app: FastAPI) -> None:
     async def on_unknown(request: Request, error: Exception) -> Response:
         return respond(request, Problem(404, "unknown-predictor", str(error)))
 
+    async def on_broken(request: Request, error: Exception) -> Response:
+        return respond(request, Problem(409, "conflict", str(error)))
+
     async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         path, kind = request.url.path, {404: "not-found", 405: "method-not-allowed"}
@@ -141,4 +148,5 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, on_validation)
     app.add_exception_handler(ValidationError, on_validation)
     app.add_exception_handler(PredictorError, on_unknown)
+    app.add_exception_handler(BrokenVersionError, on_broken)
     app.add_exception_handler(HTTPException, on_http)

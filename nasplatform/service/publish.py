@@ -47,6 +47,6 @@ def publish_run(run: Path, target: Target) -> Version:
     state = run / "predictor" / _STATE
     if target.name in store.names() and state.is_file():
         latest = store.find(target.name)
-        if latest.facts.get("files", {}).get(_STATE) == sha256(state):
+        if latest.facts.files.get(_STATE) == sha256(state):
             return latest
     return store.publish_folder(target.name, run)

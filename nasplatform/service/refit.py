@@ -31,13 +31,17 @@ def refit(store: PredictorStore, name: str) -> Version:
     if labels is None:
         raise PredictorError(f"{base.label} does not know its labels: publish it with labels")
     reported = ReportedResults(store.home(name)).read()
-    used = int(base.facts.get("origin", {}).get("reported", 0))
+    used = _count(base.facts.origin.get("reported"))
     everything = labels.joined(reported.since(used))
     population, scores = everything.averaged(space)
     fresh = type(predictor)(predictor.options, seed=predictor.seed)
     fit_on_space(fresh, space, population, scores)
     origin = {"refit_of": base.label, "reported": len(reported)}
     return store.publish(name, fresh, space, everything, origin)
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and value > 0 else 0
 
 
 class Refitter:
@@ -81,19 +85,20 @@ class Refitter:
 
     def _run(self, name: str) -> None:
         command = [sys.executable, "-m", "nasplatform.service.refit", str(self._store), name]
+        command.append("attended")
         with self._lock:
             if self._stopped:
                 return
             process = subprocess.Popen(
                 command,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,  # its end says to the process that we are gone
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
                 env={**os.environ, "OMP_NUM_THREADS": "1"},
             )
             self._processes[name] = process
-        out, err = process.communicate()
+        out, err = _finished(process)
         begun = self._states[name].started
         lines = out.strip().splitlines()
         if process.returncode == 0 and lines:
@@ -116,11 +121,30 @@ class Refitter:
             self.start(name)
 
 
+def _finished(process: subprocess.Popen[str]) -> tuple[str, str]:
+    """Return what a process wrote, its standard input held open until it ends."""
+    held, process.stdin = process.stdin, None
+    try:
+        return process.communicate()
+    finally:
+        if held is not None:
+            held.close()
+
+
+def _end_with(pipe: int) -> None:
+    """End this process at once when the service is gone: nobody publishes behind its back."""
+    while os.read(pipe, 1):
+        pass
+    os._exit(1)
+
+
 def main(arguments: list[str]) -> int:
-    """Refit NAME of STORE; print ``{"version": ...}``."""
+    """Refit NAME of STORE; print ``{"version": ...}``. ``attended``: end when stdin does."""
     import torch
 
-    folder, name = arguments
+    folder, name, *attended = arguments
+    if attended:
+        threading.Thread(target=_end_with, args=[sys.stdin.fileno()], daemon=True).start()
     with contextlib.suppress(OSError, AttributeError):
         os.nice(10)
     torch.set_num_threads(1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,10 @@ from numpy.typing import NDArray
 from pydantic_core import to_json
 
 from nasplatform.service.models import Model, PredictionOutput
+from nasplatform.service.schemas import ItemError
+
+_TOLD = 100  # errors of an answer that are told in words
+_MORE = "no architecture; ask for it alone to be told why"
 
 
 def predict_body(
@@ -33,8 +37,19 @@ def predict_body(
         body["columns"] = columns
     else:
         body["results"] = _rows(columns, answers.errors)
-    body["errors"] = [{"index": i, "detail": e} for i, e in sorted(answers.errors.items())]
+    listed = told(answers.errors)
+    if layout != "columns":  # the row tells it: nothing is said twice
+        listed = [ItemError(index=error.index) for error in listed]
+    body["errors"] = [error.model_dump(exclude_none=True) for error in listed]
     return to_json(body, inf_nan_mode="null")
+
+
+def told(errors: Mapping[int, str]) -> list[ItemError]:
+    """Return what is wrong with each item, in words for the first ones."""
+    return [
+        ItemError(index=index, detail=errors[index] if place < _TOLD else None)
+        for place, index in enumerate(sorted(errors))
+    ]
 
 
 def binary_body(answers: PredictionOutput, include: Sequence[str]) -> bytes:
@@ -63,8 +78,8 @@ def _rows(columns: dict[str, list[Any]], errors: dict[int, str]) -> list[dict[st
         dict(zip(names, values, strict=True))
         for values in zip(count, *columns.values(), strict=True)
     ]
-    for index, error in errors.items():
-        rows[index] = {"index": index, "error": error}
+    for place, index in enumerate(sorted(errors)):
+        rows[index] = {"index": index, "error": errors[index] if place < _TOLD else _MORE}
     return rows
 
 

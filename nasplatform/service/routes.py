@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import APIRouter, Depends, Query, Request, Response
-from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import QueryParams
 
+from nasplatform import faults
+from nasplatform.errors import PredictorError
 from nasplatform.service import schemas
+from nasplatform.service.bodies import (
+    BINARY,
+    JSON,
+    TEXT,
+    off_loop,
+    read_codes,
+    read_json,
+    read_lines,
+    require_few_items,
+    require_media_type,
+)
 from nasplatform.service.labels import ReportedResults
-from nasplatform.service.middleware import require_media_type
 from nasplatform.service.models import Model, PredictionInput
 from nasplatform.service.problems import Problem, bad_body
-from nasplatform.service.responses import binary_body, predict_body
-from nasplatform.service.service import Service, as_texts
+from nasplatform.service.responses import binary_body, predict_body, told
+from nasplatform.service.service import Service
+from nasplatform.service.texts import as_texts, parse_texts
 
 router = APIRouter(prefix="/v1")
-JSON, TEXT, BINARY = "application/json", "text/plain", "application/octet-stream"
-B = TypeVar("B", bound=BaseModel)
+_TEXT, _ROW = 8, 16  # bytes of a body that take as long as a text or a row of an answer
 
 
 def get_service(request: Request) -> Service:
@@ -43,20 +54,16 @@ def takes(model: type[BaseModel], compact: bool = False) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": content}}
 
 
-async def read(request: Request, model: type[B]) -> B:
-    """Read a JSON body; raise Problem where it does not fit."""
-    require_media_type(request, JSON)
-    try:
-        return model.model_validate_json(await request.body())
-    except ValidationError as error:
-        raise bad_body(error) from None
-
-
 @router.get("/predictors", response_model=schemas.PredictorList, tags=["predictors"])
 def list_predictors(service: ServiceDep) -> schemas.PredictorList:
     """List the predictors in their latest versions."""
-    cards = [_card(service, model) for _, model in sorted(service.models.latest().items())]
-    return schemas.PredictorList(predictors=cards, broken=service.models.broken)
+    cards, broken = [], dict(service.models.broken)
+    for name, model in sorted(service.models.latest().items()):
+        try:
+            cards.append(_card(service, model))
+        except (PredictorError, OSError) as error:  # removed a moment ago, or out of reach
+            broken.setdefault(name, faults.short(error))
+    return schemas.PredictorList(predictors=cards, broken=broken)
 
 
 @router.get("/predictors/{name}", response_model=schemas.PredictorCard, tags=["predictors"])
@@ -97,19 +104,25 @@ async def predict_now(request: Request) -> Response:
     model = await service.model(request.path_params["name"])
     kind = require_media_type(request, JSON, TEXT, BINARY)
     if kind == JSON:
-        asked = await read(request, schemas.PredictRequest)
-        items: PredictionInput = as_texts(asked.architectures)
+        asked = await read_json(request, schemas.PredictRequest, service.settings)
+        require_few_items(len(asked.architectures), service.settings)
+        size = _TEXT * len(asked.architectures)
+        items: PredictionInput = await off_loop(size, lambda: as_texts(asked.architectures))
     else:
         asked = _options(request.query_params, kind)
-        body = await request.body()
-        items = _lines(body) if kind == TEXT else _codes(body, model.words)
+        if kind == TEXT:
+            items = await read_lines(request, service.settings)
+        else:
+            items = await read_codes(request, model.words, service.settings)
     wanted = asked.include
     answers = await service.answer(model, items, "hash" in wanted, "rank" in wanted)
     request.state.facts = {"model": model.version.label, "items": len(items)}
     if asked.layout == "binary":
         headers = {"x-columns": ",".join(["mean", *wanted]), "x-version": model.version.label}
         return Response(binary_body(answers, wanted), headers=headers, media_type=BINARY)
-    return Response(predict_body(model, answers, wanted, asked.layout), media_type=JSON)
+    size = _ROW * len(items)
+    body = await off_loop(size, lambda: predict_body(model, answers, wanted, asked.layout))
+    return Response(body, media_type=JSON)
 
 
 @router.post(
@@ -118,14 +131,13 @@ async def predict_now(request: Request) -> Response:
     openapi_extra=takes(schemas.SuggestRequest),
     tags=["predictors"],
 )
-async def suggest(name: str, request: Request, service: ServiceDep) -> schemas.SuggestResponse:
+async def suggest(name: str, request: Request, service: ServiceDep) -> Response:
     """Suggest the k best architectures that nobody has measured, under limits."""
     model = await service.model(name)
-    asked = await read(request, schemas.SuggestRequest)
-    if len(asked.exclude) > service.settings.max_items:
-        raise Problem(413, "too-many-items", f"exclude has {len(asked.exclude):,} items")
+    asked = await read_json(request, schemas.SuggestRequest, service.settings)
+    require_few_items(len(asked.exclude), service.settings)
     require_ranking(service, model)
-    return await asyncio.to_thread(_suggest, service, model, asked)
+    return await asyncio.to_thread(lambda: _answered(_suggest(service, model, asked)))
 
 
 @router.post(
@@ -134,15 +146,15 @@ async def suggest(name: str, request: Request, service: ServiceDep) -> schemas.S
     openapi_extra=takes(schemas.EvaluationsRequest),
     tags=["predictors"],
 )
-async def report(name: str, request: Request, service: ServiceDep) -> schemas.EvaluationsResponse:
+async def report(name: str, request: Request, service: ServiceDep) -> Response:
     """Report measured results; with ``refit`` a new version is fitted in the background."""
     model = await service.model(name)
     if "@" in name:
         raise Problem(409, "conflict", f"results are reported to {model.version.name!r} as a whole")
-    asked = await read(request, schemas.EvaluationsRequest)
-    if len(asked.evaluations) > service.settings.max_items:
-        raise Problem(413, "too-many-items", f"{len(asked.evaluations):,} results given")
-    return await asyncio.to_thread(_report, service, model, asked, _caller(request))
+    asked = await read_json(request, schemas.EvaluationsRequest, service.settings)
+    require_few_items(len(asked.evaluations), service.settings)
+    caller = _caller(request)
+    return await asyncio.to_thread(lambda: _answered(_report(service, model, asked, caller)))
 
 
 @router.get("/predictors/{name}/refit", response_model=schemas.Refit, tags=["predictors"])
@@ -150,6 +162,11 @@ async def refit_state(name: str, service: ServiceDep) -> schemas.Refit:
     """Tell how the last refit stands."""
     model = await service.model(name)
     return service.refitter.state(model.version.name)
+
+
+def _answered(body: BaseModel) -> Response:
+    """Make the answer here, in a thread: a large one is written for as long as it is made."""
+    return Response(body.model_dump_json(), media_type=JSON)
 
 
 def _caller(request: Request) -> str:
@@ -170,21 +187,6 @@ def _options(query: QueryParams, kind: str) -> schemas.PredictRequest:
         raise bad_body(error) from None
 
 
-def _lines(body: bytes) -> list[str]:
-    try:
-        return body.decode().splitlines()
-    except UnicodeDecodeError as error:
-        raise Problem(422, "bad-body", f"the text is no UTF-8: byte {error.start}") from None
-
-
-def _codes(body: bytes, words: int) -> NDArray[np.uint64]:
-    size = 8 * words
-    if len(body) % size:
-        detail = f"the body has {len(body)} bytes: a code has {size}, little-endian"
-        raise Problem(422, "bad-body", detail)
-    return np.frombuffer(body, "<u8").astype(np.uint64).reshape(-1, words)
-
-
 def _card(service: Service, model: Model) -> schemas.PredictorCard:
     version, store = model.version, service.store
     card = model.predictor.card()
@@ -201,8 +203,8 @@ def _card(service: Service, model: Model) -> schemas.PredictorCard:
         code_words=model.words,
         n_labels=card["n_labels"],
         refittable=store.has_labels(version),
-        published=version.facts.get("published"),
-        origin=version.facts.get("origin", {}),
+        published=version.facts.published,
+        origin=dict(version.facts.origin),
         libraries=card["versions"],
         view=schemas.ViewState(
             ready=model.ranking is not None,
@@ -211,11 +213,15 @@ def _card(service: Service, model: Model) -> schemas.PredictorCard:
             total=builder.total if builder else 0,
         ),
         refit=service.refitter.state(version.name),
+        notice=service.models.broken.get(version.name),
     )
 
 
 def require_ranking(service: Service, model: Model) -> None:
     """Raise Problem while the space is not ranked; begin with that where nobody has."""
+    if model.ranking is None and model.unranked is not None:
+        detail = f"the space of {model.version.label} cannot be ranked: {model.unranked}"
+        raise Problem(409, "conflict", detail)
     if model.ranking is None:
         service.want_ranking(model)
         builder = model.builder
@@ -229,7 +235,7 @@ def _suggest(
 ) -> schemas.SuggestResponse:
     ranking = model.ranking
     assert ranking is not None
-    excluded, failed = model.space.parse_many(as_texts(asked.exclude))
+    excluded, failed = parse_texts(model.space, as_texts(asked.exclude))
     seen = np.concatenate([service.seen(model), excluded.keys])
     limits = {"params": asked.max_params, "flops": asked.max_flops}
     best = ranking.suggest(asked.k, seen, limits, asked.kappa)
@@ -253,7 +259,7 @@ def _suggest(
             )
             for row, at in enumerate(best.tolist())
         ],
-        errors=_item_errors({i: str(e) for i, e in failed.items()}),
+        errors=told(failed),
     )
 
 
@@ -269,20 +275,25 @@ def _report(
             f"'refit': false, or publish it with labels",
         )
     texts = as_texts([result.architecture for result in asked.evaluations])
-    good, failed = model.space.parse_many(texts)
-    scores = [r.score for i, r in enumerate(asked.evaluations) if i not in failed]
+    good, failed = parse_texts(model.space, texts)
+    errors = dict(failed)
+    labels = service.store.labels(service.store.find(name))
+    entries = []
+    read_well = (i for i in range(len(texts)) if i not in failed)
+    for row, index in enumerate(read_well):
+        score = asked.evaluations[index].score
+        strange = labels.far_from(score) if labels is not None and len(labels) else None
+        if strange is not None:
+            errors[index] = strange
+        else:
+            entries.append((model.space.format(good[row]), score))
     log = ReportedResults(service.store.home(name))
-    if scores:
-        written = [model.space.format(good[i]) for i in range(len(scores))]
-        log.append(zip(written, scores, strict=True), caller)
+    if entries:
+        log.append(entries, caller)
     refit = service.refitter.start(name) if asked.refit else service.refitter.state(name)
     return schemas.EvaluationsResponse(
-        accepted=len(scores),
+        accepted=len(entries),
         reported=len(log.read()),
-        errors=_item_errors({i: str(e) for i, e in failed.items()}),
+        errors=told(errors),
         refit=refit,
     )
-
-
-def _item_errors(errors: dict[int, str]) -> list[schemas.ItemError]:
-    return [schemas.ItemError(index=i, detail=e) for i, e in sorted(errors.items())]

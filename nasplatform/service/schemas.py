@@ -13,6 +13,8 @@ from pydantic import (
     model_validator,
 )
 
+from nasplatform.predictors.base import LARGEST_SCORE
+
 Column = Literal["std", "rank", "params", "flops", "hash"]
 ALL_COLUMNS: tuple[Column, ...] = ("std", "rank", "params", "flops", "hash")
 
@@ -36,7 +38,7 @@ class _Request(BaseModel):
 class PredictRequest(_Request):
     """Architectures to be predicted."""
 
-    architectures: list[Item] = Field(examples=[["[3M]101/10/1", "[]1"]])
+    architectures: list[Item] = Field(fail_fast=True, examples=[["[3M]101/10/1", "[]1"]])
     include: tuple[Column, ...] = Field(
         ALL_COLUMNS, description="what to tell beside the mean; a hash costs 0.1 ms of CPU"
     )
@@ -57,7 +59,9 @@ class ItemError(BaseModel):
     """What is wrong with one architecture of a request."""
 
     index: int
-    detail: str
+    detail: str | None = Field(
+        None, description="absent where its row tells it, and beyond the first 100 errors"
+    )
 
 
 class Row(BaseModel):
@@ -135,13 +139,15 @@ class MeasuredResult(_Request):
     """A result that was measured."""
 
     architecture: Item
-    score: FiniteFloat = Field(description="in the unit of the predictor's labels")
+    score: float = Field(
+        ge=-LARGEST_SCORE, le=LARGEST_SCORE, description="in the unit of the predictor's labels"
+    )
 
 
 class EvaluationsRequest(_Request):
     """Measured results, kept for the next refit."""
 
-    evaluations: list[MeasuredResult] = Field(min_length=1)
+    evaluations: list[MeasuredResult] = Field(min_length=1, fail_fast=True)
     refit: bool = Field(False, description="fit a new version in the background")
 
 
@@ -193,6 +199,7 @@ class PredictorCard(BaseModel):
     higher_is_better: Literal[True] = True
     view: ViewState
     refit: Refit
+    notice: str | None = Field(None, description="why a newer version does not answer")
 
 
 class PredictorList(BaseModel):
@@ -277,3 +284,6 @@ class Runs(BaseModel):
     """The runs that the service was told of."""
 
     runs: list[RunProgress]
+    broken: dict[str, str] = Field(
+        default_factory=dict, description="runs that cannot be read, with the reason"
+    )

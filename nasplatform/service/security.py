@@ -26,6 +26,8 @@ Scope = Literal["read", "write"]
 _ID = r"[A-Za-z0-9-]{1,32}"
 _KEY = re.compile(rf"nasp_({_ID})_([A-Za-z0-9-]{{43}})")
 _NOBODY = "0" * 64
+_GRACE = 5.0  # seconds that a file may be half written
+_BUCKETS = 4096
 
 
 class KeyEntry(BaseModel):
@@ -53,7 +55,7 @@ _ENTRIES = TypeAdapter(list[KeyEntry])
 
 
 class KeyFile:
-    """The keys of a file, read again when the file changes."""
+    """The keys of a file, read again when the file changes; a file that is gone holds none."""
 
     def __init__(self, path: Path) -> None:
         """Read the file; raise ConfigError where it holds no keys."""
@@ -61,7 +63,10 @@ class KeyFile:
         self._lock = threading.Lock()
         self._looked = 0.0
         self._entries = _read(path)
-        self._stamp = path.stat().st_mtime_ns
+        if not self._entries:
+            raise ConfigError(f"{path}: holds no key; add one with --add-key")
+        self._stamp: tuple[int, int, int] | None = _stamp(path)
+        self._torn: float | None = None  # since when the file cannot be understood
 
     def check(self, key: str) -> Caller | None:
         """Return who holds the key, or None. Takes the same time for any wrong secret."""
@@ -80,11 +85,16 @@ class KeyFile:
         with self._lock:
             self._looked = now
             try:
-                stamp = self.path.stat().st_mtime_ns
-                if stamp != self._stamp:
-                    self._entries, self._stamp = _read(self.path), stamp
+                stamp = _stamp(self.path)
+                if stamp != self._stamp or self._torn is not None:
+                    self._entries, self._stamp, self._torn = _read(self.path), stamp, None
+            except FileNotFoundError:
+                self._entries, self._stamp = {}, None  # no file, no keys
             except (OSError, ConfigError):
-                return  # half an edit: the keys of before count until the file is right again
+                # half an edit: the keys of before count until it is over, but not for ever
+                self._torn = now if self._torn is None else self._torn
+                if now - self._torn > _GRACE:
+                    self._entries = {}
 
 
 def add_key(path: Path, identity: str, scopes: frozenset[Scope], rate: float | None = None) -> str:
@@ -118,18 +128,25 @@ class RateLimiter:
         """Take a token; return 0, or the seconds until there is one."""
         rate = caller.rate or self._rate
         burst, now = max(1.0, 2 * rate), time.monotonic()
-        tokens, then = self._buckets.get(caller.id, (burst, now))
+        if len(self._buckets) > _BUCKETS:
+            self._forget()
+        tokens, then = self._buckets.pop(caller.id, (burst, now))
         tokens = min(burst, tokens + (now - then) * rate)
         enough = tokens >= 1
         self._buckets[caller.id] = (tokens - enough, now)
         return 0.0 if enough else (1 - tokens) / rate
+
+    def _forget(self) -> None:
+        """Drop the half of the buckets that was not asked for longest."""
+        for name in list(self._buckets)[: _BUCKETS // 2]:
+            del self._buckets[name]
 
 
 def is_loopback(host: str) -> bool:
     """Return whether a host name or address (without port) is this machine's own."""
     import ipaddress
 
-    if host == "localhost":
+    if host.lower() in ("localhost", "localhost."):
         return True
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
@@ -139,6 +156,11 @@ def is_loopback(host: str) -> bool:
 
 def _digest(secret: str) -> str:
     return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    found = path.stat()
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def _read(path: Path) -> dict[str, KeyEntry]:
@@ -151,6 +173,4 @@ def _read(path: Path) -> dict[str, KeyEntry]:
         raise ConfigError(
             f"{path}: expected a JSON list of {{id, sha256, scopes}}: {first}"
         ) from None
-    if not entries:
-        raise ConfigError(f"{path}: holds no key; add one with --add-key")
     return {entry.id: entry for entry in entries}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-from collections.abc import Sequence
-from typing import Any
+import time
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nasplatform import faults
+from nasplatform.service.bodies import require_few_items
 from nasplatform.service.engine import Engine, QueueFullError
 from nasplatform.service.labels import ReportedResults
 from nasplatform.service.metrics import Metrics
@@ -20,6 +20,8 @@ from nasplatform.service.refit import Refitter
 from nasplatform.service.settings import Settings
 from nasplatform.service.space_ranking import RankingBuilder, SpaceRanking
 from nasplatform.service.store import LATEST, PredictorStore
+
+_BLIND = 60.0  # seconds without a look at the store after which the service is not ready
 
 
 class Service:
@@ -31,7 +33,8 @@ class Service:
         self.models = Models(store, settings)
         self.engine = Engine(settings, self.metrics.batch)
         self.refitter = Refitter(store.folder, self._refitted)
-        self.ready = False
+        self._started = False
+        self._seen = time.monotonic()  # when the store was last looked at with success
         self._follower: asyncio.Task[None] | None = None
         self._ranking_tasks: set[asyncio.Task[None]] = set()
 
@@ -39,18 +42,35 @@ class Service:
         """Load the latest versions, then follow the store."""
         self.engine.start()
         await self._look()
-        self.ready = True
+        self._started = True
         self._follower = asyncio.create_task(self._follow())
 
     async def stop(self) -> None:
         """Stop following, end refits, answer what waits."""
-        self.ready = False
+        self._started = False
         for task in [*self._ranking_tasks, *([self._follower] if self._follower else [])]:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         await asyncio.to_thread(self.refitter.stop)
         await asyncio.to_thread(self.engine.stop)
+
+    @property
+    def why_not_ready(self) -> str | None:
+        """Return why the service should be asked nothing now; None where it can be."""
+        if not self._started:
+            return "the predictors are being loaded"
+        if not self.engine.alive:
+            return "the inference thread has ended: restart the service"
+        if self._follower is None or self._follower.done():
+            return "the store is not followed any more: restart the service"
+        if self.models.broken and not self.models.latest():
+            name, reason = next(iter(self.models.broken.items()))
+            return f"no predictor can be loaded, e.g. {name!r}: {reason}"
+        unseen = time.monotonic() - self._seen
+        if unseen > max(_BLIND, 5 * self.settings.reload):
+            return f"the store could not be read for {unseen:.0f} s"
+        return None
 
     async def model(self, wanted: str) -> Model:
         """Return the model of ``NAME`` or ``NAME@VERSION``; PredictorError for an unknown one."""
@@ -64,13 +84,7 @@ class Service:
         self, model: Model, texts: PredictionInput, hashes: bool = True, ranks: bool = True
     ) -> PredictionOutput:
         """Score texts or codes; raise Problem where too many are given or wait already."""
-        if len(texts) > self.settings.max_items:
-            raise Problem(
-                413,
-                "too-many-items",
-                f"{len(texts):,} architectures given, a request may have "
-                f"{self.settings.max_items:,}: send several requests",
-            )
+        require_few_items(len(texts), self.settings)
         try:
             return await self.engine.submit(model, texts, hashes, ranks)
         except QueueFullError as full:
@@ -90,7 +104,7 @@ class Service:
 
     def want_ranking(self, model: Model) -> None:
         """Begin to rank the space of a model, unless that is done or under way."""
-        if model.ranking is None and model.builder is None:
+        if model.ranking is None and model.builder is None and model.unranked is None:
             task = asyncio.get_running_loop().create_task(self._rank(model))
             self._ranking_tasks.add(task)
             task.add_done_callback(self._ranking_tasks.discard)
@@ -98,26 +112,32 @@ class Service:
     async def _rank(self, model: Model) -> None:
         try:
             builder = await asyncio.to_thread(self.models.prepare_ranking, model)
-        except Exception:  # a space that fails to enumerate still predicts
+        except Exception as error:  # a space that fails to enumerate still predicts
             log.exception("no view", extra={"facts": {"model": model.version.label}})
+            model.unranked = faults.short(error)
             return
         model.builder, model.ranking = builder, builder.ranking
         if builder.done == builder.total:
             log.info("ranking recalled", extra={"facts": {"model": model.version.label}})
             return
-        await self._ranked(model, builder)
+        if not await self._ranked(model, builder):
+            return
         log.info("ranked", extra={"facts": {"model": model.version.label}})
         await asyncio.to_thread(self.models.keep_ranking, model)
 
-    async def _ranked(self, model: Model, builder: RankingBuilder) -> None:
-        """Let the engine score the space while nobody waits; return when it has."""
+    async def _ranked(self, model: Model, builder: RankingBuilder) -> bool:
+        """Let the engine score the space while nobody waits; return whether it could."""
         loop = asyncio.get_running_loop()
-        seen: asyncio.Queue[SpaceRanking] = asyncio.Queue()
+        seen: asyncio.Queue[SpaceRanking | str] = asyncio.Queue()
         latest: SpaceRanking | None = None
 
         def step() -> bool:
             nonlocal latest
-            more = builder.step()
+            try:
+                more = builder.step()
+            except Exception as error:  # of some architectures; others may still be asked for
+                loop.call_soon_threadsafe(seen.put_nowait, faults.short(error))
+                raise
             if builder.ranking is not None and builder.ranking is not latest:
                 latest = builder.ranking
                 loop.call_soon_threadsafe(seen.put_nowait, latest)
@@ -126,8 +146,12 @@ class Service:
         self.engine.when_idle(step)
         while model.ranking is None or len(model.ranking.mean) < builder.total:
             ranking = await seen.get()
+            if isinstance(ranking, str):
+                model.unranked = ranking
+                return False
             await asyncio.to_thread(ranking.prepare)
             model.ranking = ranking
+        return True
 
     async def _follow(self) -> None:
         while True:
@@ -137,9 +161,10 @@ class Service:
     async def _look(self) -> None:
         try:
             fresh = await asyncio.to_thread(self.models.reload)
-        except OSError as error:  # a folder on a network may be away for a while
-            log.error("store unreadable", extra={"facts": {"error": str(error)}})
+        except Exception as error:  # a folder may be away for a while; following never ends
+            log.error("store unreadable", extra={"facts": {"error": faults.short(error)}})
             return
+        self._seen = time.monotonic()
         for model in fresh:
             log.info("loaded", extra={"facts": {"model": model.version.label}})
         for model in self.models.latest().values():
@@ -150,12 +175,3 @@ class Service:
         self.metrics.refit(outcome)
         log.info("refitted", extra={"facts": {"predictor": name, "outcome": outcome}})
         self.models.reload()
-
-
-def as_texts(items: Sequence[Any]) -> list[str]:
-    """Turn the items of a request into texts; an object is the JSON form of an architecture."""
-    return [item if isinstance(item, str) else _as_text(item) for item in items]
-
-
-def _as_text(item: Any) -> str:
-    return json.dumps(item)

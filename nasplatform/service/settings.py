@@ -15,13 +15,17 @@ class Settings(BaseModel):
     api_keys: Path | None = Field(None, description="file of hashed keys; None asks for no key")
     runs: Path | None = Field(None, description="folder of runs that the page shows")
     max_body: int = Field(4 << 20, ge=1024, description="bytes of a request body")
+    max_values: int = Field(400_000, ge=1, description="values of a JSON body; an object is 4")
     max_items: int = Field(50_000, ge=1, description="architectures of one request")
     max_batch: int = Field(1024, ge=1, description="architectures scored at once")
     max_wait: float = Field(0.0, ge=0, description="seconds that a batch waits for company")
     max_queue: int = Field(100_000, ge=1, description="architectures that may wait")
     max_requests: int = Field(512, ge=1, description="requests that may be in progress")
+    connections: int = Field(512, ge=1, description="connections from one address")
     timeout: float = Field(20.0, gt=0, description="seconds that a request may wait for answers")
-    read_timeout: float = Field(10.0, gt=0, description="seconds in which a body must arrive")
+    read_timeout: float = Field(
+        10.0, gt=0, description="seconds in which headers, and a body, must arrive"
+    )
     rate: float = Field(100.0, gt=0, description="requests a second of a key without its own rate")
     cache: int = Field(1 << 18, ge=0, description="predictions remembered per version, 0 for none")
     torch_threads: int = Field(1, ge=1, description="threads of one inference")

@@ -28,10 +28,12 @@ from typing import Any
 
 from filelock import FileLock
 
-from nasplatform.atomic_io import sha256, write_text
+from nasplatform.atomic_io import recover, sha256, write_text
 from nasplatform.errors import PredictorError, did_you_mean
+from nasplatform.foreign import blaming, read_json, require_regular
 from nasplatform.predictors.base import Predictor, read_card
-from nasplatform.runs.saved import SPACE, load_predictor, save_predictor
+from nasplatform.runs.saved import LEARNT_FROM, SPACE, load_predictor, save_predictor, try_out
+from nasplatform.service.facts import VersionFacts, read_facts
 from nasplatform.service.labels import LABELS, Labels, read_labels, write_labels
 from nasplatform.spaces.base import Space
 
@@ -39,6 +41,8 @@ LATEST = "latest"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _VERSION_FILE = "version.json"
 _FILES = ("card.json", "state.safetensors", SPACE)
+_WATCHED = frozenset({*_FILES, _VERSION_FILE, LABELS})
+_DIGITS = 9  # of a version's number
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class Version:
     name: str
     number: int
     folder: Path
-    facts: Mapping[str, Any]
+    facts: VersionFacts
 
     @property
     def label(self) -> str:
@@ -65,13 +69,12 @@ class PredictorStore:
         if self.folder.exists() and not self.folder.is_dir():
             raise PredictorError(f"{folder}: is a file, expected a folder of predictors")
         self.folder.mkdir(parents=True, exist_ok=True)
-        for name in self.names():
-            self._sweep(name)
+        for folder in self._folders():
+            self._sweep(folder.name)
 
     def names(self) -> list[str]:
         """Return the names that have at least one version, sorted."""
-        found = [p.name for p in self.folder.iterdir() if p.is_dir() and NAME.fullmatch(p.name)]
-        return sorted(name for name in found if self._numbers(name))
+        return sorted(folder.name for folder in self._folders() if self._numbers(folder.name))
 
     def versions(self, name: str) -> list[int]:
         """Return the version numbers of a name, ascending; PredictorError for an unknown name."""
@@ -92,15 +95,32 @@ class PredictorStore:
                 f"{', '.join(map(str, numbers[-20:]))} and {LATEST!r}"
             )
         folder = self._version_folder(name, number)
-        return Version(name, number, folder, _read_facts(folder))
+        return Version(name, number, folder, read_facts(folder / _VERSION_FILE))
+
+    def newest_first(self, name: str) -> list[int]:
+        """Return what may answer as ``latest``: the version that it means, then all before it."""
+        latest = self.aliases(name)[LATEST]
+        return [number for number in reversed(self.versions(name)) if number <= latest]
+
+    def stamp(self, name: str, number: int) -> tuple[object, ...]:
+        """Return what changes whenever a file of a version does."""
+        folder = self._version_folder(name, number)
+        with os.scandir(folder) as entries:
+            found = [(e.name, e.stat().st_mtime_ns, e.stat().st_size) for e in entries]
+        return tuple(sorted(each for each in found if each[0] in _WATCHED))
 
     def load(self, version: Version) -> tuple[Predictor, Space[Any]]:
         """Read a version; raise PredictorError where a file is not the one that was published."""
-        for file, digest in version.facts.get("files", {}).items():
-            path = version.folder / Path(file).name
-            if not path.is_file() or sha256(path) != digest:
-                raise PredictorError(f"{path}: is missing or was changed after it was published")
-        return load_predictor(version.folder)
+        with blaming(version.folder, PredictorError, "cannot be loaded"):
+            for file, digest in version.facts.files.items():
+                path = version.folder / Path(file).name
+                if not path.is_file() or sha256(path) != digest:
+                    raise PredictorError(
+                        f"{path}: is missing or was changed after it was published"
+                    )
+            predictor, space = load_predictor(version.folder)
+            try_out(predictor, space)
+        return predictor, space
 
     def has_labels(self, version: Version) -> bool:
         """Return whether the labels of a version are known."""
@@ -137,13 +157,16 @@ class PredictorStore:
     ) -> Version:
         """Publish what ``save_predictor`` wrote, or the predictor of a run with its labels."""
         home = Path(folder) / "predictor" if (Path(folder) / "predictor").is_dir() else Path(folder)
-        load_predictor(home)  # what cannot be loaded is not published
         if labels is None:
             labels = _labels_beside(Path(folder), home)
         with self._writing(name) as new:
             (new / "content").mkdir()
-            for file in _FILES:
-                shutil.copyfile(home / file, new / "content" / file)
+            with blaming(home, PredictorError, "no predictor stands here"):
+                for file in _FILES:
+                    require_regular(home / file)
+                    shutil.copyfile(home / file, new / "content" / file)
+                if (home / LEARNT_FROM).is_file():
+                    shutil.copyfile(home / LEARNT_FROM, new / "content" / LEARNT_FROM)
             return self._settle(name, new, labels, {"folder": Path(folder).name, **(origin or {})})
 
     def point(self, name: str, alias: str, number: int) -> None:
@@ -166,15 +189,18 @@ class PredictorStore:
         origin: Mapping[str, Any] | None,
     ) -> Version:
         content = new / "content"
+        try_out(
+            *load_predictor(content)
+        )  # what cannot be loaded, or says nothing, is not published
         if labels is not None:
             write_labels(labels, content / LABELS)
-        facts = {
-            "published": datetime.now(UTC).isoformat(timespec="seconds"),
-            "n_labels": read_card(content)["n_labels"],
-            "origin": dict(origin or {}),
-            "files": {path.name: sha256(path) for path in sorted(content.iterdir())},
-        }
-        write_text(content / _VERSION_FILE, json.dumps(facts, indent=2) + "\n")
+        facts = VersionFacts(
+            published=datetime.now(UTC).isoformat(timespec="seconds"),
+            n_labels=read_card(content)["n_labels"],
+            origin=dict(origin or {}),
+            files={path.name: sha256(path) for path in sorted(content.iterdir())},
+        )
+        write_text(content / _VERSION_FILE, facts.model_dump_json(indent=2) + "\n")
         _flush(content)
         number = max(self._numbers(name), default=0) + 1
         folder = self.folder / name / str(number)
@@ -186,9 +212,10 @@ class PredictorStore:
     def _aliases(self, name: str) -> dict[str, int]:
         """Return the aliases that were set by hand."""
         try:
-            written = json.loads((self.folder / name / "aliases.json").read_text())
-            return {str(k): v for k, v in written.items() if v in self._numbers(name)}
-        except (OSError, ValueError, AttributeError):
+            written = read_json(self.folder / name / "aliases.json")
+            known = self._numbers(name)
+            return {str(k): v for k, v in written.items() if type(v) is int and v in known}
+        except (OSError, ValueError, AttributeError, RecursionError):
             return {}
 
     def _write_aliases(self, name: str, aliases: Mapping[str, int]) -> None:
@@ -229,6 +256,12 @@ class PredictorStore:
     def _remove_leftovers(self, name: str) -> None:
         for folder in (self.folder / name).glob(".new-*"):
             shutil.rmtree(folder, ignore_errors=True)
+        recover(self.folder / name)
+
+    def _folders(self) -> list[Path]:
+        """Return the folders that may hold versions; one that cannot be looked at is none."""
+        found = [path for path in self.folder.iterdir() if NAME.fullmatch(path.name)]
+        return [path for path in found if os.path.isdir(path)]  # noqa: PTH112 - no OSError
 
     def _require(self, name: str) -> None:
         if not NAME.fullmatch(name) or not self._numbers(name):
@@ -241,7 +274,8 @@ class PredictorStore:
             inside = [p.name for p in home.iterdir() if p.name.isascii() and p.name.isdigit()]
         except OSError:
             return []
-        found = {int(n) for n in inside if n[0] != "0" and (home / n / "card.json").is_file()}
+        numbers = [n for n in inside if n[0] != "0" and len(n) <= _DIGITS]
+        found = {int(n) for n in numbers if (home / n / "card.json").is_file()}
         if (home / "card.json").is_file():
             found.add(1)
         return sorted(found)
@@ -249,16 +283,6 @@ class PredictorStore:
     def _version_folder(self, name: str, number: int) -> Path:
         folder = self.folder / name / str(number)
         return folder if (folder / "card.json").is_file() else self.folder / name
-
-
-def _read_facts(folder: Path) -> dict[str, Any]:
-    try:
-        facts = json.loads((folder / _VERSION_FILE).read_text())
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise PredictorError(f"{folder / _VERSION_FILE}: cannot be read ({error})") from None
-    return facts if isinstance(facts, dict) else {}
 
 
 def _labels_beside(folder: Path, home: Path) -> Labels | None:

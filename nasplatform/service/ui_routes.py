@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
 from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Request
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
+from nasplatform import faults
 from nasplatform.errors import ArchitectureError, RunError
 from nasplatform.service import schemas
+from nasplatform.service.bodies import read_json
 from nasplatform.service.models import Model
 from nasplatform.service.problems import Problem
-from nasplatform.service.routes import ServiceDep, read, require_ranking, takes
-from nasplatform.service.service import as_texts
+from nasplatform.service.routes import ServiceDep, require_ranking, takes
+from nasplatform.service.texts import as_texts, require_short
 from nasplatform.spaces.base import Space
 
 router = APIRouter(prefix="/v1", tags=["page"])
@@ -52,7 +55,7 @@ async def explain(name: str, request: Request, service: ServiceDep) -> schemas.E
     Choices that make no valid architecture are repaired.
     """
     model = await service.model(name)
-    asked = await read(request, schemas.ExplainRequest)
+    asked = await read_json(request, schemas.ExplainRequest, service.settings)
     if (asked.architecture is None) == (asked.params is None):
         raise Problem(422, "bad-body", "give either 'architecture' or 'params'")
     try:
@@ -73,30 +76,45 @@ def runs(service: ServiceDep) -> schemas.Runs:
         folders = frames.find_runs(folder)
     except RunError:
         return schemas.Runs(runs=[])
-    return schemas.Runs(runs=[run for found in folders if (run := _progress(found)) is not None])
+    shown, broken = [], {}
+    for found in folders:
+        try:
+            run = _progress(found)
+        except Exception as error:  # half-written, damaged or foreign: it alone is not shown
+            broken[_printable(found.path.name)] = _printable(faults.short(error))
+            continue
+        if run is not None:
+            shown.append(run)
+    return schemas.Runs(runs=shown, broken=broken)
 
 
 def _progress(folder: Any) -> schemas.RunProgress | None:
     from nasplatform.runs import frames
     from nasplatform.runs.resolved import ResolvedSearch
 
-    try:
-        if not isinstance(folder.read(), ResolvedSearch):
-            return None  # nothing was searched
+    if not isinstance(folder.read(), ResolvedSearch):
+        return None  # nothing was searched
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a database that is not contacted
         overview = frames.list_runs(folder.path).iloc[0]
-        scores = frames.evaluations(folder)["score"].dropna().to_numpy(np.float64)
-    except (RunError, OSError, KeyError, ValueError):  # half-written or foreign: not shown
-        return None
+        scores = frames.evaluations(folder)["score"].to_numpy(np.float64)
+    scores = scores[np.isfinite(scores)]
     best = np.maximum.accumulate(scores) if len(scores) else scores
+    architecture = overview["architecture"]
     return schemas.RunProgress(
-        run=str(overview["run"]),
+        run=_printable(str(overview["run"])),
         state=str(overview["state"]),
-        sampler=str(overview["sampler"]),
+        sampler=_printable(str(overview["sampler"])),
         budget=int(overview["budget"]),
         evaluations=int(overview["evaluations"]),
         best=best.round(6).tolist(),
-        architecture=overview["architecture"],
+        architecture=None if architecture is None else _printable(architecture),
     )
+
+
+def _printable(text: str) -> str:
+    """Return a text of a file, or a file's name, as UTF-8 can carry it."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def choices_of(distribution: BaseDistribution) -> list[Any]:
@@ -113,7 +131,7 @@ def _explain(model: Model, asked: schemas.ExplainRequest) -> schemas.Explanation
     if asked.params is not None:
         architecture = space.from_params(_complete(space, asked.params))
     else:
-        architecture = space.parse(as_texts([asked.architecture])[0])
+        architecture = space.parse(require_short(as_texts([asked.architecture])[0]))
     graphs = space.graphs([architecture])
     real = np.flatnonzero(graphs.ops[0] >= 0)
     adjacency = graphs.adjacency[0][np.ix_(real, real)]

@@ -101,7 +101,10 @@ class Stage(ABC):
         self.options = self.Options() if options is None else options
 
     def check(self, task: Task, device: str) -> None:  # noqa: B027
-        """Raise where the options do not fit task or device; called before any stage is run."""
+        """Raise where the options do not fit task or device.
+
+        Called before any stage is run, perhaps twice: what it reads may be kept for ``apply``.
+        """
 
     def check_network(  # noqa: B027
         self, network: Network, task: Task, earlier: Sequence[str]

@@ -37,6 +37,7 @@ from nasplatform.training.checkpoint import state_digest
 from nasplatform.training.loop import Progress
 from nasplatform.training.task import Task
 
+RECORD = "record.json"
 Record = dict[str, Any]
 """One finished stage: index, stage, options, seed, seconds (of the process that finished it),
 before and after (the fields of ``Measurements``), metrics, artifacts (relative paths), notes (one
@@ -46,17 +47,18 @@ line each), key."""
 def run_pipeline(
     network: Network,
     task: Task,
-    stages: Sequence[tuple[str, Mapping[str, Any]]],
+    stages: Sequence[Stage | tuple[str, Mapping[str, Any]]],
     folder: Path,
     seed: int = 0,
     device: str = "cpu",
     progress: Progress | None = None,
     runtime: str | None = None,
 ) -> tuple[Network, list[Record]]:
-    """Run stages, each (registered name, options), and return the last network and the records.
+    """Run stages, made or as (registered name, options); return the last network and the records.
 
     Killed at any moment and called again with the same arguments, it loads the finished stages,
-    resumes the unfinished one from its checkpoint, and returns what it would have returned.
+    resumes the unfinished one from its checkpoint, and returns what it would have returned. A stage
+    that left no result may be called with other options, or be another one: it begins anew.
     runtime: in which accuracy and latency are measured; None for the best there is for each
     network. One that keeps networks in files of its own leaves one beside each network.
     Raises ConfigError or PluginError for stages that do not exist as written, NetworkError for a
@@ -64,12 +66,17 @@ def run_pipeline(
     not available, before any is run; StageError where one changed nothing; RunError where the
     folder holds another pipeline.
     """
-    made = [make_stage(name, options, f"stages[{i}]") for i, (name, options) in enumerate(stages)]
+    made = [
+        stage if isinstance(stage, Stage) else make_stage(*stage, f"stages[{index}]")
+        for index, stage in enumerate(stages)
+    ]
     check_order(made)
     choose_runtime(runtime)
     network = checked(network, task)
     engine = choose_runtime(runtime, network.module).name
     for index, stage in enumerate(made):
+        if not stage.takes_bits:
+            check_floats(network, stage.name)
         stage.check(task, device)
         stage.check_network(network, task, _names_before(made, index))
     weights = state_digest(network.module)
@@ -99,6 +106,11 @@ def _names_before(stages: Sequence[Stage], index: int) -> list[str]:
     """Return the names of the networks that a stage will find."""
     before = [(stage.name, f"{i}-{stage.name}") for i, stage in enumerate(stages[:index])]
     return list(dict.fromkeys(["start", *(name for both in before for name in both)]))
+
+
+def stage_record(folder: Path, index: int, name: str) -> Path:
+    """Return the file in the folder of a pipeline that a stage leaves when it is finished."""
+    return folder / f"{index}-{name}" / RECORD
 
 
 def stages_frame(records: Sequence[Record]) -> pd.DataFrame:
@@ -165,13 +177,24 @@ class _Step:
 
     def finished(self) -> tuple[Network, Record] | None:
         """Return what the stage left when it was finished before, else None."""
-        _read(self.folder / "stage.json", self.key)
-        record = _read(self.folder / "record.json", self.key)
+        path = self.folder / RECORD
+        record = _read(path, self.key)
         if record is None:
+            self._clear()
             return None
-        _check_record(record, self.folder / "record.json")
+        _read(self.folder / "stage.json", self.key)
+        _check_record(record, path)
         _tidy(StageContext(self.folder))
         return Network.load(self.folder / "network"), record
+
+    def _clear(self) -> None:
+        """Remove what this stage began with other options, or another one in its place."""
+        for folder in self.folder.parent.glob(f"{self.index}-*"):
+            begun = folder / "stage.json"
+            if (folder / RECORD).exists():
+                raise _other(folder / RECORD)
+            if folder != self.folder or (begun.exists() and _load(begun)["key"] != self.key):
+                shutil.rmtree(folder)
 
     def run(
         self,
@@ -211,7 +234,7 @@ class _Step:
             },
             "notes": list(result.notes),
         }
-        _write(self.folder / "record.json", record)
+        _write(self.folder / RECORD, record)
         _tidy(context)
         return result.network, record
 
@@ -292,17 +315,27 @@ def _read(path: Path, key: str) -> Record | None:
     """Read a JSON file of this pipeline; None where it is not there yet."""
     if not path.exists():
         return None
+    found = _load(path)
+    if found["key"] != key:
+        raise _other(path)
+    return found
+
+
+def _load(path: Path) -> Record:
+    """Read a JSON file of any pipeline."""
     try:
         found: Record = json.loads(path.read_text(encoding="utf-8"))
-        known = found["key"]
+        found["key"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(path, error) from None
-    if known != key:
-        raise RunError(
-            f"{path} is of another pipeline (first weights, data, seed, runtime, or options up "
-            f"to this stage differ); give another folder or delete this one"
-        )
     return found
+
+
+def _other(path: Path) -> RunError:
+    return RunError(
+        f"{path} is of another pipeline (first weights, data, seed, runtime, or stages or options "
+        f"up to this one differ); give another folder or delete this one"
+    )
 
 
 def _write(path: Path, values: Mapping[str, Any]) -> None:

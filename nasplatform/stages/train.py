@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from nasplatform.models.network import Network
 from nasplatform.stages.base import Stage, StageContext, StageResult
+from nasplatform.training.distributed import check_processes
 from nasplatform.training.loop import History, train
 from nasplatform.training.recipe import Recipe
 from nasplatform.training.streams import check_recipe
@@ -17,10 +18,12 @@ from nasplatform.training.task import Task
 class TrainOptions(BaseModel):
     """Options of ``train``."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     recipe: Recipe = Recipe()
     """How to train."""
+    processes: int = Field(1, ge=1)
+    """Processes of this machine that train together, each on its share of every batch (CPU)."""
 
 
 class Train(Stage):
@@ -33,6 +36,7 @@ class Train(Stage):
     def check(self, task: Task, device: str) -> None:
         """Raise TrainingError where the recipe asks for what task or device do not allow."""
         check_recipe(task, self.options.recipe, device)
+        check_processes(self.options.processes, device, self.options.recipe.batch_size)
 
     def apply(self, network: Network, task: Task, context: StageContext) -> StageResult:
         """Return the trained network; raise TrainingError where the loss diverges."""
@@ -45,6 +49,7 @@ class Train(Stage):
             device=context.device,
             checkpoint=context.checkpoint,
             progress=context.progress,
+            processes=self.options.processes,
         )
         return StageResult(trained, training_metrics(history))
 

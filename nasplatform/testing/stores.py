@@ -13,6 +13,7 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -192,15 +193,102 @@ class StoreContract:
         assert found.error_class == "transient"
         assert "lost" in str(found.error)
 
-    def test_the_class_of_an_error_decides(self, tmp_path: Path) -> None:
-        """The architecture's own failure is its result; a fatal one says nothing about it."""
-        with self.store(tmp_path, 1) as store:
-            assert store.fail(self.claimed(store), "fatal", "no such table")
-            assert store.get(KEY) is None
-            assert store.fail(self.claimed(store), "architecture", "diverged")
+    @pytest.mark.parametrize("error_class", ["architecture", "timeout"])
+    def test_the_architectures_own_failure_is_its_result(
+        self, tmp_path: Path, error_class: Any
+    ) -> None:
+        """Nobody tries again, and nobody can have it tried again."""
+        with self.store(tmp_path) as store:
+            assert store.fail(self.claimed(store), error_class, "diverged")
+            assert store.requeue() == []
             found = store.claim(KEY, _LONG)
         assert isinstance(found, Evaluation)
-        assert (found.error, found.error_class) == ("diverged", "architecture")
+        assert (found.error, found.error_class) == ("diverged", error_class)
+
+    def test_out_of_memory_is_tried_once_more_with_a_smaller_batch(self, tmp_path: Path) -> None:
+        """Then it is the result."""
+        with self.store(tmp_path) as store:
+            first = self.claimed(store)
+            assert store.fail(first, "memory", "no memory")
+            second = self.claimed(store)
+            assert (first.smaller, second.smaller) == (False, True)
+            assert store.fail(second, "memory", "no memory again")
+            found = store.claim(KEY, _LONG)
+        assert isinstance(found, Evaluation)
+        assert (found.error, found.error_class) == ("no memory again", "memory")
+
+    def test_a_mistake_of_the_user_is_not_tried_again_until_it_is_mended(
+        self, tmp_path: Path
+    ) -> None:
+        """Everybody who asks is told what broke, and where."""
+        with self.store(tmp_path) as store, self.store(tmp_path) as other:
+            store.fail(self.claimed(store), "fatal", "no such table", "Traceback ...")
+            found = other.claim(KEY, _LONG)
+            assert isinstance(found, Evaluation)
+            said = (found.error, found.error_class, found.traceback)
+            assert said == ("no such table", "fatal", "Traceback ...")
+            assert other.requeue("transient") == []
+            assert other.requeue("fatal") == ["hash"]
+            assert store.finish(self.claimed(store), Evaluation(0.5))
+
+    def test_requeued_it_has_all_its_attempts_again(self, tmp_path: Path) -> None:
+        """The dead are counted."""
+        with self.store(tmp_path, 2) as store:
+            for _ in range(2):
+                store.fail(self.claimed(store), "transient", "lost connection")
+            assert isinstance(store.claim(KEY, _LONG), Evaluation)
+            assert store.requeue() == ["hash"]
+            assert len(store) == 0
+            store.fail(self.claimed(store), "transient", "lost connection")
+            assert store.finish(self.claimed(store), Evaluation(0.5))
+
+    def test_an_answer_that_was_lost_is_given_again(self, tmp_path: Path) -> None:
+        """A claim or a record that was committed when the connection broke is asked for again."""
+        with self.store(tmp_path) as store:
+            claim = self.claimed(store)
+            assert store.finish(claim, Evaluation(0.5))
+            assert store.finish(claim, Evaluation(0.5))
+            assert store.get(KEY) == Evaluation(0.5)
+
+    def test_a_budget_is_kept_by_all_together(self, tmp_path: Path) -> None:
+        """Several processes ask at once for more than there is; other searches count apart."""
+        barrier = _FORK.Barrier(4)
+        self.store(tmp_path).close()
+
+        def ask(number: int, answers: Any) -> None:
+            with self.store(tmp_path) as store:
+                barrier.wait(60)
+                asked = [f"{number % 3}-{i}" for i in range(20)]  # two ask for the same
+                answers.put([one for one in asked if store.admit("s", one, 30)])
+
+        admitted = _in_processes(*(partial(ask, number) for number in range(4)))
+        assert len({one for some in admitted for one in some}) == 30
+        with self.store(tmp_path) as store:
+            assert store.admit("s", admitted[0][0], 30)
+            assert not store.admit("s", "new", 30)
+            assert store.admit("s", "new", 31)
+            assert store.admit("other", "new", 1)
+
+    def test_what_the_dead_were_admitted_for_is_taken_back(self, tmp_path: Path) -> None:
+        """But for what is known, and what is being measured."""
+        with self.store(tmp_path) as store:
+            for name in ("known", "hash", "lost"):
+                assert store.admit("s", name, 3)
+            claim = self.claimed(store)
+            store.forget("s", {"known", "never admitted"})
+            assert store.admit("s", "new", 3)
+            assert not store.admit("s", "lost", 3)
+            store.release(claim)
+            store.forget("s", {"known", "new"})
+            assert store.admit("s", "lost", 3)
+
+    def test_a_ring_is_heard_or_the_wait_ends(self, tmp_path: Path) -> None:
+        """Nobody waits longer than told, and ringing harms nobody."""
+        with self.store(tmp_path) as store:
+            store.ring()
+            begun = time.monotonic()
+            store.wait(0.2)
+            assert time.monotonic() - begun < 5
 
     def test_given_back_is_as_if_never_claimed(self, tmp_path: Path) -> None:
         """However often; only the attempt number goes on."""

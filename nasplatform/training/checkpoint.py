@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from nasplatform.atomic_io import replace_file
 from nasplatform.errors import TrainingError
+from nasplatform.foreign import blaming, require_regular
 
 
 def state_digest(module: nn.Module) -> str:
@@ -45,13 +46,13 @@ def read(path: Path, key: str) -> tuple[dict[str, Tensor], dict[str, Any]] | Non
     """
     if not path.exists():
         return None
-    try:
+    with blaming(path, TrainingError, "is damaged, delete it to train anew"):
+        require_regular(path)
         with safe_open(path, framework="pt") as file:
             facts: dict[str, Any] = json.loads(file.metadata()["facts"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise TrainingError(f"{path} is damaged, delete it to train anew: {error}") from None
-    if facts.get("key") != key:
+        known = facts.get("key")
+    if known != key:
         raise TrainingError(
             f"{path} is the checkpoint of another training (recipe, seed, data or first weights "
             f"differ), delete it to train anew"

@@ -36,7 +36,7 @@ FASHION_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 class DatasetOptions(BaseModel):
     """What the options of every data set have in common: frozen, and no unknown key."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 def load_task(name: str, options: dict[str, Any], where: str) -> Task:

@@ -25,8 +25,10 @@ from safetensors.numpy import load_file, save_file
 
 from nasplatform.atomic_io import replace_folder, user_folder
 from nasplatform.errors import DataError
+from nasplatform.foreign import require_regular
 from nasplatform.training.image_store import DiskImages, Raw
 
+_PIXELS = 1 << 27  # of one image, 0.4 GB as colours; Pillow warns of bombs from two thirds of it
 MEMORY_LIMIT = 512 * 2**20
 """Bytes of pixels up to which images are kept in memory."""
 PART = 64
@@ -60,7 +62,13 @@ def cache_folder() -> Path:
 def read_image(path: Path, size: tuple[int, int], grey: bool) -> NDArray[np.uint8]:
     """Return one image, turned as its EXIF says and resized to (h, w), as (c, h, w)."""
     try:
+        require_regular(path)
         with Image.open(path) as image:
+            if image.width * image.height > _PIXELS:
+                raise DataError(
+                    f"{path} has {image.width:,} x {image.height:,} pixels, expected at most "
+                    f"{_PIXELS:,}: make it smaller"
+                )
             if image.mode.startswith(("I", "F")):  # Pillow would clip them at 255
                 raise DataError(f"{path} has {image.mode} pixels, expected 8 bits per channel")
             upright = ImageOps.exif_transpose(image).convert("L" if grey else "RGB")

@@ -17,7 +17,7 @@ from nasplatform.training.task import Loss
 class DistillationOptions(BaseModel):
     """How much the teacher counts, and how."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     weight: float = Field(default=0.9, gt=0, le=1)
     """Share of the loss that is the teacher's; the rest is the task's, on labels."""
@@ -42,6 +42,20 @@ def soft_target_loss(logits: Tensor, teacher: Tensor, temperature: float) -> Ten
 def hard_target_loss(logits: Tensor, teacher: Tensor) -> Tensor:
     """Return the mean cross-entropy with the teacher's most likely classes; both (B, K)."""
     return functional.cross_entropy(logits, teacher.argmax(1))
+
+
+def heads(module: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the logits that learn labels and those that learn from a teacher, both (B, K).
+
+    They are the same but for a network with a distillation token (DeiT, Touvron et al. 2021): one
+    that has a method ``classifier_logits(images)``, the logits of each of its classifiers. The
+    first is taught by labels, the last by the teacher.
+    """
+    if not hasattr(module, "classifier_logits"):
+        logits = module(inputs)
+        return logits, logits
+    found = module.classifier_logits(inputs)
+    return found[0], found[-1]
 
 
 @dataclass(frozen=True)
@@ -69,15 +83,15 @@ class Distillation:
         inputs = batch.inputs
         if batch.beside is not None:
             inputs = torch.cat([inputs, batch.beside.inputs])
-        logits = module(inputs)
+        own, taught = heads(module, inputs)
         with torch.no_grad():
             said = self.teacher(inputs)
         if self.options.hard:
-            apart = hard_target_loss(logits, said)
+            apart = hard_target_loss(taught, said)
         else:
-            apart = soft_target_loss(logits, said, self.options.temperature)
+            apart = soft_target_loss(taught, said, self.options.temperature)
         weight, metrics = self.options.weight, {"teacher_loss": apart}
         if weight == 1:
             return apart, metrics
-        own = self.loss(logits[: len(batch)], labels_of(batch))
-        return weight * apart + (1 - weight) * own, metrics
+        by_labels = self.loss(own[: len(batch)], labels_of(batch))
+        return weight * apart + (1 - weight) * by_labels, metrics

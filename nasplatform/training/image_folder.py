@@ -99,15 +99,20 @@ def _class_names(folder: Path) -> list[str]:
 
 def images_in(folder: Path) -> list[Path]:
     """Return the picture files of a folder and of those within it, in order; hidden ones not."""
-    return sorted(_walk(folder)) if folder.is_dir() else []
+    return sorted(_walk(folder, frozenset())) if folder.is_dir() else []
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
+    """Yield the regular picture files; a link that leads back to a folder above is refused."""
+    found = folder.stat()
+    here = (found.st_dev, found.st_ino)
+    if here in above:
+        raise DataError(f"{folder} leads back to a folder above it: remove the link")
     for each in folder.iterdir():
         if _counts(each):
             if each.is_dir():
-                yield from _walk(each)
-            elif each.suffix.lower() in IMAGE_SUFFIXES:
+                yield from _walk(each, above | {here})
+            elif each.suffix.lower() in IMAGE_SUFFIXES and each.is_file():
                 yield each
 
 

@@ -14,14 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from nasplatform.training import checkpoint as checkpoints
+from nasplatform.training import distributed
 from nasplatform.training.evaluation import predict
 from nasplatform.training.flops import threads, worthwhile_threads
 from nasplatform.training.objective import Objective, Supervised
 from nasplatform.training.recipe import Recipe, check_device, learning_rate
 from nasplatform.training.seeding import derive_seed, seeded
 from nasplatform.training.state import TrainingState, check_loss
-from nasplatform.training.streams import Stream, labelled
+from nasplatform.training.streams import Stream, batches, labelled
 from nasplatform.training.task import Task
+from nasplatform.training.weighting import training_loss
 
 StepHook = Callable[[int, int], None]
 """(step, steps): called before each training step 0..steps-1."""
@@ -83,6 +85,7 @@ def train(
     on_step: StepHook | None = None,
     on_epoch: EpochHook | None = None,
     tag: str = "",
+    processes: int = 1,
 ) -> History:
     """Train a module in place, and leave it on the CPU in evaluation mode.
 
@@ -95,42 +98,78 @@ def train(
     on_step: called before each step, e.g. to move a schedule.
     on_epoch: may end the training early; hears of the epochs of a checkpoint again.
     tag:     what else the checkpoint must have in common: the options behind objective and stream.
+    processes: of this machine that train together, each on its share of every batch; the curve is
+             that of one but for the last digits (see ``distributed``).
     Raises TrainingError where the loss or a weight stops being finite (the checkpoint of the epoch
     before is kept), the device cannot do what the recipe asks, or the checkpoint is another's.
     """
     check_device(recipe, device)
-    key = _key(module, task, recipe, seed, tag)
-    stream = stream or labelled(task, recipe)
-    with seeded(seed):  # the module may draw numbers in any forward pass
-        count = worthwhile_threads(module, task.input_shape, recipe.batch_size)
-    state = TrainingState.start(module, objective or Supervised(task.loss), recipe, device)
-    known = checkpoints.read(checkpoint, key) if checkpoint else None
-    epochs, seconds = [], 0.0
-    if known:
-        tensors, facts = known
-        state.restore(tensors, facts["state"])
-        epochs, seconds = [Epoch(**row) for row in facts["epochs"]], float(facts["seconds"])
-    ended = on_epoch is not None and any(on_epoch(epoch) for epoch in tuple(epochs))
-    for number in range(len(epochs) + 1, recipe.epochs + 1):
-        if ended:
-            break
-        start = time.perf_counter()
-        words = _words(number, recipe.epochs, epochs)
-        with threads(count), seeded(derive_seed(seed, number), device):
-            loss, metrics = _epoch(state, stream, number, seed, words, progress, on_step)
-            state.end_epoch(number, _inputs(task, recipe, device))
-            logits = predict(state.judged, task.valid.inputs, device)
-        state.check_finite(logits, stream.batches * number, stream.batches * recipe.epochs)
-        accuracy = task.metric(logits, task.valid.labels)
-        epochs.append(Epoch(number, loss, accuracy, metrics))
-        seconds += time.perf_counter() - start
-        if checkpoint:
-            rows = [asdict(epoch) for epoch in epochs]
-            facts = {"key": key, "epochs": rows, "seconds": seconds, "state": state.numbers()}
-            checkpoints.write(checkpoint, state.tensors(), facts)
-        ended = on_epoch is not None and on_epoch(epochs[-1])
-    state.finish()
-    return History(tuple(epochs), seconds)
+    distributed.check_processes(processes, device, recipe.batch_size)
+    what = _Training(
+        module, task, recipe, seed, device, checkpoint, objective, stream, on_step, tag
+    )
+    if processes == 1:
+        return what.run(progress, on_epoch)
+    with distributed.helpers(processes, what.run):
+        return what.run(progress, on_epoch)
+
+
+@dataclass(frozen=True)
+class _Training:
+    """The arguments of ``train`` that all processes of a training share."""
+
+    module: nn.Module
+    task: Task
+    recipe: Recipe
+    seed: int
+    device: str
+    checkpoint: Path | None
+    objective: Objective | None
+    stream: Stream | None
+    on_step: StepHook | None
+    tag: str
+
+    def run(self, progress: Progress | None = None, on_epoch: EpochHook | None = None) -> History:
+        """Train; of several processes the first has the hooks, judges and keeps."""
+        module, task, recipe, seed, device = (
+            self.module, self.task, self.recipe, self.seed, self.device,
+        )  # fmt: skip
+        key = _key(module, task, recipe, seed, self.tag)
+        stream = self.stream or labelled(task, recipe)
+        with seeded(seed):  # the module may draw numbers in any forward pass
+            count = worthwhile_threads(module, task.input_shape, recipe.batch_size)
+        count = 1 if distributed.active() else count
+        objective = self.objective or Supervised(training_loss(task, recipe))
+        state = TrainingState.start(module, objective, recipe, device)
+        known = checkpoints.read(self.checkpoint, key) if self.checkpoint else None
+        epochs, seconds = [], 0.0
+        if known:
+            tensors, facts = known
+            state.restore(tensors, facts["state"])
+            epochs, seconds = [Epoch(**row) for row in facts["epochs"]], float(facts["seconds"])
+        ended = on_epoch is not None and any(on_epoch(epoch) for epoch in tuple(epochs))
+        for number in range(len(epochs) + 1, recipe.epochs + 1):
+            if distributed.agreed(ended):
+                break
+            start = time.perf_counter()
+            words = _words(number, recipe.epochs, epochs)
+            with threads(count), seeded(derive_seed(seed, number), device):
+                loss, metrics = _epoch(state, stream, number, seed, words, progress, self.on_step)
+                if not distributed.is_first():
+                    continue
+                state.end_epoch(number, _inputs(task, recipe, device))
+                logits = predict(state.judged, task.valid.inputs, device)
+            state.check_finite(logits, stream.batches * number, stream.batches * recipe.epochs)
+            accuracy = task.metric(logits, task.valid.labels)
+            epochs.append(Epoch(number, loss, accuracy, metrics))
+            seconds += time.perf_counter() - start
+            if self.checkpoint:
+                rows = [asdict(epoch) for epoch in epochs]
+                facts = {"key": key, "epochs": rows, "seconds": seconds, "state": state.numbers()}
+                checkpoints.write(self.checkpoint, state.tensors(), facts)
+            ended = on_epoch is not None and on_epoch(epochs[-1])
+        state.finish()
+        return History(tuple(epochs), seconds)
 
 
 def _epoch(
@@ -149,8 +188,7 @@ def _epoch(
     zero = torch.zeros((), dtype=torch.float64, device=device)
     total, sums = zero.clone(), defaultdict[str, Tensor](zero.clone)
     state.module.train()
-    batches = stream.epoch(derive_seed(seed, number, 1), device)
-    for step, batch in enumerate(batches, start=first):
+    for step, batch in enumerate(stream.epoch(derive_seed(seed, number, 1), device), start=first):
         if on_step:
             on_step(step, steps)
         loss, metrics = state.step(batch, learning_rate(step, steps, recipe))
@@ -169,8 +207,8 @@ def _epoch(
 def _inputs(task: Task, recipe: Recipe, device: str) -> Iterator[Tensor]:
     """Yield the training images in batches, as they are."""
     images = task.train.inputs
-    for start in range(0, len(images), recipe.batch_size):
-        yield images[start : start + recipe.batch_size].to(device)
+    for rows in torch.arange(len(images)).tensor_split(batches(len(images), recipe.batch_size)):
+        yield images[rows].to(device)
 
 
 def _words(number: int, epochs: int, before: list[Epoch]) -> str:

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 
 from nasplatform.errors import DataError
+from nasplatform.foreign import require_regular
 from nasplatform.training.holdout import SplitOptions, hold_out
 from nasplatform.training.image_store import Array
 from nasplatform.training.preprocessing import standardised_task
@@ -18,6 +19,8 @@ from nasplatform.training.task import Labels, Task
 NPZ_ARRAYS = frozenset(
     {"x_unlabelled", *(f"{axis}_{part}" for axis in "xy" for part in ("train", "valid", "test"))}
 )
+_HARMLESS, _PACKED = 64 << 20, 50
+"""Bytes that any file may unpack to, and times its size that a larger one may."""
 _COLOURS = (1, 3, 4)
 """Numbers of channels that images usually have."""
 
@@ -60,8 +63,7 @@ def npz(options: NpzOptions) -> Task:
 def read_npz(path: Path) -> dict[str, Array]:
     """Read the arrays of an ``.npz`` file, nothing unpickled; raise DataError for any other."""
     try:
-        if path.is_file() and not zipfile.is_zipfile(path):
-            raise ValueError("it is no .npz file")
+        _require_moderate(path)
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except FileNotFoundError:
@@ -74,6 +76,20 @@ def read_npz(path: Path) -> dict[str, Array]:
         known = ", ".join(sorted(known_arrays))
         raise DataError(f"{path}: unknown array {strange[0]!r}; known are {known}")
     return arrays
+
+
+def _require_moderate(path: Path) -> None:
+    """Raise ValueError for what is no archive, or unpacks to far more than images ever do."""
+    packed = require_regular(path)
+    if not zipfile.is_zipfile(path):
+        raise ValueError("it is no .npz file")
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > max(_HARMLESS, _PACKED * packed):
+        raise ValueError(
+            f"it unpacks from {packed:,} to {unpacked:,} bytes, more than images do: save it with "
+            f"numpy.savez if that is meant"
+        )
 
 
 def npz_images(arrays: dict[str, Array], name: str, options: NpzOptions) -> Array:

@@ -21,7 +21,7 @@ HIGHEST = 10
 class RandAugmentOptions(BaseModel):
     """How many operations, and how strong."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     layers: int = Field(default=2, ge=1)
     """Operations on each image, N (paper: 1 to 3)."""

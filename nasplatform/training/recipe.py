@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -12,6 +12,9 @@ from nasplatform.training.optimizers import SGD, Averaging, Cosine, Optimizer, S
 from nasplatform.training.randaugment import RandAugmentOptions
 
 USUAL_RATES = {"sgd": 0.1, "adam": 1e-3, "adamw": 1e-3}
+
+
+Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 def _usual_rate(known: dict[str, Any]) -> float:
@@ -24,12 +27,13 @@ class Recipe(BaseModel):
     By default SGD with Nesterov momentum, a linear warm-up, then a cosine to 0.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     epochs: int = Field(default=10, ge=1)
     """Passes over the training split; 10 is what the embedded benchmark of digits uses."""
     batch_size: int = Field(default=64, ge=2)
-    """Largest batch; the batches of an epoch differ by at most one image."""
+    """Largest batch; the batches of an epoch differ by at most one image. None has a single image
+    (pairs out of an odd number: one batch has three), for batch normalisation needs two."""
     optimizer: Optimizer = SGD()
     """``{name: sgd, momentum, nesterov}``, or ``{name: adam | adamw, betas, eps}``."""
     learning_rate: float = Field(default_factory=_usual_rate, gt=0)
@@ -62,6 +66,9 @@ class Recipe(BaseModel):
     """Alpha of cutmix (Yun et al. 2019: 1)."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Share of the label that goes to all classes alike (Szegedy et al. 2016: 0.1)."""
+    class_weights: Literal["balanced"] | tuple[Weight, ...] | None = None
+    """Weight of each class in the cross-entropy: numbers in the order of the classes, or
+    ``balanced``, inverse to its share of the training images (King and Zeng 2001)."""
 
     @property
     def soft_labels(self) -> bool:

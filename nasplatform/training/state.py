@@ -14,6 +14,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn, update_bn
 
 from nasplatform.errors import TrainingError
+from nasplatform.training import distributed
 from nasplatform.training.layout import laid_out
 from nasplatform.training.objective import Batch, Metrics, Objective
 from nasplatform.training.optimizers import EMA, MeanOfLast
@@ -27,6 +28,7 @@ class TrainingState:
     """A training between two steps; ``tensors`` and ``numbers`` hold all of it."""
 
     module: nn.Module
+    shared: nn.Module  # the module as the objective calls it (see ``distributed.shared``)
     objective: Objective
     recipe: Recipe
     device: str
@@ -45,17 +47,20 @@ class TrainingState:
             parameters += objective.to(device).parameters()
         optimizer = recipe.optimizer.make(parameters, recipe.learning_rate, recipe.weight_decay)
         scaler = torch.amp.GradScaler("cuda", enabled=recipe.precision == "float16")
-        return cls(module, objective, recipe, device, optimizer, scaler, _average(module, recipe))
+        average = _average(module, recipe)
+        shared = distributed.shared(module)
+        return cls(module, shared, objective, recipe, device, optimizer, scaler, average)
 
     def step(self, batch: Batch, rate: float) -> tuple[Tensor, Metrics]:
         """Take one step at a learning rate; return the loss and the metrics before it."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad()
+        part = distributed.Part.of(batch)
         with self._autocast():
-            found = self.objective(self.module, batch)
+            found = self.objective(self.shared, part.batch)
         loss, metrics = found if isinstance(found, tuple) else (found, {})
-        torch.autograd.backward(self.scaler.scale(loss))
+        torch.autograd.backward(self.scaler.scale(loss * part.weight))
         if self.recipe.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
             clip_grad_norm_(self._parameters(), self.recipe.clip_norm)
@@ -63,7 +68,8 @@ class TrainingState:
         self.scaler.update()
         if self.average is not None and isinstance(self.recipe.averaging, EMA):
             self.average.update_parameters(self.module)
-        return loss.detach(), {name: value.detach() for name, value in metrics.items()}
+        means = {name: part.whole(value.detach()) for name, value in metrics.items()}
+        return part.whole(loss.detach()), means
 
     def end_epoch(self, epoch: int, inputs: Iterable[Tensor]) -> None:
         """Average the weights after an epoch where the recipe says so.

@@ -19,6 +19,7 @@ from nasplatform.training.randaugment import randaugment
 from nasplatform.training.recipe import Recipe, check_device
 from nasplatform.training.seeding import derive_seed
 from nasplatform.training.task import Task
+from nasplatform.training.weighting import training_loss
 
 _Read = tuple[Tensor, Tensor | None, Tensor | None]
 
@@ -56,8 +57,8 @@ class Stream:
 
     @property
     def batches(self) -> int:
-        """Batches of an epoch; their sizes differ by at most one image."""
-        return math.ceil(len(self) / self.recipe.batch_size)
+        """Batches of an epoch."""
+        return batches(len(self), self.recipe.batch_size)
 
     def epoch(self, seed: int, device: str = "cpu") -> Iterator[Batch]:
         """Yield the batches of an epoch, which follow from the seed."""
@@ -113,6 +114,11 @@ class Stream:
         return inputs, labels
 
 
+def batches(images: int, size: int) -> int:
+    """Return into how many batches images are split, alike but for one image, none a single one."""
+    return max(1, min(math.ceil(images / size), images // 2))
+
+
 def labelled(task: Task, recipe: Recipe, beside: Stream | None = None) -> Stream:
     """Return the stream of the training split."""
     return Stream(task.train.inputs, task.train.labels, recipe, task.classes, beside)
@@ -129,10 +135,12 @@ def unlabelled(task: Task, recipe: Recipe) -> Stream:
 def check_recipe(task: Task, recipe: Recipe, device: str) -> None:
     """Raise TrainingError, before anything is paid for, where a recipe asks for the impossible.
 
-    That is: a device that is missing or cannot do it, or augmentations that the data do not allow.
+    That is: a device that is missing or cannot do it, augmentations that the data do not allow, or
+    weights of other classes.
     """
     check_device(recipe, device)
     labelled(task, recipe)
+    training_loss(task, recipe)
 
 
 def _endless(stream: Stream, seed: int, device: str) -> Iterator[Batch]:

@@ -128,6 +128,8 @@ def fitted(scores: Path) -> str:
 def test_fit_to_a_file_and_score_a_file(fitted: str, capsys: pytest.CaptureFixture[str]) -> None:
     card = answer(capsys, "predictors", "show", fitted)
     assert card["space"]["stem_channels"] == 4  # type: ignore[index]
+    known = {"file": "scores.csv", "metric": "accuracy", "epochs": None}
+    assert card["labels"] == known | {"unit": "that of column 'accuracy'"}
     Path("ask.txt").write_text("[3]11/1\nnonsense\n\n[]1\n[3]11/1\n")
     capsys.readouterr()
     assert main(["predict", "-p", fitted, "--file", "ask.txt"]) == 2

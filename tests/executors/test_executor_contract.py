@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import pytest
+
 from nasplatform import plugins
 from nasplatform.testing.executors import ExecutorContract
 
@@ -15,6 +17,13 @@ class TestInline(ExecutorContract):
 class TestProcess(ExecutorContract):
     executor_name = "process"
     options: ClassVar[dict[str, Any]] = {"workers": 2}
+
+
+@pytest.mark.ray
+@pytest.mark.usefixtures("ray_cluster")
+class TestRay(ExecutorContract):
+    executor_name = "ray"
+    options: ClassVar[dict[str, Any]] = {"max_in_flight": 2}
 
 
 def test_no_built_in_executor_is_left_out() -> None:

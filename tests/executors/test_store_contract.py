@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import postgresql
@@ -28,18 +27,9 @@ class TestSQLite(StoreContract):
 class TestPostgreSQL(StoreContract):
     """Each test has a database of its own."""
 
-    @pytest.fixture(scope="class")
-    @classmethod
-    def server(cls) -> Iterator[str]:
-        reason = postgresql.missing()
-        if reason is not None:
-            pytest.skip(reason)
-        with postgresql.server() as url:
-            yield url
-
     @pytest.fixture(autouse=True)
-    def database(self, server: str) -> None:
-        self.url = postgresql.new_database(server)
+    def database(self, postgresql_server: postgresql.Server) -> None:
+        self.url = postgresql_server.new_database()
 
     def store(self, home: Path, max_attempts: int = 3) -> EvaluationStore:
         return SQLEvaluationStore(self.url, max_attempts)

@@ -2,9 +2,12 @@ import json
 
 import pytest
 import torch
+from pydantic import BaseModel
 from safetensors.torch import load_file, save_file
+from torch import nn
 
-from nasplatform.errors import RunError
+from nasplatform import plugins
+from nasplatform.errors import PluginError, RunError
 from nasplatform.models.edits import Edit
 from nasplatform.models.network import STRUCTURE, WEIGHTS, Network, Structure
 from nasplatform.models.structure import describe_input
@@ -165,3 +168,36 @@ def test_missing_and_truncated_files_are_run_errors(tmp_path):
     weights.unlink()
     with pytest.raises(RunError, match="holds no network"):
         Network.load(tmp_path / "n")
+
+
+class OwnOptions(BaseModel):
+    seed: int = 0
+    device: str = "none"
+
+
+class Taken(BaseModel):
+    weights: str = "imagenet"
+
+
+def own(options: OwnOptions) -> nn.Module:
+    return nn.Linear(3 + options.seed, len(options.device))
+
+
+def taken(options: Taken) -> nn.Module:
+    return nn.Linear(1, 1)
+
+
+def test_options_of_ones_own_may_have_names_that_the_platform_uses(tmp_path, monkeypatch):
+    made = {"own": own, "taken": taken}
+    monkeypatch.setattr(plugins, "get", lambda kind, name: made[name])
+    network = Network.named("own", 7, seed=5, device="tpu")
+    assert network.module.weight.shape == (3, 8)
+    assert state_digest(network.module) == state_digest(
+        Network.named("own", 7, **{"device": "tpu", "seed": 5}).module
+    )
+    network.save(tmp_path / "network")
+    assert Network.load(tmp_path / "network").module.weight.shape == (3, 8)
+    with pytest.raises(
+        PluginError, match="network 'taken' calls an option 'weights', which a file"
+    ):
+        Network.named("taken")

@@ -67,7 +67,7 @@ def test_evaluate_sets_the_simple_ones_beside() -> None:
     results = evaluate(
         {"gp": {"steps": 10}}, get_protocol("digits"), [30], 2, lambda *step: told.append(step)
     )
-    names = {*BASELINES, "gp", "gp-trees"}
+    names = {*BASELINES, "gp", "gp-trees"}  # cells have no flat numbers
     assert told[-1] == (2 * len(names), 2 * len(names))
     assert set(results["predictor"]) == names
     summary = summarise(results)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.stats import kendalltau
 
 import nasplatform
 from nasplatform.encodings.active_subgraph import is_connected
@@ -65,3 +66,30 @@ def test_labels_of_disconnected_architectures_are_believed(
     labels = np.concatenate([scores, -dead.total_params])
     fitted = get_predictor("default", steps=10, trees=20).fit(known, labels)
     assert (fitted.predict(dead).mean > np.median(scores)).all()
+
+
+def test_flat_numbers_count_by_what_they_foretell(cells: GraphBatch) -> None:
+    """Heads and ratios add up, each layer for itself: the decisions in one row say all of it."""
+    space = nasplatform.get_space("vit", subspace="autoformer-tiny")
+    some = space.sample(200, np.random.default_rng(0))
+    graphs = space.graphs(some)
+    rng = np.random.default_rng(1)
+    worth = dict.fromkeys(space.distributions(), 0.0)
+    worth = {name: float(rng.normal()) for name in worth if name.startswith("layer")}
+    scores = np.array(
+        [
+            sum(worth[name] * float(value) for name, value in params.items() if name in worth)
+            for params in map(space.to_params, some)
+        ]
+    )
+    predictor = get_predictor("default", steps=30, trees=0)
+    predictor.fit(graphs[:80], scores[:80], unlabelled=graphs)
+    features, flat = (process.error for process in predictor._processes)
+    told = predictor.predict(graphs[80:]).mean
+    assert kendalltau(told, scores[80:]).statistic > 0.75
+    assert flat < features
+    weights = predictor._weights
+    assert weights is not None
+    assert weights[1] > weights[0]
+    predictor.fit(cells, np.arange(len(cells), dtype=np.float64))
+    assert predictor._weights is None  # cells have no flat numbers

@@ -1,4 +1,4 @@
-"""Every registered predictor on a space of numeric choices: it learns, is kept whole, refuses."""
+"""Every registered predictor on spaces of numeric choices: it learns, is kept whole, refuses."""
 
 from dataclasses import replace
 from functools import cache
@@ -55,6 +55,26 @@ def test_a_predictor_learns_from_attributes_and_is_kept(name: str, tmp_path: Pat
     predictor.save(tmp_path / "kept")
     loaded = load_predictor(tmp_path / "kept")
     np.testing.assert_allclose(loaded.predict(graphs[LABELLED:]).mean, said.mean, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in ("renas", "assessor") else [])
+        for name in OPTIONS
+    ],
+)
+def test_a_predictor_learns_from_a_pyramid_of_transformers(name: str) -> None:
+    space: Any = get_space("vit", subspace="pit-tiny")
+    some = space.sample(140, np.random.default_rng(0)).unique()
+    graphs = space.graphs(some)
+    params = [space.to_params(one) for one in some]
+    scores = np.array([one["head_width"] / 8 - one["ratio"] / 2 for one in params])
+    predictor = get_predictor(name, **OPTIONS[name])
+    said = predictor.fit(graphs[:60], scores[:60], unlabelled=graphs[60:]).predict(graphs[60:])
+    tau = kendalltau(said.mean, scores[60:]).statistic
+    assert tau > (0.2 if name in ("renas", "assessor") else 0.75), tau
+    assert np.isfinite(said.std).all()
 
 
 @pytest.mark.parametrize("name", OPTIONS)

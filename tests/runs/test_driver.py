@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,7 +20,7 @@ from nasplatform.runs.driver import run
 from nasplatform.runs.events import Event
 from nasplatform.runs.folder import RunFolder
 from nasplatform.runs.report import best_so_far
-from nasplatform.runs.resolved import ResolvedSearch
+from nasplatform.runs.resolved import ResolvedSearch, dump_resolved
 from nasplatform.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("toy")
@@ -229,7 +230,7 @@ def test_another_process_holds_the_run(tmp_path: Path) -> None:
     run(file, tmp_path / "run", resume=True, watch=lambda e: second(e) if e.done else None)
 
 
-def resolved(changes: dict[str, object]) -> ResolvedSearch:
+def resolved(changes: dict[str, Any]) -> ResolvedSearch:
     without = {key: value for key, value in SEARCH.items() if key != "predictor"}
     provenance = {"measured": "ones", "versions": {}}
     return ResolvedSearch.model_validate({**without, "provenance": provenance, **changes})
@@ -249,16 +250,34 @@ STAGES = [{"name": "train", "recipe": {"epochs": epochs}} for epochs in (1, 2)]
     ],
 )  # fmt: skip
 def test_another_search_is_told_by_one_key(
-    tmp_path: Path, known: dict[str, object], given: dict[str, object], words: str
+    tmp_path: Path, known: dict[str, Any], given: dict[str, Any], words: str
 ) -> None:
     folder = RunFolder(tmp_path / "run")
     with folder.claimed(resolved(known)):
-        pass
+        finish(folder, len(known.get("stages", ())))
     with pytest.raises(RunError) as caught, folder.claimed(resolved(given), resume=True):
         pass
     assert words in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
     assert len(str(caught.value)) < 250 + len(str(tmp_path))
+
+
+@pytest.mark.parametrize("given", [[], STAGES[:1], [STAGES[0], {"name": "disout"}]])
+def test_stages_that_left_no_result_may_be_others(tmp_path: Path, given: list[Any]) -> None:
+    folder = RunFolder(tmp_path / "run")
+    with folder.claimed(resolved({"stages": STAGES})):
+        finish(folder, len(given[:1]))
+    with folder.claimed(resolved({"stages": given} if given else {}), resume=True):
+        known = dump_resolved(folder.read()).get("stages", [])
+        assert [stage["name"] for stage in known] == [stage["name"] for stage in given]
+
+
+def finish(folder: RunFolder, stages: int) -> None:
+    """Leave what finished stages called ``train`` leave."""
+    for index in range(stages):
+        home = folder.models / f"{index}-train"
+        home.mkdir(parents=True)
+        (home / "record.json").touch()
 
 
 def test_a_folder_that_was_only_claimed_is_nobodys(tmp_path: Path) -> None:

@@ -42,11 +42,8 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """A server that asks for the secret; its URL holds none."""
-    reason = postgresql.missing()
-    if reason is not None:
-        pytest.skip(reason)
-    with postgresql.server(SECRET) as url:
-        yield url
+    with postgresql.server(SECRET) as server:
+        yield server.url
 
 
 def with_secret(url: str) -> str:

@@ -12,7 +12,7 @@ from nasplatform.search.evolution import RegularizedEvolution
 from nasplatform.search.history import History
 from nasplatform.search.local_search import LocalSearch
 from nasplatform.search.nearest import Nearest
-from nasplatform.search.optuna_samplers import NSGA2
+from nasplatform.search.optuna_samplers import NSGA2, TPE
 from nasplatform.spaces import get_space
 
 
@@ -53,6 +53,43 @@ def test_without_measurable_neighbours_the_nearest_is_next(
     best = history.architectures[int(np.argmax(history.scores))]
     if kind is LocalSearch:
         assert distance(proposal.architecture, best) == 2
+
+
+def test_local_search_asks_once_for_neighbours_that_are_all_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No string of the table has a neighbour there, so that none is worth a second question."""
+    evaluator = even_evaluator()
+    sampler: Any = toy_sampler(LocalSearch, evaluator, initial=3)
+    asked: list[str] = []
+    near = sampler.near
+
+    def counted(architectures: Any, seen: Any) -> Any:
+        asked.extend(architectures.hashes)
+        return near(architectures, seen)
+
+    monkeypatch.setattr(sampler, "near", counted)
+    rows = np.random.default_rng(0).permutation(len(evaluator.candidates))
+    for known in range(20, 40):
+        sampler.propose(known, history_of(evaluator, rows[:known]))
+    assert len(asked) == len(set(asked)) == 39
+
+
+@pytest.mark.parametrize("kind", [TPE, NSGA2])
+def test_what_cannot_be_measured_moves_to_what_was_not_seen(kind: Any) -> None:
+    """Nearly all samples are of strings that the table lacks; none ends as a random draw."""
+    evaluator = even_evaluator()
+    sampler = kind(
+        evaluator.space, kind.Options(initial=10), seed=0, candidates=evaluator.candidates
+    )
+    study = optuna.create_study(sampler=sampler, direction="maximize")
+    sources = []
+    for _ in range(40):
+        trial = study.ask()
+        one = evaluator.space.suggest(trial)
+        study.tell(trial, float(sum(map(int, one.bits))))
+        sources.append(sampler.proposal(trial.number).source)
+    assert set(sources[10:]) == {"sampled"}
 
 
 def test_the_nearest_is_nearest_of_what_was_not_seen() -> None:

@@ -14,6 +14,7 @@ import uvicorn
 from nasplatform.predictors import Predictor
 from nasplatform.service import PredictorStore, Settings, create_app
 from nasplatform.service.labels import Labels
+from nasplatform.service.server import bound, server_config
 from nasplatform.spaces import Space
 
 PREDICT = "/v1/predictors/demo/predict"
@@ -36,10 +37,10 @@ class Running(NamedTuple):
 def serving(store: PredictorStore, **settings: object) -> Iterator[Running]:
     """A real server on a free port of the loopback interface."""
     options = {"reference": 2000, "reload": 0.2, **settings}
-    app = create_app(store, Settings.model_validate(options))
-    config = uvicorn.Config(app, port=0, log_config=None, access_log=False)
-    server, socket = uvicorn.Server(config), config.bind_socket()
-    socket.listen()  # from here on a connection waits for the server
+    valid = Settings.model_validate(options)
+    server = uvicorn.Server(server_config(create_app(store, valid), valid))
+    socket = bound("127.0.0.1", 0)
+    socket.listen(2048)  # from here on a connection waits for the server
     thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]}, daemon=True)
     thread.start()
     url = f"http://127.0.0.1:{socket.getsockname()[1]}"

@@ -32,7 +32,7 @@ def test_a_published_version_loads_as_it_was(store, fitted):
     np.testing.assert_array_equal(predictor.predict(graphs).mean, expected.mean)
     assert space.describe() == fitted.space.describe()
     assert store.labels(version).texts == fitted.labels.texts
-    assert version.facts["n_labels"] == 60
+    assert version.facts.n_labels == 60
 
 
 def test_versions_count_up_and_never_change(store, fitted):
@@ -135,7 +135,7 @@ def test_a_run_is_published_with_its_labels(tmp_path, store, fitted):
     frame.to_parquet(run / "evaluations.parquet")
     version = store.publish_folder("found", run)
     assert len(store.labels(version)) == 59  # a failed evaluation is no label
-    assert version.facts["origin"] == {"folder": "run"}
+    assert version.facts.origin == {"folder": "run"}
 
 
 def test_failed_and_given_up_trainings_are_no_labels(tmp_path):
@@ -188,12 +188,12 @@ def test_refit_learns_from_labels_and_reports_once(store, fitted):
     log = ReportedResults(store.home("demo"))
     log.append([("[]1", 0.5), ("[3]11/1", 0.6)], "a")
     second = refit(store, "demo")
-    assert (second.number, second.facts["n_labels"]) == (2, 62)
-    assert second.facts["origin"] == {"refit_of": "demo@1", "reported": 2}
+    assert (second.number, second.facts.n_labels) == (2, 62)
+    assert second.facts.origin == {"refit_of": "demo@1", "reported": 2}
     log.append([("[1]11/1", 0.7)], "a")
     third = refit(store, "demo")
     assert len(store.labels(third)) == 63
-    assert refit(store, "demo").facts["n_labels"] == 63
+    assert refit(store, "demo").facts.n_labels == 63
 
 
 def test_refit_without_labels_says_so(store, fitted):

@@ -148,7 +148,7 @@ def test_a_search_asks_a_predictor_that_a_run_has_published(tmp_path, capsys):
     assert "published cells@1" in told.err
     assert json.loads(told.out)["published"] == "cells@1"
     version = PredictorStore(store).find("cells")
-    assert version.facts["n_labels"] == 12
+    assert version.facts.n_labels == 12
     labels = PredictorStore(store).labels(version)
     assert labels is not None
     assert len(labels) == 12

@@ -32,7 +32,7 @@ def test_limits_are_told_with_the_way_out(store):
         (b"[" + b" " * 10_000_000 + b"]", "application/json", "4,194,304 bytes"),
         (b"\0" * 8_000_000, BINARY, "4,194,304 bytes"),  # 1e6 architectures as codes
         (b"[]1\n" * 1_000_000, "text/plain", "1,000,000 architectures given"),
-        (b'{"architectures": [' + b"0," * 999_999 + b"0]}", "application/json", "1,000,000 arch"),
+        (b'{"architectures": [' + b"0," * 999_999 + b"0]}", "application/json", "1,000,004 values"),
     ],
 )
 def test_too_much_is_refused_with_the_limit(service, body, kind, words):

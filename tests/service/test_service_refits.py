@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -35,7 +38,7 @@ def test_a_refit_keeps_the_graph_networks(tmp_path):
     ReportedResults(store.home("demo")).append([("[]1", 0.5)], "tester")
     after = refit(store, "demo")
     assert graph_networks(after) == graph_networks(before) == {"distilled_gnn0"}
-    assert after.facts["n_labels"] == 101
+    assert after.facts.n_labels == 101
 
 
 @pytest.mark.slow
@@ -76,7 +79,7 @@ def test_results_are_reported_and_refitted_while_others_ask(store, fitted):
         old = running.http.post("/v1/predictors/demo@1/predict", json={"architectures": ["[]1"]})
         assert old.json()["version"] == 1
         assert math.isfinite(old.json()["results"][0]["mean"])
-    assert store.find("demo").facts["n_labels"] == 62
+    assert store.find("demo").facts.n_labels == 62
 
 
 def test_the_store_is_followed_without_a_restart(store, fitted, tmp_path):
@@ -93,3 +96,36 @@ def test_the_store_is_followed_without_a_restart(store, fitted, tmp_path):
         until(lambda: "demo" in running.http.get("/v1/predictors").json()["broken"])
         body = running.http.post(PREDICT, json={"architectures": ["[]1"]}).json()
         assert body["version"] == 1  # the one before goes on
+
+
+def test_a_refit_ends_with_its_service(store):
+    """Killed as the system kills: nothing is published behind the back of the next service."""
+    program = (
+        "import sys, time\n"
+        "from pathlib import Path\n"
+        "from nasplatform.service.refit import Refitter\n"
+        "made = Refitter(Path(sys.argv[1]), lambda name, outcome: None)\n"
+        "made.start('demo')\n"
+        "while not made._processes: time.sleep(0.01)\n"
+        "print(made._processes['demo'].pid, flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    command = [sys.executable, "-c", program, str(store.folder)]
+    service = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert service.stdout is not None
+    refit = int(service.stdout.readline())
+    assert Path(f"/proc/{refit}").exists()
+    service.kill()
+    service.wait()
+    service.stdout.close()
+    until(lambda: not running(refit))
+    assert store.versions("demo") == [1]
+    assert not list(PredictorStore(store.folder).home("demo").glob(".new-*"))
+
+
+def running(pid):
+    """Whether a process is there and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

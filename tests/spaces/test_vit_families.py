@@ -19,7 +19,8 @@ from nasplatform.spaces.vit.text import format_text, parse_text
 
 FAMILIES = {family.name: family for family in families()}
 # Parameters, multiply-adds in 1e9 and those of them that are products of attention, counted by
-# running the authors' code; those of CPVT and AutoFormer follow from formulas.
+# running the authors' code; those of CPVT, AutoFormer and PiT-XS, and multiply-adds of PiT, follow
+# from formulas.
 COUNTED = {
     "deit-ti": (5_717_416, 1.2537, 0.1788),
     "deit-s": (22_050_664, 4.5989, 0.3577),
@@ -48,6 +49,10 @@ COUNTED = {
     "autoformer-tiny": (5_867_944, 1.283, None),
     "autoformer-small": (22_891_432, 4.774, None),
     "autoformer-base": (53_691_688, 11.045, None),
+    "pit-ti": (4_847_272, 0.6991, 0.2012),
+    "pit-xs": (10_618_888, 1.3947, 0.3017),
+    "pit-s": (23_461_912, 2.8708, 0.4526),
+    "pit-b": (73_764_840, 12.4019, 1.8619),
 }
 BY_MODULES_ONLY = ("t2t-14", "t2t-t-14", "tnt-s", "tnt-b")  # the closed form knows no such entry
 CROSS_CHECKED = ("deit-ti-distilled", "cmt-ti", "autoformer-tiny")

@@ -188,7 +188,9 @@ def test_deit_is_the_plain_one(tokens):
     logits = [head(x[:, at]) for at, head in enumerate(module.classifiers)]
     expected = sum(logits) / len(logits)
     torch.testing.assert_close(module(images), expected, rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(module.logits(images)[-1], logits[-1], rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(
+        module.classifier_logits(images)[-1], logits[-1], rtol=1e-3, atol=1e-4
+    )
 
 
 def test_swin_is_the_plain_one():

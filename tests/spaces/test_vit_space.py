@@ -1,5 +1,6 @@
 """The space of visual transformers: sub-spaces, text, exact costs, what is no member."""
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -135,6 +136,44 @@ def authors_flops(one: VisionTransformer) -> float:
         total += n * (4 * e * q + 2 * e * hidden + 2 * e) + 2 * n * n * q
         total += 14 * n * n + n * n / 2 + 14 * n * n + n * q / 2
     return total
+
+
+def test_a_pooling_pyramid_chooses_heads_and_their_width_for_all_stages() -> None:
+    """Parameters of one of ViT-Bench-101's networks, summed by hand."""
+    space: Any = get_space("vit", subspace="pit-tiny", classes=100)
+    params = {"heads": "2-4-8", "head_width": 24, "ratio": 6.0}
+    depths = {"stage1_depth": 2, "stage2_depth": 8, "stage3_depth": 4}
+    one = space.from_params(params | depths)
+    assert space.to_params(one) == params | depths
+    widths = [stage.width for stage in one.stages]
+    assert widths == [48, 96, 192]
+    layers = sum(d * (16 * w * w + 13 * w + 2 * w) for d, w in zip((2, 8, 4), widths, strict=True))
+    entries = (3 * 16**2 + 1) * 48 + (27**2 + 1) * 48 + 10 * (96 + 192)
+    tokens = 49 * 96 + 97 * 192
+    assert space.costs([one]).params.tolist() == [layers + entries + tokens + 2 * 192 + 193 * 100]
+    with pytest.raises(ArchitectureError, match=r"'heads' is \(8, 8, 2\), expected 2-2-2, 2-2-4"):
+        space.parse(
+            "class+tokens1-first/conv16s8+w192+learned-map:h8w192-mlp6/pooling3s2p1+w192:4*h8w192-mlp6/pooling3s2p1+w48:2*h2w48-mlp6"
+        )
+
+
+@pytest.mark.skipif(
+    not (DATA / "vit_autoprox.parquet").exists(), reason="NASPLATFORM_DATA names no such folder"
+)
+def test_the_pooling_pyramids_of_vit_bench_101_are_members() -> None:
+    space: Any = get_space("vit", subspace="pit-tiny", classes=100)
+    rows = pd.read_parquet(DATA / "vit_autoprox.parquet").query("space == 'pit'")
+    for text in rows["arch"]:
+        known = json.loads(text)
+        one = space.from_params(
+            {
+                "heads": "-".join(map(str, known["num_heads"])),
+                "head_width": known["base_dim"],
+                "ratio": float(known["mlp_ratio"]),
+                **{f"stage{at}_depth": depth for at, depth in enumerate(known["depth"], 1)},
+            }
+        )
+        assert [len(stage.layers) for stage in one.stages] == known["depth"]
 
 
 def test_graphs_lead_back(space: Any) -> None:

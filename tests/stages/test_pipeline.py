@@ -269,6 +269,36 @@ def test_folder_of_another_pipeline_is_refused(tmp_path):
         run(tmp_path, [("train", {"recipe": {**RECIPE, "epochs": 3}})])
 
 
+@pytest.mark.usefixtures("lazy")
+@pytest.mark.parametrize("corrected", [STAGES[1], ("disout", {"recipe": RECIPE})])
+@pytest.mark.parametrize("failing", [("lazy", {}), ("disout", {"recipe": RECIPE, "block": 1})])
+def test_a_failed_stage_can_be_corrected_and_costs_nothing_before_it(
+    tmp_path, unbroken, failing, corrected
+):
+    def stop(done, total, words):
+        if words.startswith("disout: epoch 2"):
+            raise Stop
+
+    with pytest.raises((StageError, Stop)):
+        run(tmp_path, [STAGES[0], failing], progress=stop)
+    steps = []
+    result = run(
+        tmp_path, [STAGES[0], corrected], progress=lambda done, total, words: steps.append(words)
+    )
+    assert all(words.startswith("disout: epoch") for words in steps)
+    assert steps[0].startswith("disout: epoch 1/2")
+    assert not list(tmp_path.glob("1-lazy"))
+    if corrected is STAGES[1]:
+        assert facts(*result) == unbroken
+
+
+def test_a_stage_with_a_result_is_not_replaced(tmp_path):
+    run(tmp_path, STAGES[:1])
+    with pytest.raises(RunError, match=r"0-train/record\.json is of another pipeline"):
+        run(tmp_path, STAGES[1:])
+    assert (tmp_path / "0-train" / "record.json").exists()
+
+
 def shortened(text: str) -> str:
     return text[: len(text) // 2]
 

@@ -172,6 +172,7 @@ class BitsEvaluatorOptions(BaseModel):
     flaky: str = ""
     bug: bool = False
     says: str = ""
+    writes: str = ""
 
 
 class BitsEvaluator(Evaluator[Bitstring]):
@@ -180,7 +181,8 @@ class BitsEvaluator(Evaluator[Bitstring]):
     ``kill_after`` kills the process hard right after that many evaluations, once; what is
     ``broken`` fails, what is ``lethal`` kills its process each time; ``flaky`` names a file whose
     lines are the connections that are lost before one holds; ``bug`` is a mistake in the code;
-    ``says`` is printed; ``unknown`` hides that the space can be enumerated.
+    ``says`` is printed; ``writes`` names a file that is written, maybe on a full disk;
+    ``unknown`` hides that the space can be enumerated.
     """
 
     name = "bits"
@@ -207,6 +209,8 @@ class BitsEvaluator(Evaluator[Bitstring]):
             os.kill(os.getpid(), signal.SIGKILL)
         if self.options.bug:
             raise KeyError("a mistake in the evaluator")
+        if self.options.writes:
+            Path(self.options.writes).write_text("checkpoint")
         if self.options.flaky:
             _lose_connections(Path(self.options.flaky))
         value = float(score(self.space.population([architecture]))[0])

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch import nn
 
 from nasplatform.errors import TrainingError
 from nasplatform.testing.tiny import tiny_network, tiny_task
@@ -107,3 +108,29 @@ def test_unlabelled_images_alone_need_the_whole_weight():
     assert run(1.0).epochs[-1].train_loss > 0
     with pytest.raises(TrainingError, match="needs labels"):
         run(0.5)
+
+
+class TwoClassifiers(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.own, self.taught = nn.Linear(64, 3), nn.Linear(64, 3)
+
+    def forward(self, images):
+        return torch.stack(self.classifier_logits(images)).mean(0)
+
+    def classifier_logits(self, images):
+        return [self.own(images.flatten(1)), self.taught(images.flatten(1))]
+
+
+def test_labels_teach_the_first_classifier_and_the_teacher_the_last():
+    module, task = TwoClassifiers(), tiny_task()
+    teacher = tiny_network().module
+    batch = Batch(task.train.inputs[:4], task.train.labels[:4])
+    objective = Distillation.of(teacher, task.loss, DistillationOptions(weight=0.7))
+    loss, metrics = objective(module, batch)
+    with torch.no_grad():
+        said = teacher.eval()(batch.inputs)
+    own, taught = module.classifier_logits(batch.inputs)
+    apart = soft_target_loss(taught, said, 4.0)
+    torch.testing.assert_close(metrics["teacher_loss"], apart)
+    torch.testing.assert_close(loss, 0.7 * apart + 0.3 * task.loss(own, batch.labels))

@@ -10,7 +10,7 @@ from nasplatform.training.loop import train
 from nasplatform.training.objective import Supervised
 from nasplatform.training.preprocessing import standardised_task
 from nasplatform.training.recipe import Recipe
-from nasplatform.training.streams import Stream, labelled, unlabelled
+from nasplatform.training.streams import Stream, batches, labelled, unlabelled
 
 RECIPE = Recipe(epochs=2, batch_size=10)
 
@@ -25,12 +25,12 @@ def test_labels_stay_with_their_images_in_another_order_every_epoch():
     stream = labelled(task, RECIPE)
     orders = []
     for seed in (1, 2):
-        batches = list(stream.epoch(seed))
-        assert len(batches) == stream.batches == 5
-        assert {len(batch) for batch in batches} == {9, 10}
-        seen = [key for batch in batches for key in keys(batch.inputs)]
+        found = list(stream.epoch(seed))
+        assert len(found) == stream.batches == 5
+        assert {len(batch) for batch in found} == {9, 10}
+        seen = [key for batch in found for key in keys(batch.inputs)]
         assert sorted(seen) == sorted(labels)
-        assert [labels[key] for key in seen] == torch.cat([b.labels for b in batches]).tolist()
+        assert [labels[key] for key in seen] == torch.cat([b.labels for b in found]).tolist()
         orders.append(seen)
     assert orders[0] != orders[1]
     again = [key for batch in stream.epoch(1) for key in keys(batch.inputs)]
@@ -170,3 +170,11 @@ def test_reading_ahead_changes_nothing(monkeypatch):
 def test_batches_have_channels_last():
     batch = next(labelled(coloured(), RECIPE).epoch(0))
     assert batch.inputs.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(
+    ("images", "size", "sizes"), [(5, 2, [3, 2]), (7, 3, [3, 2, 2]), (1, 2, [1])]
+)
+def test_no_batch_has_a_single_image(images, size, sizes):
+    rows = torch.arange(images).tensor_split(batches(images, size))
+    assert [len(part) for part in rows] == sizes

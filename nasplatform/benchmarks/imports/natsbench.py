@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from nasplatform.benchmarks.imports.safe_pickle import loads
 from nasplatform.errors import DataError
+from nasplatform.foreign import read_bytes
 
 SEEDS = 3
 """Most trainings of one cell on one data set."""
@@ -136,7 +137,7 @@ def _read_cell(file: Path, fidelities: tuple[int, ...]) -> _Cell:
 def _unpacked(file: Path) -> bytes:
     try:
         machine = bz2.BZ2Decompressor()
-        data = machine.decompress(file.read_bytes(), max_length=_LARGEST)
+        data = machine.decompress(read_bytes(file, _LARGEST), max_length=_LARGEST)
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{file} cannot be unpacked as bzip2: {error}") from None
     if not machine.eof:

@@ -74,7 +74,7 @@ def import_own_table(
         architectures=architectures,
         fidelities=(FIDELITY,),
         measurements={
-            names[column]: _cube(values, group, repetition)
+            names[column]: repeated(values, group)
             for column, values in metrics.items()
             if column not in asked.attributes
         },
@@ -141,9 +141,9 @@ def _repetitions(group: NDArray[np.intp]) -> NDArray[np.intp]:
     return repetition
 
 
-def _cube(
-    values: NDArray[np.float64], group: NDArray[np.intp], repetition: NDArray[np.intp]
-) -> NDArray[np.float32]:
+def repeated(values: NDArray[np.float64], group: NDArray[np.intp]) -> NDArray[np.float32]:
+    """Return values (B,) of G architectures as (G, 1, S) measurements, NaN where fewer."""
+    repetition = _repetitions(group)
     cube = np.full((group.max() + 1, 1, repetition.max() + 1), np.nan, np.float32)
     cube[group, 0, repetition] = values
     return cube

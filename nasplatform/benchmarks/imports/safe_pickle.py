@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import pickletools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,11 @@ from nasplatform.errors import DataError
 
 _NUMBERS = re.compile(r"[biufc]\d{1,2}")
 _MARK = object()
-_KEY_DEPTH, _KEY_PARTS = 3, 16
+_KEY_DEPTH, _KEY_PARTS = 2, 8
+_OBJECTS = 500_000  # instructions, and items that a call goes through; each may take 200 bytes
+_COPIED = 1 << 26  # bytes that calls are given in all
+_ODD_KEYS = 10_000  # keys whose hashes a file can make collide
+_EVEN = (1 << 61) - 1  # whole numbers below have hashes of their own
 
 
 class _RefusedError(Exception):
@@ -69,7 +73,7 @@ def loads(data: bytes, where: str) -> Any:
         return machine.result()
     except _RefusedError as error:
         raise DataError(f"{where}: {error}") from None
-    except (ValueError, TypeError, KeyError, IndexError, OverflowError, MemoryError) as error:
+    except Exception as error:  # whatever a program that makes no sense leads to
         words = " ".join(str(error).split())[:120]
         raise DataError(f"{where}: not a whole pickle of plain data ({words})") from None
 
@@ -86,9 +90,11 @@ class _Machine:
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
         self.stopped = False
+        self._objects, self._copied, self._odd = _OBJECTS, _COPIED, _ODD_KEYS
 
     def step(self, opcode: str, argument: Any, position: int) -> None:
         """Run one instruction."""
+        self._spend(1)
         if opcode in _CONSTANTS:
             self.stack.append(argument)
             return
@@ -105,6 +111,35 @@ class _Machine:
         if not self.stopped or len(self.stack) != 1:
             raise _RefusedError("the pickle ends before its data is whole")
         return _finished(self.stack[0])
+
+    def _spend(self, objects: int, copied: int = 0) -> None:
+        """Count what a program makes: a byte of it can be an object, a call a copy."""
+        self._objects -= objects
+        self._copied -= copied
+        if self._objects < 0 or self._copied < 0:
+            raise _RefusedError(
+                f"the pickle makes more than {_OBJECTS:,} objects or {_COPIED >> 20} MiB: that is "
+                f"no record of a benchmark"
+            )
+
+    def given(self, arguments: tuple[Any, ...]) -> None:
+        """Count what a call is about to go through or copy."""
+        for each in arguments:
+            if isinstance(each, str | bytes):
+                self._spend(0, len(each))
+            elif isinstance(each, list | tuple | dict | set | frozenset):
+                self._spend(len(each))
+
+    def keys(self, values: Iterable[Any]) -> list[Any]:
+        """Return values that may be hashed; not too many of those that may collide."""
+        found = [_key(value) for value in values]
+        self._odd -= sum(not _is_even(value) for value in found)
+        if self._odd < 0:
+            raise _RefusedError(
+                f"the pickle has more than {_ODD_KEYS:,} keys that are neither texts nor numbers "
+                f"of 60 bits"
+            )
+        return found
 
     def pop(self) -> Any:
         """Take the uppermost value off the stack."""
@@ -145,13 +180,13 @@ def _extend(machine: _Machine, values: list[Any]) -> None:
 
 
 def _add(machine: _Machine, values: list[Any]) -> None:
-    machine.top(set).update(map(_key, values))
+    machine.top(set).update(machine.keys(values))
 
 
 def _set_items(machine: _Machine, values: list[Any]) -> None:
     if len(values) % 2:
         raise _RefusedError("the pickle has a key without a value")
-    pairs = zip(map(_key, values[::2]), map(_finished, values[1::2]), strict=True)
+    pairs = zip(machine.keys(values[::2]), map(_finished, values[1::2]), strict=True)
     machine.top(dict).update(pairs)
 
 
@@ -191,7 +226,8 @@ def _reduce(machine: _Machine) -> None:
     arguments, function = _parts(machine.pop()), machine.pop()
     if not isinstance(function, _Function):
         raise _RefusedError("the pickle calls something that is no function of plain data")
-    machine.stack.append(function.call(*arguments))
+    machine.given(arguments)
+    machine.stack.append(function.call(machine, *arguments))
 
 
 def _parts(value: Any) -> tuple[Any, ...]:
@@ -233,6 +269,11 @@ def _finished(value: Any) -> Any:
     return value
 
 
+def _is_even(value: Any) -> bool:
+    """Whether the hash of a key is seeded, or its own."""
+    return isinstance(value, str | bytes) or (type(value) is int and abs(value) < _EVEN)
+
+
 def _key(value: Any, depth: int = 0) -> Any:
     """Return a value that may be hashed: a deep nest of tuples would exhaust the C stack."""
     if isinstance(value, tuple):
@@ -251,11 +292,13 @@ class _Function:
     call: Callable[..., Any]
 
 
-def _ordered_dict(pairs: Any = ()) -> dict[Any, Any]:
-    return {_key(key): _finished(value) for key, value in pairs}
+def _ordered_dict(machine: _Machine, pairs: Any = ()) -> dict[Any, Any]:
+    found = [(key, _finished(value)) for key, value in pairs]
+    keys = machine.keys(key for key, _ in found)
+    return dict(zip(keys, (value for _, value in found), strict=True))
 
 
-def _dtype(name: Any, align: Any = False, copy: Any = False) -> _DType:
+def _dtype(machine: _Machine, name: Any, align: Any = False, copy: Any = False) -> _DType:
     if not isinstance(name, str) or not _NUMBERS.fullmatch(name):
         raise _RefusedError(
             f"the pickle has an array or scalar of type {name!r:.40}, not of numbers"
@@ -264,7 +307,7 @@ def _dtype(name: Any, align: Any = False, copy: Any = False) -> _DType:
     return _DType(name)
 
 
-def _scalar(dtype: Any, raw: Any) -> bool | int | float | complex:
+def _scalar(machine: _Machine, dtype: Any, raw: Any) -> bool | int | float | complex:
     if not isinstance(dtype, _DType) or not isinstance(raw, bytes):
         raise _RefusedError("the pickle holds a scalar of something else than numbers")
     values = np.frombuffer(raw, dtype.resolve())
@@ -274,41 +317,41 @@ def _scalar(dtype: Any, raw: Any) -> bool | int | float | complex:
     return number
 
 
-def _bytes() -> bytes:
+def _bytes(machine: _Machine) -> bytes:
     return b""
 
 
-def _set(values: Any = ()) -> set[Any]:
-    return {_key(value) for value in values}
+def _set(machine: _Machine, values: Any = ()) -> set[Any]:
+    return set(machine.keys(values))
 
 
-def _frozenset(values: Any = ()) -> frozenset[Any]:
-    return frozenset(_set(values))
+def _frozenset(machine: _Machine, values: Any = ()) -> frozenset[Any]:
+    return frozenset(machine.keys(values))
 
 
-def _complex(real: Any, imaginary: Any) -> complex:
+def _complex(machine: _Machine, real: Any, imaginary: Any) -> complex:
     return complex(float(real), float(imaginary))
 
 
-def _frombuffer(raw: Any, dtype: Any, shape: Any, order: Any) -> NDArray[Any]:
+def _frombuffer(machine: _Machine, raw: Any, dtype: Any, shape: Any, order: Any) -> NDArray[Any]:
     if not isinstance(dtype, _DType) or not isinstance(raw, bytes | bytearray):
         raise _RefusedError("the pickle holds an array of something else than numbers")
     return np.frombuffer(bytes(raw), dtype.resolve()).reshape(shape, order=order)
 
 
-def _encode(text: Any, encoding: Any) -> bytes:
+def _encode(machine: _Machine, text: Any, encoding: Any) -> bytes:
     if not isinstance(text, str) or encoding != "latin1":
         raise _RefusedError("the pickle encodes something else than bytes written as latin1")
     return text.encode("latin1")
 
 
-def _reconstruct(kind: Any, shape: Any, code: Any) -> _Array:
+def _reconstruct(machine: _Machine, kind: Any, shape: Any, code: Any) -> _Array:
     if kind is not _NDARRAY:
         raise _RefusedError("the pickle makes an array of another class than numpy's")
     return _Array()
 
 
-def _no_call(*arguments: Any) -> Any:
+def _no_call(machine: _Machine, *arguments: Any) -> Any:
     raise _RefusedError("the pickle calls numpy.ndarray")
 
 
@@ -375,7 +418,7 @@ _ACTIONS: dict[str, _Action] = {
     "TUPLE2": lambda m, a: _tuple(m, 2),
     "TUPLE3": lambda m, a: _tuple(m, 3),
     "LIST": lambda m, a: m.stack.append(list(map(_finished, m.pop_to_mark()))),
-    "FROZENSET": lambda m, a: m.stack.append(frozenset(map(_key, m.pop_to_mark()))),
+    "FROZENSET": lambda m, a: m.stack.append(frozenset(m.keys(m.pop_to_mark()))),
     "APPEND": lambda m, a: _extend(m, [m.pop()]),
     "APPENDS": lambda m, a: _extend(m, m.pop_to_mark()),
     "ADDITEMS": lambda m, a: _add(m, m.pop_to_mark()),

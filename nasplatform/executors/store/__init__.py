@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from nasplatform.executors.store.base import Busy, Claim, EvaluationKey, EvaluationStore
 from nasplatform.executors.store.leases import LeaseKeeper
+from nasplatform.executors.store.outage import StorageAwayError, patiently
 from nasplatform.executors.store.sql import SQLEvaluationStore, open_store
+from nasplatform.executors.store.unsent import Unsent
 
 __all__ = [
     "Busy",
@@ -17,5 +19,8 @@ __all__ = [
     "EvaluationStore",
     "LeaseKeeper",
     "SQLEvaluationStore",
+    "StorageAwayError",
+    "Unsent",
     "open_store",
+    "patiently",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Self
 
@@ -39,11 +40,13 @@ class Claim:
     attempt: the fencing token, one more with each claim of the key; every later write names it,
              and does nothing once the key was claimed again.
     ttl:     seconds for which the lease holds from the claim or the last heartbeat.
+    smaller: whether memory ran out before, so that a smaller batch is due.
     """
 
     key: EvaluationKey
     attempt: int
     ttl: float
+    smaller: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,9 +69,14 @@ class EvaluationStore(ABC):
     next that asks. Time is the database's alone; the clocks of claimants do not matter.
 
     A measurement that failed may be made again or not, by the class of its error:
-    ``architecture``  never: the failure is the result;
-    ``transient``     until ``max_attempts`` failed or were lost, then the failure is the result;
-    ``fatal``         whenever it is claimed again: the architecture was not to blame.
+    ``architecture``, ``timeout``  never: the failure is the result;
+    ``memory``     once, with a smaller batch; then the failure is the result;
+    ``transient``  until ``max_attempts`` failed or were lost, then it is dead;
+    ``fatal``      it is dead at once: another try would end alike.
+    A dead one answers every claim with its failure, until ``requeue`` sets it free.
+
+    Several searches may share a store. A search ``admit``s each architecture that it pays for,
+    before it is measured, so that all its workers together keep to one budget.
     """
 
     max_attempts: int = 3
@@ -89,7 +97,9 @@ class EvaluationStore(ABC):
         """Record what was measured."""
 
     @abstractmethod
-    def fail(self, claim: Claim, error_class: ErrorClass, message: str) -> bool:
+    def fail(
+        self, claim: Claim, error_class: ErrorClass, message: str, traceback: str | None = None
+    ) -> bool:
         """Record that the measurement broke."""
 
     @abstractmethod
@@ -99,6 +109,47 @@ class EvaluationStore(ABC):
     @abstractmethod
     def release_all(self) -> None:
         """Take every claim back; for whoever knows that nobody else is at work."""
+
+    @abstractmethod
+    def requeue(self, error_class: ErrorClass | None = None) -> list[str]:
+        """Set free what is dead, of one class of error or of all; return the hashes."""
+
+    @abstractmethod
+    def admit(self, search: str, hash: str, budget: int) -> bool:
+        """Let a search pay for an architecture; False where others spent its budget.
+
+        One that was admitted before is admitted again, and costs nothing.
+        """
+
+    @abstractmethod
+    def forget(self, search: str, known: Collection[str]) -> None:
+        """Take back what was admitted, is not among the ``known`` hashes and is not measured now.
+
+        For whoever sees that nobody is at work on it: it was admitted by a process that died.
+        """
+
+    @abstractmethod
+    def join(self, search: str, ttl: float, budget: int, resolved: str | None = None) -> None:
+        """Put this process down as a worker of a search; ``alive`` and ``leave`` are about it.
+
+        resolved: the search's file as resolved, JSON; None from whoever does not know it.
+        """
+
+    @abstractmethod
+    def alive(self) -> None:
+        """Say that this worker lives; due several times in each ``ttl``."""
+
+    @abstractmethod
+    def leave(self) -> None:
+        """Say that this worker has ended."""
+
+    @abstractmethod
+    def ring(self) -> None:
+        """Wake those who wait for a change."""
+
+    @abstractmethod
+    def wait(self, seconds: float) -> None:
+        """Wait for a change of others, at most so long."""
 
     @abstractmethod
     def get(self, key: EvaluationKey) -> Evaluation | None:

@@ -13,6 +13,8 @@ from sqlalchemy.pool import StaticPool
 from nasplatform.errors import ConfigError
 from nasplatform.passwords import without_password
 
+_SCHEMA_LOCK = 0x6E6173  # any number that all processes agree on
+_REACH = 10  # seconds to reach a server
 _EPOCH = 2440587.5  # 1970-01-01 as a Julian day
 _PATIENCE = 60.0  # seconds for which a writer waits for others
 
@@ -31,11 +33,28 @@ def engine_of(target: Path | str) -> sa.Engine:
     if url.get_backend_name() == "sqlite":
         return engine_of(Path(url.database) if url.database else ":memory:")
     if url.get_backend_name() == "postgresql":
-        return sa.create_engine(url, pool_pre_ping=True)
+        return sa.create_engine(url, **pool_options(url))
     raise ConfigError(
         f"storage {without_password(target)!r}: measurements are shared through SQLite or "
-        f"PostgreSQL, not {url.get_backend_name()}"
+        f"PostgreSQL, not {url.get_backend_name()}: only there leases are proven to be safe"
     )
+
+
+def pool_options(url: sa.URL) -> dict[str, Any]:
+    """Return how connections to a server are kept: a broken one is noticed and replaced."""
+    if url.get_backend_name() != "postgresql":
+        return {}
+    known = "connect_timeout" in url.query
+    return {"pool_pre_ping": True, "connect_args": {} if known else {"connect_timeout": _REACH}}
+
+
+def alone(connection: sa.Connection) -> None:
+    """Let one process at a time make tables, for the rest of the transaction.
+
+    An SQLite file is locked by its transaction already.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_SCHEMA_LOCK)))
 
 
 def url_of(text: str) -> sa.URL:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from typing import Self
 
 from nasplatform.executors.store.base import Claim, EvaluationStore
+from nasplatform.executors.store.outage import StorageAwayError
 
 _BEATS = 3  # in each lease, so that one may be missed
 
 
 class LeaseKeeper:
     """Prolongs leases from a thread of its own, while the measurements take what time they take.
+
+    It says as well that the worker lives. A beat that the database does not answer is left out.
 
     Used as a context manager; a claim that is still held at the end is released, so that others
     need not wait for its lease.
@@ -40,11 +44,14 @@ class LeaseKeeper:
     def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join()
-        while self._claims:
-            self._store.release(self._claims.pop())
+        with suppress(StorageAwayError):  # then the leases run out
+            while self._claims:
+                self._store.release(self._claims.pop())
 
     def _beat(self) -> None:
         while not self._over.wait(self._pause):
-            for claim in list(self._claims):
-                if not self._store.heartbeat(claim):
-                    self._claims.discard(claim)  # another has it; its maker will be told
+            with suppress(StorageAwayError):
+                self._store.alive()
+                for claim in list(self._claims):
+                    if not self._store.heartbeat(claim):
+                        self._claims.discard(claim)  # another has it; its maker will be told

@@ -9,9 +9,12 @@ from pydantic import BaseModel
 from torch import nn
 
 from nasplatform import plugins
+from nasplatform.errors import PluginError
 from nasplatform.training.datasets import options_model
 
 Builder = Callable[[BaseModel], nn.Module]
+TAKEN = ("name", "function", "options", "weights")
+"""Keys of a file's section ``network``, beside which the options of a named network stand."""
 
 
 def describe_network(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,4 +46,7 @@ def build_network(described: Mapping[str, Any]) -> nn.Module:
 
 def _options(name: str, options: Mapping[str, Any]) -> BaseModel:
     model = options_model(plugins.get("networks", name))
+    for key in TAKEN:
+        if key in model.model_fields:
+            raise PluginError(f"network {name!r} calls an option {key!r}, which a file uses itself")
     return plugins.make_options(model, dict(options), f"network {name!r}")

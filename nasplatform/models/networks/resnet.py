@@ -22,9 +22,9 @@ class ResNetOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    depth: int = Field(default=20, ge=8)
+    depth: int = Field(default=20, ge=8, le=1202)
     """Layers: 6 n + 2 in three stages (20, 32, 56, ...; section 4.2), or 18 or 34 in four."""
-    width: int = Field(default_factory=_usual_width, ge=1)
+    width: int = Field(default_factory=_usual_width, ge=1, le=8192)
     """Channels of the first stage, doubled from stage to stage; 64 for 18 and 34, 16 otherwise."""
     stem: Literal["small", "imagenet"] = "small"
     """One 3x3 convolution, as for CIFAR, or 7x7 of stride 2 and a 3x3 max-pooling of stride 2."""

@@ -14,7 +14,7 @@ class VGGSmallOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    width: int = Field(default=128, ge=1)
+    width: int = Field(default=128, ge=1, le=8192)
     """Channels of the first two convolutions; the others have twice and four times as many."""
     input_shape: tuple[int, int, int] = (3, 32, 32)
     """Channels, height, width; the sides are halved three times."""

@@ -14,16 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import load, save
 
 from nasplatform.atomic_io import replace_file
 from nasplatform.errors import RunError
+from nasplatform.foreign import blaming, require_regular
+from nasplatform.models.inputs import check_images
 from nasplatform.runtimes.packed.program import Program, Tensors
 from nasplatform.runtimes.packed.session import PackedSession
 
 SUFFIX, FORMAT = ".nasbin", "1"
-_DAMAGE = (OSError, SafetensorError, LookupError, TypeError, ValueError, OverflowError)
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,8 @@ def write_program(program: Program, path: Path, images: Mapping[str, Any] | None
 
 def read_packed(path: Path) -> PackedFile:
     """Read a file; raise RunError where it is missing, damaged or of another version."""
-    try:
+    with blaming(path, RunError, "is no packed network that can be run"):
+        require_regular(path)
         with safe_open(path, "np") as opened:
             metadata = opened.metadata() or {}
         tensors = load(path.read_bytes())
@@ -61,10 +63,10 @@ def read_packed(path: Path) -> PackedFile:
         if metadata["sha256"] != _digest(metadata["network"], tensors):
             raise ValueError("its content is not what its digest says")
         found = json.loads(metadata["network"])
-        return PackedFile(Program.read(found["program"], tensors), found["input"])
-    except (*_DAMAGE, RunError) as error:
-        words = " ".join(str(error).split())[:200]
-        raise RunError(f"{path} is no packed network that can be run: {words}") from None
+        program, images = Program.read(found["program"], tensors), found["input"]
+        if images is not None:
+            check_images(images, program.image_shape, program.shapes[-1][2])
+        return PackedFile(program, images)
 
 
 def _digest(text: str, tensors: Tensors) -> str:

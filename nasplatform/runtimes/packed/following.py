@@ -77,7 +77,8 @@ class Following(Operations):
         try:
             rule(self, made, *given, **kwargs)
         except (TypeError, ValueError) as error:  # a form that the rule does not take
-            raise BuildError(f"the packed runtime cannot express this {name!r}: {error}") from None
+            words = " ".join(str(error).split())[:200]
+            raise BuildError(f"the packed runtime cannot express this {name!r}: {words}") from None
 
 
 def source_of(f: Following, value: Any) -> int:

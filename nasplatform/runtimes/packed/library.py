@@ -23,7 +23,7 @@ KINDS = (
     *("layout", "pad", "pack", "binary_conv", "conv", "map", "max_pool", "avg_pool", "copy"),
     "flatten",
 )
-MAP_KINDS = ("mul", "add", "prelu", "clamp", "plus")
+MAP_KINDS = ("mul", "add", "prelu", "clamp", "plus", "times", "gate", "sigmoid", "gelu")
 _NUMBERS = (
     *("kind", "images", "groups", "in_h", "in_w", "in_c", "padded_h", "padded_w"),
     *("out_h", "out_w", "out_c", "kernel_h", "kernel_w", "stride_h", "stride_w"),

@@ -26,7 +26,7 @@ class Native:
 
     def __init__(self, program: Program, threads: int = 1, path: str | None = None) -> None:
         self._library, self._path = library(), instructions(path)
-        self._program, self._constants = program, Constants(program)
+        self._constants = Constants(program)
         largest = max(int(np.prod(shape)) for shape in program.shapes) * 4
         self._piece = min(max(PIECE_BYTES // (4 * largest), 1), 64)
         self._plans: dict[int, Plan] = {}
@@ -37,14 +37,10 @@ class Native:
         weakref.finalize(self, self._library.packed_pool_free, self._pool)
 
     def run(self, images: Arrays) -> Arrays:
-        """Compute the logits: (B, c, h, w) -> (B, K)."""
-        height, width, channels = self._program.input_shape
-        if images.shape[1:] != (channels, height, width) or not len(images):
-            raise ValueError(f"images of shape {images.shape}, expected (B, {channels}, ...)")
-        given = np.ascontiguousarray(images, dtype=np.float32)
+        """Compute the logits of images that ``checked_images`` returned: (B, K)."""
         with self._lock:
-            starts = range(0, len(given), self._piece)
-            return np.concatenate([self._computed(given[i : i + self._piece]) for i in starts])
+            starts = range(0, len(images), self._piece)
+            return np.concatenate([self._computed(images[i : i + self._piece]) for i in starts])
 
     def _computed(self, images: Arrays) -> Arrays:
         if len(images) not in self._plans:

@@ -163,14 +163,10 @@ class Plan:
     def _step(self, index: int, step: Step, kind: str, shape: Shape) -> KernelStep:
         """Begin a kernel step with the geometry of a step and the shape of its source."""
         window, (height, width, channels) = step.window, self._program.shapes[index + 1]
+        maps = step.maps if kind == step.op and index not in self._known.fused else ()
         operations = [
-            MapOp(
-                MAP_KINDS.index(each.kind),
-                self._tensor(each.values)
-                if each.values is not None
-                else _address(self._map(each.other or 0)),
-            )
-            for each in (step.maps if kind == step.op and index not in self._known.fused else ())
+            MapOp(MAP_KINDS.index(each.kind), self._operand(each.values, each.other))
+            for each in maps
         ]
         array = (MapOp * len(operations))(*operations)
         self._kept.append(array)
@@ -247,6 +243,11 @@ class Plan:
         self._kept.append(values)
         return _address(values)
 
+    def _operand(self, name: str | None, number: int | None) -> int | None:
+        if name is not None:
+            return self._tensor(name)
+        return None if number is None else _address(self._map(number))
+
     def _size(self, number: int) -> int:
         return int(np.prod(self._program.shapes[number]))
 
@@ -274,9 +275,9 @@ def _fused(program: Program) -> Iterable[tuple[int, int, Thresholds]]:
         if step.op != "binary_conv" or step.groups != 1 or len(reading) != 1:
             continue
         reader = program.steps[reading[0]]
-        if reader.op != "binary_conv" or reader.groups != 1:
-            continue
-        if any(each.kind == "plus" for each in step.maps):
+        if reader.op != "binary_conv" or reader.groups != 1 or reader.source != index + 1:
+            continue  # also one that adds the map to its own sums
+        if any(each.other is not None for each in step.maps):
             continue
         found = constants.thresholds(program, step, reader)
         if found is not None:

@@ -5,7 +5,8 @@ Everything that computes a program, in whatever language, must make the same flo
 - sums of a convolution go along rows, columns and channels of the kernel one by one, each product
   and each sum rounded to float32; what is padded takes part as 0;
 - sums of signs are whole numbers; ``scale`` and ``bias`` follow as maps, each step rounded;
-- sums of a pooling go along rows and columns; the mean is the sum divided by how many.
+- sums of a pooling go along rows and columns; the mean is the sum divided by how many;
+- functions are polynomials, written out in ``functions``.
 """
 
 from __future__ import annotations
@@ -35,12 +36,13 @@ class Map(_Part):
     """One operation on every element.
 
     kind:   ``mul``, ``add``, ``prelu`` (slope below 0) by channel; ``clamp`` to two bounds;
-            ``plus`` another map.
-    values: name of the tensor, (channels,) or for ``clamp`` (2,); none for ``plus``.
-    other:  number of the other map.
+            ``plus`` and ``times`` another map; ``gate``: times one number for each channel;
+            ``sigmoid`` and ``gelu``.
+    values: name of the tensor, (channels,) or for ``clamp`` (2,); else none.
+    other:  number of the other map, of a ``gate`` 1 x 1; else none.
     """
 
-    kind: str = Field(pattern="^(mul|add|prelu|clamp|plus)$")
+    kind: str = Field(pattern="^(mul|add|prelu|clamp|plus|times|gate|sigmoid|gelu)$")
     values: str | None = None
     other: int | None = None
 
@@ -136,6 +138,12 @@ class Program:
         if not self.steps or shapes[-1][:2] != (1, 1):
             raise ValueError("the last step makes no logits")
         object.__setattr__(self, "shapes", tuple(shapes))
+
+    @property
+    def image_shape(self) -> Shape:
+        """Of an image as sessions take it: (c, h, w)."""
+        height, width, channels = self.input_shape
+        return channels, height, width
 
     def describe(self) -> dict[str, Any]:
         """Return everything but the tensors as values that JSON can hold."""
@@ -233,6 +241,7 @@ def _same(step: Step, shapes: list[Shape], tensors: Tensors) -> Shape:
     return shapes[step.source]
 
 
+_WITH_VALUES, _WITH_OTHER = ("mul", "add", "prelu", "clamp"), ("plus", "times", "gate")
 _MAKERS = {
     "conv": _convolved,
     "binary_conv": _convolved,
@@ -245,10 +254,16 @@ _MAKERS = {
 
 
 def _check_map(each: Map, made: Shape, shapes: list[Shape], tensors: Tensors) -> None:
-    if each.kind != "plus":
+    if each.kind in _WITH_VALUES:
         _check_tensor(tensors, each.values, (2,) if each.kind == "clamp" else (made[2],))
-    elif each.other is None or shapes[each.other] != made:
-        raise ValueError(f"adds map {each.other} to one of {made}")
+    elif each.values is not None:
+        raise ValueError(f"{each.kind} takes no tensor")
+    if each.kind in _WITH_OTHER:
+        wanted = (1, 1, made[2]) if each.kind == "gate" else made
+        if each.other is None or shapes[each.other] != wanted:
+            raise ValueError(f"{each.kind} of map {each.other} and one of {made}")
+    elif each.other is not None:
+        raise ValueError(f"{each.kind} takes no other map")
 
 
 def _check_tensor(

@@ -6,7 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasplatform.runtimes.base import Arrays
+from nasplatform.runtimes.packed import functions
 from nasplatform.runtimes.packed.program import Map, Program, Step, Window
+
+_FUNCTIONS = {"sigmoid": functions.sigmoid, "gelu": functions.gelu}
 
 
 def run_reference(program: Program, images: Arrays) -> Arrays:
@@ -28,8 +31,12 @@ def apply_maps(
 ) -> Arrays:
     """Do operations on every element of (..., channels), one after the other."""
     for each in operations:
-        if each.kind == "plus":
-            values = values + maps[each.other or 0]
+        if each.other is not None:
+            other = maps[each.other]
+            values = values + other if each.kind == "plus" else values * other
+            continue
+        if each.kind in _FUNCTIONS:
+            values = _FUNCTIONS[each.kind](values)
             continue
         operand = program.tensors[each.values or ""]
         if each.kind == "mul":

@@ -124,10 +124,77 @@ def _arithmetic(f: Following, made: Tensor, one: Any, other: Any, alpha: Any) ->
 
 
 def _product(f: Following, made: Tensor, one: Any, other: Any) -> None:
-    expect((f.number(one) is None) != (f.number(other) is None), "a product of two maps")
-    varying, constant = (one, other) if f.number(one) is not None else (other, one)
+    first, second = f.number(one), f.number(other)
+    if first is not None and second is not None:
+        _product_of_maps(f, made, one, other)
+        return
+    varying, constant = (one, other) if first is not None else (other, one)
     values = torch.as_tensor(constant, dtype=torch.float32)
     _by_channel(f, made, varying, ("mul", _channels(values, varying)))
+
+
+def _product_of_maps(f: Following, made: Tensor, one: Any, other: Any) -> None:
+    if one.shape != made.shape:
+        one, other = other, one
+    kind = "times"
+    if one.shape != other.shape:
+        expect(other.shape == (*one.shape[:2], 1, 1), "a product of maps of such shapes")
+        kind = "gate"
+    each = Map(kind=kind, other=source_of(f, other))
+    f.add(made, Step(op="map", source=source_of(f, one), maps=(each,)))
+
+
+def _quotient(f: Following, made: Tensor, one: Any, other: Any) -> None:
+    expect(f.number(other) is None, "a quotient by a map")
+    _product(f, made, one, 1 / torch.as_tensor(other, dtype=torch.float32))
+
+
+def _sigmoid(f: Following, made: Tensor, inputs: Any) -> None:
+    f.add(made, Step(op="map", source=source_of(f, inputs), maps=(Map(kind="sigmoid"),)))
+
+
+def _silu(f: Following, made: Tensor, inputs: Any) -> None:
+    source = source_of(f, inputs)
+    maps = (Map(kind="sigmoid"), Map(kind="times", other=source))
+    f.add(made, Step(op="map", source=source, maps=maps))
+
+
+def _tanh(f: Following, made: Tensor, inputs: Any) -> None:
+    """2 sigmoid(2 x) - 1."""
+    two, less = (_constant(f, inputs, value) for value in (2.0, -1.0))
+    before, after = Map(kind="mul", values=two), Map(kind="add", values=less)
+    maps = (before, Map(kind="sigmoid"), before, after)
+    f.add(made, Step(op="map", source=source_of(f, inputs), maps=maps))
+
+
+def _gelu(f: Following, made: Tensor, inputs: Any, approximate: str = "none") -> None:
+    expect(approximate == "none", f"GELU by {approximate}")
+    f.add(made, Step(op="map", source=source_of(f, inputs), maps=(Map(kind="gelu"),)))
+
+
+def _hard_sigmoid(f: Following, made: Tensor, inputs: Any) -> None:
+    f.add(made, Step(op="map", source=source_of(f, inputs), maps=_hard(f, inputs)))
+
+
+def _hard_swish(f: Following, made: Tensor, inputs: Any) -> None:
+    source = source_of(f, inputs)
+    maps = (*_hard(f, inputs), Map(kind="times", other=source))
+    f.add(made, Step(op="map", source=source, maps=maps))
+
+
+def _hard(f: Following, inputs: Any) -> tuple[Map, ...]:
+    """relu6(x + 3) / 6."""
+    bounds = f.tensor(torch.tensor((0.0, 6.0)))
+    three, sixth = _constant(f, inputs, 3.0), _constant(f, inputs, 1 / 6)
+    return (
+        Map(kind="add", values=three),
+        Map(kind="clamp", values=bounds),
+        Map(kind="mul", values=sixth),
+    )
+
+
+def _constant(f: Following, inputs: Any, value: float) -> str:
+    return f.tensor(_channels(torch.tensor(value), inputs))
 
 
 def _channels(values: Tensor, inputs: Tensor) -> Tensor:
@@ -236,6 +303,8 @@ def _slice(
     by: int = 1,
 ) -> None:  # fmt: skip
     axis, source = axis % inputs.ndim, source_of(f, inputs)
+    if not made.numel():  # follows from no image
+        return
     if tuple(made.shape) == tuple(inputs.shape):
         f.known(made, source)
         return
@@ -259,6 +328,7 @@ def _split(f: Following, made: Any, inputs: Any, sizes: Any, axis: int = 0) -> N
     expect(axis % inputs.ndim == 1, "a split along another axis than channels")
     first = 0
     for each in made:
+        expect(each.numel() > 0, "an empty part of a map")
         part = (source_of(f, inputs), first, each.shape[1], 0)
         f.add(each, Step(op="copy", parts=(part,), outputs=each.shape[1]))
         first += each.shape[1]
@@ -298,6 +368,13 @@ RULES: Rules = {
     **dict.fromkeys(("add", "add_"), _sum),
     **dict.fromkeys(("sub", "sub_"), _difference),
     **dict.fromkeys(("mul", "mul_"), _product),
+    **dict.fromkeys(("div", "div_"), _quotient),
+    **dict.fromkeys(("sigmoid", "sigmoid_"), _sigmoid),
+    **dict.fromkeys(("silu", "silu_"), _silu),
+    **dict.fromkeys(("tanh", "tanh_"), _tanh),
+    **dict.fromkeys(("hardsigmoid", "hardsigmoid_"), _hard_sigmoid),
+    **dict.fromkeys(("hardswish", "hardswish_"), _hard_swish),
+    "gelu": _gelu,
     **dict.fromkeys(("view", "_unsafe_view", "reshape", "_reshape_alias"), _view),
     **dict.fromkeys(("squeeze", "unsqueeze"), _flat_axis),
     **dict.fromkeys(("detach", "alias", "clone", "contiguous", "to", "_to_copy"), _same),

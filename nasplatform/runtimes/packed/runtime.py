@@ -10,8 +10,9 @@ from torch import nn
 from nasplatform.errors import NetworkError
 from nasplatform.models.binary import binary_layers
 from nasplatform.models.network import Network
-from nasplatform.runtimes.base import Runtime, Session
-from nasplatform.runtimes.packed.file import SUFFIX, write_program
+from nasplatform.runtimes.base import Deployed, Runtime, Session
+from nasplatform.runtimes.packed.costs import program_costs
+from nasplatform.runtimes.packed.file import SUFFIX, read_packed, write_program
 from nasplatform.runtimes.packed.lowering import lowered
 from nasplatform.runtimes.packed.session import PackedSession
 
@@ -40,6 +41,12 @@ class Packed(Runtime):
     def write(self, network: Network, path: Path) -> None:
         """Write a file for ``read_packed``."""
         write_packed(network, path)
+
+    def read(self, path: Path, threads: int = 1) -> Deployed:
+        """Read such a file."""
+        found = read_packed(path)
+        costs = program_costs(found.program)
+        return Deployed(found.session(threads), found.program.image_shape, found.input, costs)
 
 
 def write_packed(network: Network, path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nasplatform.errors import KernelError
-from nasplatform.runtimes.base import Arrays, Session
+from nasplatform.runtimes.base import Arrays, Session, checked_images
 from nasplatform.runtimes.packed.native import Native
 from nasplatform.runtimes.packed.program import Program
 from nasplatform.runtimes.packed.reference import run_reference
@@ -23,7 +23,8 @@ class PackedSession(Session):
             self.note = f"packed computes with numpy, slowly: {error}"
 
     def run(self, images: Arrays) -> Arrays:
-        """Compute the logits."""
+        """Compute the logits; raise NetworkError for what are no images of the network."""
+        given = checked_images(images, self.program.image_shape)
         if self._native is None:
-            return run_reference(self.program, images)
-        return self._native.run(images)
+            return run_reference(self.program, given)
+        return self._native.run(given)

@@ -29,7 +29,7 @@ class Skeleton(BaseModel):
 
     input_shape: tuple[int, int, int] = Field((3, 32, 32), description="channels, height, width")
     classes: int = Field(10, ge=2, description="outputs of the classifier")
-    stem_channels: int = Field(16, ge=1, description="output channels of the 3x3 stem")
+    stem_channels: int = Field(16, ge=1, le=8192, description="output channels of the 3x3 stem")
     stem_stride: int = Field(1, ge=1, le=2, description="stride of the stem; 2 halves the maps")
     widths: tuple[tuple[int, ...], ...] = Field(
         ((16, 24), (24, 32, 40), (40, 48, 64), (64, 80, 96), (96, 128, 160)),

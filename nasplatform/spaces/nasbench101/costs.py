@@ -20,9 +20,9 @@ class Skeleton(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    stem_channels: int = Field(128, ge=1, description="output channels of the 3x3 stem")
-    stacks: int = Field(3, ge=1, description="stacks; channels double and maps halve between them")
-    modules_per_stack: int = Field(3, ge=1, description="cells in each stack")
+    stem_channels: int = Field(128, ge=1, le=8192, description="output channels of the 3x3 stem")
+    stacks: int = Field(3, ge=1, le=16, description="stacks; channels double, maps halve between")
+    modules_per_stack: int = Field(3, ge=1, le=256, description="cells in each stack")
     input_shape: tuple[int, int, int] = Field((3, 32, 32), description="channels, height, width")
     classes: int = Field(10, ge=2, description="outputs of the classifier")
 

@@ -16,9 +16,9 @@ class Skeleton(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    stem_channels: int = Field(16, ge=1, description="output channels of the 3x3 stem")
-    stages: int = Field(3, ge=1, description="stages; a residual block halves the maps between")
-    cells_per_stage: int = Field(5, ge=1, description="searched cells in each stage")
+    stem_channels: int = Field(16, ge=1, le=8192, description="output channels of the 3x3 stem")
+    stages: int = Field(3, ge=1, le=16, description="stages; a residual block halves the maps")
+    cells_per_stage: int = Field(5, ge=1, le=256, description="searched cells in each stage")
     input_shape: tuple[int, int, int] = Field((3, 32, 32), description="channels, height, width")
     classes: int = Field(10, ge=2, description="outputs of the classifier")
 

@@ -15,7 +15,7 @@ from typing import Literal
 EntryKind = Literal["conv", "merging", "pooling", "performer", "transformer", "words"]
 AttentionKind = Literal["global", "window", "reduction", "depthwise-reduction", "projection"]
 FeedForwardKind = Literal["mlp", "mlp-conv", "inverted-residual"]
-Positions = Literal["none", "learned", "sinusoid", "conditional"]
+Positions = Literal["none", "learned", "sinusoid", "conditional", "learned-map"]
 Relative = Literal["none", "bias", "table", "keys-values"]
 Readout = Literal["class", "average"]
 Norm = Literal["pre", "post"]
@@ -127,8 +127,8 @@ class Stage:
     """Layers on one map of tokens.
 
     width:     channels of the tokens.
-    positions: added to the tokens of the stage; ``conditional`` is a depthwise 3x3 convolution
-               behind the first layer (CPVT's PEG).
+    positions: added to the tokens of the stage, ``learned-map`` to those of the image only (PiT);
+               ``conditional`` is a depthwise 3x3 convolution behind the first layer (CPVT's PEG).
     relative:  of attention. ``bias``: a table of offsets for each layer and head (Swin);
                ``table``: a free number for each query, key and head, shared by the layers of the
                stage (CMT); ``keys-values``: vectors for offsets of up to 14 rows and columns,

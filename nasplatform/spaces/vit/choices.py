@@ -8,7 +8,7 @@ the list: values, decisions for samplers, edits, arrays.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -34,8 +34,9 @@ _OF_STAGE = ("entry", "width", "positions", "depth")
 class StageChoices:
     """What may be chosen for one stage; a single choice is no decision.
 
-    depth:      one or more numbers without a gap.
+    depth:      rising numbers, all as far apart.
     attention:  name -> kinds that the layers take in turn; their heads and width are not read.
+    width:      channels of the tokens; empty where they are those of the attention.
     head_width: channels of queries, of keys and of values of each head.
     ratio:      hidden units of the feed-forward part by channels, multiples of 0.01.
     by_layer:   which of the fields from ``attention`` to ``perception`` each layer chooses for
@@ -58,7 +59,8 @@ class StageChoices:
     def stage(self, chosen: Mapping[tuple[str, int | None], Any]) -> Stage:
         """Return the stage of choices, by field and layer, or None for the whole stage."""
         layers = tuple(self._layer(place, chosen) for place in range(chosen["depth", None]))
-        width, positions = chosen["width", None], chosen["positions", None]
+        width = chosen.get(("width", None)) or layers[0].attention.width
+        positions = chosen["positions", None]
         return Stage(width, layers, self.entry[chosen["entry", None]], positions, self.relative)
 
     def _layer(self, place: int, chosen: Mapping[tuple[str, int | None], Any]) -> Layer:
@@ -68,6 +70,11 @@ class StageChoices:
         kinds = self.attention[kind]
         attention = replace(kinds[place % len(kinds)], heads=heads, width=heads * head_width)
         return Layer(attention, FeedForward(hundredths(ratio), feed_forward), perception)
+
+    @property
+    def widths(self) -> frozenset[int]:
+        """Channels that the tokens may have."""
+        return frozenset(self.width or (n * one for n in self.heads for one in self.head_width))
 
     def read(self, field: str, layer: int | None, stage: Stage) -> Any:
         """Return what a stage has chosen; for an attention or entry without a name the value."""
@@ -99,12 +106,13 @@ class StageChoices:
 class Decision:
     """One decision: of a field of ``StageChoices``, or of ``readout``.
 
-    stage: counted from 0. layer: the same; None for what holds for the whole stage.
+    stage: counted from 0; None for what is chosen for all stages at once.
+    layer: the same; None for what holds for the whole stage.
     """
 
     name: str
     field: str
-    stage: int
+    stage: int | None
     layer: int | None
     choices: tuple[Choice, ...]
 
@@ -123,6 +131,9 @@ class SubSpace:
     number:  what marks its architectures in codes, 1 to 255; never given to another one.
     readout: name -> readout and tokens, fields of ``VisionTransformer``.
     whole:   further fields of ``VisionTransformer``, the same for all.
+    joint:   what is chosen for all stages at once: heads, head_width or ratio -> name of a choice
+             -> the number in each stage.
+    input_shape, classes: of the images that it is made for.
     """
 
     number: int
@@ -130,6 +141,9 @@ class SubSpace:
     stages: tuple[StageChoices, ...]
     readout: Mapping[str, Mapping[str, Any]]
     whole: Mapping[str, Any]
+    joint: Mapping[str, Mapping[Choice, tuple[Any, ...]]] = field(default_factory=dict)
+    input_shape: tuple[int, int, int] = (3, 224, 224)
+    classes: int = 1000
 
     @cached_property
     def decisions(self) -> tuple[Decision, ...]:
@@ -144,15 +158,24 @@ class SubSpace:
     @property
     def _every(self) -> Iterator[Decision]:
         yield Decision("readout", "readout", 0, None, tuple(self.readout))
+        for name, choices in self.joint.items():
+            yield Decision(name, name, None, None, tuple(choices))
         for number, stage in enumerate(self.stages):
             prefix = f"stage{number + 1}_" if len(self.stages) > 1 else ""
-            shared = (field for field in _OF_LAYERS if field not in stage.by_layer)
-            for field in (*_OF_STAGE, *shared):
-                yield Decision(prefix + field, field, number, None, tuple(getattr(stage, field)))
+            alone = [name for name in (*_OF_STAGE, *_OF_LAYERS) if name not in self.joint]
+            for name in (one for one in alone if one not in stage.by_layer):
+                yield Decision(prefix + name, name, number, None, tuple(getattr(stage, name)))
             for layer in range(stage.depth[-1]):
-                for field in stage.by_layer:
-                    name = f"{prefix}layer{layer + 1}_{field}"
-                    yield Decision(name, field, number, layer, tuple(getattr(stage, field)))
+                for name in stage.by_layer:
+                    called = f"{prefix}layer{layer + 1}_{name}"
+                    yield Decision(called, name, number, layer, tuple(getattr(stage, name)))
+
+    def parts(self, decision: Decision) -> tuple[tuple[int, Decision], ...]:
+        """Return stage and decision: of a joint one its part in each stage, any other as it is."""
+        if decision.stage is not None:
+            return ((decision.stage, decision),)
+        made = zip(*self.joint[decision.field].values(), strict=True)
+        return tuple((at, replace(decision, stage=at, choices=one)) for at, one in enumerate(made))
 
     @cached_property
     def depths(self) -> tuple[tuple[int, int], ...]:
@@ -163,9 +186,11 @@ class SubSpace:
         columns = {d.stage: at for at, d in enumerate(self.decisions) if d.field == "depth"}
         needed = []
         for column, decision in enumerate(self.decisions):
-            beyond = (decision.layer or 0) + 1 - self.stages[decision.stage].depth[0]
-            deep = beyond > 0
-            needed.append((columns[decision.stage], beyond + 1) if deep else (column, 0))
+            if decision.stage is None or decision.layer is None:
+                needed.append((column, 0))
+                continue
+            less = sum(depth <= decision.layer for depth in self.stages[decision.stage].depth)
+            needed.append((columns[decision.stage], less + 1) if less else (column, 0))
         return tuple(needed)
 
     def architecture(self, row: Sequence[int]) -> VisionTransformer:
@@ -173,9 +198,8 @@ class SubSpace:
         chosen: list[dict[tuple[str, int | None], Any]] = [{} for _ in self.stages]
         places = [*zip(self.decisions, row, strict=True), *((one, 1) for one in self.fixed)]
         for decision, place in places:
-            if place:
-                choice = decision.choices[place - 1]
-                chosen[decision.stage][decision.field, decision.layer] = choice
+            for number, part in self.parts(decision) if place else ():
+                chosen[number][part.field, part.layer] = part.choices[place - 1]
         readout = self.readout[chosen[0].pop(("readout", None))]
         pairs = zip(self.stages, chosen, strict=True)
         stages = tuple(choices.stage(made) for choices, made in pairs)
@@ -202,11 +226,19 @@ class SubSpace:
     def _place(self, decision: Decision, architecture: VisionTransformer) -> int:
         if decision.field == "readout":
             return decision.place(self._readout(architecture))
+        if decision.stage is None:
+            return decision.place(self._joint(decision.field, architecture))
         stage = architecture.stages[decision.stage]
         if (decision.layer or 0) >= len(stage.layers):
             return 0
         choices = self.stages[decision.stage]
         return decision.place(choices.read(decision.field, decision.layer, stage))
+
+    def _joint(self, field: str, architecture: VisionTransformer) -> Any:
+        pairs = zip(self.stages, architecture.stages, strict=True)
+        numbers = tuple(choices.read(field, None, stage) for choices, stage in pairs)
+        known = {value: name for name, value in self.joint[field].items()}
+        return known.get(numbers, numbers)
 
     def _readout(self, architecture: VisionTransformer) -> str:
         for name, known in self.readout.items():

@@ -26,7 +26,7 @@ from nasplatform.spaces.vit.numbers import (
 from nasplatform.spaces.vit.positions import DISTANCE
 
 Bools = NDArray[np.bool_]
-_COUNTED = ("conv", "merging")
+_COUNTED = ("conv", "merging", "pooling")
 
 
 @dataclass(frozen=True)
@@ -112,13 +112,15 @@ def _entries(numbers: Numbers, colours: int, height: Ints, width: Ints) -> tuple
     places = height * width
     merging = stages["kind"] == ENTRIES.index("merging")
     side = np.where(merging, stages["stride"], stages["kernel"])
-    weights = before * side**2 * e
+    pooling = stages["kind"] == ENTRIES.index("pooling")
+    weights = np.where(pooling, 1, before) * side**2 * e
     params = weights + np.where(merging, 2 * before * side**2, e + 2 * e * stages["norm"])
     macs = weights * places
     learned = stages["positions"] == POSITIONS.index("learned")
+    on_map = stages["positions"] == POSITIONS.index("learned-map")
     conditional = stages["positions"] == POSITIONS.index("conditional")
     carried, fresh = known > 0, (tokens > 0) & (known == 0)
-    params = params + learned * (tokens + places) * e + conditional * 10 * e
+    params = params + (learned * (tokens + places) + on_map * places + conditional * 10) * e
     params = params + fresh * tokens * e + carried * (before + 1) * e
     macs = macs + conditional * 9 * e * places + carried * known * before * e
     return params, macs

@@ -14,11 +14,15 @@ from nasplatform.spaces.vit.choices import SubSpace
 def distributions(subspace: SubSpace) -> dict[str, BaseDistribution]:
     """Return name -> distribution, depths before what depends on them."""
     return {
-        one.name: IntDistribution(int(one.choices[0]), int(one.choices[-1]))
+        one.name: _depths([int(depth) for depth in one.choices])
         if one.field == "depth"
         else CategoricalDistribution(one.choices)
         for one in subspace.decisions
     }
+
+
+def _depths(choices: Sequence[int]) -> IntDistribution:
+    return IntDistribution(choices[0], choices[-1], step=choices[1] - choices[0])
 
 
 def active(params: Mapping[str, Any], subspace: SubSpace) -> frozenset[str]:

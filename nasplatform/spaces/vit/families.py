@@ -6,6 +6,7 @@ Configurations are those of the authors' code; what these papers call FLOPs are 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import count
 
 from nasplatform.spaces.families import Family
@@ -31,7 +32,7 @@ _ROUNDED, _CUT = "rounded in print", "cut in print, not rounded"
 
 def families() -> tuple[Family[VisionTransformer], ...]:
     """Return every family, in the order of the survey, those that are not in it at the end."""
-    groups = (_deit, _t2t, _pvt, _tnt, _cpvt, _swin, _twins, _cmt, _cvt, _autoformer)
+    groups = (_deit, _t2t, _pvt, _tnt, _cpvt, _swin, _twins, _cmt, _cvt, _autoformer, _pit)
     return tuple(family for group in groups for family in group())
 
 
@@ -226,6 +227,30 @@ def _autoformer() -> Found:
         stage = Stage(width, layers, positions="learned", relative="keys-values")
         architecture = VisionTransformer((stage,), 1)
         yield _family(f"autoformer-{name}", architecture, parameters, macs, notes[name])
+
+
+def _pit() -> Found:
+    """Heo et al. 2021: channels are heads by their width, class tokens pass every stage."""
+    for name, head_width, heads, depths, patch, parameters, macs in (
+        ("ti", 32, 2, (2, 6, 4), 16, 4.9, 0.7),
+        ("xs", 48, 2, (2, 6, 4), 16, 10.6, 1.4),
+        ("s", 48, 3, (2, 6, 4), 16, 23.5, 2.9),
+        ("b", 64, 4, (3, 6, 4), 14, 73.8, 12.5),
+    ):
+
+        def layer(width: int, stage: int, number: int, heads: int = heads) -> Layer:
+            return Layer(Attention(heads << stage, width))
+
+        widths = tuple(head_width * heads << stage for stage in range(3))
+        entries = (Entry("conv", patch, patch // 2), Entry("pooling", 3, 2, 1))
+        first, *others = _pyramid(widths, depths, layer, entries)
+        stages = (replace(first, positions="learned-map"), *others)
+        architecture = VisionTransformer(stages, 1, "first", "class")
+        notes = {
+            "ti": "the authors' code has 4.85 M parameters",
+            "b": "linear layers, convolutions and products make 12.40 G",
+        }
+        yield _family(f"pit-{name}", architecture, parameters, macs, notes.get(name, _ROUNDED))
 
 
 def _pyramid(

@@ -77,10 +77,11 @@ class Graphs:
         """Those of ``_values`` that vary in the sub-space."""
         stages = self.subspace.stages
         tokens = {int(fields["tokens"]) for fields in self.subspace.readout.values()}
+        late = len(stages) > 1 and self.subspace.whole.get("tokens_from") != "first"
         kinds = [one for stage in stages for kind in stage.attention.values() for one in kind]
         ranges: Mapping[str, set[float]] = {
-            "embedding": {width for stage in stages for width in stage.width},
-            "tokens": tokens | ({0} if len(stages) > 1 else set()),
+            "embedding": {width for stage in stages for width in stage.widths},
+            "tokens": tokens | ({0} if late else set()),
             "heads": {heads for stage in stages for heads in stage.heads},
             "head_width": {width for stage in stages for width in stage.head_width},
             "ratio": {ratio for stage in stages for ratio in stage.ratio},

@@ -50,11 +50,14 @@ class Network(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute the logits, the mean of those of all classifiers."""
-        logits = self.logits(images)
+        logits = self.classifier_logits(images)
         return logits[0] if len(logits) == 1 else torch.stack(logits).mean(0)
 
-    def logits(self, images: Tensor) -> list[Tensor]:
-        """Compute the logits of each classifier: of the class token, then of the distillation."""
+    def classifier_logits(self, images: Tensor) -> list[Tensor]:
+        """Compute the logits of each classifier: of the class token, then of the distillation.
+
+        Trainings with a teacher let it teach the last of them (``training.distillation.heads``).
+        """
         features = self._features(images)
         pairs = zip(self.classifiers, features, strict=True)
         return [classifier(feature) for classifier, feature in pairs]

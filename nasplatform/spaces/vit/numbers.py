@@ -67,18 +67,12 @@ class Numbers:
                 tokens = np.concatenate([one.tokens for one in made])[places]
                 by_token = np.concatenate([one.by_token for one in made])[places]
                 continue
-            choices = subspace.stages[decision.stage]
-            if decision.field == "depth":
-                deep = np.arange(layers["there"].shape[2]) < np.array(decision.choices)[:, None]
-                _set(layers, "there", (decision.stage, slice(None)), deep[places])
-            elif decision.field in ("entry", "width", "positions"):
-                for name, values in _of_stage(decision, choices).items():
-                    _set(stages, name, (decision.stage,), np.array(values)[places])
-            else:
-                every = range(choices.depth[-1])
-                for layer in every if decision.layer is None else [decision.layer]:
-                    for name, values in _of_layer(decision, choices, layer).items():
-                        _set(layers, name, (decision.stage, layer), np.array(values)[places])
+            for number, part in subspace.parts(decision):
+                _choose(part, number, subspace.stages[number], places, stages, layers)
+        for number, choices in enumerate(subspace.stages):
+            if not choices.width:
+                first = (layers[name][:, number, 0] for name in ("heads", "head_width"))
+                _set(stages, "width", (number,), np.multiply(*first))
         return cls(stages, layers, tokens, by_token, example)
 
     @classmethod
@@ -107,6 +101,28 @@ class Numbers:
     def width(self) -> Ints:
         """(B, S) channels of the tokens."""
         return self.stages["width"]
+
+
+def _choose(
+    decision: Decision,
+    number: int,
+    choices: StageChoices,
+    places: NDArray[np.intp],
+    stages: dict[str, Ints],
+    layers: dict[str, Ints],
+) -> None:
+    """Let what was chosen (B,) for a stage stand in the arrays."""
+    if decision.field == "depth":
+        deep = np.arange(layers["there"].shape[2]) < np.array(decision.choices)[:, None]
+        _set(layers, "there", (number, slice(None)), deep[places])
+    elif decision.field in ("entry", "width", "positions"):
+        for name, values in _of_stage(decision, choices).items():
+            _set(stages, name, (number,), np.array(values)[places])
+    else:
+        every = range(choices.depth[-1])
+        for layer in every if decision.layer is None else [decision.layer]:
+            for name, values in _of_layer(decision, choices, layer).items():
+                _set(layers, name, (number, layer), np.array(values)[places])
 
 
 def _set(arrays: dict[str, Ints], name: str, where: tuple[Any, ...], values: NDArray[Any]) -> None:

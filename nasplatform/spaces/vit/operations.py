@@ -57,6 +57,7 @@ def entry_operation(entry: Entry, positions: Positions) -> Operation:
         "embed",
         kernel=kernel,
         stride=entry.stride,
+        groups="depthwise" if entry.kind == "pooling" else "full",
         normalised=entry.norm,
         norm="layer",
     )

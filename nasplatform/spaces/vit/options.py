@@ -13,16 +13,19 @@ from nasplatform.spaces.vit.subspaces import SUBSPACES
 from nasplatform.spaces.vit.validation import sides, validate
 
 _Name = Literal[
-    "autoformer-tiny", "autoformer-small", "autoformer-base", "pyramid", "hybrid", "digits"
+    "autoformer-tiny",
+    "autoformer-small",
+    "autoformer-base",
+    "pyramid",
+    "hybrid",
+    "digits",
+    "pit-tiny",
 ]
+_FIRST: _Name = "autoformer-tiny"
 
 
-def _usual_shape(known: dict[str, Any]) -> tuple[int, int, int]:
-    return (1, 8, 8) if known.get("subspace") == "digits" else (3, 224, 224)
-
-
-def _usual_classes(known: dict[str, Any]) -> int:
-    return 10 if known.get("subspace") == "digits" else 1000
+def _subspace(known: dict[str, Any]) -> SubSpace:
+    return SUBSPACES[known.get("subspace", _FIRST)]  # an unknown one is refused by itself
 
 
 class TransformerOptions(BaseModel):
@@ -30,15 +33,15 @@ class TransformerOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    subspace: _Name = Field("autoformer-tiny", description="what may be chosen")
+    subspace: _Name = Field(_FIRST, description="what may be chosen")
     input_shape: tuple[int, int, int] = Field(
-        default_factory=_usual_shape,
-        description="channels, height, width; 3 x 224 x 224 unless given, of digits 1 x 8 x 8",
+        default_factory=lambda known: _subspace(known).input_shape,
+        description="channels, height, width; those that the sub-space is made for unless given",
     )
     classes: int = Field(
-        default_factory=_usual_classes,
+        default_factory=lambda known: _subspace(known).classes,
         ge=2,
-        description="outputs of the classifier; 1000 unless given, of digits 10",
+        description="outputs of the classifier; those of the sub-space's images unless given",
     )
 
     @model_validator(mode="after")
@@ -62,7 +65,7 @@ def _extremes(subspace: SubSpace, input_shape: tuple[int, int, int]) -> Iterator
     for column, decision in enumerate(subspace.decisions):
         if decision.field == "depth":
             smallest[column] = len(decision.choices)
-        elif decision.field == "entry":
+        elif decision.field == "entry" and decision.stage is not None:
             rows = [_with(smallest, column, at) for at in range(1, len(decision.choices) + 1)]
 
             def side(row: list[int], stage: int = decision.stage) -> int:

@@ -12,16 +12,23 @@ DISTANCE = 14
 
 
 class Learned(nn.Module):
-    """A vector for each place, class tokens included (ViT, Dosovitskiy et al. 2021)."""
+    """A vector for each place (ViT, Dosovitskiy et al. 2021).
 
-    def __init__(self, places: int, width: int) -> None:
+    without: tokens at the beginning that have none.
+    """
+
+    def __init__(self, places: int, width: int, without: int = 0) -> None:
         super().__init__()
+        self.without = without
         self.vectors = nn.Parameter(torch.empty(1, places, width))
         nn.init.trunc_normal_(self.vectors, std=0.02)
 
     def forward(self, sequence: Tensor) -> Tensor:
         """(B, T, C) -> (B, T, C)."""
-        return sequence + self.vectors
+        if not self.without:
+            return sequence + self.vectors
+        first, rest = sequence[:, : self.without], sequence[:, self.without :]
+        return torch.cat((first, rest + self.vectors), 1)
 
 
 class Sinusoid(nn.Module):

@@ -20,13 +20,18 @@ def read_rows(batch: GraphBatch, graphs: Graphs) -> Rows:
     decisions = graphs.subspace.decisions
     rows = np.zeros((len(batch), len(decisions)), np.uint8)
     for column, decision in enumerate(decisions):
-        nodes = _nodes(decision, graphs)
-        there = batch.ops[:, nodes] != ABSENT
-        fits = np.stack([_fits(batch, graphs, decision, at) for at in range(len(decision.choices))])
+        parts = [part for _, part in graphs.subspace.parts(decision)]
+        there = batch.ops[:, [node for part in parts for node in _nodes(part, graphs)]] != ABSENT
+        fits = np.concatenate([_fitting(batch, graphs, part) for part in parts], axis=-1)
         if decision.field != "depth":  # (choices, B, nodes): in every node that is there
             fits = (fits | ~there).all(2)
         rows[:, column] = np.where(there.any(1), fits.argmax(0) + 1, 0)
     return rows
+
+
+def _fitting(batch: GraphBatch, graphs: Graphs, decision: Decision) -> Bools:
+    """Return (choices, B, nodes), of a depth (choices, B): what can be what was chosen."""
+    return np.stack([_fits(batch, graphs, decision, at) for at in range(len(decision.choices))])
 
 
 def _nodes(decision: Decision, graphs: Graphs) -> list[int]:

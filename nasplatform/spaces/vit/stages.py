@@ -51,7 +51,9 @@ class StageLayers(nn.Module):
             self.first = nn.Parameter(torch.empty(1, grid.tokens, width))
             nn.init.trunc_normal_(self.first, std=0.02)
         self.positions: nn.Module = nn.Identity()
-        if stage.positions in ("learned", "sinusoid"):
+        if stage.positions == "learned-map":
+            self.positions = Learned(grid.places, width, grid.tokens)
+        elif stage.positions in ("learned", "sinusoid"):
             kind = Learned if stage.positions == "learned" else Sinusoid
             self.positions = kind(grid.tokens + grid.places, width)
         self.conditional: nn.Module = nn.Identity()

@@ -3,15 +3,18 @@
 ``autoformer-tiny``, ``-small``, ``-base``: those of AutoFormer (Chen et al., ICCV 2021, table 1):
 one embedding and depth, heads and ratio by layer, 64 channels of queries, keys and values a head.
 ``pyramid``: four stages as PVT, Swin and Twins have them. ``hybrid``: pyramids with convolutions
-in every part, after CvT and CMT. ``digits``: tiny isotropic ones for images of about 8 x 8.
+in every part, after CvT and CMT. ``pit-tiny``: pooling pyramids (PiT, Heo et al., ICCV 2021) as
+TF-TAS (Zhou et al., CVPR 2022) and ViT-Bench-101 choose among them. ``digits``: tiny isotropic ones
+for images of about 8 x 8.
 """
 
 from __future__ import annotations
 
+from itertools import combinations_with_replacement
 from typing import Any
 
 from nasplatform.spaces.vit.architecture import Attention, AttentionKind, Entry
-from nasplatform.spaces.vit.choices import StageChoices, SubSpace
+from nasplatform.spaces.vit.choices import Choice, StageChoices, SubSpace
 
 _Kinds = dict[str, tuple[Attention, ...]]
 _AVERAGE = {"average": {"readout": "average", "tokens": 0}}
@@ -148,7 +151,33 @@ def _digits() -> SubSpace:
         positions=("none", "learned", "conditional"),
         by_layer=("attention", "heads", "ratio", "feed_forward"),
     )
-    return SubSpace(6, "digits", (stage,), _AVERAGE | _CLASS, {})
+    return SubSpace(6, "digits", (stage,), _AVERAGE | _CLASS, {}, input_shape=(1, 8, 8), classes=10)
+
+
+def _pit() -> SubSpace:
+    bases, ratios, heads = (16, 24, 32, 40), (2.0, 4.0, 6.0, 8.0), (2, 4, 8)
+    # Channels are heads by base: a pooling that makes more of them makes a multiple of them.
+    rising = combinations_with_replacement(heads, 3)
+    first, half = {"conv16s8": Entry("conv", 16, 8)}, {"pooling3s2": Entry("pooling", 3, 2, 1)}
+    stages = tuple(
+        StageChoices(
+            entry=half if place else first,
+            width=(),
+            depth=depths,
+            attention=_GLOBAL,
+            heads=heads,
+            head_width=bases,
+            ratio=ratios,
+            positions=("none",) if place else ("learned-map",),
+        )
+        for place, depths in enumerate(((1, 2, 3), (4, 6, 8), (2, 4, 6)))
+    )
+    joint: dict[str, dict[Choice, tuple[float, ...]]] = {
+        "heads": {"-".join(map(str, one)): one for one in rising},
+        "head_width": {base: (base,) * 3 for base in bases},
+        "ratio": {ratio: (ratio,) * 3 for ratio in ratios},
+    }
+    return SubSpace(7, "pit-tiny", stages, _CLASS, {"tokens_from": "first"}, joint)
 
 
 SUBSPACES = {
@@ -160,6 +189,7 @@ SUBSPACES = {
         _pyramid(),
         _hybrid(),
         _digits(),
+        _pit(),
     )
 }
 BY_NUMBER = {known.number: known for known in SUBSPACES.values()}

@@ -51,7 +51,7 @@ _WHOLE: _Words = {
 }
 _STAGE: _Words = {
     f"w{_N}": lambda m: {"width": int(m[1])},
-    "(learned|sinusoid|conditional)": lambda m: {"positions": m[1]},
+    "(learned|sinusoid|conditional|learned-map)": lambda m: {"positions": m[1]},
     "(bias|table|keys-values)": lambda m: {"relative": m[1]},
     f"inner{_N}h{_N}s{_N}": lambda m: {"inner": Inner(int(m[1]), int(m[2]), int(m[3]))},
 }

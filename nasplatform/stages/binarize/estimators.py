@@ -25,7 +25,7 @@ from nasplatform.stages.binarize.slopes import (
 class Estimator(BaseModel):
     """The clipped straight-through estimator, which the others change in part."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     scale_of_layer: ClassVar[bool] = False
     """Whether a layer has one scale, not one for each output channel."""

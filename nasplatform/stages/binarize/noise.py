@@ -16,7 +16,7 @@ from torch import Tensor, nn
 class NoiseOptions(BaseModel):
     """How noise is adapted to."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     share: float = Field(default=0.1, gt=0)
     """Alpha at the start; it falls to 0 as a cosine does (BiBench; the paper gives none)."""

@@ -30,6 +30,7 @@ from nasplatform.training.recipe import Recipe
 from nasplatform.training.seeding import seeded
 from nasplatform.training.streams import check_recipe
 from nasplatform.training.task import Task
+from nasplatform.training.weighting import training_loss
 
 CALIBRATED_IMAGES = 256
 """Training images that say where thresholds begin."""
@@ -38,7 +39,7 @@ CALIBRATED_IMAGES = 256
 class BinarizeOptions(BaseModel):
     """Options of ``binarize``."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     recipe: Recipe = Recipe()
     """How to train; the paper's on CIFAR-10 is SGD of momentum 0.9, learning rate 0.1, weight decay
@@ -108,7 +109,8 @@ class Binarize(Stage):
     ) -> History:
         options, objective = self.options, None
         if options.teacher is not None:
-            objective = Distillation.of(teacher, task.loss, options.teacher, context.device)
+            loss = training_loss(task, options.recipe)
+            objective = Distillation.of(teacher, loss, options.teacher, context.device)
         return train(
             latent,
             task,

@@ -46,6 +46,18 @@ def is_a(node: Node, kinds: tuple[str, ...]) -> bool:
     return str(node.name()).startswith(kinds)
 
 
+def kind_of(node: Node) -> str:
+    """Return the name of a node without the number at its end."""
+    return str(node.name()).rstrip("0123456789")
+
+
+def bounds_of(node: Node) -> tuple[float | None, float | None]:
+    """Return between what a node clips, None where it does not."""
+    names = ("min_val", "max_val") if is_a(node, ("Hardtanh",)) else ("min", "max")
+    low, high = (getattr(node, f"_saved_{name}", None) for name in names)
+    return low, high
+
+
 def axis(saved: int, dims: int) -> int:
     """Return a saved axis as 0..dims-1; autograd keeps negative ones without their sign."""
     return (saved - 2**64 if saved >= 2**63 else saved) % dims
@@ -69,7 +81,7 @@ def pooled_nodes(ends: Iterable[Node], images: Tensor) -> dict[Node, bool | None
 
 
 def _pools(node: Node) -> bool:
-    """Say whether a node sums up all places of a map.
+    """Say whether a node sums up all places of a map, or lets attention pool them.
 
     A window of two by two that covers what is left of the map halves it once more, as those before
     it did; a larger one that does is the pooling of a head.
@@ -81,7 +93,7 @@ def _pools(node: Node) -> bool:
         window, before = node._saved_kernel_size, inputs_of(node)[0].shape[2:]
         covers = all(k >= size for k, size in zip(window, before, strict=False))
         return covers and max(window) > 2 and not any(node._saved_padding)
-    return is_a(node, _REDUCING)
+    return is_a(node, (*_REDUCING, *PRODUCTS))
 
 
 def _inputs_first(ends: Iterable[Node]) -> Iterator[Node]:

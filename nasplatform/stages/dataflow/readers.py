@@ -91,6 +91,18 @@ def _before(step: Step) -> list[Step]:
         return [shifted] if node._saved_step == 1 else []
     if is_a(node, ("SplitBackward", "SplitWithSizes")) and axis(node._saved_dim, dims) == step.axis:
         return [replace(step, edge=given[0], here=step.here + _offset(node, step.edge.output))]
+    if is_a(node, ("GluBackward",)) and axis(node._saved_dim, dims) == step.axis:
+        other = step.here + step.edge.shape[step.axis]  # the half that gates
+        return [replace(step, edge=given[0], here=here) for here in (step.here, other)]
+    if is_a(node, ("StackBackward",)):
+        place = axis(node._saved_dim, dims)
+        before = step.axis - (place < step.axis)
+        return [replace(step, edge=edge, axis=before) for edge in given if place != step.axis]
+    if is_a(node, ("SumBackward1", "MeanBackward1")) and not node._saved_keepdim:
+        before = step.axis
+        for place in sorted(axis(dim, dims + len(node._saved_dim)) for dim in node._saved_dim):
+            before += place <= before
+        return [replace(step, edge=given[0], axis=before)]
     if is_a(node, ("TransposeBackward",)):
         swapped = {axis(node._saved_dim0, dims): node._saved_dim1}
         swapped[axis(node._saved_dim1, dims)] = node._saved_dim0

@@ -19,7 +19,7 @@ from torch.nn import functional
 class AlignmentOptions(BaseModel):
     """How labelled and unlabelled features are made alike."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     weight: float = Field(default=0.1, gt=0)
     """By which the gradient of the discriminator is multiplied, at the end of the ramp."""

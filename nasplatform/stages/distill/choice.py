@@ -40,7 +40,7 @@ BATCH, RATE = 512, 1e-3
 class ConfidenceChoice(BaseModel):
     """The images of which the teacher is surest."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     by: Literal["confidence"]
     keep: Share | PerClass = 0.5
@@ -50,7 +50,7 @@ class ConfidenceChoice(BaseModel):
 class PUChoice(BaseModel):
     """The images that a classifier takes for labelled ones."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     by: Literal["pu"]
     prior: float = Field(default=0.21, gt=0, lt=1)
@@ -100,16 +100,21 @@ def chosen_rows(
         known = _features(teacher, labelled, folder, device, tell)
         others = _features(teacher, unlabelled, folder, device, tell)
         liking = _like_labelled(known, others, choice, seed)
-    if choice.keep is None:
-        kept = np.flatnonzero(liking.numpy() > 0)
-    else:
-        share = choice.keep * len(liking) if isinstance(choice.keep, float) else choice.keep
-        if share > len(liking):
-            raise StageError(f"choice.keep asks for {share} of {len(liking):,} unlabelled images")
-        kept = liking.argsort(descending=True, stable=True)[: round(share)].numpy()
+    if choice.keep is not None:
+        count = kept_count(choice.keep, len(unlabelled))
+        return np.sort(liking.argsort(descending=True, stable=True)[:count].numpy())
+    kept = np.flatnonzero(liking.numpy() > 0)
     if not len(kept):
         raise StageError(f"choice by {choice.by} leaves none of the {len(unlabelled):,} images")
-    return np.sort(kept)
+    return kept
+
+
+def kept_count(keep: float | int, images: int) -> int:
+    """Return how many images a share or a number is; raise StageError for none or too many."""
+    count = round(keep * images) if isinstance(keep, float) else keep
+    if not 0 < count <= images:
+        raise StageError(f"choice.keep: {keep} asks for {count} of {images:,} unlabelled images")
+    return count
 
 
 def _features(teacher: Teacher, images: Images, folder: Path, device: str, tell: Tell) -> Tensor:

@@ -14,7 +14,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from nasplatform.models.outputs import MainOutput
 from nasplatform.stages.distill.alignment import (
     Discriminator,
     reversed_gradient,
@@ -25,6 +24,7 @@ from nasplatform.stages.distill.features import tapped
 from nasplatform.training.distillation import (
     DistillationOptions,
     hard_target_loss,
+    heads,
     soft_target_loss,
 )
 from nasplatform.training.objective import Batch, Metrics, labels_of
@@ -51,9 +51,8 @@ class Aligner(nn.Module):
 class UnlabelledDistillation(nn.Module):
     """The objective of ``distill``; either of the two streams may be the one with labels.
 
-    A network with a true attribute ``distillation_head`` returns two heads in training: the first
-    is taught by labels, the second, of its distillation token, by the teacher (DeiT, Touvron et
-    al. 2021).
+    Of a network with a distillation token, labels teach the first classifier and the teacher the
+    last (see ``heads``).
     """
 
     def __init__(
@@ -72,7 +71,7 @@ class UnlabelledDistillation(nn.Module):
         inputs = first.inputs if second is None else torch.cat([first.inputs, second.inputs])
         taps = [] if self.aligner is None else [self.aligner.tap]
         with tapped(module, taps) as maps:
-            own, taught = _heads(module, inputs)
+            own, taught = heads(module, inputs)
         parts = [part for part in (first, second) if part is not None]
         said = torch.cat([self._said(part) for part in parts])
         if self.options.hard:
@@ -102,14 +101,3 @@ def _labelled_first(batch: Batch) -> tuple[Batch, Batch | None]:
     if batch.labels is None and batch.beside is not None:
         return batch.beside, batch
     return batch, batch.beside
-
-
-def _heads(module: nn.Module, inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the head that learns labels and the one that learns from the teacher."""
-    # the edit that leaves one head for the world outside hides the other
-    inner = module.inner if isinstance(module, MainOutput) else module
-    if getattr(inner, "distillation_head", False):
-        own, taught = inner(inputs)
-        return own, taught
-    logits = module(inputs)
-    return logits, logits

@@ -22,7 +22,7 @@ from nasplatform.errors import StageError
 from nasplatform.models.network import Network
 from nasplatform.stages.base import Stage, StageContext, StageResult
 from nasplatform.stages.distill.alignment import AlignmentOptions, Discriminator, ramp
-from nasplatform.stages.distill.choice import Choice, chosen_rows
+from nasplatform.stages.distill.choice import Choice, chosen_rows, kept_count
 from nasplatform.stages.distill.features import (
     FeatureMap,
     feature_maps,
@@ -53,12 +53,13 @@ from nasplatform.training.recipe import Recipe
 from nasplatform.training.seeding import derive_seed, seeded
 from nasplatform.training.streams import Stream, check_recipe, labelled, unlabelled
 from nasplatform.training.task import Task
+from nasplatform.training.weighting import training_loss
 
 
 class DistillOptions(BaseModel):
     """Options of ``distill``."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     recipe: Recipe = Recipe()
     """How to train; an epoch is a pass over the larger of the two sets."""
@@ -94,16 +95,21 @@ class Distill(Stage):
     Options: ClassVar[type[BaseModel]] = DistillOptions
     options: DistillOptions
     _loaded: tuple[str, Images, str] | None = None
+    _read: ModuleTeacher | OnnxTeacher | None = None
+    """A teacher that lies in files."""
 
     def check(self, task: Task, device: str) -> None:
         """Raise where recipe, labels, unlabelled images or a teacher in a file cannot be used."""
-        self._task(task, seed=0)
+        some, _ = self._task(task, seed=0)
+        choice = self.options.choice
+        if choice is not None and choice.keep is not None and some.unlabelled is not None:
+            kept_count(choice.keep, len(some.unlabelled))
         check_recipe(task, self.options.recipe, device)
         first = self.options.teacher.train
         if first is not None:
             first.check(task, device)
             Teacher.checked(ModuleTeacher.of(first.untrained(task, 0), first.name), task)
-        teacher = self.options.teacher.load()
+        teacher = self._from_files()
         if teacher is not None:
             Teacher.checked(teacher, task)
 
@@ -111,7 +117,11 @@ class Distill(Stage):
         """Raise StageError for a tap or a teacher's name that does not exist."""
         self._tap(network, task)
         choice = self.options.teacher
-        if choice.network is not None and choice.network not in earlier and choice.load() is None:
+        if (
+            choice.network is not None
+            and choice.network not in earlier
+            and self._from_files() is None
+        ):
             raise StageError(
                 f"teacher {choice.network!r} is no earlier network of the run "
                 f"({', '.join(earlier)}) and no folder of a network"
@@ -149,7 +159,8 @@ class Distill(Stage):
         if tap is not None:
             notes.append(f"aligned {tap.name!r}: {tap.channels} channels, {tap.places} places")
         aligner = None if tap is None else self._aligner(tap, context.seed)
-        objective = UnlabelledDistillation(teacher, task.loss, options.distillation, aligner)
+        loss = training_loss(some, options.recipe)
+        objective = UnlabelledDistillation(teacher, loss, options.distillation, aligner)
         history = train(
             trained.module,
             some,
@@ -184,13 +195,19 @@ class Distill(Stage):
     def _teacher(
         self, network: Network, task: Task, context: StageContext
     ) -> ModuleTeacher | OnnxTeacher:
-        choice = self.options.teacher
-        if choice.train is not None:
-            trained = choice.train.trained(replace(task, unlabelled=None), context)
-            return ModuleTeacher.of(trained, choice.train.name)
-        if choice.network is not None:
-            return ModuleTeacher.of(context.network(choice.network), choice.network)
-        return choice.load() or ModuleTeacher.of(network, "the network given")
+        first = self.options.teacher.train
+        if first is not None:
+            trained = first.trained(replace(task, unlabelled=None), context)
+            return ModuleTeacher.of(trained, first.name)
+        name = self.options.teacher.network
+        if name is not None and (name in context.networks or self._from_files() is None):
+            return ModuleTeacher.of(context.network(name), name)
+        return self._from_files() or ModuleTeacher.of(network, "the network given")
+
+    def _from_files(self) -> ModuleTeacher | OnnxTeacher | None:
+        """Read a teacher that lies in files, once; None for a network of the run."""
+        self._read = self._read or self.options.teacher.load()
+        return self._read
 
     def _tap(self, network: Network, task: Task) -> FeatureMap | None:
         alignment = self.options.alignment

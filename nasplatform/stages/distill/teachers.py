@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -27,12 +26,14 @@ from nasplatform.training.image_store import Images
 from nasplatform.training.task import Task
 
 Tell = Callable[[int, int, str], None]
+CHECKED = (2, 1)
+"""Sizes of the batches with which a teacher is tried."""
 
 
 class TeacherChoice(BaseModel):
     """Who teaches; one of four, or none of them for the network that the stage is given."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     network: str | None = None
     """Name of an earlier stage of the run (``start`` for what the first was given), or a folder
@@ -142,24 +143,32 @@ class Teacher:
 
     @classmethod
     def checked(cls, inner: ModuleTeacher | OnnxTeacher, task: Task) -> Self:
-        """Return the teacher; raise StageError where it takes other images or has other classes."""
-        teacher = cls(inner, task.classes)
-        images = task.valid.inputs[:2]
+        """Return the teacher.
+
+        Raises StageError where it takes other images or batches of one size only, has other
+        classes, or says what are no numbers.
+        """
+        teacher = cls(inner.on("cpu"), task.classes)
+        for count in CHECKED:
+            teacher._check(task.valid.inputs[:count], task)
+        return teacher
+
+    def _check(self, images: Tensor, task: Task) -> None:
+        title = self.inner.title
         try:
             with torch.no_grad():
-                logits = teacher(images)
+                logits = self(images)
         except Exception as error:  # whatever the network of a third party raises
             words = " ".join(str(error).split())[:200]
-            shape = " x ".join(map(str, task.input_shape))
-            raise StageError(
-                f"teacher {inner.title} does not take {shape} images: {words}"
-            ) from None
+            shape = " x ".join(map(str, images.shape))
+            raise StageError(f"teacher {title} does not take {shape} images: {words}") from None
         if logits.shape != (len(images), task.classes):
             raise StageError(
-                f"teacher {inner.title} makes {tuple(logits.shape)} of {len(images)} images, task "
+                f"teacher {title} makes {tuple(logits.shape)} of {len(images)} images, task "
                 f"{task.name!r} has {task.classes} classes"
             )
-        return teacher
+        if not bool(logits.isfinite().all()):
+            raise StageError(f"teacher {title} says what are no finite numbers: was it trained?")
 
     @property
     def digest(self) -> str:
@@ -198,21 +207,15 @@ def stored_rows(
 ) -> Tensor:
     """Return (n, width) float32 computed batch by batch, once, into a file that is then mapped."""
     if not path.exists():
-        with _written(path, (len(images), width)) as made, torch.no_grad():
+        header = {"descr": "<f4", "fortran_order": False, "shape": (len(images), width)}
+        with replace_file(path) as temporary, temporary.open("wb") as file, torch.no_grad():
+            np.lib.format.write_array_header_1_0(file, header)
             for start in range(0, len(images), EVALUATION_BATCH):
                 part = slice(start, start + EVALUATION_BATCH)
-                made[part] = compute(images[part]).numpy()
+                file.write(compute(images[part]).numpy().astype("<f4").tobytes())
                 tell(min(part.stop, len(images)), len(images), words)
     try:
         found = np.load(path, mmap_mode="c", allow_pickle=False)
     except (OSError, ValueError) as error:
         raise StageError(f"{path} is damaged, delete it: {error}") from None
     return torch.from_numpy(found)
-
-
-@contextmanager
-def _written(path: Path, shape: tuple[int, int]) -> Iterator[np.memmap[Any, Any]]:
-    with replace_file(path) as temporary:
-        made = np.lib.format.open_memmap(temporary, "w+", np.float32, shape=shape)
-        yield made
-        made.flush()

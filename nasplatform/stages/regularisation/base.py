@@ -19,12 +19,13 @@ from nasplatform.training.objective import Supervised
 from nasplatform.training.recipe import Recipe
 from nasplatform.training.streams import check_recipe
 from nasplatform.training.task import Task
+from nasplatform.training.weighting import training_loss
 
 
 class RegularisationOptions(BaseModel):
     """Options of every training with noise on feature maps."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     recipe: Recipe = Recipe()
     """How to train."""
@@ -82,7 +83,10 @@ class NoisyTraining(Stage):
         if not places:
             raise StageError(f"{self.name} {_nothing(points, options)}")
         injection = Injection(
-            Supervised(task.loss), places, context.seed, linear=options.schedule == "linear"
+            Supervised(training_loss(task, options.recipe)),
+            places,
+            context.seed,
+            linear=options.schedule == "linear",
         )
         with injection.installed(trained.module):
             history = train(

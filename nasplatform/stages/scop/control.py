@@ -33,7 +33,7 @@ from nasplatform.training.task import Task
 class ControlOptions(BaseModel):
     """How the scales are trained; the defaults are the release's, batch size and end aside."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     epochs: int = Field(default=20, ge=1)
     """Passes over the training split, at most."""

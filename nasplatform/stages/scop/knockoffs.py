@@ -21,7 +21,7 @@ SCOP exchanges several pixels as one unit). Three kinds:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,7 +65,7 @@ NOISE_MAPS = 4
 class KnockoffOptions(BaseModel):
     """How knockoffs are made."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     kind: Literal["generator", "gaussian", "shuffled"] = "gaussian"
     """``generator`` (SCOP), ``gaussian`` (second order) or ``shuffled`` (free). In ResNet-20 on
@@ -99,6 +99,16 @@ class SwapCheck:
 
     accuracy: float
     correlation: float
+
+
+def check_kind(kind: str, shape: Sequence[int]) -> None:
+    """Raise StageError where a kind of knockoffs cannot handle images of shape (c, h, w)."""
+    size = math.prod(shape)
+    if kind == "gaussian" and size > LARGEST_GAUSSIAN:
+        raise StageError(
+            f"gaussian knockoffs handle images of at most {LARGEST_GAUSSIAN} values, these have "
+            f"{size}; use the kind 'generator'"
+        )
 
 
 def make_knockoffs(
@@ -150,12 +160,7 @@ def gaussian_knockoffs(images: Images | Tensor, block: int, device: str = "cpu")
     X~ | X is normal with mean X - (X - mu) Sigma^-1 S and covariance 2 S - S Sigma^-1 S, where
     S = gamma B and gamma = min(1, 2 lambda_min(B^-1/2 Sigma B^-1/2)).
     """
-    size = math.prod(images.shape[1:])
-    if size > LARGEST_GAUSSIAN:
-        raise StageError(
-            f"gaussian knockoffs handle images of at most {LARGEST_GAUSSIAN} values, these have "
-            f"{size}; use the kind 'generator'"
-        )
+    check_kind("gaussian", images.shape[1:])
     flat = images[:].flatten(1).double()
     mean = flat.mean(0)
     sigma = shrunk_covariance(flat)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +42,12 @@ from nasplatform.pruning.surgery import kept_channels, remove
 from nasplatform.pruning.tracing import channel_graph
 from nasplatform.stages.base import Stage, StageContext, StageResult
 from nasplatform.stages.scop.control import ControlOptions, recalibrate_batchnorm, train_scales
-from nasplatform.stages.scop.knockoffs import KnockoffOptions, check_swaps, make_knockoffs
+from nasplatform.stages.scop.knockoffs import (
+    KnockoffOptions,
+    check_kind,
+    check_swaps,
+    make_knockoffs,
+)
 from nasplatform.stages.scop.score import scop
 from nasplatform.stages.train import training_metrics
 from nasplatform.training.checkpoint import state_digest
@@ -53,6 +58,7 @@ from nasplatform.training.recipe import Recipe
 from nasplatform.training.seeding import derive_seed
 from nasplatform.training.streams import check_recipe
 from nasplatform.training.task import Task
+from nasplatform.training.weighting import training_loss
 
 Criterion = Literal["scop", "random", "l1", "bn_scale", "fpgm", "taylor"]
 
@@ -60,7 +66,7 @@ Criterion = Literal["scop", "random", "l1", "bn_scale", "fpgm", "taylor"]
 class ScopOptions(BaseModel):
     """Options of ``scop``."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     recipe: Recipe = Recipe()
     """How to fine-tune, after each round."""
@@ -111,8 +117,25 @@ class Scop(Stage):
     options: ScopOptions
 
     def check(self, task: Task, device: str) -> None:
-        """Raise TrainingError where the recipe asks for what task or device do not allow."""
+        """Raise where recipe or knockoffs ask for what task or device do not allow."""
         check_recipe(task, self.options.recipe, device)
+        if self.options.criterion == "scop":
+            check_kind(self.options.knockoffs.kind, task.input_shape)
+
+    def check_network(self, network: Network, task: Task, earlier: Sequence[str]) -> None:
+        """Raise StageError where no channel can be removed, or the goal cannot be reached.
+
+        What earlier stages leave has at most as many channels, so what cannot be reached here
+        cannot be reached then. How fast a network can become is known only when it is timed.
+        """
+        network = separated(network)
+        graph = channel_graph(network.module, task.input_shape)
+        budget = self.options.budget
+        if budget is None or budget.metric != "latency":
+            start = Size.of(network.module, task.input_shape)
+            last, context = self.options.rounds - 1, StageContext(Path())
+            whole = _Round.at(last, self.options, network, task, context, start)
+            whole.check(graph)
 
     def apply(self, network: Network, task: Task, context: StageContext) -> StageResult:
         """Return the smaller network.
@@ -205,9 +228,8 @@ class _Round:
         """Train the smaller network in place."""
         objective = None
         if teacher is not None and self.options.teacher is not None:
-            objective = Distillation.of(
-                teacher, self.task.loss, self.options.teacher, self.context.device
-            )
+            loss = training_loss(self.task, self.options.recipe)
+            objective = Distillation.of(teacher, loss, self.options.teacher, self.context.device)
         history = train(
             network.module,
             self.task,
@@ -282,6 +304,10 @@ class _Round:
         share = budget.keep ** ((self.number + 1) / rounds)
         most = share * getattr(self.start, budget.metric)
         return counted_goal(module, graph, shape, budget, most)
+
+    def check(self, graph: ChannelGraph) -> None:
+        """Raise StageError where no scores could reach what is asked after this round."""
+        self._check_goal(graph, self._goal(graph))
 
     def _check_goal(self, graph: ChannelGraph, goal: Goal | None) -> None:
         """Raise StageError, before anything is trained, where no scores could reach the goal."""

@@ -108,6 +108,37 @@ def test_a_cut_off_file_is_refused(written, tmp_path, kept):
         read_packed(tmp_path / "cut")
 
 
+def rewritten(path, change):
+    """Change what a file says under a right digest."""
+    with safe_open(path, "np") as opened:
+        metadata = opened.metadata()
+    tensors, described = load(path.read_bytes()), json.loads(metadata["network"])
+    change(described)
+    metadata["network"] = json.dumps(described)
+    metadata["sha256"] = _digest(metadata["network"], tensors)
+    path.write_bytes(save(tensors, metadata))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("shape", [1, 8, 9], "it says images of"),
+        ("classes", 4, "it says images of"),
+        ("mean", [], "one number for each channel"),
+        ("std", ["a"], "input.std.0"),
+        ("class_names", ["a"], "as many as classes"),
+        ("task", None, "input.task"),
+        ("more", 1, "unknown key 'more'"),
+    ],
+)
+def test_a_file_that_says_wrong_things_of_its_images_is_refused(tmp_path, key, value, words):
+    path = tmp_path / "network.nasbin"
+    write_packed(network(), path)
+    rewritten(path, lambda described: described["input"].update({key: value}))
+    with pytest.raises(RunError, match=words):
+        read_packed(path)
+
+
 def numbers_in(value, path=()):
     """Places of all numbers in JSON."""
     if isinstance(value, dict | list):
@@ -126,20 +157,17 @@ def test_programs_that_do_not_fit_their_tensors_never_reach_the_kernels(tmp_path
     """Wrong numbers under a right digest: refused, or run without harm."""
     path = tmp_path / "network.nasbin"
     write_packed(network(SmallResNet), path)
-    with safe_open(path, "np") as opened:
-        metadata = opened.metadata()
-    tensors = load(path.read_bytes())
-    described = json.loads(metadata["network"])
-    place = data.draw(st.sampled_from(sorted(numbers_in(described["program"]), key=str)))
-    holder = described["program"]
-    for key in place[:-1]:
-        holder = holder[key]
-    holder[place[-1]] = data.draw(
-        st.one_of(st.integers(-3, 70), st.sampled_from([2**14, 2**20, 2**31, 2**63]))
-    )
-    metadata["network"] = json.dumps(described)
-    metadata["sha256"] = _digest(metadata["network"], tensors)
-    path.write_bytes(save(tensors, metadata))
+
+    def change(described):
+        place = data.draw(st.sampled_from(sorted(numbers_in(described["program"]), key=str)))
+        holder = described["program"]
+        for key in place[:-1]:
+            holder = holder[key]
+        holder[place[-1]] = data.draw(
+            st.one_of(st.integers(-3, 70), st.sampled_from([2**14, 2**20, 2**31, 2**63]))
+        )
+
+    rewritten(path, change)
     try:
         found = read_packed(path)
     except RunError:

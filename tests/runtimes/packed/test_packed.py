@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from nasplatform.errors import BuildError
+from nasplatform.errors import BuildError, NetworkError
 from nasplatform.models.binary import BinaryConv2d, BinaryLinear
 from nasplatform.models.network import Network
 from nasplatform.models.structure import Structure
 from nasplatform.runtimes.choice import choose_runtime, noise, open_session
+from nasplatform.runtimes.packed import functions
 from nasplatform.runtimes.packed.lowering import lowered
 from nasplatform.runtimes.packed.native import Native
 from nasplatform.runtimes.packed.plan import Constants
@@ -160,10 +161,90 @@ def test_every_operation_is_torchs(side):
         assert np.array_equal(found, expected)
 
 
+class Gated(nn.Module):
+    """Squeeze and excitation around a binary convolution, by whatever gates."""
+
+    def __init__(self, gate):
+        super().__init__()
+        self.stem, self.binary = nn.Conv2d(1, 20, 3, padding=1), binary_conv(20, 20)
+        self.squeeze, self.excite, self.gate = nn.Linear(20, 6), nn.Linear(6, 20), gate
+        self.head = nn.Linear(20, 3)
+
+    def forward(self, x):
+        x = self.binary(self.gate(self.stem(x)))
+        inner = nn.functional.silu(self.squeeze(x.mean((2, 3))))
+        x = x * self.gate(self.excite(inner))[:, :, None, None] / 2
+        x = self.gate(x) * x
+        return self.head(nn.functional.adaptive_avg_pool2d(x, 1).flatten(1))
+
+
+GATES = {
+    "sigmoid": torch.sigmoid,
+    "hardsigmoid": nn.functional.hardsigmoid,
+    "relu6": lambda x: nn.functional.relu6(x + 3) / 6,
+    "silu": nn.functional.silu,
+    "hardswish": nn.functional.hardswish,
+    "tanh": torch.tanh,
+    "gelu": nn.functional.gelu,
+}
+
+
+@pytest.mark.parametrize("gate", GATES)
+@pytest.mark.parametrize("batch", [1, 5, 70])
+def test_gates_are_those_of_the_reference_bit_for_bit_and_nearly_torchs(gate, batch):
+    torch.manual_seed(0)
+    module, images = Gated(GATES[gate]).eval(), noise(SHAPE, batch)
+    program = lowered(module, SHAPE)
+    expected = run_reference(program, images)
+    for found in all_outputs(program, images):
+        assert np.array_equal(found, expected)
+    assert open_session(module, SHAPE, "packed", (batch,)).session.runtime == "packed"
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [(functions.sigmoid, torch.sigmoid), (functions.gelu, nn.functional.gelu)],
+)
+def test_functions_are_torchs_within_rounding(ours, theirs):
+    """Small and large, zeros of both signs, and what is no finite number."""
+    edges = [0.0, -0.0, 1e-30, -1e-30, 86.9, 88.1, -87.1, 1e30, -1e30, np.inf, -np.inf, np.nan]
+    x = np.concatenate([np.linspace(-20, 20, 100_001), edges]).astype(np.float32)
+    with np.errstate(all="ignore"):
+        found = ours(x)
+    expected = theirs(torch.from_numpy(x).double()).numpy()
+    expected[x == -np.inf] = 0 if theirs is torch.sigmoid else found[x == -np.inf]
+    close = np.abs(found - expected) <= 4e-7 * np.maximum(1, np.abs(expected))
+    assert (close | (found == expected) | np.isnan(found) & np.isnan(expected)).all()
+
+
+def test_functions_of_the_kernels_are_those_of_numpy_bit_for_bit():
+    """Whatever the numbers: every exponent, both signs, infinite and none."""
+    bits = np.random.default_rng(0).integers(0, 2**32, 39_998, np.uint32)
+    edges = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 88.0, -87.0], np.float32)
+    images = np.concatenate([bits.view(np.float32), edges]).reshape(-1, 7, 1, 1)
+    for function in (torch.sigmoid, nn.functional.gelu):
+        module = nn.Sequential(nn.Flatten(), Function(function)).eval()
+        program = lowered(module, (7, 1, 1))
+        with np.errstate(all="ignore"):
+            expected = run_reference(program, images)
+        for found in all_outputs(program, images):
+            assert np.array_equal(found, expected, equal_nan=True)
+
+
+class Function(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
 @pytest.mark.parametrize(
     ("module", "words"),
     [
-        (nn.Sequential(nn.Sigmoid(), nn.Flatten()), "no 'sigmoid'"),
+        (nn.Sequential(nn.GELU("tanh"), nn.Flatten()), "GELU by tanh"),
+        (nn.Sequential(nn.Softplus(), nn.Flatten()), "no 'softplus'"),
         (nn.Sequential(nn.ConvTranspose2d(1, 1, 2), nn.Flatten()), "a transposed"),
         (nn.Sequential(nn.Flatten(), nn.Softmax(1)), "no '_softmax'"),
     ],
@@ -210,10 +291,32 @@ def test_a_forked_process_computes_alone():
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-def test_images_of_another_shape_are_refused():
+@pytest.mark.parametrize(
+    ("images", "given"),
+    [
+        (noise((1, 9, 8), 2), r"float32 \(2, 1, 9, 8\)"),
+        (noise(SHAPE, 1)[0], r"float32 \(1, 8, 8\)"),
+        (noise(SHAPE, 2)[:0], r"float32 \(0, 1, 8, 8\)"),
+        (noise(SHAPE, 2).astype(np.uint8), r"uint8 \(2, 1, 8, 8\)"),
+        (noise(SHAPE, 2).astype(complex), r"complex128 \(2, 1, 8, 8\)"),
+        (noise(SHAPE, 2).tolist(), "a list"),
+    ],
+)
+@pytest.mark.parametrize("native", [True, False])
+def test_what_are_no_images_of_the_network_is_refused(images, given, native, monkeypatch):
     session = PackedSession(lowered(made(SmallVGG), SHAPE))
-    with pytest.raises(ValueError, match="expected"):
-        session.run(noise((1, 9, 8), 2))
+    if not native:
+        monkeypatch.setattr(session, "_native", None)
+    with pytest.raises(NetworkError, match=rf"images are {given}, expected floats \(B, 1, 8, 8\)"):
+        session.run(images)
+
+
+def test_images_of_any_layout_and_precision_are_taken():
+    session, images = PackedSession(lowered(made(SmallVGG), SHAPE)), noise(SHAPE, 4)
+    expected = session.run(images)
+    assert np.array_equal(session.run(images[::-1])[::-1], expected)
+    assert np.array_equal(session.run(np.asfortranarray(images)), expected)
+    assert np.array_equal(session.run(images.astype(np.float64)), expected)
 
 
 def test_the_portable_path_is_always_there():

@@ -3,6 +3,7 @@ import json
 import signal
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -70,6 +71,10 @@ SPACES = {
         "|nor_conv_3x3~0|+|nor_conv_1x1~0|nor_conv_3x3~1|+|skip_connect~0|avg_pool_3x3~1|none~2|",
     ),
     "macro-chain": ({"stem_channels": 4, "max_depth": 1}, None),
+    "vit": (
+        {"subspace": "digits"},
+        "average/conv2s2+w32+learned:h1w8-reduction2-mlp4,h4w32-mlpconv1",
+    ),
 }
 
 
@@ -97,6 +102,28 @@ def test_networks_of_every_kind_end_as_bits(tmp_path, trained, kind):
     result.network.save(tmp_path / "network")
     assert torch.equal(predict(Network.load(tmp_path / "network").module, images), logits)
     assert result.metrics["binary_layers"] >= 3
+
+
+def test_transformers_train_in_every_layer_and_are_measured_where_they_run(tmp_path, trained):
+    """No layer of bits is cut off from its gradient; what packed lacks is named."""
+    begun = of_a_space("vit")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        _, records = run_pipeline(
+            begun, tiny_task(), [("binarize", {"recipe": RECIPE, "noise": {}})], tmp_path
+        )
+    [latent], after = trained, records[0]["after"]
+    layers_of_bits = latent_layers(latent)
+    names = {name.replace(".inner.0", "").removesuffix(".0") for name in layers_of_bits}
+    assert {name.rsplit(".", 1)[-1] for name in names} >= {"query", "key", "value", "project"}
+    images, labels = tiny_task().train.inputs[:16], tiny_task().train.labels[:16]
+    nn.functional.cross_entropy(latent.train()(images), labels).backward()
+    for name, layer in layers_of_bits.items():
+        assert layer.layer.weight.grad.abs().max() > 0, name
+    assert after["runtime"] == "torch"
+    assert "the packed runtime has no 'permute'" in after["runtime_note"]
+    assert after["binary_macs"] > after["macs"] > 0
+    assert after["bytes_binary"] * 8 >= records[0]["metrics"]["binary_weights"]
 
 
 def test_schedules_follow_the_steps(tmp_path, monkeypatch):

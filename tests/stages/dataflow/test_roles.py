@@ -1,6 +1,7 @@
 """Which layers of the kinds of networks that people bring make feature maps."""
 
 import network_kinds as kinds
+import odd_networks as odd
 import pytest
 import torch
 from torch import nn
@@ -169,3 +170,52 @@ def test_modes_of_all_parts_and_hooks_are_as_before():
     assert module.training
     assert not module[1].training
     assert all(not child._forward_hooks for child in module.modules())
+
+
+@pytest.mark.parametrize(
+    ("inner", "expected"),
+    [
+        (odd.EfficientChannelAttention(), {"5": {"7"}}),
+        (odd.GatherExcite(), {"5": {"7"}}),
+        (odd.GlobalContext(), {"5": {"7"}}),
+        (odd.CoordinateAttention(), {"5": {"7"}}),
+        *((odd.ByHand(how), {"5": {"7"}}) for how in ("tanh", "hardtanh", "clamp", "relu6")),
+        (odd.FiLM(), {"5": {"6.conv"}, "6.conv": {"7"}}),
+        (odd.GatedHalves(), {"5": {"6.conv"}, "6.conv": {"7"}}),
+        (odd.SimpleGate(), {"5": {"6.wide", "7"}, "6.wide": {"6.narrow"}, "6.narrow": {"7"}}),
+        (
+            odd.SelectiveKernel(),
+            {"5": {"6.small", "6.large"}, "6.small": {"7"}, "6.large": {"7"}},
+        ),
+        (
+            odd.PooledBranch(),
+            {"5": {"6.point", "6.wide"}, "6.point": {"6.out"}, "6.wide": {"6.out"}, "6.out": {"7"}},
+        ),
+    ],
+)
+def test_gates_and_contexts_of_many_papers_are_no_feature_maps(inner, expected):
+    found = readers(odd.around(inner))
+    assert found.pop("2") == {"3"}
+    assert found.pop("7") == set()
+    assert found == expected
+
+
+@pytest.mark.parametrize("matrices", [False, True])
+def test_what_follows_a_pooling_by_attention_is_a_head(matrices):
+    assert names(odd.AttentionPooled(matrices)) == ["trunk.2", "trunk.5"]
+    assert names(odd.LearnedQuery()) == ["trunk.2", "trunk.5"]
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_class_token_that_asks_alone_makes_no_map(fused):
+    assert names(odd.ClassAttention(fused)) == ["patch", "mlp.1", "mlp.2"]
+
+
+def test_linear_layer_called_twice_makes_two_vectors():
+    points = feature_points(odd.LinearTwice(), SHAPE)
+    assert [(point.name, point.call, point.vector) for point in points] == [
+        ("first", None, True),
+        ("shared", 0, True),
+        ("shared", 1, True),
+    ]
+    assert readers(odd.LinearTwice())["first"] == {"shared"}

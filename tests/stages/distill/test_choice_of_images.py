@@ -78,11 +78,11 @@ def test_pu_finds_the_images_like_the_labelled_ones(teacher, tmp_path):
 
 
 def test_choice_that_leaves_nothing_is_refused(teacher, tmp_path):
-    with pytest.raises(StageError, match="choice by confidence leaves none of the 24 images"):
+    with pytest.raises(StageError, match=r"choice\.keep: 0\.01 asks for 0 of 24 unlabelled images"):
         chosen(ConfidenceChoice(by="confidence", keep=0.01), teacher, TASK.unlabelled, tmp_path)
 
 
 def test_more_than_there_are_is_refused(teacher, tmp_path):
     many = ConfidenceChoice(by="confidence", keep=100_000)
-    with pytest.raises(StageError, match=r"choice\.keep asks for 100000 of 24 unlabelled images"):
+    with pytest.raises(StageError, match=r"choice\.keep: 100000 asks for 100000 of 24 unlabelled"):
         chosen(many, teacher, TASK.unlabelled, tmp_path)

@@ -22,7 +22,7 @@ from nasplatform.stages.base import StageContext
 from nasplatform.stages.distill import Distill, DistillOptions
 from nasplatform.stages.distill.objective import UnlabelledDistillation
 from nasplatform.stages.distill.sources import UnlabelledChoice, labelled_rows, with_labels
-from nasplatform.stages.distill.teachers import ModuleTeacher
+from nasplatform.stages.distill.teachers import ModuleTeacher, TeacherChoice
 from nasplatform.stages.distill.trained import TrainedTeacher
 from nasplatform.stages.pipeline import make_stage, run_pipeline
 from nasplatform.testing.tiny import tiny_network, tiny_task, tiny_transformer
@@ -233,6 +233,9 @@ def test_pruned_network_learns_and_keeps_its_structure(tmp_path):
         ({"unlabelled": {"folder": "nowhere"}}, "nowhere is not a directory"),
         ({"teacher": {"onnx": "nowhere.onnx"}}, "nowhere.onnx: there is no such file"),
         ({"unlabelled": {"dataset": "digitz"}}, "did you mean 'digits'"),
+        ({"choice": {"by": "confidence", "keep": 25}}, "choice.keep: 25 asks for 25 of 24 unlab"),
+        ({"choice": {"by": "pu", "keep": 0.01}}, "choice.keep: 0.01 asks for 0 of 24 unlabelled"),
+        ({"recipe": {"class_weights": [1, 2]}}, "class_weights has 2 numbers"),
     ],
 )
 def test_check_refuses(options, words):
@@ -245,16 +248,31 @@ def test_check_refuses(options, words):
     [
         ({"labels": 0}, "labels"),
         ({"labels": 1.5}, "labels"),
-        ({"teacher": {"network": "a", "onnx": "b"}}, "give one of network, function and onnx"),
+        (
+            {"teacher": {"network": "a", "onnx": "b"}},
+            "give one of network, function, onnx and train",
+        ),
         ({"teacher": {"function": "a:b"}}, "needs the weights"),
         ({"unlabelled": {"folder": "a", "npz": "b"}}, "give one of dataset, folder and npz"),
         ({"choice": {"by": "luck"}}, "choice"),
+        ({"distillation": {"temperature": float("inf")}}, "temperature"),
+        ({"alignment": {"weight": float("inf")}}, "weight"),
+        ({"recipe": {"learning_rate": float("inf")}}, "learning_rate"),
         ({"choice": {"by": "confidence"}, "unlabelled": None}, "choice needs unlabelled images"),
     ],
 )
 def test_options_that_cannot_be_right(options, words):
     with pytest.raises(ConfigError, match=words):
         stage(**options)
+
+
+def test_teacher_of_no_numbers_is_named(tmp_path):
+    network = tiny_network()
+    with torch.no_grad():
+        next(network.module.parameters())[0] = float("nan")
+    network.save(tmp_path / "broken")
+    with pytest.raises(StageError, match=r"broken says what are no finite numbers"):
+        stage(teacher={"network": str(tmp_path / "broken")}).check(TASK, "cpu")
 
 
 def test_single_class_is_refused():
@@ -290,7 +308,12 @@ def test_teacher_with_other_classes_or_images(tmp_path):
     colour = Network.named("resnet", depth=8, width=2, input_shape=(3, 8, 8), classes=3)
     path = tmp_path / "colour.onnx"
     path.write_bytes(onnx_model(colour.module, torch.zeros(1, 3, 8, 8)).SerializeToString())
-    with pytest.raises(StageError, match=r"colour.onnx does not take 1 x 8 x 8 images"):
+    with pytest.raises(StageError, match=r"colour.onnx does not take 2 x 1 x 8 x 8 images"):
+        stage(teacher={"onnx": str(path)}).check(TASK, "cpu")
+    fixed = onnx_model(tiny_network().module, torch.zeros(1, 1, 8, 8))
+    fixed.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
+    path.write_bytes(fixed.SerializeToString())
+    with pytest.raises(StageError, match=r"colour.onnx does not take 1 x 1 x 8 x 8 images"):
         stage(teacher={"onnx": str(path)}).check(TASK, "cpu")
     path.write_bytes(b"no graph")
     with pytest.raises(StageError, match=r"colour.onnx cannot be read by ONNX Runtime"):
@@ -309,6 +332,15 @@ def test_pipeline_refuses_before_the_first_stage(tmp_path, options, words):
     with pytest.raises(StageError, match=words):
         run_pipeline(tiny_network(), TASK, stages, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_teacher_in_files_is_read_once(tmp_path, saved, monkeypatch):
+    read, load = [], TeacherChoice.load
+    monkeypatch.setattr(TeacherChoice, "load", lambda choice: read.append(choice) or load(choice))
+    made = stage(teacher={"network": saved}, unlabelled=None)
+    made.check(TASK, "cpu")  # as a file is checked before its search is paid for
+    run_pipeline(tiny_network(), TASK, [made], tmp_path / "run")
+    assert len(read) == 1
 
 
 def test_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(tmp_path, monkeypatch):

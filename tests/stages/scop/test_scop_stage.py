@@ -143,6 +143,23 @@ def test_what_cannot_be_done_leaves_the_network_untouched(tmp_path, monkeypatch,
     assert network.structure.edits == ()
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"rate": 0.01}, "is less than one channel in every layer"),
+        ({"budget": {"keep": 0.0001}, "rounds": 3}, "a budget of 0.0001 of the macs cannot be"),
+        ({"rate": 0.5, "knockoffs": {"kind": "gaussian"}}, "gaussian knockoffs handle images of"),
+    ],
+)
+def test_what_cannot_be_done_is_known_before_the_first_stage(tmp_path, monkeypatch, options, words):
+    if "knockoffs" in options:
+        monkeypatch.setattr("nasplatform.stages.scop.knockoffs.LARGEST_GAUSSIAN", 63)
+    stages = [("train", {}), ("scop", options)]
+    with pytest.raises(StageError, match=words):
+        run_pipeline(wide(), tiny_task(), stages, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_network_that_cannot_be_traced_is_refused(tmp_path):
     network = wide()
     flat = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3))

@@ -14,46 +14,14 @@ INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 /* Where the share of `part` begins. */
 INLINE int64_t begin(int64_t all, int64_t part, int64_t parts) { return all * part / parts; }
 
-/* ---------------------------------------------------------------- maps of single elements */
-
-INLINE void apply(const map_op *ops, int64_t n_ops, float *x, int64_t channel, int64_t n,
-                  int64_t place) {
-    for (int64_t j = 0; j < n_ops; j++) {
-        const float *v = ops[j].values;
-        switch (ops[j].kind) {
-        case MUL:
-            for (int64_t i = 0; i < n; i++)
-                x[i] *= v[channel + i];
-            break;
-        case ADD:
-            for (int64_t i = 0; i < n; i++)
-                x[i] += v[channel + i];
-            break;
-        case PRELU:
-            for (int64_t i = 0; i < n; i++)
-                x[i] = x[i] < 0 ? x[i] * v[channel + i] : x[i];
-            break;
-        case CLAMP: {
-            const float low = v[0], high = v[1];
-            for (int64_t i = 0; i < n; i++) {
-                float y = x[i] < low ? low : x[i];
-                x[i] = y > high ? high : y;
-            }
-            break;
-        }
-        default:
-            for (int64_t i = 0; i < n; i++)
-                x[i] += v[place + i];
-        }
-    }
-}
+#include "maps.h"
 
 TARGET static void map(const step *s, int64_t part, int64_t parts) {
     int64_t rows = s->images * s->out_h * s->out_w, c = s->out_c;
     for (int64_t r = begin(rows, part, parts); r < begin(rows, part + 1, parts); r++) {
         float *out = (float *)s->out + r * c;
         memcpy(out, (const float *)s->in + r * c, c * sizeof(float));
-        apply(s->ops, s->n_ops, out, 0, c, r * c);
+        apply(s, out, 0, c, r * c);
     }
 }
 
@@ -99,9 +67,9 @@ INLINE int64_t take(const step *s, spot *next, int64_t left, spot *taken, const 
 INLINE void store(const step *s, float *made, int64_t channel, int64_t n, int64_t at,
                   const int whole) {
     if (n == whole)
-        apply(s->ops, s->n_ops, made, channel, whole, at);
+        apply(s, made, channel, whole, at);
     else
-        apply(s->ops, s->n_ops, made, channel, n, at);
+        apply(s, made, channel, n, at);
     memcpy((float *)s->out + at, made, n * sizeof(float));
 }
 
@@ -377,7 +345,7 @@ INLINE void pool_rows(const step *s, int64_t part, int64_t parts, const int larg
             float by = (float)(s->count ? s->count : inside); /* count: padding counts too */
             for (int64_t j = 0; !largest && j < c; j++)
                 out[j] /= by;
-            apply(s->ops, s->n_ops, out, 0, c, (row * s->out_w + i) * c);
+            apply(s, out, 0, c, (row * s->out_w + i) * c);
         }
     }
 }

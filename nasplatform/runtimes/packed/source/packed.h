@@ -9,10 +9,11 @@ enum { BLOCK = 16 }; /* output channels that weights are interleaved by */
 
 enum { LAYOUT, PAD, PACK, BINARY_CONV, CONV, MAP, MAX_POOL, AVG_POOL, COPY, FLATTEN };
 
-enum { MUL, ADD, PRELU, CLAMP, PLUS }; /* kinds of map_op */
+enum { MUL, ADD, PRELU, CLAMP, PLUS, TIMES, GATE, SIGMOID, GELU }; /* kinds of map_op */
 
-/* One operation on every element. MUL, ADD, PRELU: `values` of each channel; PLUS: those of a map
- * of the same shape; CLAMP: to [values[0], values[1]]. */
+/* One operation on every element. MUL, ADD, PRELU: `values` of each channel; PLUS, TIMES: those of
+ * a map of the same shape; GATE: times those of each channel of the image; CLAMP: to
+ * [values[0], values[1]]; SIGMOID, GELU: no values. */
 typedef struct {
     int64_t kind;
     const float *values;

@@ -1,0 +1,69 @@
+"""Files that others may have written: read within bounds, and blamed in one line.
+
+A file that comes from outside may be a pipe that never ends, larger than the memory, or hold
+anything at all. Readers take its bytes from here, and put what they make of them into a
+``blaming`` block: whatever a parser raises then concerns the file, not the program.
+"""
+
+from __future__ import annotations
+
+import json
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from nasplatform import faults
+from nasplatform.errors import InputError, NasplatformError
+
+_TEXT = 16 << 20  # bytes of a file of settings or facts
+
+
+@contextmanager
+def blaming(
+    path: Path | str, kind: type[InputError], words: str = "damaged", advice: str = ""
+) -> Iterator[None]:
+    """Turn whatever the block raises into ``PATH: WORDS (reason)ADVICE``, an error of ``kind``.
+
+    Errors of the platform that name the path pass as they are, and so does the wish to end the
+    program.
+    """
+    try:
+        yield
+    except InputError as error:
+        if str(path) in str(error):
+            raise
+        raise kind(f"{path}: {words} ({error}){advice}") from error
+    except (NasplatformError, KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    # also BaseException: a panic in a library written in Rust is no Exception
+    except BaseException as error:
+        raise kind(f"{path}: {words} ({faults.short(error)}){advice}") from error
+
+
+def require_regular(path: Path) -> int:
+    """Return the bytes of a regular file; OSError where it is missing or something else."""
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError(f"{path.name} is no regular file")
+    return found.st_size
+
+
+def read_bytes(path: Path, limit: int = _TEXT) -> bytes:
+    """Return a regular file's bytes; OSError for a pipe or a device, ValueError beyond limit."""
+    size = require_regular(path)
+    if size > limit:
+        raise ValueError(f"it has {size:,} bytes, expected at most {limit:,}")
+    with path.open("rb") as file:
+        return file.read(limit)
+
+
+def read_text(path: Path, limit: int = _TEXT) -> str:
+    """Return a regular file's text (UTF-8, a byte order mark left out); see ``read_bytes``."""
+    return read_bytes(path, limit).decode("utf-8-sig")
+
+
+def read_json(path: Path, limit: int = _TEXT) -> Any:
+    """Return what a regular file of JSON holds; see ``read_bytes``."""
+    return json.loads(read_text(path, limit))

@@ -1,0 +1,55 @@
+"""A study read where it lies: nothing is created, written or contacted by looking at a run."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import optuna
+from optuna.storages import RDBStorage
+
+from nasplatform.errors import RunError
+from nasplatform.foreign import blaming, require_regular
+
+
+@contextmanager
+def read_study(file: Path, name: str) -> Iterator[optuna.Study]:
+    """Open a study of an SQLite file to read it; RunError where it is none, or is damaged."""
+    with ExitStack() as stack:
+        with blaming(file, RunError, "not a study", "; go on with --resume, or begin anew"):
+            require_regular(file)
+            address = _address(file, stack)
+            database = RDBStorage(
+                "sqlite://",
+                engine_kwargs={"creator": lambda: _connect(address)},
+                skip_table_creation=True,
+            )
+            stack.callback(database.engine.dispose)
+            stack.callback(database.remove_session)
+            study = optuna.load_study(study_name=name, storage=database)
+        yield study
+
+
+def _address(file: Path, stack: ExitStack) -> str:
+    """Return how SQLite reads a file and leaves no file beside it.
+
+    Without a write-ahead log nothing is under way. With one, its index is there as long as
+    somebody works, or was killed at it; a log that came without its index is read from a copy.
+    """
+    log, index = (file.with_name(file.name + end) for end in ("-wal", "-shm"))
+    if not log.is_file() or not log.stat().st_size:
+        return f"{file.absolute().as_uri()}?mode=ro&immutable=1"
+    if index.is_file():
+        return f"{file.absolute().as_uri()}?mode=ro"
+    folder = Path(stack.enter_context(TemporaryDirectory()))
+    for each in (file, log):
+        shutil.copyfile(each, folder / each.name)
+    return (folder / file.name).as_uri()
+
+
+def _connect(address: str) -> sqlite3.Connection:
+    return sqlite3.connect(address, uri=True, timeout=5, check_same_thread=False)

@@ -23,10 +23,10 @@ def add_options(part: argparse.ArgumentParser) -> None:
     part.add_argument("--seeds", type=int, default=5)
     part.add_argument("--keep", type=float, default=0.6, help="share of the multiply-adds left")
     part.add_argument("--text", default="average/conv2s2+w32+learned:2*h4w32-mlp4")
-    part.add_argument("--epochs", type=int, default=12, help="of the first training")
-    part.add_argument("--tune", type=int, default=6, help="epochs of fine-tuning")
-    part.add_argument("--train-size", type=int, default=2000)
-    part.add_argument("--test-size", type=int, default=5000)
+    part.add_argument("--epochs", type=int, default=30, help="of the first training")
+    part.add_argument("--tune", type=int, default=10, help="epochs of fine-tuning")
+    part.add_argument("--train-size", type=int, default=4000)
+    part.add_argument("--test-size", type=int, default=10_000)
     part.add_argument("--rounds", type=int, default=5, help="of the latency")
 
 
@@ -49,8 +49,8 @@ def _pruned(options: argparse.Namespace, task: Task, seed: int) -> NDArray[np.fl
     """Return accuracies before and after in %, their difference, and three shares."""
     space = get_space("vit", subspace="digits", input_shape=task.input_shape)
     recipe = {"optimizer": {"name": "adamw"}, "weight_decay": 0.05}
-    first = {"epochs": options.epochs, "learning_rate": 0.003, **recipe}
-    second = {"epochs": options.tune, "learning_rate": 0.001, **recipe}
+    first = {"epochs": options.epochs, "learning_rate": 0.005, **recipe}
+    second = {"epochs": options.tune, "learning_rate": 0.002, **recipe}
     budget = {"metric": "macs", "keep": options.keep}
     folder = options.out / f"seed-{seed}"
     start = Network.of(space, parse_text(options.text), seed)

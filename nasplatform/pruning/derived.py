@@ -59,7 +59,9 @@ class Derived:
         source = next((one for tensor, one in given if tensor is first), None)
         if source is None:
             return None
-        return _moved(source, lambda origin: call.func(origin, *call.args[1:], **call.kwargs))
+        return _moved(
+            source, lambda origin: call.func(origin.contiguous(), *call.args[1:], **call.kwargs)
+        )
 
     @property
     def names(self) -> list[str]:

@@ -303,6 +303,10 @@ class Trace:
         self.label(weight, laid(self._filters[name], 0, weight.dim()))
         self._forms[id(weight)] = frozenset([name])
 
+    def is_form(self, call: Call) -> bool:
+        """Say whether a call is given a weight, or what was computed of weights alone."""
+        return any(id(tensor) in self._forms for tensor in call.tensors)
+
     def use(self, call: Call) -> None:
         """Let what was computed of weights alone meet something else.
 

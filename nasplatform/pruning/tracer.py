@@ -132,7 +132,8 @@ class Tracer(Operations):
             return  # asks for a size
         hand_on = None if trace.opaque else weighted or rule
         labels = None if hand_on is None else hand_on(trace, call)
-        laid_out = of_parameters and (alone or not given) and trace.derive(call)
+        tables = of_parameters and (alone and trace.is_form(call) if given else labels is None)
+        laid_out = tables and trace.derive(call)
         if labels is None and laid_out:
             return
         if labels is None:

@@ -292,7 +292,7 @@ def reduction(trace: Trace, call: Call) -> Labels:
         return None
     gone = {axis % given.dim() for axis in axes}
     summed = gone.intersection(places_of(labels))
-    if 0 in gone or len(summed) > 1:
+    if 0 in summed or len(summed) > 1 or (0 in gone and trace.of_parameters(given)):
         return None
     if summed:
         (axis,) = summed

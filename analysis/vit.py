@@ -51,6 +51,7 @@ from nasplatform.search import SamplerContext, TrialRecord, search
 from nasplatform.spaces import get_space
 from nasplatform.spaces.vit.families import families
 from nasplatform.spaces.vit.network import Network
+from nasplatform.spaces.vit.space import VisionTransformers
 from nasplatform.spaces.vit.subspaces import SUBSPACES
 from nasplatform.training.datasets import load_task
 from nasplatform.training.optimizers import AdamW
@@ -178,6 +179,7 @@ def costs(number: int) -> None:
     print(f"| {number:,} of | CPU seconds |\n|---|---|")
     for name in SUBSPACES:
         space = get_space("vit", subspace=name)
+        assert isinstance(space, VisionTransformers)
         some = space.sample(number, np.random.default_rng(0))
         begun = process_time()
         space.costs(some)

@@ -188,7 +188,10 @@ class Trace:
         """Tie an axis of a parameter, or of what was made of one; False if it is none."""
         owned = self.owner(tensor)
         if owned is not None and not (owned.computed and id(tensor) in self._derived):
-            self._tie(owned.name, axis, groups)
+            own = 1 - axis if owned.turned else axis
+            if owned.computed and self._owned[owned.name].shape[own] != len(groups):
+                return False
+            self._tie(owned.name, own, groups)
             return True
         if id(tensor) in self._derived:
             return self._couple_derived(self._derived[id(tensor)], axis, groups)

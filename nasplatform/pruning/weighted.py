@@ -72,8 +72,8 @@ def linear(trace: Trace, call: Call) -> Labels:
         return contraction(trace, call) if call.name == "mm" else None
     inputs = trace.read(given, 1, call.place)
     outputs = trace.couplings.new(weight.shape[1])
-    trace.couple(weight, 0, outputs)
-    trace.couple(weight, 1, inputs)
+    trace.couple(weight, 1, outputs)
+    trace.couple(weight, 0, inputs)
     if bias is not None and not trace.couple(bias, 0, outputs):
         trace.couplings.pin(outputs, f"{call.place} has a bias that is computed")
     layer = Layer(

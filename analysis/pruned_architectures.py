@@ -146,12 +146,12 @@ def row(name: str, module: nn.Module, keep: float, rounds: int) -> dict[str, Any
     macs, parameters = count_macs(module, SHAPE), count_parameters(module, SHAPE)
     result: dict[str, Any] = {"network": name, "macs": macs, "parameters": parameters}
     result |= {f"before_ms_{b}": t for b, t in zip(BATCHES, times["before"], strict=True)}
-    for way, (network, why) in found.items():
+    for way, (made, why) in found.items():
         result[f"{way}_fails"] = why
-        if network is None:
+        if made is None:
             continue
-        result[f"{way}_macs"] = count_macs(network, SHAPE) / macs
-        result[f"{way}_parameters"] = count_parameters(network, SHAPE) / parameters
+        result[f"{way}_macs"] = count_macs(made, SHAPE) / macs
+        result[f"{way}_parameters"] = count_parameters(made, SHAPE) / parameters
         for batch, before, after in zip(BATCHES, times["before"], times[way], strict=True):
             result[f"{way}_ms_{batch}"] = after / before
     return result

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from nasplatform.errors import StageError
 from nasplatform.pruning.computed import zeroed
@@ -21,8 +22,8 @@ from nasplatform.training.seeding import seeded
 
 TOLERANCE = 1e-5
 CHECKED_IMAGES = 8
-WEIGHTED_INPUT = {"convolution": 0, "mkldnn_convolution": 0, "addmm": 1, "mm": 0}
-"""Operations with weights, and which of their arguments is what they read."""
+SUMMED_INPUT = {"convolution": 0, "mkldnn_convolution": 0, "addmm": 1, "mm": 0, "bmm": 0}
+"""Products, and which of their arguments shall be 0 where a channel is gone."""
 
 
 def masked(module: nn.Module, graph: ChannelGraph, removed: Groups) -> nn.Module:
@@ -30,7 +31,7 @@ def masked(module: nn.Module, graph: ChannelGraph, removed: Groups) -> nn.Module
 
     Statistics over channels, also of weights that read them, are of those that are left.
     """
-    copied = copy.deepcopy(module)
+    copied, removed = copy.deepcopy(module), graph.gone(removed)
     with torch.no_grad():
         for name, layer in graph.layers.items():
             if layer.area:
@@ -111,7 +112,7 @@ def _silence(layer: nn.Module, described: Layer, gone: NDArray[np.bool_]) -> Non
 
 
 class _OfKept(nn.Module):
-    """A network whose statistics over channels see the kept ones only."""
+    """A network whose statistics and products over channels see the kept ones only."""
 
     def __init__(self, module: nn.Module, whole: Sequence[Statistic], removed: Groups) -> None:
         super().__init__()
@@ -119,7 +120,8 @@ class _OfKept(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Compute the logits."""
-        with unfused_transformers(), _KeptStatistics(self.whole, self.removed):
+        kept = _KeptStatistics(self.whole, self.removed)
+        with unfused_transformers(), sdpa_kernel(SDPBackend.MATH), kept:
             logits: Tensor = self.inner(images)
         return logits
 
@@ -143,8 +145,8 @@ class _KeptStatistics(Operations):
         if place is None:
             return super().compute(func, args, kwargs)
         axis, keep = place
-        if name in WEIGHTED_INPUT:
-            at = WEIGHTED_INPUT[name]
+        if name in SUMMED_INPUT:
+            at = SUMMED_INPUT[name]
             args = (*args[:at], zeroed(args[at], axis, keep), *args[at + 1 :])
             return func(*args, **kwargs)
         places = torch.from_numpy(np.flatnonzero(keep)).to(args[0].device)

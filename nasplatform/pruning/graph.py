@@ -6,6 +6,7 @@ together. Every entry names the axis on which its channels lie.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -74,6 +75,28 @@ class Loose:
 
 
 @dataclass(frozen=True)
+class Contraction:
+    """A product of computed matrices, of as many pairs as stand in a batch.
+
+    lengths: of all axes: those of what is made, then the one over which is summed.
+    sides:   groups of the places on each of them; None where none can go.
+    images:  that were multiplied together.
+    """
+
+    lengths: tuple[int, ...]
+    sides: tuple[Groups | None, ...]
+    images: int
+
+    def macs(self, removed: Groups) -> int:
+        """Count the multiply-adds for one image that are left."""
+        left = [
+            length if side is None else int((~np.isin(side, removed)).sum())
+            for length, side in zip(self.lengths, self.sides, strict=True)
+        ]
+        return math.prod(left) // self.images
+
+
+@dataclass(frozen=True)
 class Pin:
     """Why channels stay.
 
@@ -97,9 +120,13 @@ class ChannelGraph:
     norms:     for a convolution the normalisation that takes exactly what it makes.
     removable: the groups that may be removed, ascending.
     coupling_classes: for each of them a number; groups of one class are made by the same layers.
+    parts:  for groups that are products, such as a place in a head, the groups with one of which
+            they go, such as the head, and this place of all heads.
     loose:     parameters and buffers that go with groups and belong to no layer, by name.
     pins:      what stays though no result demands it, and why.
-    statistics: calls that see all channels at once, such as normalisations over channels.
+    statistics: calls that see all channels at once, such as normalisations and sums over channels.
+    contractions: products of computed matrices that are followed.
+    numbers: attributes that count groups, (module, attribute) -> the groups.
     """
 
     layers: Mapping[str, Layer]
@@ -110,6 +137,9 @@ class ChannelGraph:
     loose: Mapping[str, Loose] = field(default_factory=dict)
     pins: tuple[Pin, ...] = ()
     statistics: tuple[Statistic, ...] = ()
+    parts: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    contractions: tuple[Contraction, ...] = ()
+    numbers: Mapping[tuple[str, str], Groups] = field(default_factory=dict)
 
     @property
     def producers(self) -> list[Layer]:
@@ -117,8 +147,31 @@ class ChannelGraph:
         return [
             layer
             for layer in self.layers.values()
-            if layer.area and np.isin(layer.outputs, self.removable).any()
+            if layer.area and np.isin(self.units(layer.outputs)[1], self.removable).any()
         ]
+
+    def gone(self, removed: Groups) -> Groups:
+        """Return what goes with groups that are removed: they, and what they are part of."""
+        products, parts = self._products
+        return np.concatenate([removed, products[np.isin(parts, removed)]])
+
+    def units(self, groups: Groups) -> tuple[NDArray[np.int64], Groups]:
+        """Return with which groups each channel goes: the place of the channel, and the group."""
+        products, parts = self._products
+        first = np.searchsorted(products, groups, "left")
+        counts = np.searchsorted(products, groups, "right") - first
+        whole = np.flatnonzero(counts == 0)
+        channels = np.repeat(np.arange(len(groups)), counts)
+        before = np.repeat(np.cumsum(counts) - counts, counts)
+        places = np.repeat(first, counts) + np.arange(len(channels)) - before
+        return np.concatenate([whole, channels]), np.concatenate([groups[whole], parts[places]])
+
+    @cached_property
+    def _products(self) -> tuple[Groups, Groups]:
+        """Products, ascending, and a part of each; as many pairs as there are parts."""
+        pairs = [(one, part) for one, parts in sorted(self.parts.items()) for part in parts]
+        array = np.array(pairs, np.int64).reshape(-1, 2)
+        return array[:, 0], array[:, 1]
 
     def channel_sets(self) -> list[Groups]:
         """Return the groups of everything that must keep a channel."""
@@ -127,27 +180,31 @@ class ChannelGraph:
 
     def without_emptying(self, groups: Groups) -> Groups:
         """Leave out the groups that would, after those before them, empty a layer or map."""
-        members, left = self._members
-        left, kept = left.copy(), []
+        members, sets, kept = self._members, self.channel_sets(), []
+        there = [np.ones(len(channels), bool) for channels in sets]
+        left = [len(channels) for channels in sets]
         for group in groups.tolist():
             places = members.get(group, [])
-            if all(left[index] > count for index, count in places):
-                for index, count in places:
+            counts = [int(there[index][channels].sum()) for index, channels in places]
+            if all(left[i] > n for (i, _), n in zip(places, counts, strict=True)):
+                for (index, channels), count in zip(places, counts, strict=True):
                     left[index] -= count
+                    there[index][channels] = False
                 kept.append(group)
         return np.array(kept, np.int64)
 
     @cached_property
-    def _members(self) -> tuple[dict[int, list[tuple[int, int]]], list[int]]:
-        """In which sets of channels each group is how often, and the sizes of the sets."""
-        members: dict[int, list[tuple[int, int]]] = {}
-        sizes: list[int] = []
-        for channels in self.channel_sets():
-            groups, counts = np.unique(channels, return_counts=True)
-            for group, count in zip(groups.tolist(), counts.tolist(), strict=True):
-                members.setdefault(group, []).append((len(sizes), count))
-            sizes.append(len(channels))
-        return members, sizes
+    def _members(self) -> dict[int, list[tuple[int, NDArray[np.int64]]]]:
+        """In which sets of channels each group is, and where."""
+        members: dict[int, list[tuple[int, NDArray[np.int64]]]] = {}
+        for index, groups in enumerate(self.channel_sets()):
+            channels, units = self.units(groups)
+            order = np.argsort(units, kind="stable")
+            found, starts = np.unique(units[order], return_index=True)
+            parts = np.split(channels[order], starts[1:])
+            for unit, places in zip(found.tolist(), parts, strict=True):
+                members.setdefault(unit, []).append((index, places))
+        return members
 
 
 class Cost(NamedTuple):
@@ -158,8 +215,10 @@ class Cost(NamedTuple):
 
 
 def cost(graph: ChannelGraph, removed: Groups) -> Cost:
-    """Count what is left of the traced layers when groups are removed."""
-    macs = parameters = 0
+    """Count what is left of the traced layers and products when groups are removed."""
+    removed = graph.gone(removed)
+    macs = sum(one.macs(removed) for one in graph.contractions)
+    parameters = 0
     for layer in graph.layers.values():
         outputs = int((~np.isin(layer.outputs, removed)).sum())
         parameters += layer.vectors * outputs

@@ -34,10 +34,11 @@ def group_scores(graph: ChannelGraph, scores: Mapping[str, Tensor]) -> Scores:
     """
     totals, counts = np.zeros((2, int(graph.removable.max()) + 1))
     for layer in graph.producers:
-        inside = np.isin(layer.outputs, graph.removable)
-        groups = layer.outputs[inside]
-        np.add.at(totals, groups, scores[layer.name].double().numpy()[inside])
-        np.add.at(counts, groups, 1)
+        channels, groups = graph.units(layer.outputs)
+        inside = np.isin(groups, graph.removable)
+        own = scores[layer.name].double().numpy()[channels[inside]]
+        np.add.at(totals, groups[inside], own)
+        np.add.at(counts, groups[inside], 1)
     mean: Scores = totals[graph.removable] / counts[graph.removable]
     return mean
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from nasplatform.pruning.couplings import NOBODY, along, axis_of, laid
+from nasplatform.pruning.couplings import NOBODY, along, axis_of, laid, places_of
 from nasplatform.pruning.graph import Groups
 from nasplatform.pruning.trace import Call, Trace
 
@@ -37,7 +37,7 @@ def same(trace: Trace, call: Call) -> Labels:
 def window(trace: Trace, call: Call) -> Labels:
     """Pool or resize maps, channel by channel, (B, C, ...)."""
     given, labels = call.args[0], trace.followed(call.args[0])
-    if labels is None or axis_of(labels) not in (None, 1) or given.dim() < 3:
+    if labels is None or not set(places_of(labels)) <= {1} or given.dim() < 3:
         return None
     return labels
 
@@ -45,17 +45,22 @@ def window(trace: Trace, call: Call) -> Labels:
 def padding(trace: Trace, call: Call) -> Labels:
     """Pad on axes other than that of the channels, or make an empty map of that size."""
     given, labels = call.args[0], trace.followed(call.args[0])
-    if call.made.dim() != given.dim():
+    if labels is None or call.made.dim() != given.dim():
         return None
-    axis = None if labels is None else axis_of(labels)
-    kept = axis is not None and call.made.shape[axis] == given.shape[axis]
-    return labels if kept or (labels is not None and axis is None) else None
+    kept = all(call.made.shape[axis] == given.shape[axis] for axis in places_of(labels))
+    return labels if kept else None
 
 
 def pointwise(trace: Trace, call: Call) -> Labels:
     """Combine tensors element by element, with broadcasting: what meets is one group."""
-    made = call.made
+    made, widened = call.made, _widened(trace, call.made, call.tensors)
     known = [(tensor, trace.followed(tensor)) for tensor in call.tensors]
+    if widened is not None and trace.followed(widened[0]) is None:
+        alone, side = widened
+        groups = trace.of_parameter(alone, side)
+        if groups is not None:
+            own_labels = laid(groups, side, alone.dim())
+            known = [(t, own_labels if t is alone else on) for t, on in known]
     if all(labels is None for _, labels in known):  # of parameters alone
         known = [(tensor, trace.labels(tensor)) for tensor in call.tensors]
     axes = {
@@ -63,8 +68,10 @@ def pointwise(trace: Trace, call: Call) -> Labels:
         for _, labels in known
         if labels is not None and (axis := axis_of(labels)) is not None
     }
-    if len(axes) > 1:
-        return None
+    if len(axes) > 1 or any(
+        labels is not None and len(places_of(labels)) > 1 for _, labels in known
+    ):
+        return _by_axes(trace, made, known)
     if not axes:
         return _single(trace, made, known)
     (axis,) = axes
@@ -84,9 +91,48 @@ def pointwise(trace: Trace, call: Call) -> Labels:
     return laid(first, axis, made.dim()) if all(coupled) else None
 
 
+def _by_axes(trace: Trace, made: Tensor, known: list[tuple[Tensor, Tensor | None]]) -> Labels:
+    """Combine tensors of which one lies along several axes: what meets on an axis is one group."""
+    sides: dict[int, Groups] = {}
+    for tensor, labels in known:
+        if labels is None:
+            continue
+        for own in places_of(labels):
+            found = trace.couplings.slices(labels, own, tensor.shape[own])
+            if found is None:
+                return None
+            first = sides.setdefault(own - tensor.dim() + made.dim(), found)
+            trace.couplings.unite(first, found)
+    for tensor, labels in known:
+        for axis, groups in sides.items():
+            own = axis - made.dim() + tensor.dim()
+            wide = own >= 0 and tensor.shape[own] > 1
+            if wide and labels is None and not trace.couple(tensor, own, groups):
+                return None
+            if wide and labels is not None and own not in places_of(labels):
+                return None
+    return trace.couplings.spread(sides, made.dim())
+
+
+def _widened(trace: Trace, made: Tensor, tensors: list[Tensor]) -> tuple[Tensor, int] | None:
+    """Return the parameter that alone makes a result wide along an axis, and its axis there."""
+    found = []
+    for axis in range(made.dim()):
+        wide = [
+            (tensor, own)
+            for tensor in tensors
+            if (own := axis - made.dim() + tensor.dim()) >= 0 and tensor.shape[own] > 1
+        ]
+        if len(wide) == 1 and len(tensors) > 1 and trace.derived(wide[0][0]) is not None:
+            found.append(wide[0])
+    return found[0] if len(found) == 1 else None
+
+
 def _single(trace: Trace, made: Tensor, known: list[tuple[Tensor, Tensor | None]]) -> Labels:
     """Combine maps of one channel each."""
     found = [(tensor, labels) for tensor, labels in known if labels is not None]
+    if found and all(trace.couplings.stays(labels) for _, labels in found):
+        return trace.couplings.spread({}, made.dim())
     if not found or any(tensor.shape != made.shape for tensor, _ in found):
         return None
     met = trace.couplings.meet([labels.flatten().numpy() for _, labels in found])
@@ -112,7 +158,20 @@ def view(trace: Trace, call: Call) -> Labels:
     if labels is None:
         return None
     whole = trace.couplings.whole(labels, call.args[0].shape)
-    return trace.couplings.compact(whole.reshape(call.made.shape))
+    made = trace.couplings.compact(whole.reshape(call.made.shape))
+    for tensor, found in ((call.args[0], labels), (call.made, made)):
+        _note_numbers(trace, tensor, found)
+    return made
+
+
+def _note_numbers(trace: Trace, tensor: Tensor, labels: Tensor) -> None:
+    axes = places_of(labels)
+    if len(axes) < 2 or not trace.inside:
+        return
+    sides = [trace.couplings.slices(labels, axis, tensor.shape[axis]) for axis in axes]
+    known = [side for side in sides if side is not None]
+    if len(known) == len(sides):
+        trace.arrangements.note(*trace.inside[-1], known, labels.flatten().numpy())
 
 
 def slicing(trace: Trace, call: Call) -> Labels:
@@ -121,14 +180,16 @@ def slicing(trace: Trace, call: Call) -> Labels:
     if labels is None:
         return None
     whole, part = call.args[0], call.made
-    axis, own = call.argument(1, "dim", 0) % whole.dim(), axis_of(labels)
-    if axis != own or part.shape == whole.shape:
+    axis = call.argument(1, "dim", 0) % whole.dim()
+    if axis not in places_of(labels) or part.shape == whole.shape:
         return labels
     groups = along(labels, axis, whole.shape[axis])
     start, step = call.argument(2, "start") or 0, call.argument(4, "step", 1)
     found = np.arange(whole.shape[axis])[start::step][: part.shape[axis]]
     if groups is None:
         return None
+    if not len(found):
+        return trace.couplings.spread({}, part.dim())
     if not trace.slicers:
         shares, rest = divmod(len(groups), len(found))
         if rest or step != 1 or len(found) == 1 or int(found[0]) % len(found):
@@ -144,7 +205,7 @@ def splitting(trace: Trace, call: Call) -> Labels:
         return None
     given, parts = call.args[0], list(call.made)
     axis, dims = call.argument(2, "dim", 0) % given.dim(), given.dim()
-    if axis != axis_of(labels):
+    if axis not in places_of(labels):
         return [labels for _ in parts]
     lengths = {part.shape[axis] for part in parts}
     groups = along(labels, axis, given.shape[axis])
@@ -162,7 +223,7 @@ def gating(trace: Trace, call: Call) -> Labels:
     axis = call.argument(1, "dim", -1) % given.dim()
     groups = None if labels is None else along(labels, axis, given.shape[axis])
     if groups is None:
-        return labels if labels is not None and axis_of(labels) != axis else None
+        return labels if labels is not None and axis not in places_of(labels) else None
     return laid(trace.couplings.unite_columns(groups, 2), axis, given.dim())
 
 
@@ -171,7 +232,9 @@ def concatenation(trace: Trace, call: Call) -> Labels:
     tensors = call.args[0]
     axis = call.argument(1, "dim", 0) % call.made.dim()
     known = [trace.followed(tensor) for tensor in tensors]
-    places = {axis_of(labels) for labels in known if labels is not None} - {None}
+    places = {place for labels in known if labels is not None for place in places_of(labels)}
+    if not places and all(on is not None and trace.couplings.stays(on) for on in known):
+        return trace.couplings.spread({}, call.made.dim())
     if places <= {axis} and axis:
         whole = [_part(trace, tensor, axis) for tensor in tensors]
         return laid(np.concatenate(whole), axis, call.made.dim())
@@ -182,7 +245,7 @@ def stacking(trace: Trace, call: Call) -> Labels:
     """Put tensors side by side on a new axis."""
     known = [trace.followed(tensor) for tensor in call.args[0]]
     axis = call.argument(1, "dim", 0) % call.made.dim()
-    places = {axis_of(labels) for labels in known if labels is not None} - {None}
+    places = {place for labels in known if labels is not None for place in places_of(labels)}
     labels = _together(trace, call, known, places)
     return labels.unsqueeze(axis) if isinstance(labels, Tensor) else None
 
@@ -197,20 +260,26 @@ def _part(trace: Trace, tensor: Tensor, axis: int) -> Any:
 
 def _together(trace: Trace, call: Call, known: list[Tensor | None], places: set[Any]) -> Labels:
     """Unite tensors that lie beside one another on an axis other than their channels'."""
-    if len(places) != 1 or any(labels is None for labels in known):
-        return None
-    (place,) = places
-    every = [
-        along(labels, place, tensor.shape[place])
-        for tensor, labels in zip(call.args[0], known, strict=True)
-        if labels is not None
-    ]
-    first = every[0]
-    for other in every[1:]:
-        if first is None or other is None or len(other) != len(first):
-            return None
-        trace.couplings.unite(first, other)
-    return None if first is None else laid(first, place, call.args[0][0].dim())
+    sides: dict[int, Groups] = {}
+    for place in places:
+        for tensor, labels in sorted(
+            zip(call.args[0], known, strict=True), key=lambda pair: pair[1] is None
+        ):
+            if labels is None:
+                if not trace.couple(tensor, place, sides[place]):
+                    return None
+                continue
+            found = _on(trace, labels, place, tensor.shape[place])
+            first = None if found is None else sides.setdefault(place, found)
+            if first is None or found is None or len(found) != len(first):
+                return None
+            trace.couplings.unite(first, found)
+    return trace.couplings.spread(sides, call.args[0][0].dim()) if sides else None
+
+
+def _on(trace: Trace, labels: Tensor, axis: int, length: int) -> Groups | None:
+    alone = along(labels, axis, length)
+    return trace.couplings.slices(labels, axis, length) if alone is None else alone
 
 
 def reduction(trace: Trace, call: Call) -> Labels:
@@ -222,20 +291,36 @@ def reduction(trace: Trace, call: Call) -> Labels:
     if labels is None or not axes:
         return None
     gone = {axis % given.dim() for axis in axes}
-    own = axis_of(labels)
-    if 0 in gone:
+    summed = gone.intersection(places_of(labels))
+    if 0 in summed or len(summed) > 1 or (0 in gone and trace.of_parameters(given)):
         return None
-    if own is not None and own in gone:
-        groups = along(labels, own, given.shape[own])
-        if groups is None:
+    if summed:
+        (axis,) = summed
+        groups = trace.couplings.slices(labels, axis, given.shape[axis])
+        left = _without(trace, given, labels, axis)
+        if groups is None or left is None:
             return None
-        trace.seen_whole(call, own, groups)
-        labels = laid(np.array([NOBODY]), 0, given.dim())
+        trace.seen_whole(call, axis, groups)
+        labels = left
     elif 1 in gone and trace.of_parameters(given):
         _see_columns(trace, call)
     if made.dim() < given.dim():
         labels = labels.reshape([n for axis, n in enumerate(labels.shape) if axis not in gone])
     return labels if made is call.made else [labels for _ in call.made]
+
+
+def _without(trace: Trace, given: Tensor, labels: Tensor, axis: int) -> Tensor | None:
+    """Return the labels of a sum over an axis."""
+    sides: dict[int, Groups] = {}
+    for other in places_of(labels):
+        groups = trace.couplings.slices(labels, other, given.shape[other])
+        if other != axis and groups is None:
+            return None
+        if other != axis and groups is not None:
+            sides[other] = groups
+    if not sides:
+        return laid(np.array([NOBODY]), 0, given.dim())
+    return trace.couplings.spread(sides, given.dim())
 
 
 def _see_columns(trace: Trace, call: Call) -> None:
@@ -249,10 +334,21 @@ def _see_columns(trace: Trace, call: Call) -> None:
 def softmax(trace: Trace, call: Call) -> Labels:
     """Normalise along an axis; where it is that of the channels, they stay."""
     labels = trace.followed(call.args[0])
-    if labels is not None and axis_of(labels) == call.args[1] % call.args[0].dim():
+    axis = call.args[1] % call.args[0].dim()
+    if labels is not None and axis in places_of(labels):
         reason = f"operation {call.name!r} in {call.place} is over all channels"
-        trace.couplings.pin(labels.flatten().numpy(), reason)
+        groups = trace.couplings.slices(labels, axis, call.args[0].shape[axis])
+        trace.couplings.pin(labels.flatten().numpy() if groups is None else groups, reason)
     return labels
+
+
+def unfolding(trace: Trace, call: Call) -> Labels:
+    """Put the places of a window side by side, channel by channel: (B, C, h, w) -> (B, C k, n)."""
+    given, labels = call.args[0], trace.followed(call.args[0])
+    groups = None if labels is None or given.dim() != 4 else along(labels, 1, given.shape[1])
+    if groups is None:
+        return None
+    return laid(np.repeat(groups, call.made.shape[1] // len(groups)), 1, 3)
 
 
 def pixel_shuffle(trace: Trace, call: Call) -> Labels:
@@ -308,7 +404,8 @@ _BY_RULE: dict[Rule, tuple[str, ...]] = {
         *("mean", "sum", "amax", "amin", "prod", "std", "var", "var_mean", "std_mean"),
         "linalg_vector_norm",
     ),
-    softmax: ("_softmax", "_log_softmax"),
+    softmax: ("_softmax", "_log_softmax", "_safe_softmax"),
+    unfolding: ("im2col",),
     pixel_shuffle: ("pixel_shuffle",),
     channel_shuffle: ("channel_shuffle", "native_channel_shuffle"),
 }

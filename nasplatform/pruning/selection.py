@@ -76,7 +76,7 @@ def ranked(
         members = np.flatnonzero(graph.coupling_classes == number)
         order = members[np.argsort(scores[members], kind="stable")]
         producers = sum(
-            np.isin(graph.removable[order[0]], layer.outputs) for layer in graph.producers
+            graph.removable[order[0]] in graph.units(layer.outputs)[1] for layer in graph.producers
         )
         scale = max(float(np.abs(scores[members]).mean()), 1e-12)
         ends = [len(order) - width for width in widths(len(order), multiple)]

@@ -26,7 +26,7 @@ PruningSpec = Mapping[str, Mapping[str, Any]]
 ``inputs`` and ``groups``, those of a convolution afterwards, ``transposed`` where it is, and
 ``weight``, the parameter below it of which its weight is computed, where it is.
 ``vectors`` names what is cut with the outputs; ``loose`` gives for parameters that belong to no
-layer the axis and what is kept of it."""
+layer the axis and what is kept of it; ``numbers`` are attributes that count channels or heads."""
 
 
 def kept_channels(graph: ChannelGraph, removed: Groups) -> dict[str, dict[str, Any]]:
@@ -36,6 +36,7 @@ def kept_channels(graph: ChannelGraph, removed: Groups) -> dict[str, dict[str, A
     Raises StageError where a layer would be left without channels.
     """
     described: dict[str, dict[str, Any]] = {}
+    removed = graph.gone(removed)
     for name, layer in graph.layers.items():
         inputs, outputs = _kept(layer.inputs, removed), _kept(layer.outputs, removed)
         _check_left(name, inputs, outputs)
@@ -64,6 +65,10 @@ def kept_channels(graph: ChannelGraph, removed: Groups) -> dict[str, dict[str, A
             module, _, parameter = name.rpartition(".")
             entry = described.setdefault(module, {}).setdefault("loose", {})
             entry[parameter] = [loose.axis, places.tolist()]
+    for (name, attribute), counted in graph.numbers.items():
+        places = _kept(counted, removed)
+        if len(places) < len(counted):
+            described.setdefault(name, {}).setdefault("numbers", {})[attribute] = len(places)
     return described
 
 
@@ -83,6 +88,7 @@ def remove(module: nn.Module, kept: PruningSpec) -> nn.Module:
             for parameter, (axis, places) in entry.get("loose", {}).items():
                 cuts.cut(layer, parameter, {axis: places})
             _set_widths(layer, entry)
+            _set_numbers(layer, entry.get("numbers", {}))
         except (AttributeError, IndexError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise StageError(f"layer {name!r} cannot be cut as described: {error!r}") from None
     cuts.share(module)
@@ -144,6 +150,13 @@ def _set_widths(layer: nn.Module, entry: Mapping[str, Any]) -> None:
     for name, value in values.items():
         if hasattr(layer, name):
             setattr(layer, name, value)
+
+
+def _set_numbers(layer: nn.Module, numbers: Mapping[str, int]) -> None:
+    for attribute, value in numbers.items():
+        if type(getattr(layer, attribute)) is not int or type(value) is not int:
+            raise TypeError(f"{attribute} is no number of channels")
+        setattr(layer, attribute, value)
 
 
 def _kept(channels: Groups, removed: Groups) -> NDArray[np.int64]:

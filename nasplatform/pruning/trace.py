@@ -7,11 +7,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from nasplatform.pruning.couplings import Couplings, along, laid
-from nasplatform.pruning.graph import Groups, Layer, Loose, Statistic
+from nasplatform.pruning.arrangements import Arrangements
+from nasplatform.pruning.couplings import Couplings, along, laid, places_of
+from nasplatform.pruning.derived import Derived
+from nasplatform.pruning.graph import Contraction, Groups, Layer, Loose, Statistic
 
 BATCH = 2
 """Images that run through the network: two, so that code that squeezes works as it does later."""
@@ -65,6 +68,11 @@ class Trace:
         self.statistics: list[Statistic] = []
         self.logits: list[Groups] = []
         self.calls: Counter[str] = Counter()
+        self.contractions: list[Contraction] = []
+        self.arrangements = Arrangements(self.couplings)
+        self._derived: dict[int, Derived] = {}
+        self._filters: dict[str, Groups] = {}
+        self._forms: dict[int, frozenset[str]] = {}
         self._labels: dict[int, Tensor] = {}
         self._alive: list[Any] = []  # so that no identity is given out twice
         self._made_by: dict[int, str] = {}
@@ -115,12 +123,57 @@ class Trace:
         groups = None if labels is None else along(labels, axis, length)
         if groups is not None:
             return groups
+        if labels is not None and len(places_of(labels)) > 1:
+            return self._read_slices(labels, tensor, axis, place)
         if labels is not None:
             reason = f"{place} reads channels from an axis on which they do not lie"
             self.couplings.pin(labels.flatten().numpy(), reason)
         return self.couplings.pin(self.couplings.new(length))
 
+    def _read_slices(self, labels: Tensor, tensor: Tensor, axis: int, place: str) -> Groups:
+        """Return the groups of an axis; whatever lies along the others stays."""
+        reason = f"{place} reads channels that lie along several axes"
+        found = self.couplings.slices(labels, axis, tensor.shape[axis])
+        if found is None:
+            self.couplings.pin(labels.flatten().numpy(), reason)
+            return self.couplings.pin(self.couplings.new(tensor.shape[axis]))
+        for other in places_of(labels):
+            groups = self.couplings.slices(labels, other, tensor.shape[other])
+            if other != axis and groups is not None:
+                self.couplings.pin(groups, reason)
+        self.couplings.claim(found)
+        return found
+
     # parameters
+
+    def derived(self, tensor: Any) -> Derived | None:
+        """Return what is known of a tensor whose numbers are those of parameters or buffers."""
+        known, owned = self._derived.get(id(tensor)), self.owner(tensor)
+        if known is None and owned is not None and not (owned.turned or owned.computed):
+            known = Derived.whole(owned.name, tensor)
+        return known
+
+    def is_derived(self, tensor: Any) -> bool:
+        """Say whether a tensor is a parameter or buffer, or what was made of such is known."""
+        return self.owner(tensor) is not None or self.derived(tensor) is not None
+
+    def of_parameter(self, tensor: Any, axis: int) -> Groups | None:
+        """Return the groups of an axis of what was derived from parameters, new where unknown."""
+        derived = self.derived(tensor)
+        if derived is None or not derived.sources(axis):
+            return None
+        groups = self.couplings.new(tensor.shape[axis])
+        return groups if self.couple(tensor, axis, groups) else None
+
+    def derive(self, call: Call) -> bool:
+        """Follow a layout or combination of parameters that have several axes."""
+        found = [(tensor, self.derived(tensor)) for tensor in call.tensors]
+        if any(one is None and self.of_parameters(tensor) for tensor, one in found if tensor.dim()):
+            return False
+        made = Derived.by(call, found)
+        if made is not None:
+            self._derived[id(call.made)] = made
+        return made is not None
 
     def owner(self, tensor: Any) -> Owned | None:
         """Return under which name the network holds a tensor, None if it does not."""
@@ -134,21 +187,41 @@ class Trace:
     def couple(self, tensor: Any, axis: int, groups: Groups) -> bool:
         """Tie an axis of a parameter, or of what was made of one; False if it is none."""
         owned = self.owner(tensor)
-        if owned is not None:
-            known = self._couplings_of.setdefault((owned.name, axis), groups)
-            self.couplings.unite(known, groups)
+        if owned is not None and not (owned.computed and id(tensor) in self._derived):
+            own = 1 - axis if owned.turned else axis
+            if owned.computed and self._owned[owned.name].shape[own] != len(groups):
+                return False
+            self._tie(owned.name, own, groups)
             return True
+        if id(tensor) in self._derived:
+            return self._couple_derived(self._derived[id(tensor)], axis, groups)
         labels = self.followed(tensor)
         found = None if labels is None else along(labels, axis, len(groups))
         if found is not None:
             self.couplings.unite(found, groups)
         return found is not None
 
+    def _couple_derived(self, derived: Derived, axis: int, groups: Groups) -> bool:
+        sources = derived.sources(axis)
+        for name, own, places in sources or ():
+            ordered = np.empty_like(groups)
+            ordered[places] = groups
+            self._tie(name, own, ordered)
+        return sources is not None
+
+    def _tie(self, name: str, axis: int, groups: Groups) -> None:
+        """Make one what lies on an axis of a parameter, and what is said to lie there."""
+        known = self._couplings_of.setdefault((name, axis), groups)
+        self.couplings.unite(known, groups)
+        if axis == 0 and name in self._filters:
+            self.couplings.unite(self._filters[name], groups)
+
     def freeze(self, tensors: Iterable[Tensor], reason: str) -> None:
         """Keep parameters as they are, however else they are used."""
-        for owned in map(self.owner, tensors):
-            if owned is not None:
-                self._frozen.setdefault(owned.name, reason)
+        for tensor in tensors:
+            owned, derived = self.owner(tensor), self._derived.get(id(tensor))
+            for name in [owned.name] if owned else derived.names if derived else []:
+                self._frozen.setdefault(name, reason)
 
     def freeze_all(self) -> None:
         """Pin what is coupled with frozen parameters; called once, in the end."""
@@ -209,6 +282,7 @@ class Trace:
         return (
             owned is not None
             and not (owned.turned or owned.computed)
+            and tensor.is_floating_point()
             and sum(length > 1 for length in tensor.shape) > 1
             and len(tensor) > 1
         )
@@ -221,13 +295,41 @@ class Trace:
         return self._couplings_of[name, axis]
 
     def label_weight(self, weight: Tensor) -> None:
-        """Let the labels of a weight run along its filters."""
-        name = self._owners[id(weight)].name
-        self.label(weight, laid(self.side(name, 0), 0, weight.dim()))
+        """Let the labels of a weight run along its filters, for as long as it meets no channels.
 
-    def derive(self, call: Call) -> None:
+        A table of positions may have them elsewhere: see ``use``.
+        """
+        name = self._owners[id(weight)].name
+        if name not in self._filters:
+            known = self._couplings_of.get((name, 0))
+            self._filters[name] = self.couplings.new(len(weight)) if known is None else known
+        self.label(weight, laid(self._filters[name], 0, weight.dim()))
+        self._forms[id(weight)] = frozenset([name])
+
+    def is_form(self, call: Call) -> bool:
+        """Say whether a call is given a weight, or what was computed of weights alone."""
+        return any(id(tensor) in self._forms for tensor in call.tensors)
+
+    def use(self, call: Call) -> None:
+        """Let what was computed of weights alone meet something else.
+
+        What was only laid out is found by where its numbers come from, whichever axis that is;
+        of anything else the filters are what its labels say.
+        """
+        for tensor in call.tensors:
+            names = self._forms.get(id(tensor), frozenset())
+            if names and self.derived(tensor) is not None:
+                self._labels.pop(id(tensor), None)
+            elif self.owner(tensor) is None:
+                for name in sorted(names):
+                    self._tie(name, 0, self._filters[name])
+
+    def compute(self, call: Call) -> None:
         """Note what was computed of parameters alone, and of which weight it still is a form."""
         made = [made for made in tensors_in((call.made,)) if id(made) not in self._owners]
+        names = [self._forms.get(id(tensor), frozenset()) for tensor in call.tensors]
+        if any(names):
+            self._forms |= dict.fromkeys(map(id, made), frozenset[str]().union(*names))
         self._of_parameters.update(map(id, made))
         for tensor in call.tensors:
             owned = self.owner(tensor)

@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from nasplatform.errors import StageError
 from nasplatform.pruning.computed import COMPUTED, of_parameters_alone
@@ -108,7 +109,7 @@ class Tracer(Operations):
     def _note(self, name: str, made: Any) -> None:
         labels = self.trace.followed(made) if isinstance(made, Tensor) else None
         axis = 1 if labels is None else axis_of(labels) or 1
-        if labels is not None and made.dim() > axis:
+        if labels is not None and made.dim() > axis:  # of several axes none tells the width
             groups = along(labels, axis, made.shape[axis])
             if groups is not None:
                 self.trace.maps[name] = groups
@@ -119,16 +120,22 @@ class Tracer(Operations):
             trace.turn(call.args[0], call.made)
             return
         alone = of_parameters_alone(trace, call)
+        if not alone:
+            trace.use(call)
         given = [t for t in call.tensors if trace.followed(t) is not None]
         weighted = WEIGHTED.get(call.name) or COMPUTED.get(call.name)
         rule = rule_of(call.func)
-        of_parameters = rule in _ALSO_OF_PARAMETERS and any(map(trace.owner, call.tensors))
+        of_parameters = rule in _ALSO_OF_PARAMETERS and any(map(trace.is_derived, call.tensors))
         if not (given or weighted or of_parameters):
             return
         if not any(isinstance(t, Tensor) for t in tensors_in((call.made,))):
             return  # asks for a size
         hand_on = None if trace.opaque else weighted or rule
         labels = None if hand_on is None else hand_on(trace, call)
+        tables = of_parameters and (alone and trace.is_form(call) if given else labels is None)
+        laid_out = tables and trace.derive(call)
+        if labels is None and laid_out:
+            return
         if labels is None:
             self._pin(call, given)
         elif isinstance(labels, list):
@@ -138,7 +145,7 @@ class Tracer(Operations):
             first = call.made[0] if isinstance(call.made, (tuple, list)) else call.made
             trace.label(first, labels)
         if alone and labels is not None:
-            trace.derive(call)
+            trace.compute(call)
 
     def _pin(self, call: Call, given: list[Tensor]) -> None:
         """Keep what cannot be followed as it is."""
@@ -161,7 +168,7 @@ def run_traced(module: nn.Module, images: Tensor) -> Trace:
     module.eval()
     torch.backends.mha.set_fastpath_enabled(False)  # one operation, whose parts cannot be seen
     try:
-        with tracer.watching(module), torch.no_grad(), tracer:
+        with tracer.watching(module), torch.no_grad(), sdpa_kernel(SDPBackend.MATH), tracer:
             tracer.enter(images)
             tracer.leave(module(images))
     except StageError:

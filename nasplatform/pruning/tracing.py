@@ -68,7 +68,8 @@ def _checked(graph: ChannelGraph) -> ChannelGraph:
 
 
 def _graph(trace: Trace) -> ChannelGraph:
-    roots, loose = trace.couplings.roots, trace.loose
+    loose, numbers = trace.loose, trace.arrangements.numbers()
+    roots, parts = trace.couplings.roots, _Parts(trace)
     layers = {
         name: replace(layer, inputs=roots(layer.inputs), outputs=roots(layer.outputs))
         for name, layer in trace.layers.items()
@@ -77,35 +78,79 @@ def _graph(trace: Trace) -> ChannelGraph:
     producers: dict[int, list[str]] = {}
     for layer in layers.values():
         if layer.area:
-            for group in np.unique(layer.outputs):
-                producers.setdefault(int(group), []).append(layer.name)
+            for group in parts.of(layer.outputs):
+                producers.setdefault(group, []).append(layer.name)
     removable = sorted(producers.keys() - pinned)
-    classes: dict[tuple[str, ...], int] = {}
-    numbers = [classes.setdefault(tuple(producers[group]), len(classes)) for group in removable]
-    return ChannelGraph(
+    classes: dict[tuple[int, tuple[str, ...]], int] = {}
+    classed = [
+        classes.setdefault((parts.place(group), tuple(producers[group])), len(classes))
+        for group in removable
+    ]
+    graph = ChannelGraph(
         layers,
         {name: roots(groups) for name, groups in trace.maps.items()},
         trace.norms,
         np.array(removable, np.int64),
-        np.array(numbers, np.int64),
+        np.array(classed, np.int64),
         {name: replace(entry, groups=roots(entry.groups)) for name, entry in loose.items()},
-        _pins(trace, list(layers.values())),
+        _pins(trace, list(layers.values()), parts),
         tuple(entry._replace(groups=roots(entry.groups)) for entry in trace.statistics),
+        contractions=tuple(
+            replace(one, sides=tuple(s if s is None else roots(s) for s in one.sides))
+            for one in trace.contractions
+        ),
+        numbers={(one.module, one.attribute): roots(one.groups) for one in numbers},
     )
+    return replace(graph, parts=parts.products(graph))
 
 
-def _pins(trace: Trace, layers: Sequence[Layer]) -> tuple[Pin, ...]:
+class _Parts:
+    """The groups with one of which a product goes."""
+
+    def __init__(self, trace: Trace) -> None:
+        self._couplings = trace.couplings
+        self._places: dict[int, int] = {}
+
+    def of(self, groups: Groups) -> list[int]:
+        """Return the groups with which some channels go, ascending."""
+        found: set[int] = set()
+        for group in np.unique(groups).tolist():
+            parts = self._couplings.parts(group)
+            if parts != (group,):
+                self._places |= {part: i for i, part in enumerate(parts)}
+            found.update(parts)
+        return sorted(found)
+
+    def place(self, group: int) -> int:
+        """Return which part of products a group is; -1 for one that is none."""
+        return self._places.get(group, -1)
+
+    def products(self, graph: ChannelGraph) -> dict[int, tuple[int, ...]]:
+        """Return the products among all groups of a graph, and their parts."""
+        sides = [side for one in graph.contractions for side in one.sides]
+        every = [
+            *graph.channel_sets(),
+            *(one.groups for one in graph.statistics),
+            *(side for side in sides if side is not None),
+            *graph.numbers.values(),
+        ]
+        distinct = np.unique(np.concatenate(every)).tolist()
+        parts = {group: tuple(sorted(set(self._couplings.parts(group)))) for group in distinct}
+        return {group: own for group, own in parts.items() if own != (group,)}
+
+
+def _pins(trace: Trace, layers: Sequence[Layer], parts: _Parts) -> tuple[Pin, ...]:
     reasons: dict[str, set[int]] = {}
-    demanded = {n for groups in trace.logits for n in trace.couplings.roots(groups).tolist()}
+    demanded = {n for groups in trace.logits for n in parts.of(trace.couplings.roots(groups))}
     for reason, pinned in trace.couplings.reasons:
-        found = np.unique(trace.couplings.roots(pinned)).tolist()
+        found = parts.of(trace.couplings.roots(pinned))
         reasons.setdefault(reason, set()).update(set(found) - demanded)
     pins = []
     for reason, groups in reasons.items():
         made = [
             layer.name
             for layer in layers
-            if layer.area and not groups.isdisjoint(layer.outputs.tolist())
+            if layer.area and not groups.isdisjoint(parts.of(layer.outputs))
         ]
         if made:
             pins.append(Pin(reason, tuple(made)))
@@ -122,7 +167,7 @@ def _tried_out(module: nn.Module, graph: ChannelGraph, images: Tensor) -> Channe
     pins: dict[str, tuple[str, ...]] = {}
     for number, reason in failed.items():
         group = graph.removable[graph.coupling_classes == number][0]
-        makers = [layer.name for layer in graph.producers if group in layer.outputs]
+        makers = [layer.name for layer in graph.producers if group in graph.units(layer.outputs)[1]]
         pins[reason] = (*pins.get(reason, ()), *makers)
     left = replace(
         graph,

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from nasplatform.pruning.couplings import along, axis_of, laid
+from nasplatform.pruning.contractions import contraction
+from nasplatform.pruning.couplings import along, laid, places_of
 from nasplatform.pruning.graph import Groups, Layer
 from nasplatform.pruning.rules import Labels, Rule
 from nasplatform.pruning.trace import BATCH, Call, Trace
@@ -68,11 +69,11 @@ def linear(trace: Trace, call: Call) -> Labels:
     if given.dim() == 2 and (by_rows := _by_rows(trace, call)) is not None:
         return by_rows
     if name is None or owned is None or not owned.turned or given.dim() != 2:
-        return None
+        return contraction(trace, call) if call.name == "mm" else None
     inputs = trace.read(given, 1, call.place)
     outputs = trace.couplings.new(weight.shape[1])
-    trace.couple(weight, 0, outputs)
-    trace.couple(weight, 1, inputs)
+    trace.couple(weight, 1, outputs)
+    trace.couple(weight, 0, inputs)
     if bias is not None and not trace.couple(bias, 0, outputs):
         trace.couplings.pin(outputs, f"{call.place} has a bias that is computed")
     layer = Layer(
@@ -100,7 +101,7 @@ def _by_rows(trace: Trace, call: Call) -> Labels:
     """Follow channels that lie on the rows of a linear layer, which mixes something else."""
     given, weight = call.args[-2:]
     labels = trace.followed(given)
-    if labels is None or axis_of(labels) != 0 or not trace.of_parameters(weight):
+    if labels is None or places_of(labels) != [0] or not trace.of_parameters(weight):
         return None
     trace.freeze(call.tensors, f"{call.place} mixes places, not channels")
     return labels
@@ -128,12 +129,17 @@ def group_norm(trace: Trace, call: Call) -> Labels:
 def layer_norm(trace: Trace, call: Call) -> Labels:
     """Scale all channels together, (..., C)."""
     given, shape, weight, bias, _ = call.args
-    axis = given.dim() - 1
-    groups = _read(trace, given, axis)
-    if groups is None or len(shape) > 1:
+    axis, labels = given.dim() - 1, trace.followed(given)
+    if labels is None or len(shape) > 1:
+        return None
+    several = len(places_of(labels)) > 1
+    groups = trace.couplings.slices(labels, axis, shape[0]) if several else None
+    groups = groups if several else along(labels, axis, shape[0])
+    if groups is None:
         return None
     trace.seen_whole(call, axis, groups)
-    return _normalised(trace, call, groups, [weight, bias], axis)
+    made = _normalised(trace, call, groups, [weight, bias], axis)
+    return labels if several and made is not None else made
 
 
 def _read(trace: Trace, given: Tensor, axis: int) -> Groups | None:
@@ -180,4 +186,5 @@ WEIGHTED: dict[str, Rule] = {
     ),
     "native_group_norm": group_norm,
     "native_layer_norm": layer_norm,
+    "bmm": contraction,
 }

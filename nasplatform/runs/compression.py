@@ -8,12 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from nasplatform import plugins
 from nasplatform.atomic_io import sha256
 from nasplatform.config import CompressionConfig, NetworkChoice, Provenance
 from nasplatform.models.check import checked
 from nasplatform.models.network import Network
-from nasplatform.models.networks.base import describe_network
+from nasplatform.models.networks.base import describe_network, suited
 from nasplatform.models.weights import load_weights
 from nasplatform.runs.components import (
     check_runtime,
@@ -25,7 +24,6 @@ from nasplatform.runs.components import (
 )
 from nasplatform.runs.resolved import ResolvedCompression
 from nasplatform.stages.base import Stage
-from nasplatform.training.datasets import options_model
 from nasplatform.training.task import Task
 from nasplatform.yaml_source import Source
 
@@ -82,9 +80,7 @@ def _with_input(choice: NetworkChoice, task: Task) -> NetworkChoice:
     """Return the choice with the task's input and classes, where it takes and does not say them."""
     if choice.name is None:
         return choice
-    known = {"input_shape": task.input_shape, "classes": task.classes}
-    takes = options_model(plugins.get("networks", choice.name)).model_fields
-    told = {key: value for key, value in known.items() if key in takes} | choice.own_options
+    told = suited(choice.name, choice.own_options, task.input_shape, task.classes)
     described = describe_network(choice.name, told)
     return NetworkChoice(**described, weights=choice.weights)
 

@@ -4,10 +4,10 @@ class TestMyExecutor(ExecutorContract):
     executor_name = "my-executor"
 """
 
-import time
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator
 from concurrent.futures import wait
 from typing import Any, ClassVar

@@ -32,6 +32,10 @@ class StageContract:
     stage_name: ClassVar[str]
     options: ClassVar[Mapping[str, Any] | None] = None
 
+    def network(self) -> Network:
+        """Return the network that is given; override for a stage of other networks."""
+        return tiny_network()
+
     def apply(self, network: Network, folder: Path, seed: int = 0) -> StageResult:
         """Apply the stage with its options in a folder of its own."""
         options = self.options
@@ -44,7 +48,7 @@ class StageContract:
 
     def test_result_saves_and_loads_to_equal_outputs(self, tmp_path: Path) -> None:
         """What is deployed can be rebuilt from its folder alone."""
-        network = self.apply(tiny_network(), tmp_path / "stage").network
+        network = self.apply(self.network(), tmp_path / "stage").network
         network.save(tmp_path / "network")
         loaded = Network.load(tmp_path / "network")
         inputs = tiny_task().test.inputs
@@ -53,7 +57,7 @@ class StageContract:
 
     def test_network_given_is_untouched(self, tmp_path: Path) -> None:
         """The network before the stage can be used on."""
-        network = tiny_network()
+        network = self.network()
         structure, weights = network.structure.to_json(), state_digest(network.module)
         self.apply(network, tmp_path / "stage")
         assert network.structure.to_json() == structure
@@ -61,33 +65,33 @@ class StageContract:
 
     def test_something_changes(self, tmp_path: Path) -> None:
         """A stage that changes nothing must raise StageError."""
-        network = tiny_network()
+        network = self.network()
         after = self.apply(network, tmp_path / "stage").network
         same_structure = after.structure == network.structure
         assert not same_structure or state_digest(after.module) != state_digest(network.module)
 
     def test_same_seed_same_result(self, tmp_path: Path) -> None:
         """On a CPU the seed decides everything, whatever else draws random numbers."""
-        first = self.apply(tiny_network(), tmp_path / "first", seed=3)
+        first = self.apply(self.network(), tmp_path / "first", seed=3)
         torch.rand(1)
-        second = self.apply(tiny_network(), tmp_path / "second", seed=3)
+        second = self.apply(self.network(), tmp_path / "second", seed=3)
         assert first.network.structure == second.network.structure
         assert state_digest(first.network.module) == state_digest(second.network.module)
 
     def test_another_run_in_the_same_folder_gives_the_same(self, tmp_path: Path) -> None:
         """A stage that was killed at its very end resumes to the same result."""
-        first = self.apply(tiny_network(), tmp_path / "stage")
-        second = self.apply(tiny_network(), tmp_path / "stage")
+        first = self.apply(self.network(), tmp_path / "stage")
+        second = self.apply(self.network(), tmp_path / "stage")
         assert state_digest(first.network.module) == state_digest(second.network.module)
 
     def test_leaves_the_generators_alone(self, tmp_path: Path) -> None:
         """A stage draws from generators of its own, so the caller's numbers do not change."""
         before = torch.random.get_rng_state()
-        self.apply(tiny_network(), tmp_path / "stage")
+        self.apply(self.network(), tmp_path / "stage")
         assert torch.equal(before, torch.random.get_rng_state())
 
     def test_metrics_are_finite_numbers(self, tmp_path: Path) -> None:
         """Metrics become columns of a frame."""
-        result = self.apply(tiny_network(), tmp_path / "stage")
+        result = self.apply(self.network(), tmp_path / "stage")
         assert all(math.isfinite(value) for value in result.metrics.values())
         assert all(path.exists() for path in result.artifacts.values())

@@ -36,3 +36,10 @@ def tiny_network(seed: int = 0) -> Network:
         classes=CLASSES,
     )
     return Network.of(space, space.parse("[3M1]1011/110/01/1"), seed)
+
+
+def tiny_transformer(seed: int = 0) -> Network:
+    """Return an untrained transformer of two layers, 16 tokens and a class token."""
+    space = get_space("vit", subspace="digits", input_shape=(1, SIDE, SIDE), classes=CLASSES)
+    text = "class+tokens1/conv2s2+w16+learned:h2w16-mlp2,h2w16-reduction2-mlpconv1"
+    return Network.of(space, space.parse(text), seed)

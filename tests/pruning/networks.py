@@ -129,6 +129,9 @@ PRUNED: dict[str, Callable[[], nn.Module]] = {
     "random-slopes": lambda: stack(lambda n: nn.RReLU()),
     "mixer": Mixer,
     "map-of-a-vector": Unflattened,
+    "einsum": lambda: Around(
+        lambda self, x: torch.einsum("bchw,bchw->bc", x, x)[..., None, None].expand_as(x)
+    ),
     "norm-without-scale": lambda: stack(lambda n: nn.BatchNorm2d(n, affine=False)),
 }
 """Each of their hidden convolutions and linear layers gets narrower."""
@@ -178,17 +181,16 @@ PINNED: dict[str, tuple[Callable[[], nn.Module], str, set[str]]] = {
         {"a"},
     ),
     "option-a": (OptionA, "operation 'constant_pad_nd' in the network itself", {"a"}),
-    "einsum": (
-        lambda: Around(lambda self, x: torch.einsum("bchw,bchw->bc", x, x)[..., None, None]),
-        "operation 'bmm' in the network itself",
-        {"a"},
-    ),
     "first-channel": (
         lambda: Around(lambda self, x: x * x[:, :1].sigmoid()),
         "in the network itself",
         {"a"},
     ),
     "attention": (Encoder, "layer 'layer.self_attn' (MultiheadAttention)", {"patch"}),
-    "separate-attention": (Separate, "in the network itself", {"q", "k", "v"}),
+    "separate-attention": (
+        Separate,
+        "Provided sizes [2, 4] don't multiply up to the size of dim 2 (6)",
+        {"q", "k", "v"},
+    ),
 }
 """Network, a part of the reason, and the layers that are pinned for it; the rest is pruned."""

@@ -1,5 +1,6 @@
 from nasplatform import plugins
 from nasplatform.testing.stages import StageContract
+from nasplatform.testing.tiny import tiny_transformer
 
 RECIPE = {"epochs": 1}
 OPTIONS = {
@@ -16,3 +17,5 @@ for _name in plugins.names("stages"):
     _title = f"Test{_name.title().replace('-', '')}"
     _body = {"stage_name": _name, "options": OPTIONS.get(_name)}
     globals()[_title] = type(_title, (StageContract,), _body)
+    _of_transformers = {**_body, "network": lambda self: tiny_transformer()}
+    globals()[f"{_title}OfTransformers"] = type(_title, (StageContract,), _of_transformers)

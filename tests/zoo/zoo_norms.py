@@ -201,7 +201,7 @@ def norm_of_features() -> nn.Module:
     return nn.Sequential(unit(3, 8, 3, 2), *pooled, nn.ReLU(), nn.Linear(16, 4))
 
 
-@norms(pins=None)
+@norms()
 def unit_length() -> nn.Module:
     """Features and the classifier's rows are brought to length 1 (a cosine classifier)."""
 

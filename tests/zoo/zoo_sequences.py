@@ -125,24 +125,24 @@ class Block(nn.Module):
         return x + self.mlp(self.norm2(x))
 
 
-@attention(pins=None)
+@attention(pins="fewer channels")
 def vision_transformer() -> nn.Module:
     return tokens(nn.Sequential(Block(Attention(12, 3, True)), Block(Attention(12, 3, False))))
 
 
-@attention(pins=None)
+@attention()
 def torch_encoder() -> nn.Module:
     layer = nn.TransformerEncoderLayer(12, 2, 24, 0.0, batch_first=True, norm_first=True)
     return tokens(nn.TransformerEncoder(layer, 2, enable_nested_tensor=False))
 
 
-@attention(pins=None)
+@attention()
 def multihead() -> nn.Module:
     layer = nn.MultiheadAttention(12, 2, batch_first=True)
     return tokens(Block(Net(lambda self, x: self.layer(x, x, x)[0], layer=layer)))
 
 
-@attention(pins=None)
+@attention()
 def non_local() -> nn.Module:
     """Attention between the places of a map, by 1 x 1 convolutions."""
 
@@ -158,7 +158,7 @@ def non_local() -> nn.Module:
     return Net(compute, stem=unit(3, 8, 3, 4), **parts, **more)
 
 
-@attention(pins=None)
+@attention()
 def attention_pooling() -> nn.Module:
     """One learned query looks at all places."""
 
@@ -172,7 +172,7 @@ def attention_pooling() -> nn.Module:
     return Net(compute, body=body, pool=nn.MultiheadAttention(8, 2, batch_first=True), **parts)
 
 
-@attention(pins=None)
+@attention(pins="'_softmax'")
 def linear_attention() -> nn.Module:
     """Keys and values first, by einsum."""
 

@@ -25,6 +25,18 @@ def describe_network(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     return {"name": name, **_options(name, options).model_dump(mode="json")}
 
 
+def suited(
+    name: str, options: Mapping[str, Any], input_shape: tuple[int, int, int], classes: int
+) -> dict[str, Any]:
+    """Return options with the images and classes, where the network takes and they do not say them.
+
+    Raises PluginError for an unknown name.
+    """
+    takes = options_model(plugins.get("networks", name)).model_fields
+    known = {"input_shape": input_shape, "classes": classes}
+    return {key: value for key, value in known.items() if key in takes} | dict(options)
+
+
 def build_network(described: Mapping[str, Any]) -> nn.Module:
     """Make what ``describe_network`` described, with weights from torch's generator."""
     options = {key: value for key, value in described.items() if key != "name"}

@@ -5,6 +5,9 @@ Sequences are (B, T, C). ``table`` is the bias (heads, T, keys) that the layers 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -168,7 +171,16 @@ class LocalAttention(MultiHead):
         kernel = attention.kernel
         conv = nn.Conv2d(width, width, kernel, padding=kernel // 2, groups=width)
         self.local = OnMap(conv, grid)
-        self.local_width = width
+        self.local_width, self.seen_width = width, self.heads * attention.head_width
+
+    def fit_widths(self, kept: Mapping[str, Mapping[str, Any]]) -> None:
+        """Set the numbers by which channels are cut to what was left of the layers."""
+        if "local.layer" in kept:
+            self.local_width = len(kept["local.layer"]["outputs"])
+        if "query" in kept:
+            width = self.seen_width // self.heads
+            self.heads = len({channel // width for channel in kept["query"]["outputs"]})
+            self.seen_width = len(kept["query"]["outputs"])
 
     def forward(self, sequence: Tensor, table: Tensor | None = None) -> Tensor:
         """Compute the attention."""

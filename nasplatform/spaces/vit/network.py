@@ -68,14 +68,15 @@ class Network(nn.Module):
             given, made = (_words(shape) for shape in (images.shape[1:], self.input_shape))
             raise NetworkError(f"images are {given}, the network is made for input_shape {made}")
         maps = images if self.stem is None else self.stem(images)
-        first = places = maps[:, :0]
+        first, places = None, maps
         for stage, grid in zip(self.stages, self.grids, strict=True):
-            sequence = stage(maps, first)
-            first, places = sequence[:, : grid.tokens], sequence[:, grid.tokens :]
+            places = stage(maps, first)
+            if grid.tokens:  # no slice without a place, which not every runtime can express
+                first, places = places[:, : grid.tokens], places[:, grid.tokens :]
             maps = as_map(places, grid)
         if self.widen is not None:
             return [self.widen(maps)]
-        if self.by_token:
+        if self.by_token and first is not None:
             return list(self.norm(first).unbind(1))
         return [self.norm(places).mean(1)]
 

@@ -27,7 +27,7 @@ class Before:
 
 
 class StageLayers(nn.Module):
-    """Maps (B, c, h, w), class tokens (B, t, c) of the stage before -> sequence (B, T, width).
+    """Maps (B, c, h, w), class tokens (B, t, c) before, if any -> (B, T, width).
 
     grid:  map and class tokens of the stage.
     drops: share of dropped branches of each layer.
@@ -71,7 +71,7 @@ class StageLayers(nn.Module):
     def _entry(self, stage: Stage, before: Before) -> nn.Module:
         return make_entry(stage, before.channels, before.side)
 
-    def forward(self, maps: Tensor, first: Tensor) -> Tensor:
+    def forward(self, maps: Tensor, first: Tensor | None) -> Tensor:
         """Compute the stage."""
         sequence = self._placed(self.entry(maps), first)
         for number, block in enumerate(self.blocks):
@@ -80,9 +80,9 @@ class StageLayers(nn.Module):
                 sequence = self.conditional(sequence)
         return sequence
 
-    def _placed(self, sequence: Tensor, first: Tensor) -> Tensor:
+    def _placed(self, sequence: Tensor, first: Tensor | None) -> Tensor:
         """Put class tokens before the others, and add positions."""
-        if self.carry is not None:
+        if self.carry is not None and first is not None:
             sequence = with_tokens(self.carry(first), sequence)
         elif self.first is not None:
             sequence = with_tokens(self.first, sequence)
@@ -116,7 +116,7 @@ class WordStage(StageLayers):
     def _entry(self, stage: Stage, before: Before) -> nn.Module:
         return nn.Identity()
 
-    def forward(self, maps: Tensor, first: Tensor) -> Tensor:
+    def forward(self, maps: Tensor, first: Tensor | None) -> Tensor:
         """Compute the stage."""
         words = self.words(maps)
         sequence = self._placed(self.entry(words), first)

@@ -105,6 +105,10 @@ class Distill(Stage):
         if choice is not None and choice.keep is not None and some.unlabelled is not None:
             kept_count(choice.keep, len(some.unlabelled))
         check_recipe(task, self.options.recipe, device)
+        first = self.options.teacher.train
+        if first is not None:
+            first.check(task, device)
+            Teacher.checked(ModuleTeacher.of(first.untrained(task, 0), first.name), task)
         teacher = self._from_files()
         if teacher is not None:
             Teacher.checked(teacher, task)
@@ -130,7 +134,7 @@ class Distill(Stage):
         """
         options = self.options
         some, notes = self._task(task, context.seed)
-        teacher = Teacher.checked(self._teacher(network, context), task)
+        teacher = Teacher.checked(self._teacher(network, some, context), task)
         teacher.inner.on(context.device)
         if options.choice is not None and some.unlabelled is not None:
             rows = chosen_rows(
@@ -188,7 +192,13 @@ class Distill(Stage):
             self._loaded = (key, *wanted.load(some))
         return replace(some, unlabelled=self._loaded[1]), [self._loaded[2]]
 
-    def _teacher(self, network: Network, context: StageContext) -> ModuleTeacher | OnnxTeacher:
+    def _teacher(
+        self, network: Network, task: Task, context: StageContext
+    ) -> ModuleTeacher | OnnxTeacher:
+        first = self.options.teacher.train
+        if first is not None:
+            trained = first.trained(replace(task, unlabelled=None), context)
+            return ModuleTeacher.of(trained, first.name)
         name = self.options.teacher.network
         if name is not None and (name in context.networks or self._from_files() is None):
             return ModuleTeacher.of(context.network(name), name)

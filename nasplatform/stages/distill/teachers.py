@@ -1,4 +1,4 @@
-"""Who teaches: a network of the run, a saved one, the user's own function, an ONNX file."""
+"""Who teaches: a network of the run, one in files, or one that is trained first."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from nasplatform.errors import InputError, StageError
 from nasplatform.models.network import STRUCTURE, Network
 from nasplatform.models.outputs import main_output
 from nasplatform.runtimes.onnx_runtime import OnnxSession
+from nasplatform.stages.distill.trained import TrainedTeacher
 from nasplatform.training.checkpoint import state_digest
 from nasplatform.training.evaluation import EVALUATION_BATCH
 from nasplatform.training.image_store import Images
@@ -30,7 +31,7 @@ CHECKED = (2, 1)
 
 
 class TeacherChoice(BaseModel):
-    """Who teaches; one of three, or none of them for the network that the stage is given."""
+    """Who teaches; one of four, or none of them for the network that the stage is given."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -45,11 +46,14 @@ class TeacherChoice(BaseModel):
     """File with the weights of the function's network (see ``load_weights``)."""
     onnx: Path | None = None
     """An ONNX file, images (B, c, h, w) -> logits (B, K); run by ONNX Runtime on the CPU."""
+    train: TrainedTeacher | None = None
+    """A registered network that is trained first: ``{name: resnet, depth: 14, recipe: {...}}``."""
 
     @model_validator(mode="after")
     def _one_at_most(self) -> TeacherChoice:
-        if sum(one is not None for one in (self.network, self.function, self.onnx)) > 1:
-            raise ValueError("give one of network, function and onnx")
+        given = (self.network, self.function, self.onnx, self.train)
+        if sum(one is not None for one in given) > 1:
+            raise ValueError("give one of network, function, onnx and train")
         if self.function is None and (self.options or self.weights is not None):
             raise ValueError("options and weights belong to a function")
         if self.function is not None and self.weights is None:

@@ -37,6 +37,7 @@ from nasplatform.pruning.selection import (
     ranked,
     uniform_rate,
 )
+from nasplatform.pruning.separation import separated
 from nasplatform.pruning.surgery import kept_channels, remove
 from nasplatform.pruning.tracing import channel_graph
 from nasplatform.stages.base import Stage, StageContext, StageResult
@@ -127,6 +128,7 @@ class Scop(Stage):
         What earlier stages leave has at most as many channels, so what cannot be reached here
         cannot be reached then. How fast a network can become is known only when it is timed.
         """
+        network = separated(network)
         graph = channel_graph(network.module, task.input_shape)
         budget = self.options.budget
         if budget is None or budget.metric != "latency":
@@ -143,7 +145,7 @@ class Scop(Stage):
         """
         teacher = network.module if self.options.teacher else None
         start = Size.of(network.module, task.input_shape)
-        current, metrics = network, {"groups": 0.0, "groups_removed": 0.0}
+        current, metrics = separated(network), {"groups": 0.0, "groups_removed": 0.0}
         pinned: list[str] = []
         for number in range(self.options.rounds):
             step = _Round.at(number, self.options, current, task, context, start)

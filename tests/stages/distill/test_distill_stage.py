@@ -2,21 +2,30 @@
 
 import resource
 from dataclasses import replace
+from typing import ClassVar
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from nasplatform.errors import ConfigError, DataError, StageError, TrainingError
+from nasplatform.errors import (
+    ConfigError,
+    DataError,
+    NasplatformError,
+    StageError,
+    TrainingError,
+)
 from nasplatform.models.network import Network
 from nasplatform.stages.base import StageContext
 from nasplatform.stages.distill import Distill, DistillOptions
 from nasplatform.stages.distill.objective import UnlabelledDistillation
 from nasplatform.stages.distill.sources import UnlabelledChoice, labelled_rows, with_labels
-from nasplatform.stages.distill.teachers import TeacherChoice
+from nasplatform.stages.distill.teachers import ModuleTeacher, TeacherChoice
+from nasplatform.stages.distill.trained import TrainedTeacher
 from nasplatform.stages.pipeline import make_stage, run_pipeline
-from nasplatform.testing.tiny import tiny_network, tiny_task
+from nasplatform.testing.tiny import tiny_network, tiny_task, tiny_transformer
 from nasplatform.training.checkpoint import state_digest
 from nasplatform.training.darkening import darkened
 from nasplatform.training.datasets import load_task
@@ -239,7 +248,10 @@ def test_check_refuses(options, words):
     [
         ({"labels": 0}, "labels"),
         ({"labels": 1.5}, "labels"),
-        ({"teacher": {"network": "a", "onnx": "b"}}, "give one of network, function and onnx"),
+        (
+            {"teacher": {"network": "a", "onnx": "b"}},
+            "give one of network, function, onnx and train",
+        ),
         ({"teacher": {"function": "a:b"}}, "needs the weights"),
         ({"unlabelled": {"folder": "a", "npz": "b"}}, "give one of dataset, folder and npz"),
         ({"choice": {"by": "luck"}}, "choice"),
@@ -361,3 +373,42 @@ def test_a_million_images_on_disk_take_the_memory_of_a_batch(tmp_path):
     for _ in range(3):
         assert next(batches).inputs.shape == (64, 1, 8, 8)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # of 3,000,000 kB
+
+
+class TestATeacherThatIsTrainedFirst:
+    """A registered network, for a network of another kind."""
+
+    NAMED: ClassVar = {"name": "resnet", "depth": 8, "width": 4, "recipe": {"epochs": 2}}
+
+    def test_it_learns_the_labels_that_may_be_used_and_teaches(self, tmp_path):
+        taught = apply(tmp_path / "a", tiny_transformer(), teacher={"train": self.NAMED})
+        untaught = apply(tmp_path / "b", tiny_transformer())
+        assert 0 <= taught.metrics["teacher_accuracy"] <= 1
+        assert state_digest(taught.network.module) != state_digest(untaught.network.module)
+        network = TrainedTeacher.model_validate(self.NAMED).untrained(TASK, 0)
+        assert type(network.module).__name__ == "ResNet"
+
+    def test_its_training_goes_on_after_a_kill(self, tmp_path, monkeypatch):
+        whole = apply(tmp_path / "whole", teacher={"train": self.NAMED})
+        with monkeypatch.context() as patch:
+            patch.setattr(ModuleTeacher, "of", Mock(side_effect=KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):  # the teacher is trained, the student is not
+                apply(tmp_path / "killed", teacher={"train": self.NAMED})
+        again = apply(tmp_path / "killed", teacher={"train": self.NAMED})
+        assert state_digest(again.network.module) == state_digest(whole.network.module)
+
+    @pytest.mark.parametrize(
+        ("wrong", "words"),
+        [
+            ({"name": "resnte"}, "did you mean 'resnet'"),
+            ({"name": "resnet", "dept": 8}, "did you mean 'depth'"),
+            ({"name": "resnet", "classes": 7}, "7"),
+        ],
+    )
+    def test_what_does_not_fit_is_refused_before(self, wrong, words):
+        with pytest.raises(NasplatformError, match=words):
+            stage(teacher={"train": wrong}).check(TASK, "cpu")
+
+    def test_one_teacher_only(self):
+        with pytest.raises(ConfigError, match="one of network, function, onnx and train"):
+            stage(teacher={"train": self.NAMED, "network": "start"})

@@ -3,12 +3,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test zoo lint docs benchmark chaos fuzz clean
+.PHONY: demo test test-all zoo lint docs benchmark chaos fuzz clean
 
 demo: $(STAMP)  ## run the quickstart search on the embedded benchmark
 	$(BIN)/nasplatform run searches/quickstart.yaml --out runs/demo --force
 
 test: $(STAMP)  ## run the tests on all cores; what is skipped says why
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal -rfEs -m "not slow"
+
+test-all: $(STAMP)  ## run all of them, those of more than ten seconds too
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal -rfEs
 
 zoo: $(STAMP)  ## send every kind of network through every stage and write docs/zoo.md

@@ -21,9 +21,26 @@ _LEFTOVER = re.compile(r"\.(?P<name>.+?)(?P<old>\.old)?\.[a-z0-9_]{8}")
 
 
 def user_folder() -> Path:
-    """Return the folder of imported tables: $NASPLATFORM_HOME, or ~/.local/share/nasplatform."""
-    home = os.environ.get("NASPLATFORM_HOME")
-    return Path(home) if home else Path.home() / ".local" / "share" / "nasplatform"
+    """Return the folder of imported tables and fetched data sets.
+
+    $NASPLATFORM_HOME, else ``nasplatform`` in $XDG_DATA_HOME or ~/.local/share.
+    """
+    return _folder("NASPLATFORM_HOME", "XDG_DATA_HOME", ".local/share")
+
+
+def cache_folder() -> Path:
+    """Return the folder of what can be made again.
+
+    $NASPLATFORM_CACHE, else ``nasplatform`` in $XDG_CACHE_HOME or ~/.cache.
+    """
+    return _folder("NASPLATFORM_CACHE", "XDG_CACHE_HOME", ".cache")
+
+
+def _folder(own: str, shared: str, default: str) -> Path:
+    if chosen := os.environ.get(own):
+        return Path(chosen)
+    base = os.environ.get(shared, "")
+    return (Path(base) if base.startswith("/") else Path.home() / default) / "nasplatform"
 
 
 def datasets_folder() -> Path:

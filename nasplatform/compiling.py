@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import os
 import shutil
 import subprocess
 import tempfile
@@ -12,15 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nasplatform.atomic_io import cache_folder
 from nasplatform.errors import KernelError
 
 _SHARED = ("-fPIC", "-fvisibility=hidden", "-shared")
-
-
-def cache_folder() -> Path:
-    """Folder of compiled libraries: $NASPLATFORM_CACHE, else ~/.cache/nasplatform."""
-    chosen = os.environ.get("NASPLATFORM_CACHE")
-    return Path(chosen) if chosen else Path.home() / ".cache" / "nasplatform"
 
 
 @dataclass(frozen=True)

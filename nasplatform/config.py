@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from nasplatform.errors import ConfigError
 from nasplatform.yaml_source import Source, read_yaml
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 
 
 class Choice(BaseModel):
@@ -84,6 +88,7 @@ class SearchOptions(BaseModel):
     sampler:     by name, its own options beside it: ``{name: predictor, batch: 5}``.
     budget:      unique architectures that are evaluated in all.
     enqueue:     text forms of architectures that are evaluated first.
+    warm_start:  folder of an earlier run of the same task, whose measurements are taken over.
     max_seconds: the search ends after this time, however much of the budget is left.
     target:      the search ends as soon as a score is at least this.
     objectives:  what is searched beside the score, name -> ``minimize`` or ``maximize``: params,
@@ -98,6 +103,7 @@ class SearchOptions(BaseModel):
     sampler: Choice = Choice(name="predictor")
     budget: int = Field(ge=1, strict=True)
     enqueue: tuple[str, ...] = ()
+    warm_start: Path | None = None
     max_seconds: float | None = Field(default=None, gt=0)
     target: float | None = Field(default=None, allow_inf_nan=False)
     objectives: dict[str, Literal["minimize", "maximize"]] = Field(default_factory=dict)
@@ -137,13 +143,27 @@ class FileConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
+    name: str = Field(max_length=100)
     seed: int = Field(default=0, ge=0, lt=2**31)
     task: TaskChoice | None = None
     stages: tuple[Choice, ...] = ()
-    device: str = Field(default="cpu", pattern=r"^(cpu|cuda(:\d+)?)$")
+    device: str = "cpu"
     runtime: str | None = None
     provenance: Provenance | None = None
+
+    @field_validator("name")
+    @classmethod
+    def _plain_name(cls, name: str) -> str:
+        if not _NAME.fullmatch(name):
+            raise ValueError("expected letters, digits, '.', '_' and '-', a letter or digit first")
+        return name
+
+    @field_validator("device")
+    @classmethod
+    def _known_device(cls, device: str) -> str:
+        if not _DEVICE.fullmatch(device):
+            raise ValueError("expected 'cpu', 'cuda' or 'cuda:NUMBER'")
+        return device
 
 
 class SearchConfig(FileConfig):

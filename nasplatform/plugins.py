@@ -5,18 +5,16 @@ from __future__ import annotations
 import signal
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
+from nasplatform.complaints import explain, validated
 from nasplatform.errors import ConfigError, PluginError, did_you_mean
-from nasplatform.passwords import without_password
 
 KINDS = (
     *("spaces", "encodings", "predictors", "evaluators", "stages", "datasets", "samplers"),
@@ -24,17 +22,6 @@ KINDS = (
 )
 _CLASSES = frozenset(KINDS) - {"encodings", "datasets", "networks", "edits"}
 _FUNCTIONS = frozenset({"datasets", "networks", "edits"})
-
-
-@dataclass(frozen=True)
-class PluginInfo:
-    """One registered plug-in: its kind, name, the distribution it comes from, and what broke."""
-
-    kind: str
-    name: str
-    origin: str
-    version: str
-    error: str | None = None
 
 
 def get(kind: str, name: str) -> Any:
@@ -61,77 +48,17 @@ def working(kind: str) -> dict[str, Any]:
     return loaded
 
 
-def describe() -> list[PluginInfo]:
-    """Describe every plug-in of every kind, broken ones with what broke."""
-    found = []
-    for kind in KINDS:
-        for name, entries in sorted(_entries(kind).items()):
-            entry = entries[0]
-            origin = entry.dist.name if entry.dist else "unknown"
-            version = entry.dist.version if entry.dist else "unknown"
-            try:
-                _load(kind, entries)
-                error = None
-            except PluginError as broken:
-                error = str(broken)
-            found.append(PluginInfo(kind, name, origin, version, error))
-    return found
+def registered(kind: str) -> list[tuple[EntryPoint, ...]]:
+    """Return what is registered for a kind, by name, without importing it; two are a clash."""
+    return [entries for _, entries in sorted(_entries(kind).items())]
 
 
 def make_options(model: type[BaseModel], values: dict[str, Any], where: str) -> BaseModel:
     """Validate the options of a plug-in; raise ConfigError that names ``where`` and the key."""
     try:
-        return model.model_validate(values)
+        return validated(model, values)
     except ValidationError as error:
         raise ConfigError(explain(error, model, where, values)) from None
-
-
-def explain(
-    error: ValidationError, model: type[BaseModel], where: str, values: Mapping[str, Any]
-) -> str:
-    """Turn the telling finding of pydantic into one line: the key, and what would be right."""
-    finding = telling(error)
-    path = ".".join(str(part) for part in (where, *key_path(finding, values)) if str(part))
-    if finding["type"] == "extra_forbidden":
-        key = str(finding["loc"][-1])
-        return (
-            f"{path}: unknown key {key!r}{did_you_mean(key, _fields(model, finding['loc'][:-1]))}"
-        )
-    if finding["type"] == "missing":
-        return f"{path}: this key is required"
-    words = finding["msg"].removeprefix("Value error, ")
-    return f"{path}: {words}, got {without_password(repr(finding['input']))}"
-
-
-def key_path(finding: ErrorDetails, values: Mapping[str, Any]) -> tuple[int | str, ...]:
-    """Return the keys that lead to a finding, without pydantic's names of a union's members."""
-    loc, found = finding["loc"], list[int | str]()
-    inner: Any = values
-    for place, part in enumerate(loc):
-        try:
-            inner = inner[part]
-        except (KeyError, IndexError, TypeError):
-            wanting = finding["type"] == "missing" and place == len(loc) - 1
-            if place and not wanting:
-                continue
-        found.append(part)
-    return tuple(found)
-
-
-def telling(error: ValidationError) -> ErrorDetails:
-    """Return the first unknown key, of which a missing one may be the consequence, or the first."""
-    findings = error.errors()
-    return next((one for one in findings if one["type"] == "extra_forbidden"), findings[0])
-
-
-def _fields(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
-    for part in path:
-        field = model.model_fields.get(str(part))
-        annotation = field.annotation if field else None
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
-            return []
-        model = annotation
-    return list(model.model_fields)
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,15 +13,15 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from nasplatform import faults
+from nasplatform.complaints import explain, in_short, key_path, shortened, telling, validated
 from nasplatform.errors import ConfigError, InputError
 from nasplatform.foreign import read_text
-from nasplatform.passwords import without_password
-from nasplatform.plugins import explain, key_path, telling
 
 M = TypeVar("M", bound=BaseModel)
 Key = str | int
 _MOST_VALUES = 100_000
 LARGEST = 1 << 18  # bytes of a file; PyYAML reads some 100 kB a second
+_OCTAL = re.compile(r"[-+]?0[0-9_]+")
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Source:
 
     file:      the search file, as the user wrote its name.
     lines:     path of each key -> its line, counted from 1.
-    overrides: path of each ``--set`` -> its text.
+    overrides: path of each override -> its text.
     """
 
     file: str
@@ -45,10 +46,10 @@ class Source:
         heads = [tuple(path[:length]) for length in range(len(path), 0, -1)]
         for head in heads:
             if head in self.overrides:
-                return f"--set {self.overrides[head]}"
+                return f"override {self.overrides[head]}"
         blamed = tuple(path[: len(path) if section is None else section])
         told = [
-            f"--set {text}"
+            f"override {text}"
             for key, text in self.overrides.items()
             if blamed and key[: len(blamed)] == blamed
         ]
@@ -62,19 +63,22 @@ class Source:
             yield
         except InputError as error:
             key = ".".join(str(part) for part in path)
-            raise ConfigError(f"{self.where(path)}: {key}: {error}") from error
+            own = str(error).startswith(f"{key}.")  # it names the very key, further in
+            text = str(error) if own else f"{key}: {error}"
+            raise ConfigError(f"{self.where(path)}: {text}") from error
 
     def validate(self, model: type[M], values: Mapping[str, Any], *section: Key) -> M:
         """Validate one section of the file; raise ConfigError with file, line and key."""
         try:
-            return model.model_validate(dict(values))
+            return validated(model, values)
         except ValidationError as error:
             finding = telling(error)
             path = (*section, *key_path(finding, values))
             text = explain(error, model, ".".join(str(part) for part in section), values)
             # a validator of ours may have compared the key with others of its section
             compared = finding["type"] == "value_error"
-            place = self.where(path, len(section) if compared else 0)
+            whole = isinstance(finding["input"], (dict, list)) and not compared
+            place = self.where(path, len(section) if compared else len(path) if whole else 0)
             if compared and path not in self.lines and path not in self.overrides:
                 text += " (the default)"
             raise ConfigError(f"{place}: {text}") from None
@@ -92,29 +96,59 @@ def read_yaml(
     told = {}
     for dotted, value in (overrides or {}).items():
         path = _set(values, dotted, value)
-        told[path] = without_password(f"{dotted}={value}")
+        shown = "" if value is None else value if isinstance(value, str) else shortened(value)
+        told[path] = in_short(f"{dotted}={shown}")
     return values, Source(str(file), lines, told)
 
 
-def parse_overrides(texts: Sequence[str]) -> dict[str, Any]:
+def parse_overrides(
+    texts: Sequence[str], option: str = "--set", example: str = "search.budget=20"
+) -> dict[str, Any]:
     """Turn ``["search.budget=20"]`` into ``{"search.budget": 20}``; the values are YAML."""
     found = {}
     for text in texts:
+        where = f"{option} {in_short(text)}"
         key, equals, value = text.partition("=")
         if not (equals and key.strip()):
-            raise ConfigError(
-                f"--set {without_password(text)}: expected KEY=VALUE such as search.budget=20"
-            )
+            raise ConfigError(f"{where}: expected KEY=VALUE such as {example}")
         try:
             found[key.strip()] = plain_yaml(value)
+        except _AmbiguousError as error:
+            raise ConfigError(f"{where}: {error.problem}") from None
         except yaml.YAMLError:
-            shown = without_password(text)
-            raise ConfigError(f"--set {shown}: what follows '=' is not a YAML value") from None
+            raise ConfigError(f"{where}: what follows '=' is not a YAML value") from None
     return found
 
 
+class _AmbiguousError(yaml.constructor.ConstructorError):
+    """A number that YAML reads otherwise than people do."""
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML's plain values; dates stay texts, and numbers are as people read them."""
+
+
+def _number(loader: _Loader, node: yaml.ScalarNode) -> int | float:
+    """Refuse octal and sexagesimal numbers; read all others."""
+    text = str(node.value)
+    if _OCTAL.fullmatch(text) or ":" in text:
+        read = "base 60" if ":" in text else "octal"
+        problem = f"{text} would be read as a number in {read}: quote it if it is text"
+        raise _AmbiguousError(None, None, problem, node.start_mark)
+    whole = node.tag.endswith(":int")
+    return loader.construct_yaml_int(node) if whole else loader.construct_yaml_float(node)
+
+
+def _text(loader: _Loader, node: yaml.ScalarNode) -> str:
+    return str(node.value)
+
+
+for _kind, _read_as in (("int", _number), ("float", _number), ("timestamp", _text)):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _read_as)
+
+
 def _read(file: Path) -> tuple[dict[str, Any], dict[tuple[Key, ...], int]]:
-    text = _text(file)
+    text = _contents(file)
     lines: dict[tuple[Key, ...], int] = {}
 
     def look(node: yaml.Node) -> None:
@@ -135,7 +169,7 @@ def plain_yaml(text: str, look: Callable[[yaml.Node], None] = lambda node: None)
     Raises YAMLError, also for what PyYAML lets through as other exceptions: dates and numbers that
     cannot be, nests without end, and aliases that stand for more values than a file may have.
     """
-    loader = yaml.SafeLoader(text)
+    loader = _Loader(text)
     try:
         node = loader.get_single_node()
         if node is None:
@@ -179,11 +213,12 @@ def _require_few(node: yaml.Node) -> None:
         )
 
 
-def _text(file: Path) -> str:
+def _contents(file: Path) -> str:
     shipped = {path.name: path for path in shipped_searches().glob("*.yaml")}
     meant = shipped.get(file.name) if file.parent == Path("searches") else None
     try:
-        return read_text(file if meant is None or file.exists() else meant, LARGEST)
+        found = read_text(file if meant is None or file.exists() else meant, LARGEST)
+        return found.removeprefix("\ufeff")
     except FileNotFoundError:
         names = ", ".join(sorted(shipped))
         raise ConfigError(f"{file}: no such file; searches/ everywhere has {names}") from None
@@ -201,8 +236,14 @@ def shipped_searches() -> Path:
 
 def _yaml_complaint(error: yaml.YAMLError, file: Path) -> str:
     problem = getattr(error, "problem", None) or faults.short(error)
+    if isinstance(error, yaml.reader.ReaderError):
+        problem = f"character number {error.position + 1} is not allowed"
+    if problem.startswith("could not determine a constructor"):
+        problem = "tags with '!' are not read: plain values only"
     mark = getattr(error, "problem_mark", None)
     place = f"{file}:{mark.line + 1}" if mark else str(file)
+    if isinstance(error, _AmbiguousError):
+        return f"{place}: {problem}"
     column = f", column {mark.column + 1}" if mark else ""
     return f"{place}: broken YAML{column}: {problem}"
 
@@ -247,9 +288,9 @@ def _key(inner: Any, part: str, dotted: str) -> Key:
     if isinstance(inner, dict):
         return part
     if not isinstance(inner, list):
-        raise ConfigError(f"--set {dotted}: {part!r} lies below a plain value")
+        raise ConfigError(f"override {dotted}: {part!r} lies below a plain value")
     if not part.isdigit() or int(part) >= len(inner):
         raise ConfigError(
-            f"--set {dotted}: {part!r} is not an index of a list of {len(inner)}, counted from 0"
+            f"override {dotted}: {part!r} is not an index of a list of {len(inner)}, counted from 0"
         )
     return int(part)

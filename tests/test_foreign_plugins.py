@@ -8,6 +8,7 @@ from importlib.metadata import EntryPoint
 import pytest
 
 from nasplatform import plugins
+from nasplatform.catalogue import catalogue
 from nasplatform.errors import PluginError
 
 MODULES = {
@@ -44,7 +45,7 @@ def strangers(tmp_path, monkeypatch):
 def test_bad_plugins_are_reported_and_the_others_work(strangers):
     with pytest.warns(UserWarning, match="is broken|are called"):
         assert set(plugins.working("stages")) == {"good", "twin"}
-    told = {info.name: info.error for info in plugins.describe()}
+    told = {info.name: info.error for info in catalogue()}
     assert told["good"] is None
     assert "expected a class" in told["number"]
     assert "uninstall one of them" in told["two"]

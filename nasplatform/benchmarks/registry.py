@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from nasplatform.atomic_io import user_folder
+from nasplatform.benchmarks.published import PUBLISHED
 from nasplatform.benchmarks.table import BenchmarkTable, read_table
 from nasplatform.errors import DataError, did_you_mean
 
@@ -35,8 +36,10 @@ def load_table(name: str | Path) -> BenchmarkTable:
     if text.endswith(".parquet") or "/" in text:
         return _loaded(Path(text).with_suffix(".parquet").resolve())
     known = list_tables()
+    if text in PUBLISHED.keys() - known.keys():
+        raise DataError(f"table {text!r} is not at hand: {PUBLISHED[text].how()}")
     if text not in known:
-        raise DataError(f"unknown table {text!r}{did_you_mean(text, known)}")
+        raise DataError(f"unknown table {text!r}{did_you_mean(text, {*known, *PUBLISHED})}")
     return _loaded(known[text])
 
 

@@ -6,6 +6,7 @@ prints one JSON document to stdout and nothing else there; words for people go t
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 import threading
@@ -14,11 +15,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import typer
+from pydantic import ValidationError
 
 from nasplatform import faults
 from nasplatform.cli import (
     data,
     networks,
+    options,
     predict,
     predictors,
     results,
@@ -28,8 +31,15 @@ from nasplatform.cli import (
     storage,
 )
 from nasplatform.cli import plugins as plugins_command
+from nasplatform.complaints import expected, shortened
 from nasplatform.errors import InputError, NasplatformError
 
+_TYPED = (
+    (re.compile(r"\b(resume|force)=True\b"), r"--\1"),
+    (re.compile(r"\bskip_bad=True\b"), "--skip-bad"),
+    (re.compile(r"\banother out\b"), "another --out"),
+    (re.compile(r"\boverride (?=\S+)"), "--set "),
+)
 app = typer.Typer(
     name="nasplatform",
     help="Neural architecture search from few trained networks.",
@@ -50,6 +60,7 @@ app.add_typer(predictors.app, name="predictors")
 app.add_typer(spaces.app, name="spaces")
 app.add_typer(results.app, name="results")
 app.add_typer(data.app, name="data")
+app.command("options")(options.options)
 app.add_typer(storage.app, name="db")
 app.command("plugins")(plugins_command.plugins)
 
@@ -76,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except NasplatformError as error:
         return _complain(error, 1)
     except typer.TyperException as error:
-        return _complain(error.format_message(), error.exit_code)
+        return _complain(_of_typer(error), error.exit_code)
     except typer.Abort:
         return 130
     except Exception as error:  # of the machine, or of a library below us; a bug of ours is raised
@@ -101,11 +112,28 @@ def _terminated_as_interrupted() -> Iterator[None]:
 
 
 def _say_warning(message: object, *_: object, **__: object) -> None:
-    words = " ".join(str(message).split())
-    sys.stderr.write(f"warning: {words}\n")
+    sys.stderr.write(f"warning: {_as_typed(message)}\n")
 
 
 def _complain(error: object, code: int) -> int:
-    words = " ".join(str(error).split("\n"))
-    sys.stderr.write(f"error: {words}\n")
+    if words := _as_typed(error):
+        sys.stderr.write(f"error: {words}\n")
     return code
+
+
+def _of_typer(error: typer.TyperException) -> str:
+    """Return what is wrong with the words that were typed; nothing where help was shown instead."""
+    found, words = error.__cause__, error.format_message()
+    if not isinstance(found, ValidationError):
+        return words
+    finding = found.errors()[0]
+    head, _, _ = words.partition(": ")
+    return f"{head}: {expected(finding)}, got {shortened(finding['input'])}"
+
+
+def _as_typed(message: object) -> str:
+    """Return what the library says on one line, with its arguments as the command line has them."""
+    words = " ".join(str(message).split())
+    for pattern, flag in _TYPED:
+        words = pattern.sub(flag, words)
+    return words

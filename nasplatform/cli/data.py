@@ -230,6 +230,7 @@ def _facts(card: Mapping[str, Any]) -> dict[str, Any]:
 def _missing_tables(tables: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """Say how to get each table that is not at hand: build, fetch or import it."""
     from nasplatform.benchmarks.embedded import SETUPS
+    from nasplatform.benchmarks.published import PUBLISHED
     from nasplatform.fetch import catalogue
 
     there = {row["name"] for row in tables}
@@ -244,7 +245,7 @@ def _missing_tables(tables: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             yield _missing(entry.name, entry.about, command, entry)
     for name in IMPORTERS.keys() - {entry.importer for entry in fetched} - there:
         command = f"nasplatform data import {name} FILE"
-        yield _missing(name, "published benchmark, to be downloaded by hand", command)
+        yield _missing(name, f"{PUBLISHED[name].files}, from {PUBLISHED[name].page}", command)
 
 
 def _missing(name: str, about: str, command: str, entry: Download | None = None) -> dict[str, Any]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from nasplatform.runs.events import Event
+    from nasplatform.runs.run import Run
 
 _WIDE = 160  # columns where the output is no terminal and would be cut at 80
 
@@ -63,6 +64,23 @@ def show_stages(stages: pd.DataFrame) -> None:
         show_table(walk.to_dict("records"), columns, title="stages")
         for words in runtime_words(walk):
             show(words)
+
+
+def show_front(run: Run) -> None:
+    """Print the Pareto front of a search for several objectives; nothing for a single one."""
+    from nasplatform.runs.frames import front
+
+    found = front(run.evaluations)
+    if len(found):
+        searched = [str(name) for name in found if str(name).startswith("metric_")]
+        columns = ["number", "architecture", "score", "params", "flops", *searched]
+        words = f"Pareto front of {len(found)}"
+        show_table(records(found), columns, title=words)
+
+
+def records(frame: pd.DataFrame) -> list[dict[Any, Any]]:
+    """Return the rows of a frame, None for what is not known."""
+    return frame.astype(object).where(frame.notna(), None).to_dict("records")
 
 
 def show(text: str) -> None:

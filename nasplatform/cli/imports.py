@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from inspect import signature
 from pathlib import Path
@@ -80,8 +80,12 @@ def import_(
 
     if space is None and score is None:
         if file is None:
-            what = "is no published benchmark" if Path(source).exists() else "needs its file"
-            raise DataError(f"{source} {what}: own measurements need --space and --score")
+            if source in IMPORTERS:
+                raise DataError(f"{source} needs its file: nasplatform data import {source} FILE")
+            raise DataError(
+                f"{source} is no published benchmark ({', '.join(IMPORTERS)}): own measurements "
+                f"need --space and --score"
+            )
         path = import_published(source, file, out, workers)
     elif file is not None or space is None or score is None:
         raise DataError("own measurements are imported by: data import FILE --space S --score C")
@@ -119,26 +123,9 @@ def import_published(name: str, file: Path, out: Path | None = None, workers: in
 def make_space(name: str, options: Sequence[str] | None) -> Space[Any]:
     """Make the space that ``--space`` and ``--option`` describe."""
     from nasplatform.spaces import get_space
+    from nasplatform.yaml_source import parse_overrides
 
-    return get_space(name, **_parsed(options or ()))
-
-
-def _parsed(texts: Sequence[str]) -> Mapping[str, Any]:
-    import yaml
-
-    from nasplatform.errors import ConfigError
-    from nasplatform.yaml_source import plain_yaml
-
-    found = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not (equals and key.strip()):
-            raise ConfigError(f"--option {text}: expected KEY=VALUE such as classes=10")
-        try:
-            found[key.strip()] = plain_yaml(value)
-        except yaml.YAMLError:
-            raise ConfigError(f"--option {text}: {value!r} is not a YAML value") from None
-    return found
+    return get_space(name, **parse_overrides(options or (), "--option", "classes=10"))
 
 
 def _import_own(

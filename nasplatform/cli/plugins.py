@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-
-from nasplatform.cli.display import emit, say, show_table
+from nasplatform.cli.display import emit, show_table
 from nasplatform.cli.run import JsonFlag
 
 
 def plugins(as_json: JsonFlag = False) -> None:
     """List every plug-in: kind, name, distribution, version, and what broke."""
-    from nasplatform.plugins import describe
+    from nasplatform.catalogue import catalogue
 
-    say("loading every plug-in")
-    rows = [asdict(info) for info in describe()]
+    columns = ["kind", "name", "origin", "version", "summary", "error"]
+    rows = [{key: getattr(entry, key) for key in columns} for entry in catalogue()]
     if as_json:
         emit(rows)
     else:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from nasplatform.catalogue import Entry
     from nasplatform.predictors import Predictor
     from nasplatform.predictors.protocols import Protocol
     from nasplatform.spaces.base import Population, Space
@@ -36,12 +37,16 @@ app = typer.Typer(
 @app.command("list")
 def list_(as_json: JsonFlag = False) -> None:
     """List the predictors that can be fitted, with their options and defaults."""
-    from nasplatform import plugins
+    from nasplatform.catalogue import of_kind
 
-    rows = [_described(name, kind) for name, kind in plugins.working("predictors").items()]
+    entries = of_kind("predictors").values()
+    rows = [_described(entry) for entry in entries if entry.error is None]
     if as_json:
         emit(rows)
         return
+    for entry in entries:
+        if entry.error is not None:
+            say(f"left out: {entry.error}")
     for row in rows:
         show(f"{row['name']}: {row['summary']}")
         for key, value in row["options"].items():
@@ -167,6 +172,8 @@ def evaluate(
     from nasplatform.yaml_source import parse_overrides
 
     names = [name.strip() for name in predictors.split(",") if name.strip()]
+    if not names:
+        raise PredictorError("-p names no predictor; see `nasplatform predictors list`")
     if settings and len(names) != 1:
         raise PredictorError("--set is for one predictor: several are named")
     options = parse_overrides(settings or [])
@@ -233,14 +240,17 @@ def _counts(text: str) -> list[int]:
         ) from None
 
 
-def _described(name: str, kind: Any) -> dict[str, Any]:
-    fields = kind.Options.model_fields.items()
+def _described(entry: Entry) -> dict[str, Any]:
+    from nasplatform.options import options_in
+
+    found = [one for one in options_in(entry.schema or {}) if "." not in one.key]
     return {
-        "name": name,
-        "summary": kind.about(),
-        "min_labels": kind.min_labels,
-        "options": {key: None if f.is_required() else f.get_default() for key, f in fields},
-        "meanings": {key: f.description for key, f in fields},
+        "name": entry.name,
+        "summary": entry.summary,
+        "min_labels": entry.min_labels,
+        "options": {one.key: one.default for one in found},
+        "meanings": {one.key: one.meaning for one in found},
+        "types": {one.key: one.type for one in found},
     }
 
 

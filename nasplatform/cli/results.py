@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from nasplatform.cli.display import emit, say, show, show_stages, show_table
+from nasplatform.cli.display import emit, records, say, show, show_front, show_stages, show_table
 from nasplatform.cli.run import JsonFlag
 
 app = typer.Typer(help="Look at runs and export their numbers.", no_args_is_help=True)
@@ -35,25 +35,32 @@ def list_(
     from nasplatform.runs.frames import list_runs
 
     frame = list_runs(path, contact)
-    rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
+    rows = records(frame)
     if as_json:
         emit(rows)
         return
-    columns = ["run", "sampler", "predictor", "seed", "state", "evaluations", "budget", "score"]
+    columns = ["run", "date", "sampler", "predictor", "seed", "state", "evaluations", "budget"]
+    columns += ["metric", "score", *(["front"] if frame["front"].notna().any() else [])]
     columns += ["stages", "accuracy"]
-    show_table(rows, columns)
+    dated = [row | {"date": f"{row['date']:%Y-%m-%d %H:%M}"} for row in rows]
+    show_table(dated, columns, title="times are UTC")
 
 
 @app.command()
 def show_(
-    path: Annotated[Path, typer.Argument(help="Folder of one run.")],
+    path: Annotated[
+        Path | None, typer.Argument(help="Folder of one run; the newest below runs/ without.")
+    ] = None,
     top: Annotated[int, typer.Option(min=1, help="How many of the best to show.")] = 5,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show one run: its best architectures and its stages."""
+    """Show one run: its best architectures, its Pareto front and its stages."""
+    from nasplatform.runs.frames import newest_run
     from nasplatform.runs.run import Run
 
-    run = Run(path)
+    run = Run(newest_run("runs") if path is None else path)
+    if path is None:
+        say(f"newest: {run.folder.path}")
     summary = run.summary()
     found = run.evaluations
     best = found[found["feasible"]].nlargest(top, "score").to_dict("records") if len(found) else []
@@ -63,6 +70,7 @@ def show_(
     if best:
         columns = ["number", "source", "architecture", "score", "mean", "std", "params", "flops"]
         show_table(best, columns, title=f"the best of {len(found)} evaluations")
+    show_front(run)
     show_stages(run.stages)
     show(f"report: {run.folder.report}")
 
@@ -71,10 +79,34 @@ app.registered_commands[-1].name = "show"
 
 
 @app.command()
+def compare(
+    paths: Annotated[list[Path], typer.Argument(help="Runs, or folders of runs.")],
+    as_json: JsonFlag = False,
+) -> None:
+    """Set runs side by side: budget, score, accuracy after each stage, significance over seeds.
+
+    Runs that differ by nothing but the seed are one setting; the gain of each is over the first
+    one, on the seeds that both have, with the p-value of the paired t-test.
+    """
+    from nasplatform.runs.comparison import compare_runs, compare_settings
+
+    runs = compare_runs(paths)
+    settings = compare_settings(runs)
+    if as_json:
+        emit({"runs": records(runs), "settings": records(settings)})
+        return
+    dated = runs.assign(date=runs["date"].dt.strftime("%Y-%m-%d %H:%M"))
+    show_table(records(dated), [str(name) for name in dated], title="runs (times are UTC)")
+    if len(settings) > 1 or settings["seeds"].max() > 1:
+        show_table(records(settings), [str(name) for name in settings], title="settings over seeds")
+
+
+@app.command()
 def export(
     path: RunsArgument,
     out: Annotated[Path, typer.Option(help="File to write; its ending decides the format.")],
     stages: Annotated[bool, typer.Option("--stages", help="The stages, not the search.")] = False,
+    force: Annotated[bool, typer.Option(help="Replace the file that stands there.")] = False,
     contact: ContactFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
@@ -83,9 +115,14 @@ def export(
     from nasplatform.errors import InputError, did_you_mean
     from nasplatform.runs.frames import read_runs, read_stages
 
-    ending = out.suffix.removeprefix(".")
+    ending = out.suffix.removeprefix(".").lower()
     if ending not in list(Format):
-        raise InputError(f"--out {out}: unknown format {ending!r}{did_you_mean(ending, Format)}")
+        known = did_you_mean(ending, Format) if ending else "; expected a name such as all.csv"
+        raise InputError(f"--out {out}: unknown format {ending!r}{known}")
+    if not out.parent.is_dir():
+        raise InputError(f"--out {out}: there is no folder {out.parent}")
+    if out.exists() and not (force and out.is_file()):
+        raise InputError(f"--out {out}: stands there already; --force replaces a file")
     frame = read_stages(path) if stages else read_runs(path, contact)
     with replace_file(out) as temporary:
         if ending == Format.CSV:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from nasplatform.cli.display import Display, emit, say, show, show_stages
+from nasplatform.cli.display import Display, emit, say, show, show_front, show_stages
 
 if TYPE_CHECKING:
     from nasplatform.service.publish import Target
@@ -19,6 +20,10 @@ SetOption = Annotated[
 ]
 OutOption = Annotated[Path | None, typer.Option(help="Folder of the run; runs/NAME by default.")]
 ResumeFlag = Annotated[bool, typer.Option(help="Go on with a run that was broken off.")]
+WarmOption = Annotated[
+    Path | None,
+    typer.Option(metavar="RUN", help="Take over what an earlier run of the same task measured."),
+]
 ForceFlag = Annotated[bool, typer.Option(help="Remove the run that stands in the folder.")]
 
 
@@ -28,6 +33,7 @@ def run(
     out: OutOption = None,
     resume: ResumeFlag = False,
     force: ForceFlag = False,
+    warm_start: WarmOption = None,
     publish: Annotated[
         str | None,
         typer.Option(
@@ -37,6 +43,7 @@ def run(
     as_json: JsonFlag = False,
 ) -> None:
     """Search, walk the stages, write the report."""
+    settings = [*(settings or []), *_warm(warm_start)]
     overrides = _told(file, settings, resume, force)
     target = None if publish is None else _target(file, overrides, publish)
     import optuna
@@ -62,6 +69,7 @@ def run(
     best = summary["best"]
     show(f"best of {summary['evaluations']} evaluations: {best['architecture']}")
     show(f"  score {summary['score']:.4f}, {best['params']:,} parameters, {best['flops']:,} FLOPs")
+    show_front(done)
     show_stages(done.stages)
     show(f"report: {summary['report']}")
 
@@ -118,6 +126,11 @@ def worker(
         emit({"evaluations": made})
     else:
         show(f"evaluations made here: {made}")
+
+
+def _warm(run: Path | None) -> list[str]:
+    """Return the setting that ``--warm-start`` stands for."""
+    return [] if run is None else [f"search.warm_start={json.dumps(str(run))}"]
 
 
 def _told(

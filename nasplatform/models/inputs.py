@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
-from nasplatform.plugins import explain
+from nasplatform.complaints import explain
 
 
 class Images(BaseModel):

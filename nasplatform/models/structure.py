@@ -10,11 +10,11 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import nn
 
+from nasplatform.complaints import explain
 from nasplatform.models.edits import Edit
 from nasplatform.models.functions import build_function
 from nasplatform.models.inputs import Images
 from nasplatform.models.networks.base import build_network
-from nasplatform.plugins import explain
 from nasplatform.spaces import get_space
 from nasplatform.training.seeding import seeded
 from nasplatform.training.task import Task

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict
 
 from nasplatform.benchmarks.registry import list_tables, load_table
 from nasplatform.benchmarks.table import BenchmarkTable
-from nasplatform.errors import DataError, PredictorError, did_you_mean
+from nasplatform.errors import PredictorError, did_you_mean
 from nasplatform.spaces.graph import GraphBatch
 
 Floats = NDArray[np.float64]
@@ -173,13 +173,8 @@ class _Arena:
 def _arena(protocol: Protocol) -> _Arena:
     known = list_tables()
     at_hand = [name for name in protocol.table if name in known or "/" in name or "." in name]
-    if not at_hand:
-        raise DataError(
-            f"protocol {protocol.name!r} needs the table {' or '.join(protocol.table)}: "
-            f"see `nasplatform data import --help`"
-        )
-    table = load_table(at_hand[0])
-    return _arena_of(protocol, table.digest, at_hand[0])
+    name = at_hand[0] if at_hand else protocol.table[0]
+    return _arena_of(protocol, load_table(name).digest, name)
 
 
 @lru_cache(maxsize=4)

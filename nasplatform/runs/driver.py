@@ -162,6 +162,8 @@ def _spend_budget(
         open_store(shared or folder.measurements) as store,
         experiment.make_executor(_progress(watch, "training")) as executor,
     ):
+        if experiment.warm is not None:
+            experiment.warm.fill(store, experiment.config.seed)
         return search(
             study,
             experiment.evaluator,

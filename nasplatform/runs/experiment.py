@@ -28,6 +28,7 @@ from nasplatform.runs.components import (
     with_options,
 )
 from nasplatform.runs.resolved import ResolvedSearch
+from nasplatform.runs.warm_start import WarmStart, read_warm_start
 from nasplatform.search.base import ArchitectureSampler, SamplerContext
 from nasplatform.search.objectives import OptimizationConfig
 from nasplatform.search.storage import require_storage
@@ -47,6 +48,7 @@ class Experiment:
     built:        the space in which the winner is built: the searched one, with the task's input.
     stages:       what the winner walks through.
     spec:         how to make the evaluator elsewhere.
+    warm:         what an earlier run has measured; None without one.
     executor:     options of the executor, an instance of its ``Options``.
     notes:        what was left out of the file, and how texts in it were read, in words.
     """
@@ -62,6 +64,7 @@ class Experiment:
     built: Space[Any]
     stages: tuple[Stage, ...]
     spec: EvaluatorSpec
+    warm: WarmStart[Any] | None
     executor: BaseModel
     notes: tuple[str, ...]
 
@@ -114,7 +117,8 @@ def make_experiment(config: SearchConfig, source: Source, context: EvaluationCon
     known = SamplerContext(space, config.seed, evaluator.candidates, predictor, optimization)
     options, sampler = _sampler(config, source, known)
     enqueued, notes = _enqueued(config, source, evaluator)
-    sampler.enqueue(enqueued)
+    warm = _warm_start(config, source, evaluator, enqueued)
+    sampler.enqueue([*enqueued, *(warm.architectures if warm else ())])
     search = config.search.model_copy(
         update={
             "sampler": with_options(sampler.name, options),
@@ -144,6 +148,7 @@ def make_experiment(config: SearchConfig, source: Source, context: EvaluationCon
             runtime=config.runtime,
             folder=context.folder and str(context.folder.absolute()),
         ),
+        warm=warm,
         executor=options_of("executors", config.executor, source, "executor"),
         notes=notes,
     )
@@ -218,6 +223,24 @@ def _sampler(
                 f"sampler {sampler.name!r}"
             )
     return options, sampler
+
+
+def _warm_start(
+    config: SearchConfig, source: Source, evaluator: Evaluator[Any], enqueued: list[Any]
+) -> WarmStart[Any] | None:
+    """Read what an earlier run has measured; raise ConfigError where the budget is too small."""
+    search = config.search
+    if search.warm_start is None:
+        return None
+    with source.blame("search", "warm_start"):
+        found = read_warm_start(search.warm_start, evaluator)
+        known = {one.hash for one in (*enqueued, *found.architectures)}
+        if len(known) >= search.budget:
+            raise ConfigError(
+                f"{len(found.architectures)} measurements of {search.warm_start} count in the "
+                f"budget of {search.budget}: give more than {len(known)}"
+            )
+    return found
 
 
 def _enqueued(

@@ -157,7 +157,7 @@ class RunFolder:
     def _check(self, resolved: ResolvedConfig, resume: bool, force: bool) -> None:
         if not self.exists:
             if self.path.is_dir() and self._contents():
-                raise RunError(f"{self.path}: a folder with other files; give another --out")
+                raise RunError(f"{self.path}: a folder with other files; give another out")
             if resume:
                 raise RunError(f"{self.path}: no run stands here that could go on; start it anew")
             return
@@ -165,8 +165,8 @@ class RunFolder:
             return
         if not resume:
             raise RunError(
-                f"{self.path}: a run stands here already; go on with it by --resume, remove it "
-                f"by --force, or give another --out"
+                f"{self.path}: a run stands here already; go on with it by resume=True, remove it "
+                f"by force=True, or give another out"
             )
         known, given = dump_resolved(self.read()), dump_resolved(resolved)
         finished = differences(*self._finished_stages(known, given), "stages")
@@ -174,7 +174,7 @@ class RunFolder:
         if differing:
             raise RunError(
                 f"{self.path}: belongs to another search: {differing[0]}; "
-                f"give another --out or the settings it was started with"
+                f"give another out or the settings it was started with"
             )
 
     def _finished_stages(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 import optuna
 import pandas as pd
 from optuna.trial import TrialState
+from pandas.api import types
 
 from nasplatform.atomic_io import replace_file
 from nasplatform.errors import InputError, RunError
@@ -44,9 +46,11 @@ def read_runs(path: Path | str = "runs", contact: bool = False) -> pd.DataFrame:
 
     Columns: run (folder), search (name), sampler, predictor, run_seed; number (of the trial),
     architecture, hash, fidelity (epochs), seed (repetition), score, mean and std (what the
-    predictor expected), source, cost (seconds of training), repeats, stopped (epochs after which a
-    hopeless training was given up), error, feasible (all limits kept, and measured to the end),
-    params, flops, started, ended; ``metric_`` with the names of what else was measured; with
+    predictor expected), source, cost (seconds of training), repeats (number of the earlier trial
+    of the same architecture, which paid for it), stopped (epochs after which a hopeless training
+    was given up), error, feasible (all limits kept, and measured to the end), params (weights of
+    the searched network), flops (2 per multiply-add, for one image), started, ended (UTC; trials
+    are numbered from 0); ``metric_`` with the names of what else was measured; with
     several objectives ``pareto``, whether no other evaluation is better in all of them. Runs that
     are not finished show what they have so far; one that cannot be read is left out with a
     warning. A database that a run names is asked only with ``contact``. Raises RunError where no
@@ -66,14 +70,16 @@ def read_stages(path: Path | str = "runs") -> pd.DataFrame:
 def list_runs(path: Path | str = "runs", contact: bool = False) -> pd.DataFrame:
     """Return one row per run: what was searched, how far it came, the best it found.
 
-    Columns: run, search (its name), space, task, sampler, predictor, seed, state (``searching``,
-    ``stages`` or ``finished``), evaluations, budget, score, architecture, stages, accuracy (test
+    Columns: run, search (its name), date (when it began, UTC), space, task (what is measured, with
+    the digest of the data), metric (of the score), sampler, predictor, seed, state (``searching``,
+    ``stages`` or ``finished``), evaluations, budget, score, architecture, front (how many
+    architectures stand on the Pareto front; none for a single objective), stages, accuracy (test
     split, of the last network), folder. A run that started from a network has its name as
     architecture, and neither space, sampler nor budget. One that cannot be read is left out with a
     warning.
     """
-    frame = pd.DataFrame(_each(path, partial(_overview, contact=contact)))
-    return frame.astype({"budget": "Int64"}) if len(frame) else frame
+    frame = pd.DataFrame(_each(path, partial(overview, contact=contact)))
+    return frame.astype({"budget": "Int64", "front": "Int64"}) if len(frame) else frame
 
 
 def find_runs(path: Path | str) -> list[RunFolder]:
@@ -88,6 +94,12 @@ def find_runs(path: Path | str) -> list[RunFolder]:
     return [RunFolder(folder) for folder in found]
 
 
+def newest_run(path: Path | str) -> Path:
+    """Return the folder of the run below a path whose file was written last."""
+    found = find_runs(path)
+    return max(found, key=lambda run: run.resolved.stat().st_mtime_ns).path
+
+
 def evaluations(folder: RunFolder, contact: bool = False) -> pd.DataFrame:
     """Return the evaluations of one run, finished or not.
 
@@ -95,7 +107,7 @@ def evaluations(folder: RunFolder, contact: bool = False) -> pd.DataFrame:
              is not, with a warning: reading somebody's folder should not connect to anything.
     """
     if folder.evaluations.is_file():
-        return _read_frame(folder.evaluations, "hash", "score", "feasible")
+        return _read_frame(folder.evaluations, ("number", "score"), ("hash", "feasible"))
     config = folder.read()
     if isinstance(config, ResolvedCompression):
         return pd.DataFrame(columns=["number", *_RECORDED])
@@ -125,7 +137,7 @@ def stages(folder: RunFolder) -> pd.DataFrame:
     """Return the finished stages of one run."""
     if not folder.stages.is_file():
         return pd.DataFrame()
-    return _read_frame(folder.stages, "stage", "after_accuracy")
+    return _read_frame(folder.stages, ("after_accuracy",), ("stage",))
 
 
 def stage_walk(frame: pd.DataFrame) -> pd.DataFrame:
@@ -188,12 +200,17 @@ def write_frame(frame: pd.DataFrame, path: Path) -> None:
         frame.to_parquet(temporary, index=False)
 
 
-def _read_frame(path: Path, *columns: str) -> pd.DataFrame:
+def _read_frame(path: Path, numbers: Sequence[str], others: Sequence[str]) -> pd.DataFrame:
     """Read a parquet file; raise RunError where it is damaged or lacks one of the columns."""
-    with blaming(path, RunError, advice="; remove it and go on with --resume"):
+    with blaming(path, RunError, advice="; remove it and go on with resume=True"):
         require_regular(path)
         frame = pd.read_parquet(path)
-        frame[list(columns)]
+        kinds = frame[[*numbers, *others]].dtypes
+        for name in numbers:
+            if len(frame) and not types.is_numeric_dtype(kinds[name]):
+                raise ValueError(f"column {name!r} has no numbers")
+        if "feasible" in others and len(frame) and not types.is_bool_dtype(kinds["feasible"]):
+            raise ValueError("column 'feasible' has no truth values")
         return frame
 
 
@@ -205,10 +222,15 @@ def _rows(study: optuna.Study) -> Iterator[dict[str, Any]]:
                 "number": trial.number,
                 **{name: getattr(record, name) for name in _RECORDED},
                 "feasible": record.score is not None and record.counts,
-                "started": trial.datetime_start,
-                "ended": trial.datetime_complete,
+                "started": _utc(trial.datetime_start),
+                "ended": _utc(trial.datetime_complete),
                 **{f"metric_{name}": value for name, value in record.metrics.items()},
             }
+
+
+def _utc(when: datetime | None) -> datetime | None:
+    """Return a time that Optuna noted by the clock of this machine, with its zone."""
+    return None if when is None else when.astimezone(UTC)
 
 
 def _joined(path: Path | str, read: Callable[[RunFolder], pd.DataFrame]) -> pd.DataFrame:
@@ -243,7 +265,8 @@ def _each(path: Path | str, read: Callable[[RunFolder], T]) -> list[T]:
     return found
 
 
-def _overview(folder: RunFolder, contact: bool = False) -> dict[str, Any]:
+def overview(folder: RunFolder, contact: bool = False) -> dict[str, Any]:
+    """Return the row of one run in ``list_runs``."""
     config, frame, staged = folder.read(), evaluations(folder, contact), stages(folder)
     best = best_row(frame) or {"score": None, "architecture": None}
     about = config.about
@@ -252,8 +275,10 @@ def _overview(folder: RunFolder, contact: bool = False) -> dict[str, Any]:
     return {
         "run": folder.path.name,
         "search": config.name,
+        "date": _began(folder, frame),
         "space": about["space"],
         "task": config.provenance.measured,
+        "metric": metric_of(config.provenance.measured) if about["space"] else None,
         "sampler": about["sampler"],
         "predictor": about["predictor"],
         "seed": config.seed,
@@ -262,10 +287,32 @@ def _overview(folder: RunFolder, contact: bool = False) -> dict[str, Any]:
         "budget": about["budget"],
         "score": best["score"],
         "architecture": about["network"] or best["architecture"],
+        "front": len(front(frame)) if "pareto" in frame else None,
         "stages": len(staged),
         "accuracy": staged["after_accuracy"].iloc[-1] if len(staged) else None,
         "folder": str(folder.path),
     }
+
+
+def front(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return the evaluations on the Pareto front, each architecture once, by falling score."""
+    if "pareto" not in frame:
+        return frame.iloc[:0]
+    rows = frame[frame["pareto"].fillna(False).astype(bool) & frame["feasible"]]
+    return rows.sort_values(["score", "number"], ascending=[False, True]).drop_duplicates("hash")
+
+
+def metric_of(measured: str) -> str:
+    """Return the metric in an evaluator's ``task``, which is DATA/METRIC/...; or all of it."""
+    parts = measured.split("/")
+    return parts[1] if len(parts) > 1 else measured
+
+
+def _began(folder: RunFolder, frame: pd.DataFrame) -> pd.Timestamp:
+    """Return when a run began (UTC): its first trial, or where none was, its file."""
+    if len(frame) and "started" in frame:
+        return pd.Timestamp(frame["started"].min())
+    return pd.Timestamp(folder.resolved.stat().st_mtime, unit="s", tz="UTC")
 
 
 def best_row(frame: pd.DataFrame) -> dict[str, Any] | None:

@@ -106,6 +106,7 @@ def _search_content(experiment: Experiment, folder: RunFolder) -> dict[str, Any]
         "scatter": comparison and _scatter(comparison),
         "scatter_note": comparison.words if comparison else "There is no predictor to compare.",
         "fronts": _fronts(experiment, found),
+        "front": _front_table(experiment, found),
         "cell": charts.cell_drawing(
             experiment.space.graphs([experiment.space.parse(best["architecture"])])
         ),
@@ -200,6 +201,27 @@ def _fronts(experiment: Experiment, found: pd.DataFrame) -> list[tuple[str, str]
         chart = charts.front_chart(objective, scores, rows["pareto"].to_numpy(bool), name)
         charted.append((_words(name), chart))
     return charted
+
+
+def _front_table(experiment: Experiment, found: pd.DataFrame) -> TextTable | None:
+    """Return the architectures on the front, None for a single objective."""
+    rows = frames.front(found)
+    if rows.empty:
+        return None
+    wanted = {
+        name: name if name in found else f"metric_{name}"
+        for name in experiment.optimization.objectives
+    }
+    cells = [
+        [
+            row["architecture"],
+            f"{row['score']:.4f}",
+            *(f"{row[column]:,.6g}" for column in wanted.values()),
+            str(row["number"]),
+        ]
+        for row in rows.to_dict("records")
+    ]
+    return TextTable(["architecture", "score", *map(_words, wanted), "trial"], cells)
 
 
 def _search_facts(

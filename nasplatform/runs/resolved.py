@@ -9,10 +9,10 @@ import yaml
 from pydantic import ValidationError
 
 from nasplatform import faults
+from nasplatform.complaints import explain
 from nasplatform.config import Choice, CompressionConfig, Provenance, SearchConfig
 from nasplatform.errors import RunError
 from nasplatform.foreign import blaming, read_text
-from nasplatform.plugins import explain
 from nasplatform.yaml_source import LARGEST, plain_yaml
 
 
@@ -66,7 +66,7 @@ def read_resolved(file: Path) -> ResolvedConfig:
     if not isinstance(values, dict):
         raise RunError(f"{file}: holds no run")
     model = ResolvedCompression if "network" in values else ResolvedSearch
-    advice = "remove the folder or run it anew with --force"
+    advice = "remove the folder or run it anew with force=True"
     with blaming(file, RunError, "not of this version, or damaged", f"; {advice}"):
         try:
             return model.model_validate(values)

@@ -42,7 +42,7 @@ class Run:
             raise RunError(f"{self.folder.path}: started from a network, nothing was searched")
         found = frames.best_row(self.evaluations)
         if found is None:
-            raise RunError(f"{self.folder.path}: nothing was measured yet; go on with --resume")
+            raise RunError(f"{self.folder.path}: nothing was measured yet; go on with resume=True")
         return found
 
     def network(self) -> Network:
@@ -75,4 +75,8 @@ class Run:
             "evaluations": int(self.evaluations["hash"].nunique()),
             "score": best["score"],
             "best": {name: best[name] for name in kept},
+            "front": [
+                {name: row[name] for name in kept}
+                for row in frames.front(self.evaluations).to_dict("records")
+            ],
         }

@@ -148,10 +148,10 @@ def _sqlite(file: Path) -> StudyStorage:
 def require_study(file: Path, name: str, directions: Sequence[Direction]) -> None:
     """Raise RunError where an SQLite file is missing, damaged, or no study of that name."""
     if not file.is_file():
-        raise RunError(f"{file}: is missing; start anew with --force")
+        raise RunError(f"{file}: is missing; start anew with force=True")
     with open_study(file, name, directions=directions) as study:
         if not study.get_trials(deepcopy=False):
-            raise RunError(f"{file}: holds no trial of study {name!r}; start anew with --force")
+            raise RunError(f"{file}: holds no trial of study {name!r}; start anew with force=True")
 
 
 @contextmanager

@@ -8,6 +8,8 @@ from typing import Self
 
 from optuna.trial import FrozenTrial
 
+from nasplatform.errors import RunError
+
 ATTRIBUTE = "nasplatform"
 
 
@@ -49,9 +51,14 @@ class TrialRecord:
 
     @classmethod
     def of(cls, trial: FrozenTrial) -> Self | None:
-        """Read the record of a trial; None where none were written."""
+        """Read the record of a trial; None where none were written, RunError for another's."""
         found = trial.user_attrs.get(ATTRIBUTE)
-        return None if found is None else cls(**found)
+        if found is None:
+            return None
+        try:
+            return cls(**found)
+        except TypeError:
+            raise RunError(f"trial {trial.number} holds no record of this version") from None
 
     @property
     def counts(self) -> bool:

@@ -21,6 +21,7 @@ _HEADERS = 100
 _AROUND_BODY = 1 << 20  # bytes that the pieces of a body may take around it
 _SWEEP = 0.5  # seconds between two looks at what is late
 _LINGER = 0.5  # seconds between a refusal and the end
+_PATIENCE = 0.5  # seconds that a connection may wait before it has to make room for another
 _STUCK = 30.0  # seconds in which a client must take some of its answer
 _RESERVED = 128  # descriptors for files, the store, and the next connection
 _WANTED = 8192  # descriptors
@@ -61,7 +62,7 @@ class Door:
             self.inside.pop(one.address, None)
 
     def _make_room(self, some: dict[GuardedProtocol, None]) -> bool:
-        oldest = next((one for one in some if one.waits), None)
+        oldest = next((one for one in some if one.may_go), None)
         if oldest is None:
             return False
         self.leave(oldest)
@@ -86,7 +87,7 @@ class GuardedProtocol(HttpToolsProtocol):
         """Let a connection in, or say that there are too many."""
         super().connection_made(transport)
         self.address = self.client[0] if self.client else "unknown"
-        self.since = self.loop.time()
+        self.since = self._turn = self.loop.time()
         self.late_from: float | None = self.since  # when the head of a request began
         self._head = self._whole = 0  # bytes of the request so far
         self._in_head, self._counted, self._refused = True, False, 0
@@ -104,6 +105,15 @@ class GuardedProtocol(HttpToolsProtocol):
     def waits(self) -> bool:
         """Whether it is the client's turn: nothing is being worked on."""
         return self.idle or self.cycle.more_body
+
+    @property
+    def may_go(self) -> bool:
+        """Whether it may be dropped for another: it sent half of a head, or nothing for a while.
+
+        Who has only just come is not sent away before it could ask.
+        """
+        half = self.idle and self._in_head and self._head > 0
+        return half or (self.waits and self.loop.time() - self._turn > _PATIENCE)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget it."""
@@ -157,6 +167,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """What comes next is the head of another request."""
         super().on_message_complete()
+        self._turn = self.loop.time()
         self._in_head, self._head, self._whole, self._counted = True, 0, 0, False
 
     def send_400_response(self, msg: str) -> None:

@@ -48,6 +48,7 @@ class Model:
         self.version, self.predictor, self.space = version, predictor, space
         self.ranking: SpaceRanking | None = None
         self.builder: RankingBuilder | None = None
+        self.ranking_wanted = False  # somebody builds it, or did
         self.unranked: str | None = None  # why its space cannot be ranked
         self.words = space.population([]).words
         self._cache = PredictionCache(settings.cache, 4, self.words)

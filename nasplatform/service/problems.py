@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import ErrorDetails, to_json
 from starlette.exceptions import HTTPException
 
+from nasplatform.complaints import expected, shortened
 from nasplatform.errors import PredictorError
 from nasplatform.service.facts import BrokenVersionError
 
@@ -87,14 +88,14 @@ def explain(error: ErrorDetails) -> str:
     """Turn a finding of pydantic into words that name the place."""
     place = ".".join(f"{part!s:.60}" for part in error["loc"][:8] if part != "body")
     given = error.get("input")
-    shown = f", got {given!r:.60}" if isinstance(given, (str, int, float, bool)) else ""
-    return f"{place}: {error['msg']}{shown}" if place else f"{error['msg']}{shown}"
+    plain = error["type"] != "missing" and isinstance(given, (str, int, float, bool))
+    words = expected(error) + (f", got {shortened(given)}" if plain else "")
+    return f"{place}: {words}" if place else words
 
 
 def bad_body(error: ValidationError | RequestValidationError) -> Problem:
     """Return the problem of a body or parameter that does not fit its model."""
-    plain = {"include_url": False, "include_context": False}
-    findings = error.errors(**plain) if isinstance(error, ValidationError) else error.errors()
+    findings = error.errors()
     more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
     return Problem(422, "bad-body", explain(findings[0]) + more)
 

@@ -17,7 +17,11 @@ _MORE = "no architecture; ask for it alone to be told why"
 
 
 def predict_body(
-    model: Model, answers: PredictionOutput, include: Sequence[str], layout: str
+    model: Model,
+    answers: PredictionOutput,
+    include: Sequence[str],
+    layout: str,
+    note: str | None = None,
 ) -> bytes:
     """Return the JSON of a ``PredictResponse``; what is not finite becomes null."""
     columns = {"mean": _plain(answers.mean, answers.errors)}
@@ -41,6 +45,8 @@ def predict_body(
     if layout != "columns":  # the row tells it: nothing is said twice
         listed = [ItemError(index=error.index) for error in listed]
     body["errors"] = [error.model_dump(exclude_none=True) for error in listed]
+    if note is not None:
+        body["note"] = note
     return to_json(body, inf_nan_mode="null")
 
 

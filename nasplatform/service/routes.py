@@ -121,7 +121,8 @@ async def predict_now(request: Request) -> Response:
         headers = {"x-columns": ",".join(["mean", *wanted]), "x-version": model.version.label}
         return Response(binary_body(answers, wanted), headers=headers, media_type=BINARY)
     size = _ROW * len(items)
-    body = await off_loop(size, lambda: predict_body(model, answers, wanted, asked.layout))
+    note = model.space.caution(items) if isinstance(items, list) else None
+    body = await off_loop(size, lambda: predict_body(model, answers, wanted, asked.layout, note))
     return Response(body, media_type=JSON)
 
 

@@ -100,6 +100,9 @@ class PredictResponse(BaseModel):
     results: list[Row] | None = None
     columns: Columns | None = None
     errors: list[ItemError]
+    note: str | None = Field(
+        None, description="how texts were read that other tools mean otherwise"
+    )
 
 
 class SuggestRequest(_Request):

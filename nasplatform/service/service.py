@@ -104,7 +104,8 @@ class Service:
 
     def want_ranking(self, model: Model) -> None:
         """Begin to rank the space of a model, unless that is done or under way."""
-        if model.ranking is None and model.builder is None and model.unranked is None:
+        if not model.ranking_wanted:
+            model.ranking_wanted = True
             task = asyncio.get_running_loop().create_task(self._rank(model))
             self._ranking_tasks.add(task)
             task.add_done_callback(self._ranking_tasks.discard)

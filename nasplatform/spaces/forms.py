@@ -17,6 +17,7 @@ from nasplatform.errors import ArchitectureError, did_you_mean
 
 Readers = Mapping[str, Callable[[Any], Any]]
 _PREFIX = re.compile(r"([a-z][a-z0-9-]*):(.*)", re.DOTALL)
+_WORD = re.compile(r"\w+")
 _LONGEST = 10_000  # characters
 
 
@@ -41,10 +42,10 @@ def read_form(form: str, value: Any, readers: Readers) -> Any:
         value = value.tolist()
     try:
         return readers[form](_value(value) if isinstance(value, str) else value)
-    except (TypeError, LookupError, ValueError, OverflowError, AttributeError) as error:
-        raise ArchitectureError(
-            f"{str(value)[:120]!r} is nothing that {form} writes ({type(error).__name__}: {error})"
-        ) from None
+    except ArchitectureError as error:
+        raise ArchitectureError(f"{form}: {error}") from None
+    except (TypeError, LookupError, ValueError, OverflowError, AttributeError):
+        raise ArchitectureError(f"{str(value)[:120]!r} is nothing that {form} writes") from None
 
 
 def indices(value: Any, count: int, below: int) -> list[int]:
@@ -61,12 +62,14 @@ def indices(value: Any, count: int, below: int) -> list[int]:
 
 
 def _value(text: str) -> Any:
-    """Return what a text says: digits in a row, a list or tuple, or JSON."""
+    """Return what a text says: digits in a row, a list or tuple, or JSON; a word stays one."""
     text = text.strip()
     if len(text) > _LONGEST:
         raise ArchitectureError(f"a text of {len(text):,} characters is no architecture")
     if text.isdigit():
         return [int(digit) for digit in text]
+    if _WORD.fullmatch(text):
+        return text
     inner = text.replace("(", "[").replace(")", "]").replace("'", '"')
     if re.fullmatch(r"[\d\s,]+", inner):
         inner = f"[{inner}]"

@@ -140,7 +140,7 @@ def test_bad_rows_are_counted_named_and_left_out_only_when_asked(tmp_path: Path)
     told = str(refused.value)
     assert f"{file}: 5 bad rows: line 4: " in told
     assert "line 6: accuracy is '', expected a number; line 8: 2 cells, the header has 3" in told
-    assert told.endswith("(and 2 more); --skip-bad leaves them out")
+    assert told.endswith("(and 2 more); skip_bad=True leaves them out")
     assert not (tmp_path / "tables").exists()
     table, notes = imported(file, OwnTable("accuracy", skip_bad=True))
     kept = [text for place, text in enumerate(TEXTS) if place not in (2, 4, 6, 7, 8)]
@@ -175,7 +175,7 @@ def test_what_is_no_such_file_is_one_line(tmp_path: Path, text: str, words: str)
 
 def test_no_text_and_no_file(tmp_path: Path) -> None:
     (tmp_path / "x").write_bytes(b"a,b\n\xff\xfe\n")
-    with pytest.raises(DataError, match="byte 4 is no utf-8"):
+    with pytest.raises(DataError, match="byte 4 is no UTF-8"):
         read_columns(tmp_path / "x")
     with pytest.raises(DataError, match="is not a file"):
         read_columns(tmp_path)

@@ -168,3 +168,19 @@ def test_two_plugins_of_one_name_disable_that_name_alone(
     errors = {row["name"]: row["error"] for row in told if row["kind"] == "spaces"}
     assert "two spaces are called 'bits'" in errors["bits"]
     assert errors["nasbench201"] is None
+
+
+def test_export_keeps_what_stands(search: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", str(search)]) == 0
+    Path("all.csv").write_text("mine")
+    for out, words in [
+        ("all.csv", "stands there already; --force"),
+        ("new/all.csv", "there is no folder new"),
+        ("runs", "expected a name such as all.csv"),
+    ]:
+        assert main(["results", "export", "runs", "--out", out]) == 2
+        assert words in capsys.readouterr().err
+    assert Path("all.csv").read_text() == "mine"
+    assert not Path("new").exists()
+    assert main(["results", "export", "runs", "--out", "all.csv", "--force"]) == 0
+    assert len(Path("all.csv").read_text().splitlines()) == 13

@@ -18,6 +18,7 @@ import yaml
 
 from nasplatform import plugins
 from nasplatform.benchmarks.registry import load_table
+from nasplatform.catalogue import catalogue
 from nasplatform.cli import main
 from nasplatform.runs.driver import Run
 from nasplatform.testing.datasets import DatasetContract
@@ -93,7 +94,7 @@ class TestStage(StageContract):
 
 
 def test_all_that_is_registered_works() -> None:
-    own = [one for one in plugins.describe() if one.origin == "my-plugins"]
+    own = [one for one in catalogue() if one.origin == "my-plugins"]
     assert len(own) == 8
     assert not [one for one in own if one.error]
 

@@ -122,7 +122,7 @@ def test_input_is_read_as_it_was_written(tmp_path):
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("[]", "structure.json: Input should be a valid dictionary"),
+        ("[]", "structure.json: expected keys and values, got []"),
         (json.dumps({"format": 1, "edits": [], "input": None}), "structure.json.base: this key is"),
         (structure(input=[1]), "structure.json.input: "),
         (structure(input=INPUT | {"shape": None}), "input.shape: "),

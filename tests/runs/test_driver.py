@@ -112,7 +112,7 @@ def test_folder_in_the_way(tmp_path: Path) -> None:
     file = write(tmp_path)
     run(file, tmp_path / "run")
     before = (tmp_path / "run" / "report.html").read_bytes()
-    with pytest.raises(RunError, match="--resume"):
+    with pytest.raises(RunError, match="resume=True"):
         run(file, tmp_path / "run")
     with pytest.raises(RunError, match=r"another search: seed is 3 there, 4 given; "):
         run(file, tmp_path / "run", {"seed": 4}, resume=True)
@@ -133,10 +133,10 @@ def test_force_removes_runs_only(tmp_path: Path) -> None:
     ("changes", "words"),
     [
         ({"serch": {}}, r"search.yaml:\d+: serch: unknown key 'serch'; did you mean 'search'"),
-        ({"seed": -1}, r"search.yaml:\d+: seed: .*greater than or equal to 0"),
+        ({"seed": -1}, r"search.yaml:\d+: seed: .*at least 0"),
         ({"predictor": {"name": "ridg"}}, r"unknown predictor 'ridg'; did you mean 'ridge'"),
         ({"predictor": {"name": "ridge", "strenght": 1}}, r"predictor.strenght: .*'strength'"),
-        ({"space": {"name": "bits", "n": 1}}, r"n: .*greater than or equal to 2"),
+        ({"space": {"name": "bits", "n": 1}}, r"n: .*at least 2"),
         ({"search": {"budget": 200}}, r"200 evaluations asked for, .* 136 architectures"),
         ({"search": {"bugdet": 20}}, r"search.yaml:\d+: search.bugdet: .*did you mean 'budget'"),
         (
@@ -175,7 +175,7 @@ def test_force_removes_runs_only(tmp_path: Path) -> None:
         ({"stages": [{"name": "disout"}]}, r"needs data"),
         (
             {"task": {"dataset": "digits"}, "stages": [{"name": "disout", "block": 0}]},
-            r"search.yaml:\d+: stages.0.block: .*greater than or equal to 1",
+            r"search.yaml:\d+: stages.0.block: .*at least 1",
         ),
         ({"task": {"dataset": "digit"}}, r"unknown dataset 'digit'; did you mean 'digits'"),
         ({"evaluator": {"name": "table", "table": "cells-digit"}}, r"unknown table"),

@@ -183,10 +183,44 @@ def test_nothing_is_resumed_where_nothing_stands(tmp_path: Path) -> None:
     [
         ({"name": "proces"}, r"search\.yaml:\d+: executor\.name: .*did you mean 'process'"),
         ({"name": "process", "worker": 2}, r"executor\.worker: .*did you mean 'workers'"),
-        ({"name": "process", "workers": 0}, r"executor\.workers: .*greater than or equal to 1"),
+        ({"name": "process", "workers": 0}, r"executor\.workers: .*at least 1"),
         ({"name": "inline", "workers": 2}, r"executor\.workers: unknown key"),
     ],
 )
 def test_executors_that_cannot_be(tmp_path: Path, executor: Any, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         run(write(tmp_path, executor=executor), tmp_path / "run")
+
+
+def test_measurements_of_another_run_are_taken_over(tmp_path: Path) -> None:
+    first = run(write(tmp_path), tmp_path / "first")
+    file = write(tmp_path, seed=4)
+    again = {"search.warm_start": str(tmp_path / "first"), "search.budget": 16}
+    warm = run(file, tmp_path / "warm", again)
+    known, found = first.evaluations, warm.evaluations
+    taken = found.sort_values("number").head(12)
+    assert taken["hash"].tolist() == known.sort_values("number")["hash"].tolist()
+    assert taken["score"].tolist() == known.sort_values("number")["score"].tolist()
+    assert (taken["source"] == "enqueued").all()
+    assert found["hash"].nunique() == 16
+    assert (found["source"] == "initial").sum() == 0  # there are labels to learn from
+    grown = {**again, "search.budget": 18}
+    assert run(file, tmp_path / "warm", grown, resume=True).evaluations["hash"].nunique() == 18
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"search.budget": 12}, r"12 measurements of .*first count in the budget of 12"),
+        ({"space.n": 9}, r"first: its measurements are of another task: space\.n is 8 there, 9"),
+        ({"search.warm_start": "nowhere"}, r"warm_start: nowhere: no run stands here"),
+    ],
+)
+def test_measurements_that_cannot_be_taken_over(
+    tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
+    run(write(tmp_path), tmp_path / "first")
+    wanted = {"search.warm_start": str(tmp_path / "first"), "search.budget": 16, **changes}
+    with pytest.raises(ConfigError, match=words):
+        run(write(tmp_path), tmp_path / "warm", wanted)
+    assert not (tmp_path / "warm").exists()

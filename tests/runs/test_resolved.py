@@ -49,7 +49,7 @@ def test_a_resolved_file_is_read_with_every_default(runs: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (yaml.safe_dump(OLD), r"resolved.yaml: not of this version, or damaged .*--force"),
+        (yaml.safe_dump(OLD), r"resolved.yaml: not of this version, or damaged .*force=True"),
         ("name: [", r"resolved.yaml: cannot be read"),
         ("just words", r"resolved.yaml: holds no run"),
         ("network: {name: resnet}\nname: x\n", r"not of this version, or damaged"),

@@ -83,7 +83,7 @@ def test_default_runtime_is_that_of_each_network_and_an_unknown_one_refused(tmp_
     config, source = load_config(file)
     resolved = make_experiment(config, source, EvaluationContext()).resolved()
     assert resolved.runtime is None
-    with pytest.raises(InputError, match=r"--set runtime=.*unknown runtime 'onnx'; known"):
+    with pytest.raises(InputError, match=r"override runtime=.*unknown runtime 'onnx'; known"):
         run(file, tmp_path / "run", {"runtime": "onnx"})
     assert not (tmp_path / "run").exists()
 

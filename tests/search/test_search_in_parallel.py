@@ -144,7 +144,7 @@ def test_a_mistake_in_the_evaluator_ends_the_search_and_is_shown(tmp_path: Path)
         with pytest.raises(EvaluationError, match=r"'bits' broke on [01]{8}: KeyError") as ended:
             search(study, broken, store, 3)
         assert "Traceback" in ended.value.__notes__[0]
-        assert len(store) == 0
+        assert len(store) == 1  # told as dead, with the traceback
         search(study, mended, store, 3)
         assert [trial.state for trial in study.get_trials()] == [TrialState.COMPLETE] * 3
 

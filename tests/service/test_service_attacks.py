@@ -152,7 +152,7 @@ def test_half_requests_are_not_waited_for_and_take_nobodys_place(store):
             except OSError:
                 ends.append(b"")
             each.close()
-        assert all(end == b"" or end.startswith(b"HTTP/1.1 408") for end in ends)
+        assert {end[:12] for end in ends} <= {b"", b"HTTP/1.1 408", b"HTTP/1.1 503"}
         assert any(end.startswith(b"HTTP/1.1 408") for end in ends)
         assert httpx.get(running.url + "/v2/health/live", timeout=10).status_code == 200
 
@@ -186,9 +186,9 @@ def test_bodies_may_be_packed_and_marked(service, encode):
 @pytest.mark.parametrize(
     ("body", "coding", "status", "words"),
     [
-        (gzip.compress(b" " * (1 << 28)), "gzip", 413, "unpacked"),
+        (gzip.compress(b" " * (1 << 28), mtime=0), "gzip", 413, "unpacked"),
         (b"no gzip", "gzip", 422, "no gzip"),
-        (gzip.compress(b"{}")[:-3], "gzip", 422, "cut off"),
+        (gzip.compress(b"{}", mtime=0)[:-3], "gzip", 422, "cut off"),
         (b"{}", "br", 415, "send gzip"),
     ],
 )

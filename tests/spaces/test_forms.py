@@ -51,14 +51,68 @@ def test_values_of_other_tools_are_read(value):
 
 def test_the_same_digits_mean_another_cell_here_and_that_is_said():
     assert NB201.parse("134322") != CELL
-    assert "for NASLib's indices give the form naslib" in NB201.caution(["134322"])
+    assert "for NASLib's indices write naslib: before" in NB201.caution(["134322"])
     assert NB201.caution([NB201.format(CELL), "naslib:134322", None]) is None
     assert NB101.caution(["[3M]101/10/1"]) is None
+
+
+# the benchmark's own list, as its API prints it: number -> digits
+@pytest.mark.parametrize(
+    ("number", "digits"),
+    [(0, "421211"), (1, "334131"), (1462, "333333"), (15_624, "202022")],
+)
+def test_numbers_of_the_benchmark_are_read(number, digits):
+    for value in (number, str(number), f" {number}"):
+        assert NB201.read(value, form="nats-index") == NB201.parse(digits)
+    assert NB201.parse(f"nats-index:{number}") == NB201.parse(digits)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "021232",
+        (0, 2, 1, 2, 3, 2),
+        ["none", "conv_1x1", "skip", "nor_conv_1x1", "NOR_CONV_3x3", "conv1x1"],
+        [
+            (("none", 0),),
+            (("nor_conv_1x1", 0), ("skip_connect", 1)),
+            (("nor_conv_1x1", 0), ("nor_conv_3x3", 1), ("nor_conv_1x1", 2)),
+        ],
+    ],
+)
+def test_the_own_order_can_be_said(value):
+    assert NB201.read(value, form="nb201") == NB201.parse("021232")
+
+
+@pytest.mark.parametrize("text", ["0 2 1 2 3 2", "0,2,1,2,3,2", "(0, 2, 1, 2, 3, 2)", "[021232]"])
+def test_lists_of_digits_are_read_as_digits_and_that_is_said(text):
+    assert NB201.parse(text) == NB201.parse("021232")
+    assert "six digits are read as" in NB201.caution([text])
+
+
+def test_md5_names_a_cell(monkeypatch, tmp_path):
+    from nasplatform.spaces.nasbench101 import index
+
+    monkeypatch.setenv("NASPLATFORM_CACHE", str(tmp_path))
+    some = NB101.enumerate()[:300]
+    monkeypatch.setattr(index, "enumerate_cells", lambda: some)
+    index._index.cache_clear()
+    cell = some[217]
+    assert NB101.parse(f"md5:{cell.hash}") == NB101.parse(cell.hash.upper()) == cell
+    index._index.cache_clear()  # now from the file
+    assert NB101.read(cell.hash, form="md5") == cell
+    with pytest.raises(ArchitectureError, match="is of no cell"):
+        NB101.parse("0" * 32)
+    index._index.cache_clear()
 
 
 @pytest.mark.parametrize(
     "text",
     [
+        json.dumps(OF_API),
+        json.dumps([MATRIX, OPERATIONS]),
+        json.dumps({"matrix": MATRIX, "ops": ["INPUT", "conv_3x3", " MaxPool3x3", "output"]}),
+        " [3m] 110/01/1 ",
         f"nasbench-api:{json.dumps(OF_API)}",
         f"nasbench-api:{json.dumps([MATRIX, OPERATIONS])}",
         f"nni:{json.dumps(OF_NNI)}",
@@ -86,8 +140,14 @@ def test_cells_of_nasbench101_in_other_forms(text):
         (NB101, 'nni:{"op1": "conv3x3", "input1": [0], "input2": [3]}', "input2 is 3"),
         (NB101, "nasbench-api:{}", "is nothing that nasbench-api writes"),
         (NB201, "naslib:[1e999, 3, 4, 3, 2, 2]", "is nothing that naslib writes"),
-        (NB101, 'nasbench-api:[[[0, 1e999], [0, 0]], ["input", "output"]]', "is nothing that"),
-        (NB101, "naslib:134322", "unknown form 'naslib'; known are nasbench-api, nni$"),
+        (NB101, 'nasbench-api:[[[0, 1e999], [0, 0]], ["input", "output"]]', "is inf, expected 0"),
+        (NB101, "md5:xyz", "no md5: expected 32 hexadecimal digits"),
+        (NB101, '{"matrix": [[0]]}', 'expected JSON {"matrix"'),
+        (NB201, "nats-index:15625", "no whole number from 0 to 15624"),
+        (NB201, "nats-index:-1", "no whole number|neither digits"),
+        (NB201, "nb201:(3, 3, 4, 1, 3)", "expected 6 operations, found 5"),
+        (NB201, 'nb201:["none", "x", "none", "none", "none", "none"]', "edge 2<-0 is 'x'"),
+        (NB101, "naslib:134322", "unknown form 'naslib'; known are md5, nasbench-api, nni$"),
         (get_space("macro-chain"), "nni:x", "macro-chain|form|stage"),
     ],
 )

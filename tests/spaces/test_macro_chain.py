@@ -217,7 +217,7 @@ def test_many_texts_are_read_as_one_by_one(space):
         ({"kernels": (3, 4)}, r"kernels: 4 is not among 3, 5, 7"),
         ({"expansions": ()}, r"expansions: expected one or more rising numbers"),
         ({"expansions": (16,)}, r"expansions: 16 is not among 1 to 15"),
-        ({"max_depth": 6}, r"max_depth: .*less than or equal to 5"),
+        ({"max_depth": 6}, r"max_depth: .*at most 5"),
         ({"input_shape": (3, 2, 8)}, r"strides: stage 2 halves maps of 1 pixel"),
         ({"input_shape": (3, 1, 1), "stem_stride": 2}, r"strides: the stem halves maps of 1"),
         ({"input_shape": (0, 8, 8)}, r"input_shape: expected three positive numbers"),

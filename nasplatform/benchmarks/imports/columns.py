@@ -73,7 +73,8 @@ def decoded(data: bytes, where: str) -> str:
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
-        raise DataError(f"{where}: byte {error.start} is no {encoding} text") from None
+        plain = encoding.removesuffix("-sig").upper()
+        raise DataError(f"{where}: byte {error.start} is no {plain} text") from None
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
         raise DataError(f"{where}: line {line} holds a zero byte: this is no text")

@@ -74,7 +74,7 @@ def read_measured(
         complaints.setdefault(columns.lines[row], cause)
     bad = [f"{columns.unit} {line}: {cause}" for line, cause in sorted(complaints.items())]
     if bad and not skip_bad:
-        raise DataError(f"{file}: {quoted(bad, 'row')}; --skip-bad leaves them out")
+        raise DataError(f"{file}: {quoted(bad, 'row')}; skip_bad=True leaves them out")
     parsed = np.ones(len(columns), bool)
     parsed[list(errors)] = False
     others = {name: values[good] for name, values in others.items()}

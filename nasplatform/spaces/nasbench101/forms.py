@@ -7,8 +7,13 @@ from typing import Any
 
 from nasplatform.errors import ArchitectureError
 from nasplatform.spaces.nasbench101.cells import Cell
+from nasplatform.spaces.nasbench101.index import find_cell
 
 _INTERIOR = 5
+_NAMES = {
+    **{f"conv{k}x{k}{tail}": f"conv{k}x{k}-bn-relu" for k in (1, 3) for tail in ("", "bnrelu")},
+    "maxpool": "maxpool3x3",
+}
 
 
 def from_api(value: Any) -> Cell:
@@ -22,8 +27,7 @@ def from_api(value: Any) -> Cell:
             names = ("matrix", "ops")
         value = [value[name] for name in names]
     matrix, operations = value
-    rows = [[int(cell) for cell in row] for row in matrix]
-    return Cell.of(rows, [str(name) for name in operations])
+    return Cell.of(matrix, [usual_name(name) for name in operations])
 
 
 def from_nni(value: Any) -> Cell:
@@ -48,10 +52,16 @@ def from_nni(value: Any) -> Cell:
             if not 0 <= int(source) < target:
                 raise ArchitectureError(f"input{target} is {source!r}, expected 0 to {target - 1}")
             matrix[int(source)][target] = 1
-    operations = ["input", *(_operation(value[f"op{k}"]) for k in range(1, last)), "output"]
+    operations = ["input", *(usual_name(value[f"op{k}"]) for k in range(1, last)), "output"]
     return Cell.of(matrix, operations)
 
 
-def _operation(name: str) -> str:
-    known = {"conv3x3": "conv3x3-bn-relu", "conv1x1": "conv1x1-bn-relu"}
-    return known.get(name, name)
+def from_md5(value: Any) -> Cell:
+    """Read the md5 by which the benchmark knows a cell; the first call may take half a minute."""
+    return find_cell(value if isinstance(value, str) else "".join(map(str, value)))
+
+
+def usual_name(operation: str) -> str:
+    """Return the field's name of an operation that is written in another usual way."""
+    plain = operation.strip().lower().replace("_", "")
+    return _NAMES.get(plain, plain)

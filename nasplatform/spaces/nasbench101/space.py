@@ -28,13 +28,15 @@ from nasplatform.spaces.nasbench101.cells import (
 )
 from nasplatform.spaces.nasbench101.costs import Skeleton, count, resolution
 from nasplatform.spaces.nasbench101.enumeration import enumerate_cells
-from nasplatform.spaces.nasbench101.forms import from_api, from_nni
+from nasplatform.spaces.nasbench101.forms import from_api, from_md5, from_nni
+from nasplatform.spaces.nasbench101.index import MD5
 from nasplatform.spaces.nasbench101.text import parse_compact
 
 _SHORT = {"3": "conv3x3-bn-relu", "1": "conv1x1-bn-relu", "M": "maxpool3x3"}
 _LETTERS = {name: letter for letter, name in _SHORT.items()}
 _INTERIOR = range(1, MAX_VERTICES - 1)
 _PAIRS = [(row, column) for row in range(MAX_VERTICES) for column in range(row + 1, MAX_VERTICES)]
+_JSON = 'expected JSON {"matrix": [[...]], "ops": [...]}'
 _OUTPUT = MAX_VERTICES - 1
 
 
@@ -45,13 +47,14 @@ class NASBench101(Space[Cell]):
     compact one, ``[OPS]BITS``: the interior operations in vertex order (3 = conv3x3-bn-relu,
     1 = conv1x1-bn-relu, M = maxpool3x3), then the row-major strict upper triangle of the
     adjacency matrix as 0 and 1, rows set apart by ``/``. ``format`` writes the compact one.
-    ``nasbench-api:`` and ``nni:`` before a JSON text say that it is of another tool.
+    ``nasbench-api:`` and ``nni:`` before a JSON text say that it is of another tool, ``md5:``
+    before 32 hexadecimal digits that they are the benchmark's name of a cell.
     """
 
     name: ClassVar[str] = "nasbench101"
     prior: ClassVar[str] = "uniform over the 423,624 unique cells"
     Options: ClassVar[type[Skeleton]] = Skeleton
-    forms: ClassVar[Readers] = {"nasbench-api": from_api, "nni": from_nni}
+    forms: ClassVar[Readers] = {"md5": from_md5, "nasbench-api": from_api, "nni": from_nni}
     options: Skeleton
 
     def parse(self, text: str) -> Cell:
@@ -59,7 +62,11 @@ class NASBench101(Space[Cell]):
         text = text.strip()
         if (other := split_form(text, self.forms)) is not None:
             return self.read(other[1], other[0])
-        return _parse_json(text) if text.startswith("{") else _parse_compact(text)
+        if MD5.fullmatch(text.lower()):
+            return self.read(text, "md5")
+        if text.startswith(("{", "[[")):
+            return _parse_json(text)
+        return _parse_compact("".join(text.split()).replace("m", "M"))
 
     def parse_many(self, texts: Iterable[str]) -> tuple[Cells, dict[int, ArchitectureError]]:
         """Read many texts; compact ones as arrays, about a hundred times faster than ``parse``."""
@@ -193,14 +200,14 @@ class NASBench101(Space[Cell]):
 def _parse_json(text: str) -> Cell:
     try:
         value = json.loads(text)
-        matrix, ops = value["matrix"], value["ops"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ArchitectureError(
-            f'expected JSON {{"matrix": [[...]], "ops": [...]}}, found {text[:60]!r} ({error})'
-        ) from None
-    if not isinstance(ops, list):
-        raise ArchitectureError(f"ops is {ops!r:.60}, expected a list of operation names")
-    return Cell.of(matrix, ops)
+    except (ValueError, RecursionError):
+        raise ArchitectureError(f"{_JSON}, found {text[:60]!r}") from None
+    try:
+        return from_api(value)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, ArchitectureError):
+            raise
+        raise ArchitectureError(f"{_JSON}, found {text[:60]!r}") from None
 
 
 def _parse_compact(text: str) -> Cell:

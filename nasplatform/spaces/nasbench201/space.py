@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, ClassVar
@@ -27,11 +28,19 @@ from nasplatform.spaces.nasbench201.cells import (
     graph_tables,
 )
 from nasplatform.spaces.nasbench201.costs import Skeleton, count, resolution
-from nasplatform.spaces.nasbench201.forms import from_naslib, from_nni, usual_name
+from nasplatform.spaces.nasbench201.forms import (
+    from_naslib,
+    from_nats_index,
+    from_nb201,
+    from_nni,
+    usual_name,
+)
 from nasplatform.spaces.nasbench201.identity import OPERATIONS, classes
 
 _DIGITS = "".join(str(digit) for digit in range(len(OPERATIONS)))
 _EXAMPLE = "|nor_conv_3x3~0|+|nor_conv_3x3~0|none~1|+|skip_connect~0|none~1|avg_pool_3x3~2|"
+_LISTED = re.compile(r"\s*[\[(]?\s*\d([\s,]*\d){5}[\s,]*[\])]?\s*")  # six digits, or a list of them
+_SEPARATORS = re.compile(r"\D")
 _PARAMETERS = [f"edge_{source}_{target}" for source, target in EDGES]
 
 
@@ -41,23 +50,28 @@ class NASBench201(Space[Cell]):
     Two text forms are read: the field's ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``, and six digits,
     the operations of the edges 1<-0, 2<-0, 2<-1, 3<-0, 3<-1, 3<-2 (0 = none, 1 = skip_connect,
     2 = nor_conv_1x1, 3 = nor_conv_3x3, 4 = avg_pool_3x3). ``format`` writes the field's own.
-    ``naslib:`` and ``nni:`` before a text say that it is of another tool, whose digits mean
-    another cell.
+    ``naslib:``, ``nni:`` and ``nats-index:`` before a text say that it is of another tool, whose
+    digits mean another cell; ``nb201:`` says that they are the six above.
     """
 
     name: ClassVar[str] = "nasbench201"
     prior: ClassVar[str] = "uniform over the 6,466 unique cells"
     Options: ClassVar[type[Skeleton]] = Skeleton
-    forms: ClassVar[Readers] = {"naslib": from_naslib, "nni": from_nni}
+    forms: ClassVar[Readers] = {
+        "naslib": from_naslib,
+        "nats-index": from_nats_index,
+        "nb201": from_nb201,
+        "nni": from_nni,
+    }
     options: Skeleton
 
     def caution(self, texts: Sequence[str]) -> str | None:
         """Say that six digits are not NASLib's."""
-        if any(isinstance(text, str) and text.strip().isdigit() for text in texts):
+        if any(isinstance(text, str) and _LISTED.fullmatch(text) for text in texts):
             return (
                 "six digits are read as the operations of edges 1<-0, 2<-0, 2<-1, 3<-0, 3<-1, "
                 "3<-2 with 0 = none, 1 = skip, 2 = 1x1, 3 = 3x3, 4 = pool; for NASLib's indices "
-                "give the form naslib"
+                "write naslib: before them, nb201: to be sure"
             )
         return None
 
@@ -66,7 +80,9 @@ class NASBench201(Space[Cell]):
         text = text.strip()
         if (other := split_form(text, self.forms)) is not None:
             return self.read(other[1], other[0])
-        return _parse_official(text) if text.startswith("|") else _parse_digits(text)
+        if text.startswith("|"):
+            return _parse_official(text)
+        return _parse_digits(_SEPARATORS.sub("", text) if _LISTED.fullmatch(text) else text)
 
     def parse_many(self, texts: Iterable[str]) -> tuple[Cells, dict[int, ArchitectureError]]:
         """Read many texts; those written as ``format`` writes them cost one look-up each."""

@@ -43,6 +43,7 @@ class ConfidenceChoice(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     by: Literal["confidence"]
+    """How they are chosen: those of which the teacher is surest."""
     keep: Share | PerClass = 0.5
     """Share or number of images that are kept (DFND: 600,000 of 1.28 million)."""
 
@@ -53,6 +54,7 @@ class PUChoice(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     by: Literal["pu"]
+    """How they are chosen: by a classifier that learns from labelled and unlabelled images."""
     prior: float = Field(default=0.21, gt=0, lt=1)
     """Share of the unlabelled images that is like the labelled ones (PU compression: 0.21)."""
     keep: Share | PerClass | None = None

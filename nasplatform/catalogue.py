@@ -1,0 +1,137 @@
+"""What every plug-in is and takes, known without importing it again.
+
+To import all of them takes seconds, because of the libraries behind them. What was found is kept in
+the cache folder, under a digest of what is registered and of the sources it stands in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import EntryPoint
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from nasplatform import plugins
+from nasplatform.atomic_io import cache_folder, write_text
+from nasplatform.errors import PluginError, did_you_mean
+
+_KEPT = 4  # catalogues in the cache folder
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One registered plug-in.
+
+    origin, version: of the distribution that it comes from.
+    summary:         what it is, in a line.
+    schema:          JSON schema of its options; None for a kind that has none.
+    min_labels:      of a predictor: how many it needs.
+    error:           what broke when it was imported.
+    """
+
+    kind: str
+    name: str
+    origin: str
+    version: str
+    summary: str = ""
+    schema: dict[str, Any] | None = None
+    min_labels: int | None = None
+    error: str | None = None
+
+
+def catalogue() -> list[Entry]:
+    """Return every plug-in of every kind, by kind and name; broken ones with what broke."""
+    registered = [(kind, one) for kind in plugins.KINDS for one in plugins.registered(kind)]
+    single = [(kind, entry) for kind, entries in registered for entry in entries]
+    file = cache_folder() / f"plugins-{_fingerprint(single)}.json"
+    known = _read(file)
+    made = [
+        (known.get((kind, entries[0].name)) if len(entries) == 1 else None)
+        or _described(kind, entries[0])
+        for kind, entries in registered
+    ]
+    if any(each.error is None and (each.kind, each.name) not in known for each in made):
+        _write(file, [each for each in made if each.error is None])
+    return made
+
+
+def of_kind(kind: str) -> dict[str, Entry]:
+    """Return name -> plug-in of one kind; raise PluginError for an unknown kind."""
+    if kind not in plugins.KINDS:
+        near = did_you_mean(kind, plugins.KINDS)
+        raise PluginError(f"unknown kind of plug-in {kind!r}{near}")
+    return {each.name: each for each in catalogue() if each.kind == kind}
+
+
+def _described(kind: str, entry: EntryPoint) -> Entry:
+    from nasplatform.options import schema_of
+
+    origin = entry.dist.name if entry.dist else "unknown"
+    version = entry.dist.version if entry.dist else "unknown"
+    try:
+        plugin = plugins.get(kind, entry.name)
+        model = _options_model(kind, plugin)
+        return Entry(
+            kind=kind,
+            name=entry.name,
+            origin=origin,
+            version=version,
+            summary=(plugin.__doc__ or "").strip().split("\n")[0],
+            schema=model and schema_of(model, f"{kind}.{entry.name}."),
+            min_labels=getattr(plugin, "min_labels", None),
+        )
+    except PluginError as error:
+        return Entry(kind, entry.name, origin, version, error=str(error))
+
+
+def _options_model(kind: str, plugin: Any) -> Any:
+    """Return the model of the options: of a class its ``Options``, of a function its argument."""
+    if kind in ("datasets", "networks"):
+        from nasplatform.training.datasets import options_model
+
+        return options_model(plugin)
+    return getattr(plugin, "Options", None)
+
+
+def _fingerprint(registered: list[tuple[str, EntryPoint]]) -> str:
+    """Return a digest of what is registered, and of the sizes and dates of its sources."""
+    digest = hashlib.sha256(sys.version.encode())
+    for kind, entry in registered:
+        version = entry.dist.version if entry.dist else ""
+        digest.update(f"{kind} {entry.name} {entry.value} {version}\n".encode())
+    for package in sorted({entry.module.partition(".")[0] for _, entry in registered}):
+        for file in _sources(package):
+            state = file.stat()
+            digest.update(f"{file} {state.st_size} {state.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def _sources(package: str) -> Iterator[Path]:
+    spec = find_spec(package)
+    for folder in (spec and spec.submodule_search_locations) or ():
+        yield from sorted(Path(folder).rglob("*.py"))
+    if spec and not spec.submodule_search_locations and spec.origin:
+        yield Path(spec.origin)
+
+
+def _read(file: Path) -> dict[tuple[str, str], Entry]:
+    try:
+        found = [Entry(**each) for each in json.loads(file.read_text(encoding="utf-8"))]
+    except (OSError, ValueError, TypeError):  # not there, or damaged: it is made anew
+        return {}
+    return {(each.kind, each.name): each for each in found}
+
+
+def _write(file: Path, entries: list[Entry]) -> None:
+    try:
+        write_text(file, json.dumps([asdict(each) for each in entries]))
+        known = sorted(file.parent.glob("plugins-*.json"), key=lambda path: path.stat().st_mtime)
+        for old in known[:-_KEPT]:
+            old.unlink(missing_ok=True)
+    except OSError:  # a cache that cannot be written only costs time
+        return

@@ -1,0 +1,115 @@
+"""One damaged or foreign run stops no list: it is left out and named."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import yaml
+
+import nasplatform
+from nasplatform.errors import InputError
+from nasplatform.runs.run import Run
+
+pytestmark = pytest.mark.usefixtures("toy")
+SEARCH = {
+    "name": "toy",
+    "space": {"name": "bits", "n": 8},
+    "evaluator": {"name": "bits"},
+    "search": {"budget": 4, "sampler": {"name": "random"}},
+}
+
+
+def text(value: str | bytes, file: str = "resolved.yaml") -> Callable[[Path], Any]:
+    data = value if isinstance(value, bytes) else value.encode()
+    return lambda run: (run / file).write_bytes(data)
+
+
+def frame(change: Callable[[pd.DataFrame], pd.DataFrame]) -> Callable[[Path], None]:
+    def damage(run: Path) -> None:
+        file = run / "evaluations.parquet"
+        change(pd.read_parquet(file)).to_parquet(file)
+
+    return damage
+
+
+def study(change: Callable[[Path], Any]) -> Callable[[Path], None]:
+    def damage(run: Path) -> None:
+        (run / "evaluations.parquet").unlink()
+        change(run / "study.db")
+
+    return damage
+
+
+def sql(statement: str) -> Callable[[Path], None]:
+    return study(lambda file: sqlite3.connect(file).executescript(statement))
+
+
+def of_space(**options: object) -> Callable[[Path], None]:
+    def damage(run: Path) -> None:
+        (run / "evaluations.parquet").unlink()
+        values = yaml.safe_load((run / "resolved.yaml").read_text())
+        (run / "resolved.yaml").write_text(yaml.safe_dump({**values, "space": options}))
+
+    return damage
+
+
+DAMAGES = {
+    "empty": text(""),
+    "no-text": text(bytes(range(256))),
+    "a-list": text("[1]"),
+    "foreign": text("a: 1"),
+    "a-tag": text("!!python/object:os.x {}"),
+    "deep": text("[" * 5000),
+    "frame-empty": text(b"", "evaluations.parquet"),
+    "frame-no-parquet": text(b"junk" * 9, "evaluations.parquet"),
+    "frame-without-numbers": frame(lambda found: found.drop(columns="number")),
+    "frame-with-words": frame(lambda found: found.assign(score="a")),
+    "frame-with-maybe": frame(lambda found: found.assign(feasible="yes")),
+    "stages-no-parquet": text(b"junk", "stages.parquet"),
+    "study-junk": study(lambda file: file.write_bytes(b"junk" * 100)),
+    "study-cut": study(lambda file: file.write_bytes(file.read_bytes()[:20_000])),
+    "records-empty": sql("update trial_user_attributes set value_json='{}'"),
+    "records-numbers": sql("update trial_user_attributes set value_json='3'"),
+    "records-broken": sql("update trial_user_attributes set value_json='{bad'"),
+    "space-gone": of_space(name="gone"),
+    "space-other": of_space(name="bits", n=9),
+}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    file = tmp_path / "toy.yaml"
+    file.write_text(yaml.safe_dump(SEARCH))
+    nasplatform.run(file, tmp_path / "runs" / "good")
+    for name, damage in DAMAGES.items():
+        shutil.copytree(tmp_path / "runs" / "good", tmp_path / "runs" / name)
+        damage(tmp_path / "runs" / name)
+    return tmp_path / "runs"
+
+
+def test_damaged_runs_are_left_out_and_named(folder: Path) -> None:
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        listed = nasplatform.list_runs(folder)
+    assert listed["run"].tolist() == ["good"]
+    words = [str(one.message) for one in told if "a run is left out" in str(one.message)]
+    assert len(words) == len(DAMAGES)
+    for name in DAMAGES:
+        assert any(f"left out: {folder / name}" in one for one in words), name
+    assert all(len(one) < 700 and "Errno" not in one for one in words)
+    with pytest.warns(UserWarning, match="a run is left out"):
+        assert set(nasplatform.read_runs(folder)["run"]) == {"good", "stages-no-parquet"}
+
+
+@pytest.mark.parametrize("read", [nasplatform.list_runs, lambda run: Run(run).summary()])
+def test_alone_a_damaged_run_is_one_line(folder: Path, read: Callable[[Path], Any]) -> None:
+    for name in DAMAGES:
+        with pytest.raises(InputError):
+            read(folder / name)

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from nasplatform.pruning.couplings import NOBODY, along
-from nasplatform.pruning.rules import Labels, Rule
-from nasplatform.pruning.trace import Call, Trace
+from nasplatform.pruning.rules import Rule
+from nasplatform.pruning.trace import Call, Labels, Trace
 
 
 def of_parameters_alone(trace: Trace, call: Call) -> bool:

@@ -11,8 +11,7 @@ from torch import Tensor
 
 from nasplatform.pruning.couplings import places_of
 from nasplatform.pruning.graph import Contraction, Groups
-from nasplatform.pruning.rules import Labels
-from nasplatform.pruning.trace import BATCH, Call, Trace
+from nasplatform.pruning.trace import BATCH, Call, Labels, Trace
 
 
 def contraction(trace: Trace, call: Call) -> Labels:

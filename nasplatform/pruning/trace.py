@@ -18,6 +18,8 @@ from nasplatform.pruning.graph import Contraction, Groups, Layer, Loose, Statist
 
 BATCH = 2
 """Images that run through the network: two, so that code that squeezes works as it does later."""
+Labels = Tensor | list[Tensor] | None
+"""Of what a call made; None where a rule cannot tell."""
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from nasplatform.pruning.contractions import contraction
 from nasplatform.pruning.couplings import along, laid, places_of
 from nasplatform.pruning.graph import Groups, Layer
-from nasplatform.pruning.rules import Labels, Rule
-from nasplatform.pruning.trace import BATCH, Call, Trace
+from nasplatform.pruning.rules import Rule
+from nasplatform.pruning.trace import BATCH, Call, Labels, Trace
 
 VECTORS = ("weight", "bias", "running_mean", "running_var")
 """Names under which a normalisation holds one number per channel."""

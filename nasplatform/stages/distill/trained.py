@@ -24,7 +24,9 @@ class TrainedTeacher(BaseModel):
     model_config = ConfigDict(frozen=True, extra="allow")
 
     name: str
+    """Of a registered network."""
     recipe: Recipe = Recipe()
+    """How to train it."""
 
     @property
     def own_options(self) -> dict[str, Any]:

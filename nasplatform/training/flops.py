@@ -49,7 +49,7 @@ def count_macs(module: nn.Module, input_shape: tuple[int, int, int]) -> int:
     in evaluation mode; on torch's device ``meta`` nothing is computed. Raises NetworkError for an
     operation whose products cannot be counted.
     """
-    return count_products(module, input_shape)[0]
+    return _count(module, input_shape, frozen=True)[0]
 
 
 def count_products(module: nn.Module, input_shape: tuple[int, int, int]) -> tuple[int, int]:
@@ -57,15 +57,23 @@ def count_products(module: nn.Module, input_shape: tuple[int, int, int]) -> tupl
 
     The latter are what attention does to queries, keys and values: neither side is a weight.
     """
+    # With gradients in view torch multiplies by weights as by one matrix, never as by a batch.
+    return _count(module, input_shape, frozen=False)
+
+
+def _count(module: nn.Module, input_shape: tuple[int, int, int], frozen: bool) -> tuple[int, int]:
     counter = FlopCounterMode(display=False, custom_mapping=_PRODUCTS)
-    forward_once(module, input_shape, counter, _Refusing(counter))
+    forward_once(module, input_shape, counter, _Refusing(counter), frozen=frozen)
     found = counter.get_flop_counts().get("Global", {})
     batched = sum(flops for operation, flops in found.items() if operation in _BATCHED)
     return int(counter.get_total_flops()) // 2, int(batched) // 2
 
 
 def forward_once(
-    module: nn.Module, input_shape: tuple[int, int, int], *watching: AbstractContextManager[Any]
+    module: nn.Module,
+    input_shape: tuple[int, int, int],
+    *watching: AbstractContextManager[Any],
+    frozen: bool = True,
 ) -> None:
     """Run one random image through a module, in evaluation mode, within the given contexts.
 
@@ -77,7 +85,8 @@ def forward_once(
     image = torch.randn(1, *input_shape, generator=torch.Generator().manual_seed(0)).to(device)
     with ExitStack() as contexts:
         contexts.enter_context(torch.no_grad())
-        contexts.enter_context(_frozen(module))
+        if frozen:
+            contexts.enter_context(_frozen(module))
         contexts.enter_context(_taken_apart())
         for context in watching:
             contexts.enter_context(context)

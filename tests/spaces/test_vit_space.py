@@ -301,6 +301,7 @@ def test_numbers_of_sub_spaces_are_their_own() -> None:
         "pyramid": 4,
         "hybrid": 5,
         "digits": 6,
+        "pit-tiny": 7,
     }
     tiny, digits = (get_space("vit", subspace=name) for name in ("autoformer-tiny", "digits"))
     assert not digits.contains_codes(some(tiny, 3).codes).any()

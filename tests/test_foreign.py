@@ -85,7 +85,6 @@ def bomb() -> str:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("name: 2001-13-01", "month must be in 1..12"),
         ("name: " + "9" * 5000, "4300 digits"),
         ("a: &a [*a]", "alias"),
         (bomb(), "100,000 values"),

@@ -100,13 +100,14 @@ class RuntimeContract:
             with pytest.raises(BuildError, match="keeps no network in a file"):
                 runtime.write(network, path)
             return
+        mine = self.session(network)
         runtime.write(network, path)
         found, images = runtime.read(path), noise(tiny_task().input_shape, 3)
         assert (found.input_shape, found.input) == (
             tiny_task().input_shape,
             network.structure.input,
         )
-        assert np.array_equal(found.session.run(images), self.session(network).run(images))
+        assert np.array_equal(found.session.run(images), mine.run(images))
         path.write_bytes(path.read_bytes()[:-3])
         with pytest.raises(RunError):
             runtime.read(path)

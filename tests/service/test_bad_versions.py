@@ -158,7 +158,7 @@ def test_labels_on_disk_may_be_anything(store):
 
 def test_a_space_that_cannot_be_ranked_is_told_and_still_predicted(store, service, monkeypatch):
     # The server that other tests share must have done its ranking before nobody can.
-    until(lambda: service.http.get("/v1/predictors/demo").json()["view"]["ready"])
+    until(lambda: service.http.get("/v1/predictors/demo").json()["view"]["done"] == 2000)
 
     def fail(self):
         raise ValueError("of one architecture")

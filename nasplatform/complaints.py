@@ -16,7 +16,6 @@ from nasplatform.passwords import without_password
 
 M = TypeVar("M", bound=BaseModel)
 _LONGEST = 160  # characters of a value that a message shows
-_LINE = 200  # characters of somebody else's message
 
 _EXPECTED = {
     "bool": "true or false",
@@ -93,19 +92,6 @@ def shortened(value: Any) -> str:
 def in_short(text: str) -> str:
     """Return a user's text on one line, at most ``_LONGEST`` characters, without passwords."""
     return _cut(without_password(text), _LONGEST)
-
-
-def in_one_line(error: BaseException) -> str:
-    """Return what somebody else's exception says, in short and without its Python."""
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror.lower()
-    if isinstance(error, UnicodeDecodeError):
-        return f"byte {error.start} is not UTF-8"
-    if isinstance(error, KeyError) and error.args:
-        return f"lacks {in_short(str(error.args[0]))}"
-    if isinstance(error, RecursionError):
-        return "nested too deeply"
-    return _cut(str(error), _LINE) or type(error).__name__
 
 
 def validated(model: type[M], values: Mapping[str, Any]) -> M:

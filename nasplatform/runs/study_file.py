@@ -22,7 +22,7 @@ def read_study(file: Path, name: str) -> Iterator[optuna.Study]:
 
     So is whatever the block raises that reads it: a file may be damaged anywhere.
     """
-    advice = "; go on with --resume, or begin anew"
+    advice = "; go on with resume=True, or begin anew"
     with blaming(file, RunError, "not a study", advice), ExitStack() as stack:
         require_regular(file)
         address = _address(file, stack)

@@ -15,7 +15,13 @@ from nasplatform.models.network import Network
 from nasplatform.models.structure import describe_input
 from nasplatform.runtimes.base import Deployed, Runtime
 from nasplatform.runtimes.choice import Chosen, check_session
-from nasplatform.runtimes.measure import MANY, Measurements, accuracy, timed_batches
+from nasplatform.runtimes.measure import (
+    MANY,
+    Measurements,
+    accuracy,
+    latency_fields,
+    timed_batches,
+)
 from nasplatform.runtimes.onnx_export import export_onnx
 from nasplatform.training.task import Task
 
@@ -80,14 +86,7 @@ def measure_deployed(path: Path, task: Task | None = None) -> Measurements:
     return Measurements(
         accuracy=math.nan if task is None else accuracy(found.session, task),
         bytes_on_disk=path.stat().st_size,
-        latency_ms=one.median_ms,
-        latency_iqr_ms=one.iqr_ms,
-        latency_repeats=one.repeats,
-        latency_64_ms=many.median_ms,
-        latency_64_repeats=many.repeats,
-        latency_threads=one.threads,
-        runtime=one.runtime,
-        runtime_note=one.note,
+        **latency_fields(one, many),
         **asdict(found.costs),
     )
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -112,15 +113,22 @@ def measure(
         bytes_binary=parts.binary,
         bytes_scales=parts.scales,
         bytes_full_precision=parts.full_precision,
-        latency_ms=one.median_ms,
-        latency_iqr_ms=one.iqr_ms,
-        latency_repeats=one.repeats,
-        latency_64_ms=many.median_ms,
-        latency_64_repeats=many.repeats,
-        latency_threads=one.threads,
-        runtime=one.runtime,
-        runtime_note=one.note,
+        **latency_fields(one, many),
     )
+
+
+def latency_fields(one: Latency, many: Latency) -> dict[str, Any]:
+    """Return the fields of ``Measurements`` that come of timing one image, and ``MANY``."""
+    return {
+        "latency_ms": one.median_ms,
+        "latency_iqr_ms": one.iqr_ms,
+        "latency_repeats": one.repeats,
+        "latency_64_ms": many.median_ms,
+        "latency_64_repeats": many.repeats,
+        "latency_threads": one.threads,
+        "runtime": one.runtime,
+        "runtime_note": one.note,
+    }
 
 
 def accuracy(session: Session, task: Task) -> float:

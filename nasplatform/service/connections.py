@@ -83,6 +83,7 @@ class GuardedProtocol(HttpToolsProtocol):
 
     door: Door
 
+    # uvicorn narrows asyncio's base class, and its own type with it
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Let a connection in, or say that there are too many."""
         super().connection_made(transport)

@@ -19,8 +19,7 @@ _NEXT_TO_ZERO = 1e-30
 
 def binary_sign(values: Tensor, slope: Slope) -> Tensor:
     """Return 1 where a value is at least 0, else -1; backward the gradient times ``slope``."""
-    # torch has no types for ``apply``
-    found: Tensor = _Sign.apply(values, slope)  # type: ignore[no-untyped-call]
+    found: Tensor = _Sign.apply(values, slope)  # type: ignore[no-untyped-call]  # torch has none
     return found
 
 

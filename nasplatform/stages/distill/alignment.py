@@ -37,7 +37,7 @@ def ramp(done: float) -> float:
 def reversed_gradient(features: Tensor, factor: float) -> Tensor:
     """Return the features as they are; their gradient is multiplied by ``-factor``."""
     # torch has no types for ``apply``
-    found: Tensor = _Reversal.apply(features, factor)  # type: ignore[no-untyped-call]
+    found: Tensor = _Reversal.apply(features, factor)  # type: ignore[no-untyped-call]  # see above
     return found
 
 

@@ -20,9 +20,9 @@ def add_options(part: argparse.ArgumentParser) -> None:
     part.add_argument("--out", type=Path, default=Path("runs/vit-prune"))
     part.add_argument("--seeds", type=int, default=5)
     part.add_argument("--keep", type=float, default=0.6, help="share of the multiply-adds left")
-    part.add_argument("--architecture", default="average/conv2s2+w64+learned:2*h4w64-mlp4")
-    part.add_argument("--epochs", type=int, default=20, help="of the first training")
-    part.add_argument("--tune", type=int, default=8, help="epochs of fine-tuning")
+    part.add_argument("--architecture", default="average/conv2s2+w96+learned:2*h4w96-mlp4")
+    part.add_argument("--epochs", type=int, default=12, help="of the first training")
+    part.add_argument("--tune", type=int, default=6, help="epochs of fine-tuning")
     part.add_argument("--learning-rate", type=float, default=0.002)
     part.add_argument("--train-size", type=int, default=4000)
     part.add_argument("--test-size", type=int, default=10_000)
@@ -56,7 +56,7 @@ def _pruned(options: argparse.Namespace, task: Task, seed: int) -> NDArray[np.fl
     base, [trained] = run_pipeline(
         start, task, [("train", {"recipe": first})], folder / "base", seed
     )
-    cut = {"recipe": second, "budget": budget, "round_to": 8, "control": {"epochs": 5}}
+    cut = {"recipe": second, "budget": budget, "control": {"epochs": 5}}
     name = f"scop-{options.keep}-{options.tune}"
     small, [record] = run_pipeline(base, task, [("scop", cut)], folder / name, seed)
     before, after = trained["after"]["accuracy"], record["after"]["accuracy"]

@@ -18,7 +18,7 @@ class VitOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     architecture: str
-    """A family, e.g. ``deit-ti``, or a text, e.g. ``class+tokens1/conv4s4+w64+learned:4*h2w64-mlp4``;
+    """A family, e.g. ``deit-ti``, or a text, e.g. ``average/conv4s4+w64+learned:4*h2w64-mlp4``;
     it need not lie in a sub-space."""
     input_shape: tuple[int, int, int] = (3, 224, 224)
     """Channels, height, width."""
@@ -52,5 +52,5 @@ def found(said: str) -> VisionTransformer:
 
 
 def vit(options: VitOptions) -> Network:
-    """Visual transformers of the survey (Han et al. 2023, section 2), built as the space has them."""
+    """Build a visual transformer of the survey (Han et al. 2023, section 2) as the space has it."""
     return Network(found(options.architecture), options.input_shape, options.classes)

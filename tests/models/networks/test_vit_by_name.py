@@ -10,7 +10,9 @@ def test_a_family_is_its_text():
     family = next(one for one in families() if one.name == "deit-ti")
     by_name = Network.named("vit", architecture="deit-ti")
     by_text = Network.named("vit", architecture=format_text(family.architecture))
-    sizes = [sum(weight.numel() for weight in one.module.parameters()) for one in (by_name, by_text)]
+    sizes = [
+        sum(weight.numel() for weight in one.module.parameters()) for one in (by_name, by_text)
+    ]
     assert sizes == [5_717_416, 5_717_416]
 
 

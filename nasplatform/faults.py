@@ -1,14 +1,18 @@
 """What the machine and the libraries below us raise, in one line: what is wrong, what is safe.
 
-The system, SQLite and other databases, Arrow and safetensors have exceptions of their own. Here,
-and nowhere else, they become words that say whether anything was lost and how to go on.
+The system, databases, Arrow and safetensors have exceptions of their own, and so have the plug-ins
+of third parties. Here, and nowhere else, they become words that say whether anything
+was lost and how to go on.
 """
 
 from __future__ import annotations
 
 import errno
+import traceback
 from collections.abc import Iterator
+from pathlib import Path
 
+from nasplatform import plugins
 from nasplatform.passwords import without_password
 
 _LONGEST = 240  # characters of another library's message
@@ -39,7 +43,7 @@ _OF_DATABASES = (
 def in_words(error: BaseException) -> str | None:
     """Return one line about a failure outside of our code; None where it looks like our own."""
     for each in _chain(error):
-        words = _of_system(each) or _of_library(each)
+        words = _of_system(each) or _of_library(each) or _of_plugin(each)
         if words is not None:
             return words
     return None
@@ -69,6 +73,21 @@ def _of_system(error: BaseException) -> str | None:
         return None
     words = _OF_SYSTEM.get(error.errno or 0) or error.strerror or short(error)
     return words if error.filename is None else f"{error.filename}: {words}"
+
+
+def _of_plugin(error: BaseException) -> str | None:
+    """Say which function of a third party's plug-in raised, where one did."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    for frame, line in reversed(frames):
+        module = str(frame.f_globals.get("__name__", ""))
+        found = plugins.of_third_party(module)
+        if found is not None:
+            code = frame.f_code
+            return (
+                f"{found}: {code.co_qualname} ({Path(code.co_filename).name}, line {line}) "
+                f"raised {type(error).__name__}: {short(error)}"
+            )
+    return None
 
 
 def _out_of_memory(error: BaseException) -> bool:

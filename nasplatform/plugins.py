@@ -15,13 +15,12 @@ from pydantic import BaseModel, ValidationError
 
 from nasplatform.complaints import explain, validated
 from nasplatform.errors import ConfigError, PluginError, did_you_mean
+from nasplatform.plugin_contracts import complaint
 
 KINDS = (
     *("spaces", "encodings", "predictors", "evaluators", "stages", "datasets", "samplers"),
     *("networks", "edits", "runtimes", "executors"),
 )
-_CLASSES = frozenset(KINDS) - {"encodings", "datasets", "networks", "edits"}
-_FUNCTIONS = frozenset({"datasets", "networks", "edits"})
 
 
 def get(kind: str, name: str) -> Any:
@@ -51,6 +50,20 @@ def working(kind: str) -> dict[str, Any]:
 def registered(kind: str) -> list[tuple[EntryPoint, ...]]:
     """Return what is registered for a kind, by name, without importing it; two are a clash."""
     return [entries for _, entries in sorted(_entries(kind).items())]
+
+
+def of_third_party(module: str) -> str | None:
+    """Return which plug-ins, of others than the platform, a module makes; None where none."""
+    found = [
+        f"{kind.rstrip('s')} {entry.name!r}"
+        for kind in KINDS
+        for entries in registered(kind)
+        for entry in entries
+        if entry.module == module and not module.startswith("nasplatform.")
+    ]
+    if len(found) == 1:
+        return found[0]
+    return f"plug-ins of {module!r}" if found else None
 
 
 def make_options(model: type[BaseModel], values: dict[str, Any], where: str) -> BaseModel:
@@ -88,10 +101,8 @@ def _load(kind: str, entries: tuple[EntryPoint, ...]) -> Any:
             raise
         words = " ".join(str(error).split()) or type(error).__name__
         raise PluginError(f"{what} is broken: {words}") from error
-    if kind in _CLASSES and not isinstance(found, type):
-        raise PluginError(f"{what} is broken: it is a {type(found).__name__}, expected a class")
-    if kind in _FUNCTIONS and not callable(found):
-        raise PluginError(f"{what} is broken: it is a {type(found).__name__}, expected a function")
+    if (words := complaint(kind, entry.name, found)) is not None:
+        raise PluginError(f"{what} is broken: {words}")
     return found
 
 

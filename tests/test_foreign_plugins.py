@@ -7,18 +7,35 @@ from importlib.metadata import EntryPoint
 
 import pytest
 
-from nasplatform import plugins
+from nasplatform import faults, plugins
 from nasplatform.catalogue import catalogue
 from nasplatform.errors import PluginError
 
+STAGE = """
+from pydantic import BaseModel
+from nasplatform.stages.base import Stage
+class Nothing(BaseModel):
+    pass
+class thing(Stage):
+    name = "{name}"
+    Options = Nothing
+    def apply(self, network, task, context):
+        raise ValueError("a singular matrix")
+"""
 MODULES = {
     "exits": "import sys\nsys.exit(3)",
     "interrupts": "raise KeyboardInterrupt",
     "generates": "raise GeneratorExit",
     "recurses": "def f(): f()\nf()",
     "number": "thing = 5",
-    "good": "class thing: pass",
-    "twin": "class thing: pass",
+    "foreign": "class thing: pass",
+    "good": STAGE.format(name="good"),
+    "twin": STAGE.format(name="twin"),
+    "other": STAGE.format(name="another"),
+    "abstract": STAGE.format(name="abstract").replace("def apply", "def other"),
+    "optionless": STAGE.format(name="optionless").replace("Options = Nothing", "Options = dict"),
+    "nameless": STAGE.format(name="nameless").replace("name =", "title ="),
+    "breaks": STAGE.format(name="breaks"),
 }
 
 
@@ -44,16 +61,31 @@ def strangers(tmp_path, monkeypatch):
 
 def test_bad_plugins_are_reported_and_the_others_work(strangers):
     with pytest.warns(UserWarning, match="is broken|are called"):
-        assert set(plugins.working("stages")) == {"good", "twin"}
+        assert set(plugins.working("stages")) == {"good", "twin", "breaks"}
     told = {info.name: info.error for info in catalogue()}
     assert told["good"] is None
     assert "expected a class" in told["number"]
     assert "uninstall one of them" in told["two"]
+    assert "no subclass of nasplatform.stages.base.Stage" in told["foreign"]
+    assert "'name' is 'another', expected the registered 'other'" in told["other"]
+    assert "does not define apply" in told["abstract"]
+    assert "Options are <class 'dict'>" in told["optionless"]
+    assert "no class attribute 'name'" in told["nameless"]
     assert all(told[name] for name in ("exits", "interrupts", "generates", "recurses"))
 
 
 def test_a_clash_disables_one_name_only(strangers):
     assert plugins.get("stages", "good").__name__ == "thing"
+
+
+def test_what_a_plugin_raises_is_told_as_its_own(strangers):
+    stage = plugins.get("stages", "breaks")()
+    with pytest.raises(ValueError, match="singular") as caught:
+        stage.apply(None, None, None)
+    words = faults.in_words(caught.value)
+    assert words.startswith("stage 'breaks': thing.apply (stranger_breaks.py, line 10) raised")
+    assert words.endswith("ValueError: a singular matrix")
+    assert faults.in_words(ValueError("ours")) is None
     with pytest.raises(PluginError, match="two stages are called 'two'"):
         plugins.get("stages", "two")
 

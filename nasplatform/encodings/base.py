@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from nasplatform.errors import GraphError
@@ -39,4 +40,18 @@ class Encoding:
         reason = self.supports(graphs)
         if reason is not None:
             raise GraphError(f"graphs of space {graphs.space!r} cannot be encoded: {reason}")
-        return self.encode(graphs)
+        found = self.encode(graphs)
+        self._check(found, len(graphs))
+        return found
+
+    def _check(self, found: object, count: int) -> None:
+        who = f"encoding {getattr(self.encode, '__name__', 'function')!r}"
+        if not isinstance(found, np.ndarray) or found.dtype.kind not in "buif":
+            kind = found.dtype if isinstance(found, np.ndarray) else type(found).__name__
+            raise GraphError(f"{who} makes {kind}, expected an array of numbers")
+        if found.shape[:1] != (count,):
+            raise GraphError(
+                f"{who} makes an array {found.shape} of {count} graphs, expected ({count}, ...)"
+            )
+        if not np.isfinite(found).all():
+            raise GraphError(f"{who} makes values that are not finite")

@@ -6,6 +6,7 @@ import errno
 import traceback
 from collections.abc import Callable
 from dataclasses import replace
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +59,24 @@ def measure(
         raise failed.error from None
     except Exception as error:
         return failure(classify(error), _one_line(error), traceback.format_exc())
+    wrong = _wrong(found)
+    if wrong is not None:
+        return failure("fatal", wrong)
+    if found.error is None and not isfinite(found.score):
+        return failure("architecture", f"the score is {found.score}")
     if found.error is not None and found.error_class is None:
         return replace(found, error_class="architecture")
     return found
+
+
+def _wrong(found: object) -> str | None:
+    """Return in what an evaluator's answer is no measurement; None where it is one."""
+    if not isinstance(found, Evaluation):
+        return f"evaluate returned a {type(found).__name__}, expected an Evaluation"
+    for name, value in {"score": found.score, "cost": found.cost, **found.metrics}.items():
+        if not isinstance(value, float | int):
+            return f"{name} is a {type(value).__name__}, expected a float"
+    return None
 
 
 def make_evaluator(spec: EvaluatorSpec, progress: Progress) -> Evaluator[Any]:

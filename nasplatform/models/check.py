@@ -89,6 +89,12 @@ def check_outputs(module: nn.Module, task: Task) -> None:
                 )
 
 
+def check_logits(module: nn.Module, task: Task) -> None:
+    """Raise NetworkError unless images become finite logits (B, K) in evaluation mode."""
+    with torch.no_grad(), seeded(0):
+        _logits(module.eval(), _images(task), task)
+
+
 def _returns_more(module: nn.Module, task: Task) -> bool:
     """Say whether something else than a tensor is returned, in evaluation or in training."""
     try:

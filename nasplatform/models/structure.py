@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import nn
 
 from nasplatform.complaints import explain
+from nasplatform.errors import NetworkError
 from nasplatform.models.edits import Edit
 from nasplatform.models.functions import build_function
 from nasplatform.models.inputs import Images
@@ -54,10 +55,16 @@ class Structure:
     def build(self, seed: int = 0) -> nn.Module:
         """Make the module with fresh weights that follow from the seed."""
         with seeded(seed):
-            module = self._build_base()
+            module = _module(self._build_base(), f"{self._what()} builds")
             for edit in self.edits:
-                module = edit.apply(module)
+                module = _module(edit.apply(module), f"edit {edit.kind!r} makes")
         return module
+
+    def _what(self) -> str:
+        """Say what builds the network."""
+        kind = next(key for key in ("module", "network", "space") if key in self.base)
+        named = self.base[kind]
+        return f"{kind} {named if isinstance(named, str) else named['name']!r}"
 
     def _build_base(self) -> nn.Module:
         if "module" in self.base:
@@ -90,6 +97,12 @@ class Structure:
             raise ValueError(explain(error, _Written, "structure.json", found)) from None
         edits = tuple(Edit.from_dict(edit) for edit in found["edits"])
         return cls(found["base"], edits, found["input"])
+
+
+def _module(made: object, who: str) -> nn.Module:
+    if not isinstance(made, nn.Module):
+        raise NetworkError(f"{who} a {type(made).__name__}, expected an nn.Module")
+    return made
 
 
 def describe_input(task: Task) -> dict[str, Any]:

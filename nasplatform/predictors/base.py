@@ -107,7 +107,9 @@ class Predictor(ABC):
         self._like.require_same_kind(graphs)
         if not len(graphs):
             return Prediction(np.empty(0), np.empty(0))
-        return self._predict(graphs)
+        found = self._predict(graphs)
+        self._check_prediction(found, len(graphs))
+        return found
 
     def save(self, folder: Path | str) -> None:
         """Write ``card.json`` and ``state.safetensors``; the folder appears whole or not at all."""
@@ -155,6 +157,25 @@ class Predictor(ABC):
             "graphs": _describe_batch(self._like),
             "versions": {p: metadata.version(p) for p in ("nasplatform", "torch", "scikit-learn")},
         }
+
+    def _check_prediction(self, found: object, count: int) -> None:
+        who = f"predictor {self.name!r}"
+        if not isinstance(found, Prediction):
+            raise PredictorError(
+                f"{who} predicts a {type(found).__name__}, expected a Prediction(mean, std)"
+            )
+        for name in ("mean", "std"):
+            array = getattr(found, name)
+            kind = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
+            if kind != np.float64 or array.shape != (count,):
+                raise PredictorError(
+                    f"{who} predicts {name} as {kind} {np.shape(array)}, expected float64 "
+                    f"({count},), a number for each graph"
+                )
+            if not np.isfinite(array).all():
+                raise PredictorError(f"{who} predicts {name} with values that are not finite")
+        if (found.std < 0).any():
+            raise PredictorError(f"{who} predicts a negative std, {found.std.min():g}")
 
     def _check_labels(self, graphs: GraphBatch, labels: NDArray[np.float64]) -> None:
         if labels.shape != (len(graphs),):

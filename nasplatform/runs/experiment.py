@@ -168,7 +168,23 @@ def _evaluator(config: SearchConfig, source: Source, context: EvaluationContext)
     space = _space(config, options, source)
     with source.blame("evaluator"):
         kind: type[Evaluator[Any]] = plugins.get("evaluators", config.evaluator.name)
-        return kind.from_options(options, space, context)
+        if kind.needs_task and context.task is not None:
+            space = space.with_input(context.task.input_shape, context.task.classes)
+        evaluator = kind.from_options(options, space, context)
+        _check_evaluator(evaluator)
+    return evaluator
+
+
+def _check_evaluator(evaluator: Evaluator[Any]) -> None:
+    """Raise ConfigError where an evaluator lacks what its measurements are known by."""
+    who, fidelities = f"evaluator {evaluator.name!r}", getattr(evaluator, "fidelities", None)
+    if not isinstance(getattr(evaluator, "task", None), str):
+        raise ConfigError(f"{who} has no 'task', expected the name of what it measures")
+    whole = isinstance(fidelities, tuple) and all(type(each) is int for each in fidelities)
+    if not whole or not fidelities or list(fidelities) != sorted(set(fidelities)):
+        raise ConfigError(
+            f"{who} has the fidelities {fidelities!r}, expected whole numbers that ascend"
+        )
 
 
 def _space(config: SearchConfig, evaluator_options: Any, source: Source) -> Space[Any]:

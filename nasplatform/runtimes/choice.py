@@ -67,13 +67,32 @@ def open_session(
     """
     wanted = choose_runtime(runtime, module)
     try:
-        session = wanted.compile(module, input_shape, threads)
+        session = _compiled(wanted, module, input_shape, threads)
         for batch in batches:
             check_session(session, module, input_shape, batch)
     except BuildError as error:
         note = f"{wanted.name} was not used: {error}"
         return Chosen(Torch().compile(module, input_shape, threads), note)
     return Chosen(session, session.note)
+
+
+def _compiled(
+    runtime: Runtime, module: nn.Module, input_shape: tuple[int, int, int], threads: int
+) -> Session:
+    """Compile; whatever a third party's runtime raises or returns instead is a BuildError."""
+    try:
+        session = runtime.compile(module, input_shape, threads)
+    except BuildError:
+        raise
+    except Exception as error:
+        raise BuildError(f"it cannot compile the network: {_told(error)}") from error
+    if not isinstance(session, Session):
+        raise BuildError(f"it compiles to a {type(session).__name__}, expected a Session")
+    return session
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
 
 
 def check_session(
@@ -91,8 +110,10 @@ def check_session(
     try:
         made = session.run(images)
     except Exception as error:  # whatever a third party's runtime raises
-        words = " ".join(str(error).split())[:200]
-        raise BuildError(f"it fails on a batch of {batch}: {words}") from None
+        raise BuildError(f"it fails on a batch of {batch}: {_told(error)}") from None
+    if not isinstance(made, np.ndarray) or made.dtype != np.float32:
+        kind = made.dtype if isinstance(made, np.ndarray) else type(made).__name__
+        raise BuildError(f"it makes {kind}, expected an array float32")
     if made.shape != expected.shape:
         raise BuildError(f"it makes {made.shape} of {batch} images, torch {expected.shape}")
     difference = float(np.abs(made - expected).max())

@@ -220,10 +220,23 @@ class ArchitectureSampler(BaseSampler, ABC, Generic[A]):
         with self._lock:
             history = self._known(study, trial.number)
             proposal = self._first(study, trial, history) or self.choose(study, trial, history)
+            self._check_proposal(proposal)
             self._proposals[trial.number] = proposal
             while len(self._proposals) > _KEPT_PROPOSALS:
                 del self._proposals[next(iter(self._proposals))]
         return self.space.to_params(proposal.architecture)
+
+    def _check_proposal(self, proposal: object) -> None:
+        """Raise ConfigError for anything but a proposal of an architecture of the space."""
+        who = f"sampler {self.name!r}"
+        if not isinstance(proposal, Proposal):
+            raise ConfigError(f"{who} proposes a {type(proposal).__name__}, expected a Proposal")
+        found = proposal.architecture
+        if not hasattr(found, "hash"):
+            raise ConfigError(
+                f"{who} proposes a {type(found).__name__}, expected an architecture of space "
+                f"{self.space.name!r}; 'space.parse' reads a text"
+            )
 
     def _known(self, study: Study, number: int) -> History[A]:
         """Return what is known before trial ``number``, with what is in flight here.

@@ -154,15 +154,39 @@ class GraphBatch:
             "C": len(self.stages),
             "A": len(self.attribute_schema),
         }
-        for name, array in self._arrays().items():
-            letters, kind = _DIMENSIONS[name]
+        for name, (letters, kind) in _DIMENSIONS.items():
+            array = getattr(self, name)
+            if array is None and name == "attributes":
+                continue
+            if not isinstance(array, np.ndarray):
+                raise GraphError(
+                    f"graphs of space {self.space!r}: {name} is a {type(array).__name__}, "
+                    f"expected an array"
+                )
             shape = tuple(sizes[letter] for letter in letters)
             if array.shape != shape or array.dtype != kind:
                 raise GraphError(
                     f"graphs of space {self.space!r}: {name} is {array.dtype} {array.shape}, "
                     f"expected {np.dtype(kind)} {shape}, ({', '.join(letters)})"
                 )
+        self._check_wiring()
         self._check_attributes()
+
+    def _check_wiring(self) -> None:
+        last = len(self.vocabulary) - 1
+        if len(self) and not -1 <= int(self.ops.min()) <= int(self.ops.max()) <= last:
+            wrong = self.ops.min() if self.ops.min() < -1 else self.ops.max()
+            raise GraphError(
+                f"graphs of space {self.space!r}: ops has {wrong}, expected -1 for padding or "
+                f"0 to {last}, an index into the vocabulary"
+            )
+        back = np.tril(self.adjacency.any(axis=0))
+        if back.any():
+            row, column = np.argwhere(back)[0].tolist()
+            raise GraphError(
+                f"graphs of space {self.space!r}: adjacency has an edge from node {row} to node "
+                f"{column}, expected edges to later nodes only"
+            )
 
     def _check_attributes(self) -> None:
         if self.attributes is None or not len(self):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,9 +10,11 @@ from pathlib import Path
 from typing import ClassVar
 
 from pydantic import BaseModel
+from torch import nn
 
-from nasplatform.errors import StageError
+from nasplatform.errors import NetworkError, StageError
 from nasplatform.models.binary import binary_layers
+from nasplatform.models.check import check_logits, check_parameters
 from nasplatform.models.network import Network
 from nasplatform.training.task import Task
 
@@ -75,6 +78,33 @@ class StageResult:
     metrics: Mapping[str, float] = field(default_factory=dict)
     artifacts: Mapping[str, Path] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+
+
+def check_result(result: object, name: str, task: Task) -> None:
+    """Raise StageError unless a stage left a network for the task, and metrics that are numbers."""
+    if not isinstance(result, StageResult):
+        raise StageError(
+            f"stage {name!r} returned a {type(result).__name__}, expected a StageResult"
+        )
+    for metric, value in result.metrics.items():
+        if not isinstance(value, float | int) or not math.isfinite(value):
+            raise StageError(f"stage {name!r}: metric {metric!r} is {value!r}, expected a number")
+    module, structure = result.network.module, result.network.structure
+    try:
+        check_parameters(module)
+        check_logits(module, task)
+        again = structure.build()
+    except NetworkError as error:
+        raise StageError(f"stage {name!r} leaves a network that cannot be used: {error}") from None
+    if _shapes(again) != _shapes(module):
+        raise StageError(
+            f"stage {name!r} leaves other layers than its structure builds: hand on what it did "
+            f"as an Edit, 'network.edited(module, edit)'"
+        )
+
+
+def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(value.shape) for name, value in module.state_dict().items()}
 
 
 class Stage(ABC):

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,7 +31,14 @@ from nasplatform.models.network import Network
 from nasplatform.runtimes.base import Runtime
 from nasplatform.runtimes.choice import choose_runtime
 from nasplatform.runtimes.measure import Measurements, measure
-from nasplatform.stages.base import Stage, StageContext, StageResult, check_floats, check_order
+from nasplatform.stages.base import (
+    Stage,
+    StageContext,
+    StageResult,
+    check_floats,
+    check_order,
+    check_result,
+)
 from nasplatform.training.checkpoint import state_digest
 from nasplatform.training.loop import Progress
 from nasplatform.training.task import Task
@@ -254,12 +260,10 @@ class _Step:
 
     def _check(self, network: Network, result: StageResult) -> None:
         """Raise StageError where nothing was changed or a metric is no finite number."""
+        check_result(result, self.stage.name, self.task)
         same_structure = result.network.structure == network.structure
         if same_structure and state_digest(result.network.module) == state_digest(network.module):
             raise StageError(f"stage {self.stage.name!r} changed nothing")
-        for name, value in result.metrics.items():
-            if not math.isfinite(value):
-                raise StageError(f"stage {self.stage.name!r}: metric {name!r} is {value}")
 
 
 def _measured_start(

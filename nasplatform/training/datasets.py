@@ -29,7 +29,7 @@ from nasplatform.training.preprocessing import (
     generator,
     standardised_task,
 )
-from nasplatform.training.task import Labels, Task, make_task
+from nasplatform.training.task import Labels, Task, check_task, make_task
 
 FASHION_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 
@@ -47,7 +47,9 @@ def load_task(name: str, options: dict[str, Any], where: str) -> Task:
     Raises PluginError for an unknown name, ConfigError for bad options, DataError for bad data.
     """
     dataset: Callable[[BaseModel], Task] = plugins.get("datasets", name)
-    return dataset(plugins.make_options(options_model(dataset), options, where))
+    task = dataset(plugins.make_options(options_model(dataset), options, where))
+    check_task(task, f"data set {name!r}")
+    return task
 
 
 def options_model(dataset: Callable[..., Task]) -> type[BaseModel]:

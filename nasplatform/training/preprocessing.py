@@ -41,6 +41,7 @@ def standardised_task(
     unit:   what one raw image unit is in the arrays given, e.g. 16 where 16 pixels were added.
     Raises DataError, beginning with ``where``, for a constant channel or labels that do not fit.
     """
+    check_splits(splits, where)
     classes = check_labels([labels for _, labels in splits], where)
     scale = channel_statistics(splits[0][0])
     constant = np.flatnonzero(scale[1] == 0)
@@ -49,6 +50,24 @@ def standardised_task(
     made = [(Images(x, scale), y.astype(np.int64)) for x, y in splits]
     more = None if unlabelled is None or not len(unlabelled) else Images(unlabelled, scale)
     return make_task(name, made, classes, (scale[0] / unit, scale[1] / unit), more, class_names)
+
+
+def check_splits(splits: Sequence[object], where: str) -> None:
+    """Raise DataError unless there are three pairs of images (n, c, h, w) and labels (n,)."""
+    if len(splits) != 3:
+        raise DataError(f"{where}: {len(splits)} splits, expected train, valid and test")
+    for name, split in zip(("train", "valid", "test"), splits, strict=True):
+        if not (isinstance(split, tuple) and len(split) == 2):
+            raise DataError(f"{where}: {name} is not a pair of images and labels")
+        images, labels = split
+        if not isinstance(labels, np.ndarray) or not hasattr(images, "dtype"):
+            kinds = f"{type(images).__name__} and {type(labels).__name__}"
+            raise DataError(f"{where}: {name} is {kinds}, expected two arrays of numpy")
+        if len(images.shape) != 4 or labels.shape != (images.shape[0],):
+            raise DataError(
+                f"{where}: {name} has images {tuple(images.shape)} and labels {labels.shape}, "
+                f"expected (n, channels, height, width) and (n,)"
+            )
 
 
 def channel_statistics(images: Raw) -> Statistics:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from nasplatform.errors import DataError
 from nasplatform.training.image_store import Images
 
 Labels = NDArray[np.int64]
@@ -94,6 +95,32 @@ class Task:
         names = ", ".join(self.class_names[:_NAMES]) + (", ..." if self.classes > _NAMES else "")
         classes = f"{self.classes} classes" + (f" ({names})" if self.class_names else "")
         return f"{self.name}: {total:,} images of {shape}, {classes}: {splits}"
+
+
+def check_task(task: object, where: str) -> None:
+    """Raise DataError, beginning with ``where``, unless it is a task whose parts agree."""
+    if not isinstance(task, Task):
+        raise DataError(f"{where} is a {type(task).__name__}, expected a Task")
+    shape = tuple(task.input_shape)
+    for name, split in (("train", task.train), ("valid", task.valid), ("test", task.test)):
+        labels, images = split.labels, split.inputs
+        if not isinstance(labels, Tensor) or labels.dtype != torch.int64 or labels.ndim != 1:
+            kind = getattr(labels, "dtype", type(labels).__name__)
+            raise DataError(f"{where}: labels of {name} are {kind}, expected a tensor (n,) int64")
+        if len(images) != len(labels) or not len(labels):
+            raise DataError(f"{where}: {name} has {len(images)} images and {len(labels)} labels")
+        if tuple(images.shape[1:]) != shape:
+            raise DataError(
+                f"{where}: images of {name} are {tuple(images.shape[1:])}, input_shape is {shape}"
+            )
+        low, high = int(labels.min()), int(labels.max())
+        if low < 0 or high >= task.classes:
+            raise DataError(
+                f"{where}: labels of {name} run from {low} to {high}, expected 0 to "
+                f"{task.classes - 1}"
+            )
+    if not all(np.isfinite([*task.mean, *task.std])):
+        raise DataError(f"{where}: mean or std of the images is not finite")
 
 
 def make_task(

@@ -115,6 +115,7 @@ class Provenance(BaseModel):
     """Where the numbers of a run come from; written into the copy that its folder keeps.
 
     measured: what the evaluator measures, or the data set of the stages.
+    metric:   which metric the score of a search is; with a minus where it is its negative.
     data:     digest of the data of the stages.
     weights:  digest of the file of weights that a network came with.
     versions: of Python and of the libraries that decide the numbers.
@@ -123,6 +124,7 @@ class Provenance(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     measured: str
+    metric: str | None = None
     data: str | None = None
     weights: str | None = None
     versions: dict[str, str]

@@ -14,12 +14,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from nasplatform.errors import RunError
 from nasplatform.executors.store import schema
-from nasplatform.executors.store.database import alone, engine_of
+from nasplatform.executors.store.database import alone, engine_of, missing_file
 from nasplatform.passwords import without_password
 
 
 def current(storage: Path | str) -> str | None:
     """Return the version of a database's tables; None where it has none of ours."""
+    if missing_file(storage) is not None:
+        return None
     with _opened(storage) as connection:
         return schema.version_of(connection)
 

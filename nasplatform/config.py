@@ -176,9 +176,10 @@ class SearchConfig(FileConfig):
     predictor: what learns from the measurements; needed by the sampler ``predictor``.
     search:    the sampler, its budget, and what is searched for.
     executor:  where the evaluator works, ``{name: inline}`` or ``{name: process, workers: 4}``.
-    storage:   Optuna storage URL; by default an SQLite file in the run folder. A password in it is
-               never shown or kept: a run that goes on takes it from PGPASSWORD or ~/.pgpass, or
-               from the file or ``--set`` again.
+    storage:   where several machines share the study, ``postgresql+psycopg://...``, or
+               ``journal:///FILE`` on a shared disk; by default an SQLite file in the run folder.
+               A password in it is never shown or kept: a run that goes on takes it from PGPASSWORD
+               or ~/.pgpass, or from the file or ``--set`` again.
     """
 
     space: Choice | None = None

@@ -95,8 +95,8 @@ def url_of(text: str) -> sa.URL:
         url = sa.make_url(text)
     except (ArgumentError, ValueError):
         raise ConfigError(
-            f"storage {without_password(text)!r}: no URL of a database, such as "
-            f"postgresql+psycopg://USER@HOST/DATABASE"
+            f"storage {without_password(text)!r}: no URL of a storage, such as "
+            f"postgresql+psycopg://USER@HOST/DATABASE, sqlite:///FILE or journal:///FILE"
         ) from None
     if "@" in (url.host or ""):
         raise ConfigError(

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from nasplatform.errors import ConfigError
 from nasplatform.spaces.base import A, Population, Space
+from nasplatform.training.curve import Curve
 from nasplatform.training.task import Task
 
 Report = Callable[[int, float], bool]
@@ -37,6 +38,7 @@ class Evaluation:
     stopped:     epochs after which it was given up as hopeless; None where it ran to its end.
     error_class: whether another try would help; None where nothing failed.
     traceback:   where it broke, for whoever mends the evaluator.
+    curve:       how the training went, epoch by epoch; empty where nothing was trained.
     """
 
     score: float
@@ -46,6 +48,7 @@ class Evaluation:
     stopped: int | None = None
     error_class: ErrorClass | None = None
     traceback: str | None = None
+    curve: Curve = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,10 @@ from nasplatform.evaluators.base import (
 from nasplatform.runtimes.choice import open_session
 from nasplatform.runtimes.measure import latency
 from nasplatform.spaces.base import Space
+from nasplatform.training.curve import thinned
 from nasplatform.training.distributed import check_processes
 from nasplatform.training.evaluation import evaluate
-from nasplatform.training.loop import Epoch, History, train
+from nasplatform.training.loop import Epoch, History, curve_of, train
 from nasplatform.training.recipe import Recipe
 from nasplatform.training.seeding import seeded
 from nasplatform.training.streams import check_recipe
@@ -136,10 +137,10 @@ class TrainedEvaluator(Evaluator[Any]):
         """Train one architecture, report after each epoch but the last, stop where told to."""
         recipe = self.options.recipe.model_copy(update={"epochs": fidelity})
         checkpoint = self._checkpoint(architecture, fidelity, seed)
-        told: list[int] = []
+        told: list[Epoch] = []
 
         def hear(epoch: Epoch) -> bool:
-            told.append(epoch.epoch)
+            told.append(epoch)
             return epoch.epoch < fidelity and report(epoch.epoch, epoch.valid_accuracy)
 
         try:
@@ -154,7 +155,7 @@ class TrainedEvaluator(Evaluator[Any]):
                 history = self._train(module, recipe, seed, checkpoint, hear)
             return self._measured(module, history, fidelity)
         except TrainingError as error:
-            return Evaluation(float("nan"), error=str(error))
+            return Evaluation(float("nan"), error=str(error), curve=thinned(curve_of(told)))
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
@@ -195,7 +196,9 @@ class TrainedEvaluator(Evaluator[Any]):
         if self.options.latency:
             metrics["latency_ms"] = self._latency_ms(module)
         stopped = last.epoch if last.epoch < fidelity else None
-        return Evaluation(last.valid_accuracy, metrics, history.seconds, stopped=stopped)
+        return Evaluation(
+            last.valid_accuracy, metrics, history.seconds, stopped=stopped, curve=history.curve()
+        )
 
     def _latency_engine(self) -> str | None:
         """Return what computes networks of this space, so that all latencies are of one engine."""

@@ -18,7 +18,7 @@ from nasplatform.evaluators.base import EvaluationContext
 from nasplatform.executors.store import Unsent, open_store
 from nasplatform.models.network import Network
 from nasplatform.predictors.fitting import fit_on_space
-from nasplatform.runs import frames
+from nasplatform.runs import epochs, frames
 from nasplatform.runs.compression import Compression, make_compression
 from nasplatform.runs.events import Event, Watch, nobody
 from nasplatform.runs.experiment import Experiment, make_experiment
@@ -125,6 +125,9 @@ def _search(experiment: Experiment, folder: RunFolder, watch: Watch) -> pd.DataF
         with _study(experiment, folder) as study:
             _spend_budget(experiment, folder, study, watch)
             found = frames.study_frame(study, experiment.space)
+        shared = experiment.config.storage
+        trained = epochs.of_search(shared or folder.measurements, experiment.resolved(), found)
+        frames.write_frame(trained, folder.epochs)
         frames.write_frame(found, folder.evaluations)
     elif experiment.config.storage is None:
         require_study(folder.study, experiment.config.name, experiment.optimization.directions)

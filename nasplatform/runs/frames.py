@@ -67,6 +67,22 @@ def read_stages(path: Path | str = "runs") -> pd.DataFrame:
     return _joined(path, stages)
 
 
+def read_epochs(path: Path | str = "runs", contact: bool = False) -> pd.DataFrame:
+    """Return one row per epoch of every training that a run, or every run below a folder, made.
+
+    Columns: run, search, sampler, predictor, run_seed; what was trained: of an evaluation number
+    (of the trial that paid for it), hash and fidelity, of a stage index and stage, and the others
+    are missing; epoch (from 1), train_loss (mean over its images), valid_accuracy (the metric of
+    the task on the validation split), learning_rate (of its last step), seconds (that it took);
+    ``metric_`` with the names of what the objective reports. Of a training of more than 200 epochs
+    as many are kept. A run that is not finished shows what it has so far; evaluations that a table
+    answered have none. ``contact`` is as of ``read_runs``, and so are its errors.
+    """
+    from nasplatform.runs.epochs import epochs
+
+    return _joined(path, partial(epochs, contact=contact))
+
+
 def list_runs(path: Path | str = "runs", contact: bool = False) -> pd.DataFrame:
     """Return one row per run: what was searched, how far it came, the best it found.
 
@@ -107,7 +123,7 @@ def evaluations(folder: RunFolder, contact: bool = False) -> pd.DataFrame:
              is not, with a warning: reading somebody's folder should not connect to anything.
     """
     if folder.evaluations.is_file():
-        return _read_frame(folder.evaluations, ("number", "score"), ("hash", "feasible"))
+        return read_frame(folder.evaluations, ("number", "score"), ("hash", "feasible"))
     config = folder.read()
     if isinstance(config, ResolvedCompression):
         return pd.DataFrame(columns=["number", *_RECORDED])
@@ -137,7 +153,7 @@ def stages(folder: RunFolder) -> pd.DataFrame:
     """Return the finished stages of one run."""
     if not folder.stages.is_file():
         return pd.DataFrame()
-    return _read_frame(folder.stages, ("after_accuracy",), ("stage",))
+    return read_frame(folder.stages, ("after_accuracy",), ("stage",))
 
 
 def stage_walk(frame: pd.DataFrame) -> pd.DataFrame:
@@ -200,7 +216,7 @@ def write_frame(frame: pd.DataFrame, path: Path) -> None:
         frame.to_parquet(temporary, index=False)
 
 
-def _read_frame(path: Path, numbers: Sequence[str], others: Sequence[str]) -> pd.DataFrame:
+def read_frame(path: Path, numbers: Sequence[str], others: Sequence[str]) -> pd.DataFrame:
     """Read a parquet file; raise RunError where it is damaged or lacks one of the columns."""
     with blaming(path, RunError, advice="; remove it and go on with resume=True"):
         require_regular(path)

@@ -29,7 +29,7 @@ from nasplatform.passwords import without_password
 
 _INSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 _TABLE, _ROW = schema.MEASUREMENTS, schema.MEASUREMENTS.c
-_NO_RESULT = {"score": None, "metrics": "{}", "cost": 0.0, "stopped": None}
+_NO_RESULT = {"score": None, "metrics": "{}", "cost": 0.0, "stopped": None, "curve": None}
 _MEMORY = "memory"
 
 
@@ -101,6 +101,7 @@ class SQLEvaluationStore(EvaluationStore):
             state="ended",
             score=None if math.isnan(evaluation.score) else evaluation.score,
             metrics=json.dumps(dict(evaluation.metrics)),
+            curve=json.dumps(dict(evaluation.curve)) if evaluation.curve else None,
             cost=evaluation.cost,
             stopped=evaluation.stopped,
             error=evaluation.error,
@@ -306,4 +307,5 @@ def _evaluation(row: sa.Row[Any]) -> Evaluation:
         stopped=row.stopped,
         error_class=row.error_class,
         traceback=row.traceback,
+        curve={} if row.curve is None else json.loads(row.curve),
     )

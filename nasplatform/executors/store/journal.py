@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Collection
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -55,7 +55,7 @@ class JournalEvaluationStore(EvaluationStore):
         known = self.get(key)
         if known is not None:
             return known
-        asked = {"key": key.digest, "hash": key.hash, "ttl": ttl, "most": self.max_attempts}
+        asked = {"key": key.digest, "of": vars(key), "ttl": ttl, "most": self.max_attempts}
         with self._lock:
             answer = self._ask("claim", **asked)
             if isinstance(answer, Measurement):
@@ -71,7 +71,8 @@ class JournalEvaluationStore(EvaluationStore):
 
     def finish(self, claim: Claim, evaluation: Evaluation) -> bool:
         """Record what was measured; True also where this very claim recorded it before."""
-        result = {**asdict(evaluation), "metrics": dict(evaluation.metrics)}
+        result = {field.name: getattr(evaluation, field.name) for field in fields(evaluation)}
+        result |= {name: dict(result[name]) for name in ("metrics", "curve")}
         return bool(self._ask("finish", **_named(claim), result=result))
 
     def fail(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from nasplatform.evaluators.base import Evaluation
+from nasplatform.executors.store.base import EvaluationKey
 
 _NONE = Evaluation(math.nan)
 _ASKED = frozenset(
@@ -21,9 +22,9 @@ _ASKED = frozenset(
 
 @dataclass
 class Measurement:
-    """One key: ``state`` is ``free``, ``running``, ``ended`` or ``dead``."""
+    """What is known of a key: ``state`` is ``free``, ``running``, ``ended`` or ``dead``."""
 
-    hash: str
+    key: EvaluationKey
     state: str = "free"
     attempt: int = 0
     failures: int = 0
@@ -85,10 +86,10 @@ class Ledger:
         return getattr(self, f"_{entry['ask']}")(**given)
 
     def _claim(
-        self, owner: str, key: str, hash: str, ttl: float, most: int
+        self, owner: str, key: str, of: Mapping[str, Any], ttl: float, most: int
     ) -> Measurement | float | None:
         """Return seconds where somebody measures it, its record, or None: it is the owner's."""
-        row = self.measurements.setdefault(key, Measurement(hash))
+        row = self.measurements.setdefault(key, Measurement(EvaluationKey(**of)))
         if row.state == "running" and row.lease_until > self.now:
             return row.lease_until - self.now
         if row.state == "running":
@@ -147,7 +148,7 @@ class Ledger:
         for row in self.measurements.values():
             if row.state == "dead" and error_class in (None, row.result.error_class):
                 row.state, row.failures, row.result, row.changed = "free", 0, _NONE, self.now
-                freed.append(row.hash)
+                freed.append(row.key.hash)
         return freed
 
     def _admit(self, owner: str, search: str, hash: str, budget: int) -> bool:
@@ -159,7 +160,8 @@ class Ledger:
 
     def _forget(self, owner: str, search: str, known: list[str]) -> None:
         rows = self.measurements.values()
-        busy = {row.hash for row in rows if row.state == "running" and row.lease_until > self.now}
+        leased = [row for row in rows if row.state == "running" and row.lease_until > self.now]
+        busy = {row.key.hash for row in leased}
         self._search(search).admitted &= busy | set(known)
 
     def _join(self, owner: str, search: str, host: str, pid: int, ttl: float, budget: int) -> None:

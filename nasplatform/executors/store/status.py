@@ -153,13 +153,13 @@ class JournalStatus:
                 if not one.left or now - one.seen < _FORGOTTEN
             ],
             "leases": [
-                {"hash": r.hash, "owner": r.owner, "attempt": r.attempt}
+                {"hash": r.key.hash, "owner": r.owner, "attempt": r.attempt}
                 | {"seconds": r.lease_until - now}
                 for r in sorted(rows, key=lambda r: r.lease_until)
                 if r.state == "running"
             ],
             "dead": [
-                {"hash": r.hash, "error_class": r.result.error_class, "error": r.result.error}
+                {"hash": r.key.hash, "error_class": r.result.error_class, "error": r.result.error}
                 | {"attempts": r.attempt}
                 for r in sorted(rows, key=lambda r: r.changed)
                 if r.state == "dead"

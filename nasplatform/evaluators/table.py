@@ -57,8 +57,9 @@ class TableEvaluator(Evaluator[Any]):
         self._measured = measured
         self.candidates = self.table.architectures[measured]
         self.fidelities = self.table.fidelities
-        searched = f"-{self.metric}" if self._sign < 0 else self.metric
-        self.task = f"{self.table.name}/{searched}/{options.seeds}@{self.table.digest[:12]}"
+        self.score_metric = f"-{self.metric}" if self._sign < 0 else self.metric
+        digest = self.table.digest[:12]
+        self.task = f"{self.table.name}/{self.score_metric}/{options.seeds}@{digest}"
 
     @classmethod
     def implied_space(cls, options: BaseModel) -> Space[Any]:

@@ -28,9 +28,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import optuna  # noqa: F401 -- imported before the forks: each would take seconds for it
+import hypothesis  # noqa: F401 -- this and others: before the forks, which would take seconds each
+import optuna  # noqa: F401
 import pandas as pd  # noqa: F401
 import pytest
+import schemathesis.pytest  # noqa: F401
 import sklearn.ensemble  # noqa: F401
 import torch  # noqa: F401
 

@@ -1,6 +1,5 @@
 """What a protocol lets a predictor see, on a table in which no two values are alike."""
 
-
 import numpy as np
 import pytest
 from scipy.stats import kendalltau

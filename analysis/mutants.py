@@ -26,6 +26,7 @@ import tempfile
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import hypothesis  # noqa: F401 -- this and others: before the forks, which would take seconds each
@@ -62,9 +63,9 @@ class Mutant:
     tests: tuple[str, ...]
     survives: str = ""
 
-    @property
+    @cached_property
     def digest(self) -> str:
-        """Identity of the change, its file and its tests as they stand."""
+        """Identity of the change, its file and its tests as they stood when it was first asked."""
         parts = [self.old, self.new, *self.tests]
         paths = [self.file, *(test.split("::")[0] for test in self.tests)]
         parts += [(ROOT / path).read_text() for path in paths]

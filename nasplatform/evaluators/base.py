@@ -79,6 +79,7 @@ class Evaluator(ABC, Generic[A]):
     needs_task:  whether it trains on the ``task`` of the search file.
     stops_early: whether ``evaluate_reporting`` reports on the way.
     task:       name of what is measured, part of the cache key (data set, metric, label kind).
+    score_metric: which metric the score is; with a minus where the score is its negative.
     fidelities: training lengths it can be asked for, epochs, ascending; the last is the full one.
     candidates: the only architectures that it can measure, or None for the whole space.
     """
@@ -87,6 +88,7 @@ class Evaluator(ABC, Generic[A]):
     Options: ClassVar[type[BaseModel]]
     needs_task: ClassVar[bool] = False
     stops_early: ClassVar[bool] = False
+    score_metric: str = "score"
     task: str
     fidelities: tuple[int, ...]
     candidates: Population[A] | None = None

@@ -72,6 +72,7 @@ class TrainedEvaluator(Evaluator[Any]):
     Options: ClassVar[type[TrainedOptions]] = TrainedOptions
     needs_task: ClassVar[bool] = True
     stops_early: ClassVar[bool] = True
+    score_metric = "valid_accuracy"
     options: TrainedOptions
 
     def __init__(
@@ -96,15 +97,17 @@ class TrainedEvaluator(Evaluator[Any]):
         self.fidelities = (*options.fidelities, options.recipe.epochs)
         recipe = hashlib.sha256(options.recipe.model_dump_json().encode()).hexdigest()
         self._engine = self._latency_engine()
-        measured = "valid_accuracy" + (f"+latency:{self._engine}" if self._engine else "")
+        measured = self.score_metric + (f"+latency:{self._engine}" if self._engine else "")
         self.task = f"{self.data.name}/{measured}/{recipe[:12]}@{self.data.digest[:12]}"
         self._done: Path | None = None
         self._said: dict[str, float] = {}
 
     @classmethod
-    def from_options(cls, options: Any, space: Space[Any], context: EvaluationContext) -> Self:
+    def from_options(
+        cls, options: BaseModel, space: Space[Any], context: EvaluationContext
+    ) -> Self:
         """Make the evaluator that a search file describes; raise ConfigError without a task."""
-        return cls(options, space, context)
+        return cls(TrainedOptions.model_validate(options), space, context)
 
     def metrics(self) -> tuple[str, ...]:
         """Return the names of what is measured beside the score."""

@@ -203,7 +203,7 @@ def _keep_predictor(
     fit_on_space(experiment.predictor, experiment.space, architectures, labels["score"].to_numpy())
     source = {
         "measured": experiment.evaluator.task,
-        "metric": "score of the search",
+        "metric": experiment.evaluator.score_metric,
         "epochs": experiment.evaluator.target_fidelity,
         "unit": "that of the evaluator's score, higher is better",
     }

@@ -14,8 +14,8 @@ import pandas as pd
 import sqlalchemy as sa
 
 from nasplatform.errors import RunError
-from nasplatform.executors.store.curves import stored_curves
-from nasplatform.executors.store.database import engine_of
+from nasplatform.executors.store.curves import StoredCurve, journal_curves, stored_curves
+from nasplatform.executors.store.database import engine_of, journal_file
 from nasplatform.foreign import blaming
 from nasplatform.runs import frames, tables
 from nasplatform.runs.folder import RunFolder
@@ -52,14 +52,20 @@ def of_search(store: Path | str, config: ResolvedSearch, found: pd.DataFrame) ->
     first = found.drop_duplicates("hash")
     keys = zip(first["hash"], first["fidelity"], strict=True)
     numbers = dict(zip(keys, first["number"], strict=True))
-    with _engine(store) as engine:
-        kept = stored_curves(engine, described, config.provenance.measured, config.seed)
-        rows = [
-            ({"number": numbers[key], "hash": one.hash, "fidelity": one.fidelity}, one.curve)
-            for one in kept
-            if (key := (one.hash, one.fidelity)) in numbers
-        ]
+    rows = [
+        ({"number": numbers[key], "hash": one.hash, "fidelity": one.fidelity}, one.curve)
+        for one in _kept(store, described, config.provenance.measured, config.seed)
+        if (key := (one.hash, one.fidelity)) in numbers
+    ]
     return _frame(sorted(rows, key=lambda row: row[0]["number"]))
+
+
+def _kept(store: Path | str, *of: Any) -> Iterator[StoredCurve]:
+    if (journal := journal_file(store)) is not None:
+        yield from journal_curves(journal, *of)
+        return
+    with _engine(store) as engine:
+        yield from stored_curves(engine, *of)
 
 
 def _of_search(folder: RunFolder, contact: bool) -> pd.DataFrame:

@@ -293,7 +293,7 @@ def overview(folder: RunFolder, contact: bool = False) -> dict[str, Any]:
         "date": _began(folder, frame),
         "space": about["space"],
         "task": config.provenance.measured,
-        "metric": metric_of(config.provenance.measured) if about["space"] else None,
+        "metric": config.provenance.metric,
         "sampler": about["sampler"],
         "predictor": about["predictor"],
         "seed": config.seed,
@@ -315,12 +315,6 @@ def front(frame: pd.DataFrame) -> pd.DataFrame:
         return frame.iloc[:0]
     rows = frame[frame["pareto"].fillna(False).astype(bool) & frame["feasible"]]
     return rows.sort_values(["score", "number"], ascending=[False, True]).drop_duplicates("hash")
-
-
-def metric_of(measured: str) -> str:
-    """Return the metric in an evaluator's ``task``, which is DATA/METRIC/...; or all of it."""
-    parts = measured.split("/")
-    return parts[1] if len(parts) > 1 else measured
 
 
 def _began(folder: RunFolder, frame: pd.DataFrame) -> pd.Timestamp:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import sqlalchemy as sa
 
 from nasplatform.executors.store import schema
+from nasplatform.executors.store.journal import JournalEvaluationStore, measurements_beside
 from nasplatform.training.curve import Curve
 
 
@@ -19,6 +21,16 @@ class StoredCurve:
     hash: str
     fidelity: int
     curve: Curve
+
+
+def journal_curves(study: Path, space: str, task: str, seed: int) -> Iterator[StoredCurve]:
+    """Yield what a journal keeps of the trainings of a search (see ``stored_curves``)."""
+    if not measurements_beside(study).is_file():
+        return
+    for row in JournalEvaluationStore(study).look().measurements.values():
+        key = row.key
+        if (key.space, key.task, key.seed) == (space, task, seed) and row.result.curve:
+            yield StoredCurve(key.hash, key.fidelity, row.result.curve)
 
 
 def stored_curves(engine: sa.Engine, space: str, task: str, seed: int) -> Iterator[StoredCurve]:

@@ -44,7 +44,7 @@ class SQLEvaluationStore(EvaluationStore):
     def __init__(self, target: Path | str, max_attempts: int = 3) -> None:
         """Open or make the tables; raise RunError where there is no such database.
 
-        target: see ``open_store``.
+        target: an SQLite file (Path), ``:memory:``, or an SQLAlchemy URL of SQLite or PostgreSQL.
         """
         self.max_attempts = max_attempts
         self.owner = f"{socket.gethostname()[:30]}:{os.getpid()}:{uuid4().hex[:8]}"
@@ -288,16 +288,6 @@ class SQLEvaluationStore(EvaluationStore):
         if ends:
             self._mine.discard(claim.key.digest)
         return done
-
-
-def open_store(target: Path | str, max_attempts: int = 3) -> EvaluationStore:
-    """Open a store, made where there is none.
-
-    target: an SQLite file (Path), ``:memory:``, or an SQLAlchemy URL of SQLite or PostgreSQL;
-            its tables stand beside the study's there.
-    Raises RunError where there is no such database, or its tables are of another version.
-    """
-    return SQLEvaluationStore(target, max_attempts)
 
 
 def _refuses(error: sa.exc.DBAPIError) -> bool:

@@ -152,9 +152,11 @@ def try_all(chosen: Sequence[Mutant], kept: Path) -> dict[str, str]:
     kept.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, kept.open("a") as file:
         copy = Copy(Path(folder))
-        every = sorted({test for mutant in left for test in mutant.tests})
-        if copy.test(every) != 0:
-            raise SystemExit("error: tests fail without any change: mend them first")
+        for test in sorted({test for mutant in left for test in mutant.tests}):
+            if copy.test([test]) != 0:
+                raise SystemExit(
+                    f"error: {test} fails, or hangs, without any change: mend it first"
+                )
         for place, mutant in enumerate(left):
             outcome = known[mutant.digest] = copy.outcome(mutant)
             file.write(json.dumps({"digest": mutant.digest, "outcome": outcome}) + "\n")

@@ -126,9 +126,9 @@ def leads(table: pd.DataFrame, columns: list[str]) -> list[str]:
     cells = []
     for column in columns:
         wide = table.pivot_table(index="seed", columns="sampler", values=column)
-        rival = wide.drop(columns="predictor").mean().idxmax()
+        rival = str(wide.drop(columns="predictor").mean().idxmax())
         lead = wide["predictor"] - wide[rival]
-        cells.append(f"{lead.mean():+.3f} ± {lead.sem():.3f} ({rival})")
+        cells.append(f"{float(lead.mean()):+.3f} ± {float(lead.sem()):.3f} ({rival})")
     return cells
 
 
@@ -159,8 +159,8 @@ def main() -> None:
     print(f"| sampler | seeds | {' | '.join(columns)} |")
     print("|---|---|" + "---|" * len(columns))
     for sampler, part in table.groupby("sampler", sort=False):
-        cells = [f"{part[c].mean():.3f} ± {part[c].sem():.3f}" for c in columns]
-        print(f"| {sampler} | {len(part)} | {' | '.join(cells)} |")
+        cells = [f"{float(part[c].mean()):.3f} ± {float(part[c].sem()):.3f}" for c in columns]
+        print("| " + " | ".join([str(sampler), str(len(part)), *cells]) + " |")
     print(f"| lead | {given.seeds} | {' | '.join(leads(table, columns))} |")
 
 

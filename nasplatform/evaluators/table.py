@@ -62,9 +62,9 @@ class TableEvaluator(Evaluator[Any]):
         self.task = f"{self.table.name}/{self.score_metric}/{options.seeds}@{digest}"
 
     @classmethod
-    def implied_space(cls, options: Any) -> Space[Any]:
+    def implied_space(cls, options: BaseModel) -> Space[Any]:
         """Return the space that the table was measured in."""
-        return load_table(options.table).space
+        return load_table(TableOptions.model_validate(options).table).space
 
     def metrics(self) -> tuple[str, ...]:
         """Return the names of all that was measured."""

@@ -103,9 +103,11 @@ class TrainedEvaluator(Evaluator[Any]):
         self._said: dict[str, float] = {}
 
     @classmethod
-    def from_options(cls, options: Any, space: Space[Any], context: EvaluationContext) -> Self:
+    def from_options(
+        cls, options: BaseModel, space: Space[Any], context: EvaluationContext
+    ) -> Self:
         """Make the evaluator that a search file describes; raise ConfigError without a task."""
-        return cls(options, space, context)
+        return cls(TrainedOptions.model_validate(options), space, context)
 
     def words(self) -> str:
         """Say in a few words what the score is, and of what."""

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, Generic, Literal, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, field_validator
 from pydantic import Field as Option
 
+from nasplatform.encodings.active_subgraph import learns_inside
 from nasplatform.encodings.cache import features_of
 from nasplatform.errors import ConfigError
 from nasplatform.predictors.base import Predictor
 from nasplatform.search.acquisition import Acquisition
-from nasplatform.search.base import ArchitectureSampler, Proposal, SamplerContext, SamplerOptions
+from nasplatform.search.base import (
+    ArchitectureSampler,
+    Proposal,
+    Reason,
+    SamplerContext,
+    SamplerOptions,
+)
 from nasplatform.search.candidates import CandidatePool, farthest_point_sampling
 from nasplatform.search.history import History
 from nasplatform.search.objectives import OptimizationConfig
@@ -77,12 +86,13 @@ class PredictorSampler(ArchitectureSampler[A]):
     """Fits a predictor to the labels so far and proposes the most promising unseen candidate.
 
     The first ``initial`` trials (at least as many as the predictor needs) are a design that depends
-    on the seed alone. After that the predictor is fitted anew every ``batch`` trials to all labels
-    that an unbroken sequential study has by then; the trials of a batch take the best unseen
-    candidates of that fit, each by the acquisition whose turn it is. A single objective is weighed
-    on the mean of several scales of the labels (see ``target_transforms``). What other workers
-    measure at that time counts as if it had turned out as predicted. Where the labels cannot be
-    learnt from yet (too few, all equal) a trial is random.
+    on the seed alone and leaves out what has nothing to learn, as cells that nothing crosses. After
+    that the predictor is fitted anew every ``batch`` trials to all labels that an unbroken
+    sequential study has by then; the trials of a batch take the best unseen candidates of that
+    fit, each by the acquisition whose turn it is. A single objective is weighed on the mean of
+    several scales of the labels (see ``target_transforms``). What other workers measure at that
+    time counts as if it had turned out as predicted. Where the labels cannot be learnt from yet
+    (too few, all equal) a trial is random.
 
     With a second objective the acquisition is the expected improvement of the hypervolume, with
     more of them that of a random scalarisation; objectives that are known of every candidate, such
@@ -113,7 +123,6 @@ class PredictorSampler(ArchitectureSampler[A]):
         self.options = PredictorOptions.model_validate(options)
         self.initial = max(self.options.initial, predictor.min_labels)
         self._pool: CandidatePool[A] | None = None
-        self._design: list[int] = []
         self._latest: tuple[tuple[int, bytes], _ScoredCandidates[A]] | None = None
 
     @classmethod
@@ -172,21 +181,34 @@ class PredictorSampler(ArchitectureSampler[A]):
         return self._pool
 
     def _initial(self, number: int, history: History[A]) -> Proposal[A]:
-        if self.options.design == "random":
-            return self._random(number, history, "initial")
-        batch = self._candidates().far
-        if not self._design:
-            values = features_of(batch.graphs).values
-            rng = np.random.default_rng([self.seed, _DESIGN])
-            self._design = farthest_point_sampling(values, self.initial, rng)
         if number < len(self._design):
-            chosen = batch.population[self._design[number] : self._design[number] + 1]
+            chosen = self._candidates().far.population[self._design[number : number + 1]]
             if not np.isin(chosen.keys, history.seen)[0]:
                 return Proposal(chosen[0], "initial")
         return self._random(number, history, "initial")
 
-    def _random(self, number: int, history: History[A], source: Any) -> Proposal[A]:
-        return Proposal(self.draw_unseen(history.seen, self.rng(number)), source)
+    @cached_property
+    def _design(self) -> NDArray[np.intp]:
+        """Rows of the pool that are labelled first."""
+        rng = np.random.default_rng([self.seed, _DESIGN])
+        rows = self._promising
+        if self.options.design == "random":
+            return rng.permutation(rows)[: self.initial]
+        values = features_of(self._candidates().far.graphs).values[rows]
+        return rows[farthest_point_sampling(values, self.initial, rng)]
+
+    @cached_property
+    def _promising(self) -> NDArray[np.intp]:
+        """Rows of the pool worth a label: what learns nothing inside is not, if others do."""
+        learns = np.flatnonzero(learns_inside(self._candidates().far.graphs))
+        few = len(learns) < self.initial
+        return np.arange(len(self._candidates().far)) if few else learns
+
+    def _random(self, number: int, history: History[A], source: Reason) -> Proposal[A]:
+        rng, known = self.rng(number), self._candidates().far.population
+        rows = self._promising[~np.isin(known.keys[self._promising], history.seen)]
+        chosen = known[int(rng.choice(rows))] if len(rows) else self.draw_unseen(history.seen, rng)
+        return Proposal(chosen, source)
 
     def _learnable(self, labels: History[A]) -> bool:
         enough = len(labels) >= max(2, self.predictor.min_labels)

@@ -22,6 +22,9 @@ from nasplatform.search import OptimizationConfig, TrialRecord, search
 from nasplatform.search.random_sampler import RandomSampler
 from nasplatform.spaces import get_space
 from nasplatform.testing.tiny import tiny_task
+from nasplatform.training.evaluation import evaluate as accuracy_of
+from nasplatform.training.loop import train
+from nasplatform.training.seeding import seeded
 from nasplatform.training.task import cross_entropy
 
 CELL = "[3M1]1011/110/01/1"
@@ -46,7 +49,12 @@ def test_measures_the_same_twice_and_otherwise_with_another_seed() -> None:
     assert first.metrics == second.metrics
     assert first.metrics["train_loss"] != other.evaluate(cell, 3, 1).metrics["train_loss"]
     assert first.score == first.metrics["valid_accuracy"]
-    assert 0 <= first.metrics["test_accuracy"] <= 1
+    with seeded(0):
+        module = one.space.build(cell)
+    history = train(module, one.data, one.options.recipe, 0)
+    assert first.score == history.epochs[-1].valid_accuracy
+    assert first.metrics["train_loss"] == history.epochs[-1].train_loss
+    assert first.metrics["test_accuracy"] == accuracy_of(module, one.data, "test")
     assert first.cost > 0
     assert first.stopped is None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -50,7 +50,7 @@ class NoisyTraining(Stage):
     """
 
     Options: ClassVar[type[RegularisationOptions]]
-    options: Any
+    options: RegularisationOptions
 
     @property
     @abstractmethod

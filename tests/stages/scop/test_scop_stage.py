@@ -86,7 +86,9 @@ def test_every_criterion_works_under_the_same_rules(tmp_path, criterion):
 @pytest.mark.parametrize("kind", ["generator", "gaussian", "shuffled"])
 def test_every_kind_of_knockoff_works(tmp_path, kind):
     result = apply(tmp_path, knockoffs=QUICK["knockoffs"] | {"kind": kind}, rate=0.3)
-    assert 0 <= result.metrics["swap_accuracy"] <= 1
+    # those of second order resemble the image, the others hardly
+    assert (result.metrics["knockoff_correlation"] > 0.7) == (kind == "gaussian")
+    assert result.metrics["swap_accuracy"] < 0.75
     assert result.metrics["scale_deviation"] > 0
 
 

@@ -101,8 +101,8 @@ def _load(kind: str, entries: tuple[EntryPoint, ...]) -> Any:
             raise
         words = " ".join(str(error).split()) or type(error).__name__
         raise PluginError(f"{what} is broken: {words}") from error
-    if (words := complaint(kind, entry.name, found)) is not None:
-        raise PluginError(f"{what} is broken: {words}")
+    if (lacks := complaint(kind, entry.name, found)) is not None:
+        raise PluginError(f"{what} is broken: {lacks}")
     return found
 
 

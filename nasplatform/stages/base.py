@@ -16,6 +16,7 @@ from nasplatform.errors import NetworkError, StageError
 from nasplatform.models.binary import binary_layers
 from nasplatform.models.check import check_logits, check_parameters
 from nasplatform.models.network import Network
+from nasplatform.training.curve import Curve
 from nasplatform.training.task import Task
 
 
@@ -72,12 +73,14 @@ class StageResult:
     metrics:   numbers of the stage itself (epochs, losses); size and speed are measured outside.
     artifacts: files that it wrote, by name.
     notes:     what the user should know, one line each.
+    curve:     how its training went, epoch by epoch; empty where nothing was trained.
     """
 
     network: Network
     metrics: Mapping[str, float] = field(default_factory=dict)
     artifacts: Mapping[str, Path] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    curve: Curve = field(default_factory=dict)
 
 
 def check_result(result: object, name: str, task: Task) -> None:

@@ -110,7 +110,10 @@ class NoisyTraining(Stage):
         metrics, notes = self.describe(acted)
         counts = {"distorted_maps": float(len(acted)), "distortions": float(sum(injection.done))}
         return StageResult(
-            trained, training_metrics(history) | counts | metrics, notes=(*_gridless(acted), *notes)
+            trained,
+            training_metrics(history) | counts | metrics,
+            notes=(*_gridless(acted), *notes),
+            curve=history.curve(),
         )
 
 

@@ -142,7 +142,8 @@ def _number(loader: Any, node: yaml.ScalarNode) -> int | float:
         problem = f"{text} would be read as a number in {read}: quote it if it is text"
         raise _AmbiguousError(None, None, problem, node.start_mark)
     whole = node.tag.endswith(":int")
-    return loader.construct_yaml_int(node) if whole else loader.construct_yaml_float(node)
+    found: int | float = (loader.construct_yaml_int if whole else loader.construct_yaml_float)(node)
+    return found
 
 
 def _text(loader: Any, node: yaml.ScalarNode) -> str:

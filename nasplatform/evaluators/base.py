@@ -131,6 +131,10 @@ class Evaluator(ABC, Generic[A]):
         graphs = self.space.graphs(architectures)
         return {"params": graphs.total_params, "flops": graphs.total_flops}
 
+    def words(self) -> str:
+        """Say in a few words what the score is, and of what."""
+        return f"{self.score_metric} by evaluator {self.name}"
+
     @property
     def target_fidelity(self) -> int:
         """The training length that is searched at, epochs; the full one unless an option says."""

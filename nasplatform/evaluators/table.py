@@ -91,6 +91,12 @@ class TableEvaluator(Evaluator[Any]):
             for name, values in found.items()
         }
 
+    def words(self) -> str:
+        """Say in a few words what the score is, and of what."""
+        whose = "mean of the seeds" if self.options.seeds == "mean" else "one seed"
+        epochs = f"{self.target_fidelity} epochs"
+        return f"{self.score_metric} at {epochs} in the table {self.table.name}, {whose}"
+
     @property
     def target_fidelity(self) -> int:
         """The option ``fidelity``, or the full training."""

@@ -109,6 +109,10 @@ class TrainedEvaluator(Evaluator[Any]):
         """Make the evaluator that a search file describes; raise ConfigError without a task."""
         return cls(TrainedOptions.model_validate(options), space, context)
 
+    def words(self) -> str:
+        """Say in a few words what the score is, and of what."""
+        return f"{self.score_metric} after {self.target_fidelity} epochs on {self.data.name}"
+
     def metrics(self) -> tuple[str, ...]:
         """Return the names of what is measured beside the score."""
         return ("valid_accuracy", "test_accuracy", "train_loss") + (

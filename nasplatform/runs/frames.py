@@ -332,7 +332,7 @@ def overview(folder: RunFolder, contact: bool = False) -> dict[str, Any]:
     return {
         "run": folder.path.name,
         "search": config.name,
-        "date": _began(folder, frame),
+        "date": began(folder, frame),
         "space": about["space"],
         "table": about["table"],
         "task": config.provenance.measured,
@@ -361,7 +361,7 @@ def front(frame: pd.DataFrame) -> pd.DataFrame:
     return rows.sort_values(["score", "number"], ascending=[False, True]).drop_duplicates("hash")
 
 
-def _began(folder: RunFolder, frame: pd.DataFrame) -> pd.Timestamp:
+def began(folder: RunFolder, frame: pd.DataFrame) -> pd.Timestamp:
     """Return when a run began (UTC): its first trial, or where none was, its file."""
     if len(frame) and "started" in frame:
         return pd.Timestamp(frame["started"].min())

@@ -57,7 +57,7 @@ def to_table(frame: pd.DataFrame) -> pa.Table:
 
 def placed(table: pa.Table, place: Mapping[str, str | int | None]) -> pa.Table:
     """Put columns of one value each before those of a table."""
-    kinds = {int: pa.int64()}
+    kinds: dict[type, pa.DataType] = {int: pa.int64()}
     columns = [
         pa.repeat(pa.scalar(value, kinds.get(type(value), pa.string())), len(table))
         for value in place.values()
@@ -84,7 +84,8 @@ def to_frame(tables: Sequence[pa.Table], integers: Collection[str] = ()) -> pd.D
     frame = whole.to_pandas(
         types_mapper=_TYPES.get, ignore_metadata=True, split_blocks=True, self_destruct=True
     )
-    return frame.assign(**apart)[names]
+    ordered: pd.DataFrame = frame.assign(**apart)[names]
+    return ordered
 
 
 class _Kind(NamedTuple):

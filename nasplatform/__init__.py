@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nasplatform.predictors import get_predictor
     from nasplatform.runs.driver import compress, run
-    from nasplatform.runs.frames import list_runs, read_epochs, read_runs, read_stages
+    from nasplatform.runs.frames import list_runs, read_epochs, read_runs, read_stages, read_timings
     from nasplatform.runs.run import Run
     from nasplatform.spaces import get_space
 
@@ -30,6 +30,7 @@ __all__ = [
     "read_epochs",
     "read_runs",
     "read_stages",
+    "read_timings",
     "run",
 ]
 
@@ -42,6 +43,7 @@ _HOMES = {
     "read_epochs": "runs.frames",
     "read_runs": "runs.frames",
     "read_stages": "runs.frames",
+    "read_timings": "runs.frames",
     "run": "runs.driver",
 }
 

@@ -16,7 +16,9 @@ app = typer.Typer(help="Look at runs and export their numbers.", no_args_is_help
 ContactFlag = Annotated[
     bool, typer.Option("--contact", help="Ask the databases that unfinished runs name.")
 ]
-RunsArgument = Annotated[Path, typer.Argument(help="A run, or a folder of runs.")]
+RunsArgument = Annotated[
+    str, typer.Argument(help="A run, a folder of runs, or the URL of a storage.")
+]
 
 
 class Format(StrEnum):
@@ -27,9 +29,19 @@ class Format(StrEnum):
     JSON = "json"
 
 
+class Frame(StrEnum):
+    """Frames of ``export``."""
+
+    RUNS = "runs"
+    EVALUATIONS = "evaluations"
+    STAGES = "stages"
+    EPOCHS = "epochs"
+    TIMINGS = "timings"
+
+
 @app.command("list")
 def list_(
-    path: RunsArgument = Path("runs"), contact: ContactFlag = False, as_json: JsonFlag = False
+    path: RunsArgument = "runs", contact: ContactFlag = False, as_json: JsonFlag = False
 ) -> None:
     """List runs: what was searched, how far they came, their best score."""
     from nasplatform.runs.frames import list_runs
@@ -105,15 +117,18 @@ def compare(
 def export(
     path: RunsArgument,
     out: Annotated[Path, typer.Option(help="File to write; its ending decides the format.")],
-    stages: Annotated[bool, typer.Option("--stages", help="The stages, not the search.")] = False,
+    frame: Annotated[Frame, typer.Option(help="Which frame.")] = Frame.EVALUATIONS,
     force: Annotated[bool, typer.Option(help="Replace the file that stands there.")] = False,
     contact: ContactFlag = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Write every evaluation of one or many runs to a CSV, Parquet or JSON file."""
+    """Write a frame of one or many runs to a CSV, Parquet or JSON file.
+
+    Evaluations by default; the columns are in docs/reference/frames.md.
+    """
     from nasplatform.atomic_io import replace_file
     from nasplatform.errors import InputError, did_you_mean
-    from nasplatform.runs.frames import read_runs, read_stages
+    from nasplatform.runs import frames
 
     ending = out.suffix.removeprefix(".").lower()
     if ending not in list(Format):
@@ -123,14 +138,20 @@ def export(
         raise InputError(f"--out {out}: there is no folder {out.parent}")
     if out.exists() and not (force and out.is_file()):
         raise InputError(f"--out {out}: stands there already; --force replaces a file")
-    frame = read_stages(path) if stages else read_runs(path, contact)
+    found = {
+        Frame.RUNS: frames.list_runs,
+        Frame.EVALUATIONS: frames.read_runs,
+        Frame.STAGES: lambda path, _: frames.read_stages(path),
+        Frame.EPOCHS: frames.read_epochs,
+        Frame.TIMINGS: frames.read_timings,
+    }[frame](path, contact)
     with replace_file(out) as temporary:
         if ending == Format.CSV:
-            frame.to_csv(temporary, index=False)
+            found.to_csv(temporary, index=False)
         elif ending == Format.PARQUET:
-            frame.to_parquet(temporary, index=False)
+            found.to_parquet(temporary, index=False)
         else:
-            frame.to_json(temporary, orient="records", date_format="iso", indent=1)
-    say(f"wrote {len(frame)} rows to {out}")
+            found.to_json(temporary, orient="records", date_format="iso", indent=1)
+    say(f"wrote {len(found)} rows to {out}")
     if as_json:
-        emit({"file": out, "rows": len(frame), "columns": list(frame.columns)})
+        emit({"file": out, "rows": len(found), "columns": list(found.columns)})

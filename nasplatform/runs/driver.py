@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -18,7 +19,7 @@ from nasplatform.evaluators.base import EvaluationContext
 from nasplatform.executors.store import Unsent, open_store
 from nasplatform.models.network import Network
 from nasplatform.predictors.fitting import fit_on_space
-from nasplatform.runs import epochs, frames, tables
+from nasplatform.runs import epochs, frames, tables, timings
 from nasplatform.runs.compression import Compression, make_compression
 from nasplatform.runs.events import Event, Watch, nobody
 from nasplatform.runs.experiment import Experiment, make_experiment
@@ -53,6 +54,7 @@ def run(
     Raises ConfigError for a file that cannot be right and RunError for a folder in the way, both
     before anything is paid for.
     """
+    begun = time.perf_counter()
     watch(Event("setup", 0, 0, f"checking {file}"))
     config, source = load_config(file, overrides)
     folder = _folder(out, config.name)
@@ -62,6 +64,7 @@ def run(
     for words in (*data, *experiment.notes):
         watch(Event("setup", 0, 0, words))
     with folder.claimed(experiment.resolved(), resume, force):
+        timings.keep(folder, "setup", time.perf_counter() - begun)
         found = _search(experiment, folder, watch)
         _keep_predictor(experiment, folder, found, watch)
         _train_winner(experiment, folder, found, watch)
@@ -79,12 +82,14 @@ def compress(
     watch: Watch = nobody,
 ) -> Run:
     """Take the network of a file through its stages; arguments and errors are as of ``run``."""
+    begun = time.perf_counter()
     watch(Event("setup", 0, 0, f"checking {file}"))
     config, source = load_compression(file, overrides)
     folder = _folder(out, config.name)
     compression = make_compression(config, source)
     watch(Event("setup", 0, 0, compression.task.summary()))
     with folder.claimed(compression.resolved(), resume, force):
+        timings.keep(folder, "setup", time.perf_counter() - begun)
         if not folder.stages.is_file():
             _walk_stages(compression, compression.network, folder, watch)
         _report(folder, lambda: write_compression_report(compression, folder), watch)
@@ -125,6 +130,7 @@ def _search(experiment: Experiment, folder: RunFolder, watch: Watch) -> pd.DataF
         with _study(experiment, folder) as study:
             _spend_budget(experiment, folder, study, watch)
             found = frames.study_frame(study, experiment.space)
+            timings.keep_search(folder, study)
         shared = experiment.config.storage
         trained = epochs.of_search(shared or folder.measurements, experiment.resolved(), found)
         tables.write_frame(trained, folder.epochs)
@@ -200,7 +206,10 @@ def _keep_predictor(
         watch(Event("predictor", 1, 1, "too few different labels to keep a predictor"))
         return
     architectures = [experiment.space.parse(text) for text in labels["architecture"]]
-    fit_on_space(experiment.predictor, experiment.space, architectures, labels["score"].to_numpy())
+    with timings.clock(folder, "predictor"):
+        fit_on_space(
+            experiment.predictor, experiment.space, architectures, labels["score"].to_numpy()
+        )
     source = {
         "measured": experiment.evaluator.task,
         "metric": experiment.evaluator.score_metric,
@@ -267,7 +276,8 @@ def _folder(out: Path | str | None, name: str) -> RunFolder:
 
 def _report(folder: RunFolder, write: Callable[[], None], watch: Watch) -> None:
     watch(Event("report", 0, 1, "writing report.html"))
-    write()
+    with timings.clock(folder, "report"):
+        write()
     watch(Event("report", 1, 1, str(folder.report)))
 
 

@@ -8,6 +8,7 @@ epochs.parquet        one row per epoch of what was trained to evaluate it
 predictor/            the predictor, fitted to all labels of the run
 models/               one folder per stage, the last one's ``network`` is the result
 stages.parquet        one row per stage
+timings.json          what each step of the run took
 report.html           written last: the run is finished
 .lock                 held by the process that works on the run
 """
@@ -70,6 +71,11 @@ class RunFolder:
         return self.path / "epochs.parquet"
 
     @property
+    def timings(self) -> Path:
+        """What each step took."""
+        return self.path / "timings.json"
+
+    @property
     def stages(self) -> Path:
         """The frame of the stages."""
         return self.path / "stages.parquet"
@@ -98,6 +104,11 @@ class RunFolder:
     def lock(self) -> Path:
         """What a process holds while it works here."""
         return self.path / ".lock"
+
+    @property
+    def contacted(self) -> bool:
+        """Whether the database that its file names may be asked without further ado."""
+        return False
 
     @property
     def exists(self) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import warnings
-from collections.abc import Callable, Collection, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,11 @@ _RECORDED = (
     "repeats", "stopped", "error",
 )  # fmt: skip
 
+_OVERVIEW = {
+    **dict.fromkeys(("budget", "front"), "Int64"),
+    **dict.fromkeys(("score", "accuracy"), "float64"),
+    **dict.fromkeys(("space", "table", "sampler", "predictor", "metric", "architecture"), "str"),
+}
 _INTEGERS = frozenset({"repeats", "stopped"})
 
 T = TypeVar("T")
@@ -55,8 +61,9 @@ def read_runs(path: Path | str = "runs", contact: bool = False) -> pd.DataFrame:
     are numbered from 0); ``metric_`` with the names of what else was measured; with
     several objectives ``pareto``, whether no other evaluation is better in all of them. Runs that
     are not finished show what they have so far; one that cannot be read is left out with a
-    warning. A database that a run names is asked only with ``contact``. Raises RunError where no
-    run stands.
+    warning. A database that a run names is asked only with ``contact``; ``path`` may be the URL of
+    a storage too, and its searches are read there, each as a run. Raises RunError where no run
+    stands.
     """
     return _joined(path, partial(_evaluations, contact=contact), _INTEGERS)
 
@@ -87,23 +94,49 @@ def read_epochs(path: Path | str = "runs", contact: bool = False) -> pd.DataFram
     )
 
 
+def read_timings(path: Path | str = "runs", contact: bool = False) -> pd.DataFrame:
+    """Return where the time of a run, or of every run below a folder, went: one row per part.
+
+    Columns: run, search, sampler, predictor, run_seed; part, index and stage (missing for what is
+    no stage), count (how often it was done), seconds (in all). Parts: ``setup``; of the search's
+    trials ``proposing``, ``fitting`` the predictor for that, and ``evaluating`` (from the proposal
+    to the record, waiting included); ``predictor`` (the last fit), ``stage``, ``measuring`` after
+    a stage, ``report``. Trials that are under way together are counted each, so that with several
+    workers the seconds of a search are more than those of the clock. ``contact`` is as of
+    ``read_runs``, and so are its errors.
+    """
+    from nasplatform.runs import timings
+
+    return _joined(
+        path, lambda folder: tables.to_table(timings.timings(folder, contact)), timings.INTEGERS
+    )
+
+
 def list_runs(path: Path | str = "runs", contact: bool = False) -> pd.DataFrame:
     """Return one row per run: what was searched, how far it came, the best it found.
 
-    Columns: run, search (its name), date (when it began, UTC), space, task (what is measured, with
-    the digest of the data), metric (of the score), sampler, predictor, seed, state (``searching``,
-    ``stages`` or ``finished``), evaluations, budget, score, architecture, front (how many
-    architectures stand on the Pareto front; none for a single objective), stages, accuracy (test
-    split, of the last network), folder. A run that started from a network has its name as
+    Columns (see docs/reference/frames.md): run, search (its name), date (when it began, UTC),
+    space, table, task (what is measured, with the digest of the data), metric (of the score),
+    sampler, predictor, seed, state (``searching``, ``stages`` or ``finished``), evaluations,
+    budget, score, architecture, front (how many architectures stand on the Pareto front; missing
+    for a single objective), stages, accuracy (test split, of the last network), versions (JSON),
+    folder. A run that started from a network has its name as
     architecture, and neither space, sampler nor budget. One that cannot be read is left out with a
     warning.
     """
     frame = pd.DataFrame(_each(path, partial(overview, contact=contact)))
-    return frame.astype({"budget": "Int64", "front": "Int64"}) if len(frame) else frame
+    return frame.astype(_OVERVIEW) if len(frame) else frame
 
 
-def find_runs(path: Path | str) -> list[RunFolder]:
-    """Return the run that stands at a path, or all below it, sorted; RunError for none."""
+def find_runs(path: Path | str) -> Sequence[RunFolder]:
+    """Return the run that stands at a path, or all below it, sorted; RunError for none.
+
+    path: also the URL of a storage, of which these are the searches.
+    """
+    if "://" in str(path):
+        from nasplatform.runs.stored import stored_runs
+
+        return stored_runs(str(path))
     root = Path(path)
     here = RunFolder(root)
     if here.exists:
@@ -141,30 +174,39 @@ def _read_evaluations(folder: RunFolder) -> pa.Table:
     return tables.read_table(folder.evaluations, ("number", "score"), ("hash", "feasible"))
 
 
-def _evaluations_so_far(folder: RunFolder, contact: bool) -> pd.DataFrame:
+@contextmanager
+def study_so_far(folder: RunFolder, contact: bool) -> Iterator[optuna.Study | None]:
+    """Open the study of a search that is not finished; None where there is none to read."""
     config = folder.read()
     if isinstance(config, ResolvedCompression):
-        return pd.DataFrame(columns=["number", *_RECORDED])
-    if config.storage is None and not folder.study.is_file():
-        return pd.DataFrame(columns=["number", *_RECORDED])
-    if config.storage is not None and not contact:
+        yield None
+    elif config.storage is None:
+        if not folder.study.is_file():
+            yield None
+            return
+        with read_study(folder.study, config.name) as study:
+            yield study
+    elif not (contact or folder.contacted):
         where = without_password(config.storage)
         warnings.warn(
             f"{folder.path}: its evaluations so far are in {where}, which was not contacted "
             f"(contact=True or --contact asks it)",
             stacklevel=2,
         )
-        return pd.DataFrame(columns=["number", *_RECORDED])
-    directions: list[Direction] = ["maximize", *config.search.objectives.values()]
-    with ExitStack() as stack:
-        if config.storage is None:
-            study = stack.enter_context(read_study(folder.study, config.name))
-        else:
-            study = stack.enter_context(
-                open_study(config.storage, config.name, directions=directions)
-            )
+        yield None
+    else:
+        directions: list[Direction] = ["maximize", *config.search.objectives.values()]
+        with open_study(config.storage, config.name, directions=directions) as study:
+            yield study
+
+
+def _evaluations_so_far(folder: RunFolder, contact: bool) -> pd.DataFrame:
+    with study_so_far(folder, contact) as study:
+        if study is None:
+            return pd.DataFrame(columns=["number", *_RECORDED])
+        space = folder.read().space  # type: ignore[union-attr]  # a study is of a search
         with blaming(folder.path, RunError, "its study is damaged"):
-            return study_frame(study, get_space(config.space.name, **config.space.options))
+            return study_frame(study, get_space(space.name, **space.options))
 
 
 def stages(folder: RunFolder) -> pd.DataFrame:
@@ -292,6 +334,7 @@ def overview(folder: RunFolder, contact: bool = False) -> dict[str, Any]:
         "search": config.name,
         "date": began(folder, frame),
         "space": about["space"],
+        "table": about["table"],
         "task": config.provenance.measured,
         "metric": config.provenance.metric,
         "sampler": about["sampler"],
@@ -305,6 +348,7 @@ def overview(folder: RunFolder, contact: bool = False) -> dict[str, Any]:
         "front": len(front(frame)) if "pareto" in frame else None,
         "stages": len(staged),
         "accuracy": staged["after_accuracy"].iloc[-1] if len(staged) else None,
+        "versions": json.dumps(config.provenance.versions, sort_keys=True),
         "folder": str(folder.path),
     }
 
@@ -321,6 +365,8 @@ def began(folder: RunFolder, frame: pd.DataFrame) -> pd.Timestamp:
     """Return when a run began (UTC): its first trial, or where none was, its file."""
     if len(frame) and "started" in frame:
         return pd.Timestamp(frame["started"].min())
+    if not folder.resolved.is_file():
+        return pd.Timestamp("NaT")
     return pd.Timestamp(folder.resolved.stat().st_mtime, unit="s", tz="UTC")
 
 

@@ -14,7 +14,7 @@ from scipy.stats import kendalltau
 
 from nasplatform.atomic_io import write_text
 from nasplatform.errors import RunError
-from nasplatform.runs import charts, frames
+from nasplatform.runs import frames
 from nasplatform.runs.compression import Compression
 from nasplatform.runs.experiment import Experiment
 from nasplatform.runs.folder import RunFolder
@@ -23,6 +23,8 @@ from nasplatform.runs.saved import load_predictor
 from nasplatform.search.baseline import RandomCurve, random_search_curve
 from nasplatform.search.trials import covered
 from nasplatform.training.task import Task
+from nasplatform.visualization import drawing, svg
+from nasplatform.visualization.searches import best_of_run
 
 _POINTS = 800  # most points of the scatter; the tau is over all
 _TOP = 8
@@ -123,7 +125,7 @@ def _search_content(experiment: Experiment, folder: RunFolder) -> dict[str, Any]
     best = frames.best_row(found)
     if best is None:
         raise RunError(f"{folder.path}: no evaluation gave a score, so there is nothing to report")
-    curve = best_so_far(found)
+    curve = best_of_run(found)
     random = _random(experiment, len(curve))
     comparison = _compare(experiment, folder, found)
     return {
@@ -133,14 +135,14 @@ def _search_content(experiment: Experiment, folder: RunFolder) -> dict[str, Any]
         "facts": _search_facts(experiment, found, best, frames.stages(folder)),
         "searched": True,
         "metric": experiment.evaluator.score_metric,
-        "curve": charts.curve_chart(curve, random, experiment.evaluator.score_metric),
+        "curve": svg.curve_chart(curve, random, experiment.evaluator.score_metric),
         "random": random is not None,
         "curve_note": _curve_words(curve, random),
         "scatter": comparison and _scatter(comparison),
         "scatter_note": _scatter_words(comparison),
         "fronts": _fronts(experiment, found),
         "front": _front_table(experiment, found),
-        "cell": charts.cell_drawing(
+        "cell": drawing.cell_drawing(
             experiment.space.graphs([experiment.space.parse(best["architecture"])])
         ),
         "architecture": best["architecture"],
@@ -155,14 +157,6 @@ def _lead(experiment: Experiment) -> str:
         f"Search in space {experiment.space.name} by sampler {experiment.search.sampler.name}"
         f"{learnt}, seed {experiment.config.seed}"
     )
-
-
-def best_so_far(found: pd.DataFrame) -> NDArray[np.float64]:
-    """Return (T,) the best feasible score after each unique evaluation; NaN while there is none."""
-    first = found.sort_values("number").drop_duplicates("hash")
-    scores = first["score"].where(first["feasible"]).to_numpy(dtype=np.float64)
-    best: NDArray[np.float64] = np.fmax.accumulate(scores)
-    return best
 
 
 def _known(experiment: Experiment) -> NDArray[np.float64] | None:
@@ -232,14 +226,14 @@ def _compare_proposals(found: pd.DataFrame) -> Comparison | None:
 def _scatter_words(comparison: Comparison | None) -> str:
     if comparison is None:
         return "There is no predictor to compare."
-    low, _ = charts.scatter_span(comparison.predicted, comparison.measured)
+    low, _ = svg.scatter_span(comparison.predicted, comparison.measured)
     below = int(((comparison.predicted < low) | (comparison.measured < low)).sum())
     edge = f" {below} that lie below stand on the edge." if below else ""
     return f"{comparison.words}{edge} On the dotted line prediction and measurement agree."
 
 
 def _scatter(comparison: Comparison) -> str:
-    return charts.scatter_chart(comparison.predicted, comparison.measured, comparison.names)
+    return svg.scatter_chart(comparison.predicted, comparison.measured, comparison.names)
 
 
 def _fronts(experiment: Experiment, found: pd.DataFrame) -> list[tuple[str, str]]:
@@ -249,7 +243,7 @@ def _fronts(experiment: Experiment, found: pd.DataFrame) -> list[tuple[str, str]
         column = name if name in found else f"metric_{name}"
         rows = found.dropna(subset=["score", column])
         objective, scores = rows[column].to_numpy(float), rows["score"].to_numpy(float)
-        chart = charts.front_chart(objective, scores, rows["pareto"].to_numpy(bool), name)
+        chart = svg.front_chart(objective, scores, rows["pareto"].to_numpy(bool), name)
         charted.append((_words(name), chart))
     return charted
 

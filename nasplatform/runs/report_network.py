@@ -12,13 +12,13 @@ import pandas as pd
 from nasplatform import plugins
 from nasplatform.errors import InputError
 from nasplatform.models.network import Network
-from nasplatform.runs import charts
 from nasplatform.runs.confusion import Confusion, standard_error
 from nasplatform.runs.epochs import epochs
 from nasplatform.runs.folder import RunFolder
 from nasplatform.training.evaluation import predict
 from nasplatform.training.task import Task
 from nasplatform.training.task import accuracy as accuracy_of
+from nasplatform.visualization import svg
 
 _MATRIX = 12  # classes up to which the whole matrix is shown
 _MISTAKES = 8
@@ -85,7 +85,7 @@ def _search_chart(known: pd.DataFrame) -> str | None:
     last = rows.groupby("number")["valid_accuracy"].last().sort_values()
     shown = last.index[-_TRAININGS:]
     lines = [_line(rows[rows["number"] == number], f"trial {number}") for number in shown]
-    return charts.learning_chart(lines, "validation accuracy", emphasis=len(lines) - 1)
+    return svg.learning_chart(lines, "validation accuracy", emphasis=len(lines) - 1)
 
 
 def _stage_charts(known: pd.DataFrame) -> list[tuple[str, str, list[str]]]:
@@ -98,17 +98,15 @@ def _stage_charts(known: pd.DataFrame) -> list[tuple[str, str, list[str]]]:
     return [
         (
             title,
-            charts.learning_chart(
-                [_line(part, name, column) for name, part in parts], title.lower()
-            ),
+            svg.learning_chart([_line(part, name, column) for name, part in parts], title.lower()),
             [name for name, _ in parts],
         )
         for column, title in titles.items()
     ]
 
 
-def _line(rows: pd.DataFrame, name: str, column: str = "valid_accuracy") -> charts.Line:
-    return charts.Line(name, rows["epoch"].to_numpy(float), rows[column].to_numpy(float))
+def _line(rows: pd.DataFrame, name: str, column: str = "valid_accuracy") -> svg.Line:
+    return svg.Line(name, rows["epoch"].to_numpy(float), rows[column].to_numpy(float))
 
 
 def _deeds(stages: pd.DataFrame) -> list[Deed]:

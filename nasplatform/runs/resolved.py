@@ -27,6 +27,7 @@ class ResolvedSearch(SearchConfig):
         """What tells runs apart in a list; None for what this kind has not."""
         return {
             "space": self.space.name,
+            "table": self.evaluator.options.get("table"),
             "sampler": self.search.sampler.name,
             "predictor": None if self.predictor is None else self.predictor.name,
             "budget": self.search.budget,
@@ -42,7 +43,7 @@ class ResolvedCompression(CompressionConfig):
     @property
     def about(self) -> dict[str, str | int | None]:
         """What tells runs apart in a list; None for what this kind has not."""
-        searched = dict.fromkeys(("space", "sampler", "predictor", "budget"))
+        searched = dict.fromkeys(("space", "table", "sampler", "predictor", "budget"))
         return {**searched, "network": self.network.title}
 
 

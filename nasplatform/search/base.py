@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Container, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Self
 
@@ -39,12 +39,14 @@ class Proposal(Generic[A]):
     source: ``enqueued`` by the user, ``initial`` label, best ``predicted``, ``random`` exploration,
             ``sampled`` by Optuna, ``evolved`` from a parent, or ``neighbour`` of the best.
     mean, std: what the predictor expected of it, in the unit of the scores; None without one.
+    fitting: seconds for which the predictor was fitted for it; no part of what is proposed.
     """
 
     architecture: A
     source: Reason
     mean: float | None = None
     std: float | None = None
+    fitting: float = field(default=0.0, compare=False)
 
 
 class SamplerOptions(BaseModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Generic, Literal, Self
@@ -131,6 +132,7 @@ class PredictorSampler(ArchitectureSampler[A]):
         several = optimization is not None and bool(optimization.objectives)
         self._acquisitions = self.options.acquisition or (_IMPROVEMENT if several else _WITH_DRAWS)
         self._pool: CandidatePool[A] | None = None
+        self._fitting = 0.0  # seconds of the latest fit, until a proposal tells them
         self._latest: tuple[tuple[int, bytes], _ScoredCandidates[A]] | None = None
 
     @classmethod
@@ -163,7 +165,8 @@ class PredictorSampler(ArchitectureSampler[A]):
             return self._random(number, history, "random")
         best = int(fresh[np.argmax(values[fresh])])
         mean, std = float(scored.scores.mean[best]), float(scored.scores.std[best])
-        return Proposal(scored.population[best], "predicted", mean, std)
+        fitting, self._fitting = self._fitting, 0.0
+        return Proposal(scored.population[best], "predicted", mean, std, fitting)
 
     def _first_of_batch(self, number: int) -> int:
         """Return the trial before which the predictor was fitted last."""
@@ -229,6 +232,7 @@ class PredictorSampler(ArchitectureSampler[A]):
         signature = (first, b"".join(array.tobytes() for array in known))
         if self._latest is None or self._latest[0] != signature:
             pool = self._candidates()
+            begun = time.perf_counter()
             surrogate = SurrogateModel.fit(
                 self.space,
                 self.predictor,
@@ -239,6 +243,7 @@ class PredictorSampler(ArchitectureSampler[A]):
                 self.options.beta,
                 self.options.scales,
             )
+            self._fitting = time.perf_counter() - begun
 
             def weigh(parts: list[CandidatePredictions]) -> CandidateScores:
                 rng = self.rng(first, _SCORE)

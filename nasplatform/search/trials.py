@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict
@@ -21,6 +22,9 @@ from nasplatform.search.objectives import OptimizationConfig
 from nasplatform.search.study_storage import StudyStorage
 from nasplatform.search.trial_record import ATTRIBUTE, TrialRecord
 from nasplatform.spaces.base import A
+
+SECONDS = "nasplatform:seconds"
+"""The system attribute of a trial that tells what proposing it took, and fitting for that."""
 
 
 class Trials(Generic[A]):
@@ -45,10 +49,17 @@ class Trials(Generic[A]):
 
         None where another process, at the end of the search, has ended it meanwhile.
         """
+        begun = time.perf_counter()
         trial = self.study.ask()
         try:
             with self._together():
                 self._evaluator.space.suggest(trial)
+            proposal = _proposal(trial)
+            seconds = {
+                "proposing": time.perf_counter() - begun,
+                "fitting": proposal.fitting if proposal else 0.0,
+            }
+            self.study._storage.set_trial_system_attr(trial._trial_id, SECONDS, seconds)
         except UpdateFinishedTrialError:
             return None
         return trial

@@ -47,8 +47,8 @@ from nasplatform.training.task import Task
 RECORD = "record.json"
 Record = dict[str, Any]
 """One finished stage: index, stage, options, seed, seconds (of the process that finished it),
-before and after (the fields of ``Measurements``), metrics, artifacts (relative paths), notes (one
-line each), curve (of its training), key."""
+measuring (seconds), before and after (the fields of ``Measurements``), metrics, artifacts (relative
+paths), notes (one line each), curve (of its training), key."""
 
 
 def run_pipeline(
@@ -229,10 +229,13 @@ class _Step:
         seconds = time.perf_counter() - start
         self._check(network, result)
         result.network.save(self.folder / "network")
+        begun = time.perf_counter()
         after = measure(result.network, self.task, self.folder / "network", self.runtime)
+        measuring = time.perf_counter() - begun
         result = self._written(result, after.runtime)
         record = asked | {
             "seconds": seconds,
+            "measuring": measuring,
             "before": dict(before),
             "after": asdict(after),
             "metrics": dict(result.metrics),

@@ -25,10 +25,16 @@ def best_so_far(frame: pd.DataFrame) -> dict[str, Array]:
     """
     curves: dict[str, list[Array]] = {}
     for _, run in frame.groupby("run", sort=False):
-        first = run.sort_values("number").drop_duplicates("hash")
-        scores = first["score"].where(first["feasible"]).to_numpy(dtype=np.float64)
-        curves.setdefault(_method(run), []).append(np.fmax.accumulate(scores))
+        curves.setdefault(_method(run), []).append(best_of_run(run))
     return {name: _filled(rows) for name, rows in curves.items()}
+
+
+def best_of_run(evaluations: pd.DataFrame) -> Array:
+    """Return (T,) the best feasible score after each unique evaluation; NaN while there is none."""
+    first = evaluations.sort_values("number").drop_duplicates("hash")
+    scores = first["score"].where(first["feasible"]).to_numpy(dtype=np.float64)
+    best: Array = np.fmax.accumulate(scores)
+    return best
 
 
 def search_curves(frame: pd.DataFrame, axes: Axes | None = None) -> Axes:

@@ -5,9 +5,10 @@ import re
 import numpy as np
 import pytest
 
-from nasplatform.runs.charts import Axes, cell_drawing, curve_chart, scatter_chart, ticks
 from nasplatform.search.baseline import random_search_curve
 from nasplatform.spaces import get_space
+from nasplatform.visualization.drawing import cell_drawing
+from nasplatform.visualization.svg import Axes, curve_chart, scatter_chart, ticks
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,9 @@ from nasplatform.runs import frames
 from nasplatform.runs.driver import run
 from nasplatform.runs.events import Event
 from nasplatform.runs.folder import RunFolder
-from nasplatform.runs.report import best_so_far
 from nasplatform.runs.resolved import ResolvedSearch, dump_resolved
 from nasplatform.runs.run import Run
+from nasplatform.visualization.searches import best_of_run
 
 pytestmark = pytest.mark.usefixtures("toy")
 SEARCH = {
@@ -332,4 +332,4 @@ def test_what_breaks_a_limit_or_was_given_up_is_never_the_best() -> None:
     best = frames.best_row(found)
     assert best is not None
     assert best["hash"] == "c"
-    assert np.array_equal(best_so_far(found), [np.nan, 0.5, 0.6], equal_nan=True)
+    assert np.array_equal(best_of_run(found), [np.nan, 0.5, 0.6], equal_nan=True)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import postgresql
 import pytest
 import yaml
 
 import nasplatform
+from nasplatform.cli import main
+from nasplatform.errors import RunError
 from nasplatform.runs.driver import run
 from nasplatform.runs.events import Event
 from nasplatform.runs.folder import RunFolder
@@ -59,6 +63,8 @@ def test_every_training_has_its_epochs_with_keys_to_join(finished: Run) -> None:
     assert (last["valid_accuracy"] == last["score"]).all()
     cost = trained.groupby("number")["seconds"].sum()
     assert np.allclose(cost.to_numpy(), evaluations["cost"].to_numpy())
+    parts = nasplatform.read_timings(folder)
+    assert parts.loc[parts["stage"] == "train", "part"].tolist() == ["stage", "measuring"]
     walked = found[found["stage"].notna()].merge(finished.stages, on=["index", "stage"])
     assert walked["epoch"].tolist() == [1, 2, 3]
     assert walked["valid_accuracy"].iloc[-1] == walked["metric_valid_accuracy"].iloc[-1]
@@ -107,3 +113,40 @@ def test_epochs_of_workers_are_in_their_database(
     with pytest.warns(UserWarning, match="not contacted"):
         assert nasplatform.read_epochs(done.folder.path).empty
     assert nasplatform.read_epochs(done.folder.path, contact=True).equals(whole)
+    stored = nasplatform.read_epochs(url)
+    assert stored.drop(columns="run").equals(whole.drop(columns="run"))
+    frame = nasplatform.read_runs(url)
+    assert (frame["run"].unique().tolist(), len(frame)) == (["trained"], 2)
+    assert nasplatform.list_runs(url)["evaluations"].tolist() == [2]
+    assert nasplatform.read_timings(url)["part"].tolist() == ["proposing", "fitting", "evaluating"]
+    with pytest.raises(RunError, match="holds no search"):
+        nasplatform.read_runs(postgresql_server.new_database())
+
+
+def test_the_reference_tells_every_column_with_its_dtype(finished: Run) -> None:
+    documented: dict[str, dict[str, str]] = {}
+    for section in Path("docs/reference/frames.md").read_text().split("\n## ")[1:]:
+        name = re.findall(r"`(\w+)\(path\)`", section.splitlines()[0])
+        rows = re.findall(r"^\| (`.+?) \| (.*?) \|", section, re.MULTILINE)
+        columns = {one: kind for names, kind in rows for one in re.findall(r"`([^`]+)`", names)}
+        documented |= dict.fromkeys(name, columns)
+    assert set(documented) == {n for n in nasplatform.__all__ if n.startswith(("read_", "list_"))}
+    first = ["run", "search", "sampler", "predictor", "run_seed"]
+    for name, columns in documented.items():
+        frame = getattr(nasplatform, name)(finished.folder.path)
+        if name != "list_runs":
+            assert frame.columns.tolist()[:5] == first
+            frame = frame.drop(columns=first)
+        families = tuple(one.removesuffix("*") for one in columns if one.endswith("*"))
+        plain = [one for one in frame if not (families and one.startswith(families))]
+        assert plain == [one for one in columns if not one.endswith("*") and one != "pareto"]
+        assert {one: str(frame[one].dtype) for one in plain} == {one: columns[one] for one in plain}
+
+
+@pytest.mark.parametrize("frame", ["runs", "evaluations", "stages", "epochs", "timings"])
+def test_every_frame_is_exported(finished: Run, frame: str, tmp_path: Path) -> None:
+    out = tmp_path / f"{frame}.parquet"
+    told = ["results", "export", str(finished.folder.path), "--out", str(out), "--frame", frame]
+    assert main(told) == 0
+    rows = {"runs": 1, "evaluations": 2, "stages": 1, "epochs": 7, "timings": 7}
+    assert len(pd.read_parquet(out)) == rows[frame]

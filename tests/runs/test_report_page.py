@@ -11,12 +11,12 @@ import pytest
 import yaml
 from pages import NEEDS_CHROMIUM, picture, size, started_browser
 
-from nasplatform.runs import charts
 from nasplatform.runs.confusion import Confusion
 from nasplatform.runs.driver import run
 from nasplatform.runs.report import page_of
 from nasplatform.runs.report_network import Deed, TextTable, class_sections
 from nasplatform.spaces import get_space
+from nasplatform.visualization import drawing, svg
 
 CELL = "|nor_conv_3x3~0|+|nor_conv_1x1~0|nor_conv_3x3~1|+|skip_connect~0|none~1|nor_conv_3x3~2|"
 OUTSIDE = """
@@ -44,7 +44,7 @@ def crowded() -> dict[str, Any]:
         "",
         "openvino",
     ]
-    lines = [charts.Line(f"stage {k}", np.arange(1.0, 9), rng.random(8)) for k in range(3)]
+    lines = [svg.Line(f"stage {k}", np.arange(1.0, 9), rng.random(8)) for k in range(3)]
     labels = rng.integers(0, 10, 400)
     names = tuple(f"a class with a long name {k}" for k in range(10))
     confusion = Confusion.of(labels, np.where(rng.random(400) < 0.7, labels, 0), names)
@@ -53,7 +53,7 @@ def crowded() -> dict[str, Any]:
         [[CELL, "0.9157", "0.9120", "16", "predicted"]] * 4,
     )
     curve = np.maximum.accumulate(rng.random(30))
-    scatter = charts.scatter_chart(curve, curve, [CELL] * 30)
+    scatter = svg.scatter_chart(curve, curve, [CELL] * 30)
     return {
         "title": "a-search-with-a-name-that-is-as-long-as-people-make-them-2026-11-26",
         "lead": "Search in space nasbench201 by sampler predictor with predictor gp, seed 0",
@@ -61,18 +61,18 @@ def crowded() -> dict[str, Any]:
         "facts": [("FLOPs of the winner (2 per multiply-add)", "243,631,360")] * 6,
         "searched": True,
         "metric": "c10_valid_accuracy",
-        "curve": charts.curve_chart(curve, None, "c10_valid_accuracy"),
+        "curve": svg.curve_chart(curve, None, "c10_valid_accuracy"),
         "random": False,
         "curve_note": "Best after 30 evaluations.",
         "scatter": scatter,
         "scatter_note": "Kendall tau 0.5.",
         "fronts": [("c10 edgegpu latency ms", scatter)],
         "front": architecture,
-        "cell": charts.cell_drawing(space.graphs([space.parse(CELL)])),
+        "cell": drawing.cell_drawing(space.graphs([space.parse(CELL)])),
         "architecture": CELL,
         "best": architecture,
-        "trainings": charts.learning_chart(lines, "validation accuracy", emphasis=2),
-        "learning": [("Validation accuracy", charts.learning_chart(lines, "x"), ["a", "b", "c"])],
+        "trainings": svg.learning_chart(lines, "validation accuracy", emphasis=2),
+        "learning": [("Validation accuracy", svg.learning_chart(lines, "x"), ["a", "b", "c"])],
         "deeds": [Deed("scop", "Remove channels.", "accuracy 0.1 to 0.2; parameters -71%")],
         "classes": class_sections(confusion),
         "stages": TextTable(columns, [sizes] * 3),

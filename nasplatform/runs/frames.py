@@ -17,7 +17,7 @@ from pandas.api import types
 
 from nasplatform.atomic_io import replace_file
 from nasplatform.errors import InputError, RunError
-from nasplatform.foreign import blaming, require_regular
+from nasplatform.foreign import blaming, path_of, require_regular
 from nasplatform.passwords import without_password
 from nasplatform.runs.folder import RESOLVED, RunFolder
 from nasplatform.runs.resolved import ResolvedCompression
@@ -100,7 +100,7 @@ def list_runs(path: Path | str = "runs", contact: bool = False) -> pd.DataFrame:
 
 def find_runs(path: Path | str) -> list[RunFolder]:
     """Return the run that stands at a path, or all below it, sorted; RunError for none."""
-    root = Path(path)
+    root = path_of(path, RunError)
     here = RunFolder(root)
     if here.exists:
         return [here]

@@ -61,7 +61,7 @@ def test_lines_in_the_text(line: str, capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_results_of_a_run(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    quick = {"search.budget": 12, "search.sampler": {"name": "predictor", "initial": 6}}
+    quick = {"search.budget": 6, "search.sampler": {"name": "random"}}
     nasplatform.run("searches/quickstart.yaml", "runs/q", {**quick, "stages": []})
     lines = [shlex.split(one, comments=True) for one in SEARCHES.splitlines()]
     asked = [line[1:] for line in lines if line[1] != "run"]

@@ -161,6 +161,10 @@ class Predictor(ABC):
         """Return what the predictor is, in a line."""
         return (cls.__doc__ or "").strip().split("\n")[0]
 
+    def notes(self) -> tuple[str, ...]:
+        """Return what was done otherwise than usual with these labels, for the card."""
+        return ()
+
     def card(self) -> dict[str, Any]:
         """Return what stands on the card: what it is, options, seed, graphs it knows, versions."""
         assert self._like is not None
@@ -171,6 +175,7 @@ class Predictor(ABC):
             "options": self.options.model_dump(mode="json"),
             "seed": self.seed,
             "n_labels": self.n_labels,
+            "notes": list(self.notes()),
             "graphs": _describe_batch(self._like),
             "versions": {p: metadata.version(p) for p in ("nasplatform", "torch", "scikit-learn")},
         }

@@ -34,6 +34,8 @@ from nasplatform.search.surrogate import (
 from nasplatform.search.target_transforms import Scale
 from nasplatform.spaces.base import A, Population, Space
 
+_IMPROVEMENT: tuple[Acquisition, ...] = ("expected_improvement",)
+_WITH_DRAWS: tuple[Acquisition, ...] = (*_IMPROVEMENT * 3, "thompson")
 _DESIGN, _POOL, _SCORE, _EXPLORE = 1, 2, 3, 4  # what a random generator is for
 
 
@@ -47,9 +49,11 @@ class PredictorOptions(SamplerOptions):
     batch: int | None = Option(
         default=None, ge=1, description="evaluations between two fits; null: a 20th of the labels"
     )
-    acquisition: tuple[Acquisition, ...] = Option(
-        ("expected_improvement",),
-        description="what makes a candidate promising; several take turns, trial by trial",
+    acquisition: tuple[Acquisition, ...] | None = Option(
+        None,
+        min_length=1,
+        description="what makes a candidate promising; several take turns, trial by trial; null: "
+        "expected improvement, with a single objective every fourth trial thompson",
     )
     beta: float = Option(
         1.0, ge=0, description="weight of the std in upper_confidence_bound, in std of the labels"
@@ -94,7 +98,9 @@ class PredictorSampler(ArchitectureSampler[A]):
     time counts as if it had turned out as predicted. Where the labels cannot be learnt from yet
     (too few, all equal) a trial is random.
 
-    With a second objective the acquisition is the expected improvement of the hypervolume, with
+    Expected improvement alone follows a predictor that errs about the best few for long: a draw of
+    each candidate's score, now and then, looks where it is unsure. With a second objective the
+    acquisition is the expected improvement of the hypervolume, with
     more of them that of a random scalarisation; objectives that are known of every candidate, such
     as parameters, are used as they are, others are predicted. Limits on what only measuring tells
     weigh a candidate with the probability that it keeps them.
@@ -122,6 +128,8 @@ class PredictorSampler(ArchitectureSampler[A]):
         self.predictor = predictor.quick()
         self.options = PredictorOptions.model_validate(options)
         self.initial = max(self.options.initial, predictor.min_labels)
+        several = optimization is not None and bool(optimization.objectives)
+        self._acquisitions = self.options.acquisition or (_IMPROVEMENT if several else _WITH_DRAWS)
         self._pool: CandidatePool[A] | None = None
         self._latest: tuple[tuple[int, bytes], _ScoredCandidates[A]] | None = None
 
@@ -149,7 +157,7 @@ class PredictorSampler(ArchitectureSampler[A]):
         if explores or not self._learnable(labels):
             return self._random(number, history, "random")
         scored = self._scored(first, labels)
-        values = scored.scores.values[number % len(self.options.acquisition)]
+        values = scored.scores.values[number % len(self._acquisitions)]
         fresh = np.flatnonzero(~np.isin(scored.population.keys, history.seen))
         if not len(fresh):
             return self._random(number, history, "random")
@@ -227,7 +235,7 @@ class PredictorSampler(ArchitectureSampler[A]):
                 labels,
                 pool.far.graphs,
                 self.optimization,
-                self.options.acquisition,
+                self._acquisitions,
                 self.options.beta,
                 self.options.scales,
             )

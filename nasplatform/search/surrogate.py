@@ -75,8 +75,8 @@ class CandidateScores:
 
     @property
     def acquisition(self) -> Array:
-        """The last acquisition's values."""
-        return self.values[-1]
+        """The first acquisition's values."""
+        return self.values[0]
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,17 @@
 """A process says how sure it is: of few labels, of many, on any scale."""
 
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.stats import norm
+from scipy.stats import kendalltau, norm
 
-from nasplatform.predictors import get_predictor
-from nasplatform.predictors.gp import PROPAGATION, Process
+from nasplatform.errors import PredictorError
+from nasplatform.predictors import get_predictor, gp, kernels, load_predictor
+from nasplatform.predictors.gp import PROPAGATION, Process, memory_of
 from nasplatform.predictors.kernels import Kernel, Posterior, Prior
-from nasplatform.testing.predictors import known_cells, known_scores, other_cells
+from nasplatform.testing.predictors import known_cells, known_scores, other_cells, samples
 
 TRUE = Kernel(np.array([0.4, 0.2, 0.05, 0.05]), 1.0, 0.15, 1.6)
 
@@ -103,3 +105,36 @@ def test_propagation_is_read_where_it_is_asked_for() -> None:
     assert len(np.unique(more._scaling.group)) - len(np.unique(plain._scaling.group)) == len(
         PROPAGATION
     )
+
+
+def test_many_labels_are_learnt_through_some_and_the_card_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    graphs, scores, asked = (
+        other_cells()[:120],
+        samples("nasbench101").truth[:120],
+        other_cells()[120:],
+    )
+    exact = get_predictor("gp", steps=5).fit(graphs, scores)
+    assert exact.card()["notes"] == []
+    for module in (kernels, gp):
+        monkeypatch.setattr(module, "EXACT", 100)
+        monkeypatch.setattr(module, "INDUCING", 60)
+    many = get_predictor("gp", steps=5).fit(graphs, scores)
+    (note,) = many.card()["notes"]
+    assert "all 120 count, through their covariances with 60 of them" in note
+    assert kendalltau(many.predict(asked).mean, exact.predict(asked).mean)[0] > 0.9
+    spread = many.predict(asked).std / exact.predict(asked).std
+    assert 0.7 < np.median(spread) < 1.5
+    many.save(tmp_path / "kept")
+    kept = load_predictor(tmp_path / "kept").predict(asked)
+    np.testing.assert_allclose(kept.mean, many.predict(asked).mean, rtol=1e-6)
+
+
+def test_memory_is_asked_for_before_it_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nasplatform.memory.available_memory", lambda: 50_000)
+    words = "process on 40 labels needs about 0.0 GB of memory, 0.0 GB are free: learn from fewer"
+    with pytest.raises(PredictorError, match=words):
+        get_predictor("gp").fit(known_cells(), known_scores())
+    assert memory_of(5000) == 1_200_000_000
+    assert memory_of(10**6) < memory_of(5000)  # whatever the number of labels

@@ -1,6 +1,8 @@
 """The stage ``scop``: score channels, remove them for good, fine-tune (arXiv 2010.10732).
 
-What is the paper's: knockoffs, scales, the score, the same rate for every layer, fine-tuning.
+What is the paper's: knockoffs, scales, the score, the same rate for every layer, fine-tuning; but
+by default the knockoffs are second-order Gaussian ones and no generator's, and the generator's
+judge makes one step where KnockoffGAN's makes five.
 What is ours: channels are removed in the groups that searched cells and residual sums tie
 together, the width of a residual sum included, where the release fills it up with zeros; budgets;
 rounds; a teacher; other criteria under the same rules, to compare with.

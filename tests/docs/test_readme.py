@@ -60,6 +60,7 @@ def test_lines_in_the_text(line: str, capsys: pytest.CaptureFixture[str]) -> Non
     assert capsys.readouterr().out.strip()
 
 
+@pytest.mark.slow
 def test_results_of_a_run(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     quick = {"search.budget": 6, "search.sampler": {"name": "random"}}
     nasplatform.run("searches/quickstart.yaml", "runs/q", {**quick, "stages": []})

@@ -43,6 +43,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet torch --constraint constraints.txt
 	$(BIN)/python -m pip install --quiet --editable '.[dev]' --constraint constraints.txt
+	$(BIN)/nasplatform plugins > /dev/null  # what there is, kept in the cache: to import all takes seconds
 	touch $@
 
 clean:  ## remove the environment and caches

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from nasplatform.errors import ConfigError
+from nasplatform.foreign import path_of
 from nasplatform.yaml_source import Source, read_yaml
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -209,7 +210,7 @@ def load_config(
     overrides: dotted key -> value, e.g. ``{"search.budget": 20, "stages.0.epochs": 3}``.
     Raises ConfigError with file, line and key for anything that cannot be right.
     """
-    values, source = read_yaml(Path(file), overrides)
+    values, source = read_yaml(path_of(file, ConfigError), overrides)
     if _starts_from_a_network(values, source):
         with source.blame("network"):
             raise ConfigError(f"starts from a network, not a search: nasplatform compress {file}")
@@ -221,7 +222,7 @@ def load_compression(
     file: Path | str, overrides: Mapping[str, Any] | None = None
 ) -> tuple[CompressionConfig, Source]:
     """Read a file that starts from a network; overrides and errors are as of ``load_config``."""
-    values, source = read_yaml(Path(file), overrides)
+    values, source = read_yaml(path_of(file, ConfigError), overrides)
     if not _starts_from_a_network(values, source) and "search" in values:
         with source.blame("search"):
             raise ConfigError(f"starts from a search, not a network: nasplatform run {file}")

@@ -51,7 +51,10 @@ def in_words(error: BaseException) -> str | None:
 
 def short(error: BaseException) -> str:
     """Return what an exception says in one line of bounded length, its kind where it is silent."""
-    words = " ".join(str(error)[: 4 * _LONGEST].split())
+    said = str(error)
+    if isinstance(error, OSError) and error.strerror:
+        said = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    words = " ".join(said[: 4 * _LONGEST].split())
     words = without_password(words) or type(error).__name__
     return words if len(words) <= _LONGEST else words[:_LONGEST] + "..."
 

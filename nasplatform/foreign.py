@@ -8,6 +8,7 @@ anything at all. Readers take its bytes from here, and put what they make of the
 from __future__ import annotations
 
 import json
+import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,7 +35,7 @@ def blaming(
     except InputError as error:
         if str(path) in str(error):
             raise
-        raise kind(f"{path}: {words} ({error}){advice}") from error
+        raise kind(f"{path}: {words} ({faults.short(error)}){advice}") from error
     except (NasplatformError, KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     # also BaseException: a panic in a library written in Rust is no Exception
@@ -67,3 +68,10 @@ def read_text(path: Path, limit: int = _TEXT) -> str:
 def read_json(path: Path, limit: int = _TEXT) -> Any:
     """Return what a regular file of JSON holds; see ``read_bytes``."""
     return json.loads(read_text(path, limit))
+
+
+def path_of(value: object, error: type[NasplatformError]) -> Path:
+    """Return a path that was given as one or as text; raise ``error`` for anything else."""
+    if not isinstance(value, str | os.PathLike):
+        raise error(f"expected the path of a file or folder, got {type(value).__name__}")
+    return Path(value)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any, TypeVar
 
 import yaml
@@ -96,7 +96,13 @@ def read_yaml(
     """
     values, lines = _read(file)
     told = {}
-    for dotted, value in (overrides or {}).items():
+    if not isinstance(overrides, Mapping | None):
+        raise ConfigError(
+            f"overrides: expected dotted keys and values such as {{'search.budget': 20}}, "
+            f"got {type(overrides).__name__}"
+        )
+    for dotted, given in (overrides or {}).items():
+        value = _as_yaml(given)
         path = _set(values, dotted, value)
         shown = "" if value is None else value if isinstance(value, str) else shortened(value)
         told[path] = in_short(f"{dotted}={shown}")
@@ -294,10 +300,19 @@ def _lines(
         yield from _lines(value, (*path, key), file)
 
 
+def _as_yaml(value: Any) -> Any:
+    """Return what Python has and YAML has not as what a file would have: paths, numpy's numbers."""
+    if isinstance(value, PurePath):
+        return str(value)
+    return value.item() if hasattr(value, "item") and getattr(value, "ndim", 1) == 0 else value
+
+
 def _set(values: dict[str, Any], dotted: str, value: Any) -> tuple[Key, ...]:
     """Set a dotted key in nested mappings and lists; return its path."""
     path: list[Key] = []
     inner: Any = values
+    if not all(dotted.split(".")):
+        raise ConfigError(f"override {dotted}: expected keys with '.' between them, one is empty")
     *heads, last = dotted.split(".")
     for part in heads:
         key = _key(inner, part, dotted)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -59,9 +59,16 @@ class Predictor(ABC):
     min_labels: ClassVar[int] = 2
 
     def __init__(self, options: BaseModel | None = None, seed: int = 0) -> None:
-        """Take the options (an instance of ``Options``, None for the defaults) and a seed."""
+        """Take the options (an instance of ``Options``, None for the defaults) and a seed.
+
+        Raises PredictorError for a seed that is no whole number of at least 0.
+        """
+        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+            raise PredictorError(
+                f"seed: expected a whole number of at least 0, got {repr(seed)[:40]}"
+            )
         self.options = self.Options() if options is None else options
-        self.seed = seed
+        self.seed = int(seed)
         self._like: GraphBatch | None = None  # an empty batch: what kind of graphs we know
         self.n_labels = 0
 
@@ -87,13 +94,14 @@ class Predictor(ABC):
         Raises PredictorError for too few, constant or non-finite scores, and for graphs that it
         does not support.
         """
+        _require_graphs(graphs)
         reason = self.supports(graphs)
         if reason is not None:
             raise PredictorError(
                 f"predictor {self.name!r} cannot learn from graphs of space {graphs.space!r}: "
                 f"{reason}"
             )
-        labels = np.asarray(scores, dtype=np.float64)
+        labels = _labels(scores)
         self._check_labels(graphs, labels)
         if unlabelled is not None:
             graphs.require_same_kind(unlabelled)
@@ -114,6 +122,7 @@ class Predictor(ABC):
         """Score B architectures. Raises PredictorError before ``fit`` or for another space."""
         if self._like is None:
             raise PredictorError(f"predictor {self.name!r} was not fitted yet: call fit first")
+        _require_graphs(graphs)
         self._like.require_same_kind(graphs)
         if not len(graphs):
             return Prediction(np.empty(0), np.empty(0))
@@ -257,6 +266,28 @@ def read_card(folder: Path | str) -> dict[str, Any]:
 
 def _is_count(value: object) -> bool:
     return type(value) is int and 0 <= value < 1 << 63
+
+
+def _labels(scores: ArrayLike) -> NDArray[np.float64]:
+    """Return scores by position, masked ones as NaN; raise PredictorError for no real numbers."""
+    if isinstance(scores, np.ma.MaskedArray):
+        scores = np.ma.filled(scores.astype(np.float64), np.nan)
+    values = list(scores) if isinstance(scores, Iterator) else scores
+    try:
+        found = np.asarray(values)
+        if found.dtype.kind in "cmMV":
+            raise TypeError(f"{found.dtype} is no real number")
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise PredictorError(f"scores: expected one number for each graph ({error})") from None
+
+
+def _require_graphs(graphs: object) -> None:
+    if not isinstance(graphs, GraphBatch):
+        raise PredictorError(
+            f"expected the graphs of architectures, as space.graphs(architectures) makes them, "
+            f"found {type(graphs).__name__}"
+        )
 
 
 def _describe_batch(like: GraphBatch) -> dict[str, Any]:

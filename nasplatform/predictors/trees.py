@@ -77,7 +77,8 @@ class Forest:
             right[row, here] = np.where(leaf, here, tree.children_right)
             threshold[row, here] = tree.threshold
             value[row, here] = options.learning_rate * tree.value[:, 0, 0]
-        return cls(feature, left, right, threshold, value, float(y.mean()), options.depth)
+        depth = min(options.depth, shape[1])  # few labels grow small trees
+        return cls(feature, left, right, threshold, value, float(y.mean()), depth)
 
     def __call__(self, x: NDArray[np.float32]) -> Floats:
         """Return (B,) predictions for x (B, F)."""

@@ -17,7 +17,7 @@ import pyarrow as pa
 from optuna.trial import TrialState
 
 from nasplatform.errors import InputError, RunError
-from nasplatform.foreign import blaming
+from nasplatform.foreign import blaming, path_of
 from nasplatform.passwords import without_password
 from nasplatform.runs import tables
 from nasplatform.runs.folder import RESOLVED, RunFolder
@@ -137,7 +137,7 @@ def find_runs(path: Path | str) -> Sequence[RunFolder]:
         from nasplatform.runs.stored import stored_runs
 
         return stored_runs(str(path))
-    root = Path(path)
+    root = path_of(path, RunError)
     here = RunFolder(root)
     if here.exists:
         return [here]

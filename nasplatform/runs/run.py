@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from nasplatform.errors import RunError
+from nasplatform.foreign import path_of
 from nasplatform.models.network import Network
 from nasplatform.runs import frames
 from nasplatform.runs.folder import RunFolder
@@ -22,7 +23,7 @@ class Run:
 
     def __init__(self, folder: Path | str) -> None:
         """Take the folder; raise RunError where no run stands there."""
-        self.folder = RunFolder(Path(folder))
+        self.folder = RunFolder(path_of(folder, RunError))
         self.config = self.folder.read()
 
     def __repr__(self) -> str:

@@ -274,9 +274,14 @@ class Decisions(BaseModel):
 
 
 class RunProgress(BaseModel):
-    """A run: how far it came, and the best score after each evaluation."""
+    """A run: how far it came, and the best score after each evaluation.
+
+    task: what is measured; scores of two runs compare only where it is the same.
+    """
 
     run: str
+    task: str
+    metric: str
     state: str
     sampler: str
     budget: int

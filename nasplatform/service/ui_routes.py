@@ -97,12 +97,16 @@ def _progress(folder: Any) -> schemas.RunProgress | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a database that is not contacted
         overview = frames.list_runs(folder.path).iloc[0]
-        scores = frames.evaluations(folder)["score"].to_numpy(np.float64)
+        found = frames.evaluations(folder)
+    allowed = found[found["feasible"]] if len(found) else found
+    scores = allowed["score"].to_numpy(np.float64)
     scores = scores[np.isfinite(scores)]
     best = np.maximum.accumulate(scores) if len(scores) else scores
     architecture = overview["architecture"]
     return schemas.RunProgress(
         run=_printable(str(overview["run"])),
+        task=_printable(str(overview["task"])),
+        metric=_printable(str(overview["metric"])),
         state=str(overview["state"]),
         sampler=_printable(str(overview["sampler"])),
         budget=int(overview["budget"]),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, overload
 
 import numpy as np
@@ -38,6 +38,7 @@ class Architecture(Protocol):
 
 
 A = TypeVar("A", bound=Architecture)
+T = TypeVar("T")
 
 
 class Population(Sequence[A], ABC):
@@ -156,7 +157,7 @@ class Space(ABC, Generic[A]):
         them whatever is no text.
         """
         read, errors = [], {}
-        for index, text in enumerate(texts):
+        for index, text in enumerate(in_order(texts)):
             try:
                 read.append(self.parse(as_text(text)))
             except ArchitectureError as error:
@@ -281,6 +282,41 @@ class Space(ABC, Generic[A]):
     def describe(self) -> dict[str, Any]:
         """Return the name and the options, as a search file and a card write them."""
         return {"name": self.name, **self.options.model_dump(mode="json")}
+
+
+def in_order(values: Iterable[T]) -> list[T]:
+    """Return what a sequence, array, series or generator yields, by position.
+
+    Raises ArchitectureError for a single text, whose letters nobody means, and for what has no
+    order or no single column.
+    """
+    if isinstance(values, (str, bytes)):
+        raise ArchitectureError(
+            f"expected several architectures, found the one text {repr(values)[:60]}"
+        )
+    if isinstance(values, (Set, Mapping)) or hasattr(values, "columns"):
+        raise ArchitectureError(
+            f"expected architectures in order, as a list or a column, found {type(values).__name__}"
+        )
+    try:
+        return list(values)
+    except TypeError:
+        raise ArchitectureError(
+            f"expected several architectures, found {type(values).__name__}"
+        ) from None
+
+
+def architectures_of(values: Iterable[T], kind: type[T]) -> list[T]:
+    """Return architectures by position; raise ArchitectureError for what is none of the kind."""
+    found = in_order(values)
+    for place, one in enumerate(found):
+        if not isinstance(one, kind):
+            advice = "; texts become architectures by parse" if isinstance(one, str) else ""
+            raise ArchitectureError(
+                f"architectures[{place}] is {type(one).__name__} {repr(one)[:60]}, "
+                f"expected {kind.__name__}{advice}"
+            )
+    return found
 
 
 def as_text(value: object) -> str:

@@ -30,11 +30,13 @@ def browser():
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """The search file, and the folder of two runs of it: one broken off after ten evaluations."""
+    """The search file, and the folder of three runs of it: one broken off after ten evaluations."""
     folder = tmp_path_factory.mktemp("runs")
     file = folder / "small.yaml"
     file.write_text(SEARCH)
     run(file, folder / "runs" / "ended")
+    other = {"evaluator.metric": "test_accuracy", "search.sampler": {"name": "random"}}
+    run(file, folder / "runs" / "other", {**other, "search.budget": 5})
 
     def break_off(event):
         if event.phase == "search" and event.done == 10:
@@ -110,7 +112,11 @@ def test_runs_are_shown_and_followed(browser, page, runs):
     assert states["going"][0] == "searching"
     assert states["going"][2] in ("9 of 25", "10 of 25")
     lines = browser.find_elements(By.CSS_SELECTOR, "#runs path.line")
-    assert len(lines) == 2
+    assert len(lines) == 3
+    charts = browser.find_elements(By.CSS_SELECTOR, "#runs .chart")
+    assert [len(one.find_elements(By.CSS_SELECTOR, "path.line")) for one in charts] == [2, 1]
+    titles = [one.text for one in browser.find_elements(By.CSS_SELECTOR, "#runs h3")]
+    assert titles == ["valid_accuracy: ended, going", "test_accuracy: other"]
     picture(browser, "runs")
     run(runs[0], runs[1] / "going", resume=True)
     wait(browser, lambda: {row[0] for row in table(browser).values()} == {"finished"}, 30)

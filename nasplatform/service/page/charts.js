@@ -138,9 +138,9 @@ export function progress(holder, runs) {
     ...sideAxis(ticks(low, high, 4), y, left, width),
     make("text", { class: "tick", x: width / 2, y: height - 4, "text-anchor": "middle" }, "evaluations"),
   ];
-  drawn.forEach((run, i) => {
+  drawn.forEach((run) => {
     const d = run.best.map((value, k) => `${k ? "H" : "M"}${x(k + 1)}${k ? "V" : " "}${Math.min(y(value), height - bottom)}`).join("");
-    parts.push(make("path", { class: `line line${i % 6}`, d }, make("title", {}, run.run)));
+    parts.push(make("path", { class: `line line${run.colour % 6}`, d }, make("title", {}, run.run)));
   });
   show(holder, width, height, "Best score of each run after each evaluation", parts);
 }

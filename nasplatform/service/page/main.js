@@ -5,7 +5,7 @@ import { draw, pretty } from "./cell.js";
 import { histogram, progress, scatter, score, short } from "./charts.js";
 
 const $ = (id) => document.getElementById(id);
-const state = { name: null, decisions: [], params: {}, row: null, of: null, shown: null, picture: null, turn: 0, runs: [] };
+const state = { name: null, decisions: [], params: {}, row: null, of: null, shown: null, picture: null, turn: 0, runs: [], colours: new Map() };
 
 function complain(error) {
   if (!(error instanceof Trouble)) throw error;
@@ -172,7 +172,7 @@ function drawCharts() {
     histogram($("histogram"), state.picture, state.row);
     scatter($("scatter"), state.picture, state.row);
   }
-  if (state.runs.length) progress($("runs"), state.runs);
+  if (state.runs.length) drawRuns();
 }
 
 async function watchSpace(name) {
@@ -236,15 +236,31 @@ async function showRuns() {
   if (!state.runs.length) return;
   const body = $("run-table").tBodies[0];
   body.replaceChildren();
-  state.runs.forEach((run, i) => {
+  for (const run of state.runs) {
     const row = body.insertRow();
     const name = row.insertCell();
-    name.append(swatch(i), ` ${run.run}`);
+    if (!state.colours.has(run.run)) state.colours.set(run.run, state.colours.size);
+    run.colour = state.colours.get(run.run);
+    name.append(swatch(run.colour), ` ${run.run}`);
     const best = run.best.length ? score(run.best.at(-1)) : "–";
-    for (const text of [run.state, run.sampler, `${run.evaluations} of ${run.budget}`, best]) row.insertCell().textContent = text;
-  });
-  progress($("runs"), state.runs);
+    for (const text of [run.state, run.sampler, `${run.evaluations} of ${run.budget}`, best, run.metric]) row.insertCell().textContent = text;
+  }
+  drawRuns();
   if (state.runs.some((run) => run.state !== "finished")) setTimeout(showRuns, 5000);
+}
+
+// Scores of different tasks do not compare: each task has axes of its own.
+function drawRuns() {
+  const names = [...new Set(state.runs.map((run) => run.task))];
+  const tasks = names.map((task) => state.runs.filter((run) => run.task === task));
+  const holders = tasks.map((runs) => {
+    const figure = document.createElement("div"), chart = Object.assign(document.createElement("div"), { className: "chart" });
+    const title = `${runs[0].metric}: ${runs.map((run) => run.run).join(", ")}`;
+    figure.append(Object.assign(document.createElement("h3"), { textContent: title }), chart);
+    return figure;
+  });
+  $("runs").replaceChildren(...holders);
+  tasks.forEach((runs, i) => progress(holders[i].lastChild, runs));
 }
 
 function swatch(i) {

@@ -12,7 +12,7 @@ from optuna.distributions import BaseDistribution
 from torch import nn
 
 from nasplatform.errors import ArchitectureError
-from nasplatform.spaces.base import Space, as_text
+from nasplatform.spaces.base import Space, architectures_of, as_text, in_order
 from nasplatform.spaces.graph import GraphBatch
 from nasplatform.spaces.macro_chain.chains import (
     MAX_STAGES,
@@ -50,14 +50,14 @@ class MacroChain(Space[Chain]):
 
     def parse(self, text: str) -> Chain:
         """Read the text form; raise ArchitectureError that says what is wrong and where."""
-        return parse(text, self.options)
+        return parse(as_text(text), self.options)
 
     def parse_many(self, texts: Iterable[str]) -> tuple[Chains, dict[int, ArchitectureError]]:
         """Read many texts; each stage that occurs is parsed once."""
         known: dict[tuple[int, str], int] = {}
         read: list[list[int]] = []
         errors: dict[int, ArchitectureError] = {}
-        for index, text in enumerate(texts):
+        for index, text in enumerate(in_order(texts)):
             parts = text.split("/") if isinstance(text, str) else []
             places = list(enumerate(parts))
             if len(parts) == self.options.stages and all(place in known for place in places):
@@ -82,7 +82,9 @@ class MacroChain(Space[Chain]):
 
     def population(self, architectures: Sequence[Chain]) -> Chains:
         """Pack chains; a population is returned as it is."""
-        return architectures if isinstance(architectures, Chains) else Chains(pack(architectures))
+        if isinstance(architectures, Chains):
+            return architectures
+        return Chains(pack(architectures_of(architectures, Chain)))
 
     def from_codes(self, codes: NDArray[np.uint64]) -> Chains:
         """Wrap packed codes (B, 6); raise ArchitectureError for one that is no chain."""

@@ -12,7 +12,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from torch import nn
 
 from nasplatform.errors import ArchitectureError
-from nasplatform.spaces.base import Space, as_text
+from nasplatform.spaces.base import Space, architectures_of, as_text, in_order
 from nasplatform.spaces.forms import Readers, split_form
 from nasplatform.spaces.graph import GraphBatch
 from nasplatform.spaces.nasbench101.cells import (
@@ -59,7 +59,7 @@ class NASBench101(Space[Cell]):
 
     def parse(self, text: str) -> Cell:
         """Read any text form; raise ArchitectureError that says what is wrong and where."""
-        text = text.strip()
+        text = as_text(text).strip()
         if (other := split_form(text, self.forms)) is not None:
             return self.read(other[1], other[0])
         if MD5.fullmatch(text.lower()):
@@ -70,7 +70,7 @@ class NASBench101(Space[Cell]):
 
     def parse_many(self, texts: Iterable[str]) -> tuple[Cells, dict[int, ArchitectureError]]:
         """Read many texts; compact ones as arrays, about a hundred times faster than ``parse``."""
-        texts = list(texts)
+        texts = in_order(texts)
         codes, done = parse_compact([text if isinstance(text, str) else "" for text in texts])
         errors: dict[int, ArchitectureError] = {}
         for index in np.flatnonzero(~done).tolist():
@@ -91,7 +91,8 @@ class NASBench101(Space[Cell]):
         """Pack cells; a population is returned as it is."""
         if isinstance(architectures, Cells):
             return architectures
-        return Cells(np.array([cell.code for cell in architectures], np.uint64))
+        cells = architectures_of(architectures, Cell)
+        return Cells(np.array([cell.code for cell in cells], np.uint64))
 
     def from_codes(self, codes: NDArray[np.uint64]) -> Cells:
         """Wrap packed codes (B,)."""

@@ -13,7 +13,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from torch import nn
 
 from nasplatform.errors import ArchitectureError
-from nasplatform.spaces.base import Space, as_text
+from nasplatform.spaces.base import Space, architectures_of, as_text, in_order
 from nasplatform.spaces.forms import Readers, split_form
 from nasplatform.spaces.graph import GraphBatch
 from nasplatform.spaces.nasbench201.cells import (
@@ -77,7 +77,7 @@ class NASBench201(Space[Cell]):
 
     def parse(self, text: str) -> Cell:
         """Read any text form; raise ArchitectureError that says what is wrong and where."""
-        text = text.strip()
+        text = as_text(text).strip()
         if (other := split_form(text, self.forms)) is not None:
             return self.read(other[1], other[0])
         if text.startswith("|"):
@@ -86,7 +86,7 @@ class NASBench201(Space[Cell]):
 
     def parse_many(self, texts: Iterable[str]) -> tuple[Cells, dict[int, ArchitectureError]]:
         """Read many texts; those written as ``format`` writes them cost one look-up each."""
-        known, texts = _codes(), list(texts)
+        known, texts = _codes(), in_order(texts)
         found = [known.get(text, -1) if isinstance(text, str) else -1 for text in texts]
         errors: dict[int, ArchitectureError] = {}
         for index, text in enumerate(texts):
@@ -105,7 +105,8 @@ class NASBench201(Space[Cell]):
         """Pack cells; a population is returned as it is."""
         if isinstance(architectures, Cells):
             return architectures
-        return Cells(np.array([cell.code for cell in architectures], np.uint64))
+        cells = architectures_of(architectures, Cell)
+        return Cells(np.array([cell.code for cell in cells], np.uint64))
 
     def from_codes(self, codes: NDArray[np.uint64]) -> Cells:
         """Wrap packed codes (B,); raise ArchitectureError for one that is no cell."""

@@ -12,7 +12,7 @@ from optuna.distributions import BaseDistribution
 from torch import nn
 
 from nasplatform.errors import ArchitectureError
-from nasplatform.spaces.base import Space, as_text
+from nasplatform.spaces.base import Space, architectures_of, as_text, in_order
 from nasplatform.spaces.families import Family
 from nasplatform.spaces.graph import GraphBatch
 from nasplatform.spaces.vit import decisions
@@ -50,14 +50,14 @@ class VisionTransformers(Space[VisionTransformer]):
 
     def parse(self, text: str) -> VisionTransformer:
         """Read the text form; raise ArchitectureError that says what is wrong and where."""
-        architecture = parse_text(text)
+        architecture = parse_text(as_text(text))
         self.subspace.row(architecture)
         return architecture
 
     def parse_many(self, texts: Iterable[str]) -> tuple[Transformers, dict[int, ArchitectureError]]:
         """Read many texts; each is compared with the sub-space once."""
         read, errors = [], {}
-        for index, text in enumerate(texts):
+        for index, text in enumerate(in_order(texts)):
             try:
                 read.append(self.subspace.row(parse_text(as_text(text))))
             except ArchitectureError as error:
@@ -73,7 +73,13 @@ class VisionTransformers(Space[VisionTransformer]):
         if isinstance(architectures, Transformers):
             return architectures
         return Transformers(
-            packed([self.subspace.row(one) for one in architectures], self.subspace)
+            packed(
+                [
+                    self.subspace.row(one)
+                    for one in architectures_of(architectures, VisionTransformer)
+                ],
+                self.subspace,
+            )
         )
 
     def from_codes(self, codes: NDArray[np.uint64]) -> Transformers:

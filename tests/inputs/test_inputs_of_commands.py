@@ -1,0 +1,230 @@
+"""What people give to commands: input -> the one line that answers. Python's are beside."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+import nasplatform
+from nasplatform.cli import main
+
+pytestmark = pytest.mark.usefixtures("toy")
+BASE = """name: toy
+space: {name: bits, n: 8}
+evaluator: {name: bits}
+predictor: {name: ridge}
+search: {budget: 12, sampler: {name: predictor, initial: 4}}
+"""
+NUMBER, TEXT, LIST = "expected a whole number", "expected text", "expected a list"
+BUDGET = "budget: 12"
+FILES = [
+    (BASE + "seed: 010", ":6: 010 would be read as a number in octal: quote it"),
+    (BASE + "seed: yes", ":6: seed: expected a whole number, got true"),
+    (BASE + "seed: 1:30", ":6: 1:30 would be read as a number in base 60"),
+    (BASE + "seed: 1.5", f"seed: {NUMBER}, got 1.5"),
+    (BASE + "seed: -1", "seed: expected a number of at least 0, got -1"),
+    (BASE + "seed: 99999999999", "seed: expected a number less than 2147483648"),
+    (BASE.replace("name: toy", "name: no"), f":1: name: {TEXT}, got false"),
+    (BASE.replace("name: toy", "name:"), f":1: name: {TEXT}, got nothing"),
+    (BASE.replace("name: toy", "name: a/b"), "name: expected letters, digits"),
+    (BASE.replace(BUDGET, "budget: .nan"), f"search.budget: {NUMBER}, got nan"),
+    (BASE.replace(BUDGET, "budget: '12'"), f"search.budget: {NUMBER}, got '12'"),
+    (BASE.replace(BUDGET, "budget: [1]"), f"search.budget: {NUMBER}, got [1]"),
+    (BASE.replace(BUDGET, BUDGET + ", target: .inf"), "search.target: expected a finite number"),
+    (BASE.replace(BUDGET, BUDGET + ", max_seconds: -1"), "max_seconds: expected a number greater"),
+    (BASE.replace(BUDGET, BUDGET + ", pruner: x"), "expected 'none', 'median' or 'halving', got"),
+    (BASE.replace(BUDGET, BUDGET + ", enqueue: [01010101]"), "in octal: quote it if it is text"),
+    (BASE.replace(BUDGET, BUDGET + ", enqueue: x"), f"search.enqueue: {LIST}, got 'x'"),
+    (BASE.replace(BUDGET, BUDGET + ", enqueue: [5]"), f"search.enqueue.0: {TEXT}, got 5"),
+    (BASE + "stages: {name: train}", f"stages: {LIST}, got {{'name': 'train'}}"),
+    (BASE + "stages: train", f"stages: {LIST}, got 'train'"),
+    (BASE + "stages: [3]", "stages.0: expected keys and values, got 3"),
+    (BASE + "task: digits", "expected keys and values such as {dataset: digits}, got 'digits'"),
+    (BASE.replace("{name: ridge}", "ridge"), "such as {name: ridge}, got 'ridge'"),
+    (BASE + "device: gpu", "device: expected 'cpu', 'cuda' or 'cuda:NUMBER', got 'gpu'"),
+    (BASE + "x: !!python/object:os.x {}", "tags with '!' are not read: plain values only"),
+    (BASE + "seed: *nope", "found undefined alias 'nope'"),
+    (BASE + "name: b", "name: stands in line 1 already"),
+    ("- a", "expected keys and values such as 'name: my-search'"),
+    ("a: " + "[" * 3000, "nested"),
+    ("", "expected keys and values such as 'name: my-search'"),
+    ("just words", "expected keys and values such as 'name: my-search'"),
+    ("name: t\n\tevaluator: x", ":2: broken YAML, column 1: found character"),
+    (BASE + "---\n" + BASE, "found another document"),
+    ("name: \0", "broken YAML: character number 7 is not allowed"),
+    (BASE.replace("n: 8", "n: eight"), "space: space 'bits'.n: expected a whole number"),
+    (BASE.replace("bits, n", "bots, n"), "unknown space 'bots'"),
+    (BASE.replace("predictor: {", "predicter: {"), "unknown key 'predicter'; did you mean"),
+    (BASE.replace("{name: ridge}", "{}"), "predictor.name: this key is required"),
+    (BASE.replace("initial: 4", "initial: 40"), "12 evaluations do not pay for the 40 initial"),
+    (BASE.replace("initial: 4", "intial: 4"), "unknown key 'intial'; did you mean 'initial'?"),
+    (BASE.replace("budget: 12", "budget: 1e1"), f"search.budget: {NUMBER}, got '1e1'"),
+    (BASE.replace("budget: 12", "budget: 0"), "expected a number of at least 1, got 0"),
+    (BASE.replace(BUDGET, BUDGET + ", objectives: {params: min}"), "'minimize' or 'maximize', got"),
+    (BASE.replace(BUDGET, BUDGET + ", constraints: {params: 3}"), "expected max_NAME or min_NAME"),
+    (
+        BASE.replace(BUDGET, BUDGET + ", constraints: {max_params: 1M}"),
+        "expected a number, got '1M'",
+    ),
+    (BASE.replace(BUDGET, BUDGET + ", enqueue: [abc]"), "search.enqueue.0: expected 8 bits"),
+    (BASE.replace(BUDGET, BUDGET + ", warm_start: nowhere"), "nowhere: no run stands here"),
+    (BASE + "task: {dataset: digit}", "unknown dataset 'digit'; did you mean 'digits'?"),
+    (BASE + "stages: [{name: train}]", "stages"),
+    (BASE + "stages: [{name: trian}]", "unknown stage 'trian'; did you mean 'train'?"),
+    (BASE + "runtime: onnx", "unknown runtime 'onnx'"),
+    (BASE + "storage: mysql://h/d", "needs a driver|shared through SQLite or PostgreSQL"),
+    (BASE + "storage: journal:x", "no URL of a storage, such as"),
+    (BASE + "storage: journal://host/x", "expected journal:///FILE"),
+    (BASE + "storage: sqlite:///no/where.db", "cannot be written: no folder for where.db there"),
+    (BASE + "executor: {name: slurm}", "unknown executor 'slurm'"),
+    (BASE + "network: {name: resnet}", "a file starts from a network or a search"),
+]
+TYPED = [
+    (["--set", "search.budget=yes"], f"search.budget: {NUMBER}, got true"),
+    (["--set", "seed=010"], "--set seed=010: 010 would be read as a number in octal"),
+    (["--set", "=1"], "--set =1: expected KEY=VALUE such as search.budget=20"),
+    (["--set", "search.budget=[1"], "what follows '=' is not a YAML value"),
+    (["--set", "name.x=1"], "with --set name.x=1: name: expected text"),
+    (["--resume", "--out", "nowhere"], "no run stands here that could go on"),
+    (["--warm-start", "nowhere"], "search.warm_start: nowhere: no run stands here"),
+    (["--set", "search..budget=3"], "expected keys with '.' between them, one is empty"),
+    (["--set", ".seed=3"], "expected keys with '.' between them, one is empty"),
+    (["--set", "search.budget"], "expected KEY=VALUE such as search.budget=20"),
+    (["--set", "search.budget.x=3"], f"search.budget: {NUMBER}"),
+    (["--set", "stages.0.name=train"], "stages: expected a list"),
+    (["--set", "search.__class__=3"], "search.__class__"),
+    (["--set", "\u017fearch.budget=3"], "did you mean 'search'?"),
+    (["--set", "name=s\u00fccht"], "name: expected letters, digits"),
+    (["--set", "search.enqueue=[00000000, 00000001]"], "in octal"),
+    (["--set", "seed=-3"], "seed: expected a number of at least 0, got -3"),
+    (["--set", "predictor=null"], "sampler 'predictor' needs a predictor"),
+    (["--out", "toy.yaml"], "toy.yaml: is a file, expected the folder of a run"),
+    (["--out", "toy.yaml/x"], "toy.yaml/x: Not a directory"),
+    (["--out", ""], "a folder with other files; give another --out"),
+    (["--resume", "--force"], "--resume and --force exclude each other"),
+    (["--bugdet", "3"], "No such option"),
+    (["more"], "unexpected extra argument"),
+]
+OTHERS = [
+    (["run", "nope.yaml"], "nope.yaml: no such file"),
+    (["run", "."], "cannot be read as a text file"),
+    (["run", "utf16.yaml"], "cannot be read as a text file"),
+    (["run", "photo.jpg"], "cannot be read as a text file"),
+    (["compress", "toy.yaml"], "starts from a search, not a network: nasplatform run"),
+    (["worker", "toy.yaml", "--storage", "sqlite:///missing.db", "--wait", "0"], "nobody has"),
+    (["worker", "toy.yaml", "--storage", "journal:///missing.log", "--wait", "0"], "nobody has"),
+    (["worker", "toy.yaml", "--storage", "missing.db"], "no URL of a storage, such as"),
+    (["status", "--storage", "sqlite:///missing.db"], "missing.db: no such file"),
+    (["status", "--storage", "journal:///missing.log"], "missing.log: no such file"),
+    (["requeue", "--storage", "sqlite:///missing.db"], "missing.db: no such file"),
+    (["requeue", "--storage", "sqlite:///missing.db", "--class", "fatel"], "did you mean 'fatal'?"),
+    (["db", "check", "--storage", "journal:///toy.yaml"], "has no tables and no version"),
+    (["results", "list", "nowhere"], "nowhere: no run stands here or below"),
+    (["results", "show", "nowhere"], "nowhere: no run stands here"),
+    (["results", "compare", "nowhere"], "nowhere: no run stands here"),
+    (["results", "export", "nowhere", "--out", "x.csv"], "nowhere: no run stands here"),
+    (["predict", "-p", "nowhere", "[3]11/1"], "nowhere: no predictor stands here"),
+    (["predict", "-p", "toy.yaml", "[3]11/1"], "no predictor stands here"),
+    (["predict", "-p", "nowhere"], "give architectures, or --file FILE"),
+    (["predict", "-p", "nowhere", "--file", "x", "[3]11/1"], "one of them"),
+    (["predict-images", "nowhere", "photo.jpg"], "nowhere"),
+    (["export", "nowhere", "x.onnx"], "nowhere"),
+    (["measure", "nowhere"], "nowhere"),
+    (["serve"], "--predictors: the folder of predictors is missing"),
+    (["serve", "--predictors", "toy.yaml"], "is a file, expected a folder of predictors"),
+    (["serve", "--predictors", "s", "--host", "0.0.0.0"], "so it needs --api-keys FILE"),
+    (["serve", "--predictors", "s", "--add", "toy"], "--add toy: expected NAME=FOLDER"),
+    (["serve", "--predictors", "s", "--set", "prot=1"], "unknown key 'prot'"),
+    (["options", "stagez"], "unknown kind of plug-in 'stagez'; did you mean 'stages'?"),
+    (["options", "stages", "scob"], "unknown stage 'scob'; did you mean 'scop'?"),
+    (["options", "stages", "--json-schema"], "--json-schema is of whole files"),
+    (["data", "import", "nowhere.csv", "--space", "bits", "--score", "x"], "nowhere.csv"),
+    (["data", "verify", "nosuchtable"], "nosuchtable"),
+    (["predictors", "evaluate", "--table", "x", "-p", "gp"], "--table needs --labels"),
+    (["predictors", "evaluate", "--table", "nosuch", "--labels", "9", "-p", "gp"], "nosuch"),
+    (["predictors", "show", "nowhere"], "nowhere"),
+    (["spaces", "families", "vot"], "unknown space 'vot'; did you mean 'vit'?"),
+    (["serch"], "No such command 'serch'"),
+]
+
+
+@pytest.mark.parametrize(("text", "words"), FILES)
+def test_wrong_files(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, words: str
+) -> None:
+    file = tmp_path / "toy.yaml"
+    file.write_text(text)
+    assert main(["run", str(file), "--out", str(tmp_path / "run")]) == 2
+    _one_line(capsys.readouterr().err, words)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("more", "words"), TYPED)
+def test_wrong_words(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    more: list[str],
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("toy.yaml").write_text(BASE)
+    assert main(["run", "toy.yaml", *more]) == 2
+    _one_line(capsys.readouterr().err, words)
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize(("typed", "words"), OTHERS)
+def test_wrong_commands(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    typed: list[str],
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("toy.yaml").write_text(BASE)
+    Path("utf16.yaml").write_text(BASE, encoding="utf-16")
+    Path("photo.jpg").write_bytes(b"\xff\xd8\xff\xe0 no text")
+    there = set(Path().iterdir())
+    assert main(typed) == 2
+    _one_line(capsys.readouterr().err, words)
+    assert set(Path().iterdir()) - there <= {Path("s")}  # the store that serve was told to make
+
+
+@pytest.mark.parametrize("text", ["", "\n\n", "architecture\n", "architecture,score\n"])
+def test_a_file_without_architectures_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    file, out = tmp_path / "toy.yaml", str(tmp_path / "run")
+    file.write_text(BASE)
+    assert main(["run", str(file), "--out", out]) == 0
+    (tmp_path / "asked.csv").write_text(text)
+    assert main(["predict", "-p", out, "--file", str(tmp_path / "asked.csv")]) == 2
+    _one_line(capsys.readouterr().err, "asked.csv: holds no architecture")
+
+
+@pytest.mark.parametrize("change", ["bom", "crlf", "json"])
+def test_the_same_file_in_other_dress_is_read(tmp_path: Path, change: str) -> None:
+    values = json.dumps(yaml.safe_load(BASE))
+    data = {
+        "bom": b"\xef\xbb\xbf" + BASE.encode(),
+        "crlf": BASE.replace("\n", "\r\n").encode(),
+        "json": values.encode(),
+    }[change]
+    file = tmp_path / "toy.yaml"
+    file.write_bytes(data)
+    out = tmp_path / "gr\u00f6\u00dfe \u65e5\u672c"
+    assert main(["run", str(file), "--out", str(out), "--set", "search.budget=4"]) == 0
+    assert len(nasplatform.read_runs(out)) == 4
+
+
+def _one_line(said: str, words: str) -> None:
+    complaint = said.splitlines()[-1]
+    assert complaint.startswith("error: ")
+    assert any(each in complaint for each in words.split("|"))
+    assert len(complaint) < 700
+    assert not any(odd in complaint for odd in ("Input should", "Errno", "pydantic", "None"))

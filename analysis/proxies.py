@@ -15,6 +15,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -47,8 +48,8 @@ def score_cells(folder: Path, images: Path, cells: int, batch: int) -> pd.DataFr
     for row in rows[len(found) :]:
         cell = table.architectures[row]
         told = {name: maker.evaluate(cell, 0, 0) for name, maker in makers.items()}
-        scores = {name: one.score for name, one in told.items()}
-        seconds = {f"{name}_seconds": one.cost for name, one in told.items()}
+        scores: dict[Any, Any] = {name: one.score for name, one in told.items()}
+        seconds: dict[Any, Any] = {f"{name}_seconds": one.cost for name, one in told.items()}
         found.append({"row": row, "accuracy": accuracy[row], **scores, **seconds})
         if len(found) % 10 == 0 or len(found) == cells:
             with replace_file(path) as temporary:

@@ -24,6 +24,11 @@ _NASBENCH201 = (
 )
 
 
+def judged_by(table: str, metric: str) -> str | None:
+    """Return the metric in which others published searches like those for ``metric``, if any."""
+    return f"{metric.split('_')[0]}_test_accuracy" if regrets_of_others(table, metric) else None
+
+
 def regrets_of_others(table: str, metric: str) -> list[tuple[str, int, float]]:
     """Return (name, networks trained, regret) of what can be compared with a table's searches.
 

@@ -1,15 +1,16 @@
-"""Accuracy against latency: the hypervolume that each sampler finds, many seeds.
+"""Accuracy against a cost: the hypervolume that each sampler finds, many seeds.
 
-    python analysis/search_fronts.py --seeds 10 --cost measured --out runs/search-fronts
+    python analysis/search_fronts.py nasbench201 c10_valid_accuracy c10_edgegpu_latency_ms
 
-Searches NAS-Bench-201 (the table must be imported) for CIFAR-10 accuracy and latency on an edge GPU
-at once, every sampler through the same loop. Broken off, the same command goes on. ``--cost
-measured``: a latency is told with the accuracy, so that the predictor has to predict both and all
-samplers know the same. ``--cost known``: the predictor sees the latency of every cell beforehand,
-as where a device is at hand; the others cannot use it, so this is no fair comparison. Hypervolume
-is the share of that of the table's own front, measured from the table's lowest accuracy and longest
-latency, and from its medians, where both objectives are good. Prints the Markdown table of
-docs/benchmarks/search.md.
+Searches a table for a metric and a cost at once, every sampler through the same loop. Broken off,
+the same command goes on. ``--cost measured``: a cost is told with the accuracy, so that the
+predictor has to predict both and all samplers know the same. ``--cost known``: the predictor sees
+the cost of every architecture beforehand, as where it can be counted or a device is at hand; the
+others have no use for it, so this says what knowing is worth and is no comparison of samplers.
+Hypervolume is the share of that of the table's own front, measured from the table's lowest accuracy
+and highest cost, and from its medians, where both objectives are good. Prints the Markdown table
+of docs/benchmarks/search.md: means and standard errors, and the lead of the predictor over the best
+of the others, seed by seed.
 """
 
 from __future__ import annotations
@@ -37,22 +38,23 @@ from nasplatform.search import (
 )
 
 SAMPLERS = ("predictor", "nsga2", "tpe", "random")
-METRIC, LATENCY = "c10_valid_accuracy", "c10_edgegpu_latency_ms"
+PREDICTOR = "default"
+OPTIONS: dict[str, Any] = {"trees": 0, "steps": 30}
 Array = NDArray[np.float64]
 
 
 def run(
-    evaluator: TableEvaluator, name: str, seed: int, budget: int, cost_known: bool
+    evaluator: TableEvaluator, cost: str, name: str, seed: int, budget: int, cost_known: bool
 ) -> pd.DataFrame:
-    """Run one search in memory; return accuracy and latency of each evaluation, in order."""
+    """Run one search in memory; return accuracy and cost of each evaluation, in order."""
     kind = plugins.get("samplers", name)
-    wanted = SearchOptions(budget=budget, objectives={LATENCY: "minimize"})
+    wanted = SearchOptions(budget=budget, objectives={cost: "minimize"})
     optimization: OptimizationConfig[Any] = OptimizationConfig.of(wanted, evaluator)
     if not cost_known:
-        known = optimization.static_names - {LATENCY}
+        known = optimization.static_names - {cost}
         optimization = dataclasses.replace(optimization, static_names=known)
-    gp = plugins.get("predictors", "gp")
-    predictor = gp(gp.Options(propagation=True, steps=30), seed=seed)
+    predictor_kind = plugins.get("predictors", PREDICTOR)
+    predictor = predictor_kind(predictor_kind.Options(**OPTIONS), seed=seed)
     context = SamplerContext(evaluator.space, seed, evaluator.candidates, predictor, optimization)
     study = optuna.create_study(
         directions=optimization.directions, sampler=kind.from_options(kind.Options(), context)
@@ -70,13 +72,13 @@ def run(
             "budget": budget,
             "evaluation": np.arange(1, len(values) + 1),
             "accuracy": values[:, 0],
-            "latency": values[:, 1],
+            "cost": values[:, 1],
         }
     )
 
 
 def gather(
-    evaluator: TableEvaluator, file: Path, seeds: int, budget: int, cost_known: bool
+    evaluator: TableEvaluator, cost: str, file: Path, seeds: int, budget: int, cost_known: bool
 ) -> pd.DataFrame:
     """Run what the file does not hold yet and return all of it."""
     known = pd.read_parquet(file) if file.exists() else pd.DataFrame()
@@ -84,7 +86,7 @@ def gather(
         for name in SAMPLERS:
             mine = len(known) and ((known["sampler"] == name) & (known["seed"] == seed)).any()
             if not mine:
-                found = run(evaluator, name, seed, budget, cost_known)
+                found = run(evaluator, cost, name, seed, budget, cost_known)
                 known = pd.concat([known, found], ignore_index=True)
                 with replace_file(file) as temporary:
                     known.to_parquet(temporary)
@@ -92,60 +94,89 @@ def gather(
     return known[known["seed"] < seeds]
 
 
-def hypervolume(accuracy: Array, latency: Array, corner: tuple[float, float]) -> float:
-    """Return the area that points (n,) dominate above a corner (accuracy, latency)."""
-    order = np.argsort(latency, kind="stable")
+def hypervolume(accuracy: Array, cost: Array, corner: tuple[float, float]) -> float:
+    """Return the area that points (n,) dominate above a corner (accuracy, cost)."""
+    order = np.argsort(cost, kind="stable")
     height = np.maximum(np.maximum.accumulate(accuracy[order]) - corner[0], 0.0)
-    edges = np.minimum(np.append(latency[order], corner[1]), corner[1])
+    edges = np.minimum(np.append(cost[order], corner[1]), corner[1])
     return float(height @ np.diff(edges))
 
 
-def shares(found: pd.DataFrame, accuracy: Array, latency: Array, marks: list[int]) -> pd.DataFrame:
+def shares(found: pd.DataFrame, accuracy: Array, cost: Array, marks: list[int]) -> pd.DataFrame:
     """Return one row per search: shares of the table's hypervolume after so many evaluations."""
     corners = {
-        "worst": (float(accuracy.min()), float(latency.max())),
-        "median": (float(np.median(accuracy)), float(np.median(latency))),
+        "worst": (float(accuracy.min()), float(cost.max())),
+        "median": (float(np.median(accuracy)), float(np.median(cost))),
     }
     rows = []
     for (sampler, seed), part in found.groupby(["sampler", "seed"], sort=False):
         row: dict[str, Any] = {"sampler": sampler, "seed": seed}
         for name, corner in corners.items():
-            whole = hypervolume(accuracy, latency, corner)
+            whole = hypervolume(accuracy, cost, corner)
             for n in marks:
                 first = part[part["evaluation"] <= n]
-                mine = first["accuracy"].to_numpy(), first["latency"].to_numpy()
+                mine = first["accuracy"].to_numpy(), first["cost"].to_numpy()
                 row[f"{name} {n}"] = hypervolume(*mine, corner) / whole
         rows.append(row)
     return pd.DataFrame(rows)
 
 
+def leads(table: pd.DataFrame, columns: list[str]) -> list[str]:
+    """Return, by column, the predictor's lead over the sampler that is best among the others."""
+    cells = []
+    for column in columns:
+        wide = table.pivot_table(index="seed", columns="sampler", values=column)
+        rival = str(wide.drop(columns="predictor").mean().idxmax())
+        lead = (wide["predictor"] - wide[rival]).to_numpy(float)
+        cells.append(f"{lead.mean():+.3f} ± {error_of(lead):.3f} ({rival})")
+    return cells
+
+
+def error_of(values: NDArray[np.float64]) -> float:
+    """Return the standard error of the mean."""
+    return float(values.std(ddof=1) / len(values) ** 0.5)
+
+
 def main() -> None:
     """Run and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--table", default="nasbench201")
-    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("table")
+    parser.add_argument("metric")
+    parser.add_argument("objective", help="the cost: an attribute of the table, or a metric")
+    parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--budget", type=int, default=100)
     parser.add_argument("--cost", choices=("measured", "known"), default="measured")
     parser.add_argument("--out", type=Path, default=Path("runs/search-fronts"))
     given = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    options = TableOptions(table=given.table, metric=METRIC)
+    options = TableOptions(table=given.table, metric=given.metric)
     evaluator = TableEvaluator(options, TableEvaluator.implied_space(options))
     given.out.mkdir(parents=True, exist_ok=True)
-    file = given.out / f"fronts-{given.cost}.parquet"
-    found = gather(evaluator, file, given.seeds, given.budget, given.cost == "known")
-    assert evaluator.candidates is not None
-    latency = np.asarray(evaluator.attributes(evaluator.candidates)[LATENCY], np.float64)
-    usable = np.isfinite(latency)
+    file = given.out / f"fronts-{evaluator.table.name}-{given.objective}-{given.cost}.parquet"
+    known = given.cost == "known"
+    found = gather(evaluator, given.objective, file, given.seeds, given.budget, known)
+    cost = costs(evaluator, given.objective)
+    usable = np.isfinite(cost)
     accuracy = evaluator.known_scores()[usable]
     marks = [n for n in (25, 50, 100) if n <= given.budget] or [given.budget]
-    table = shares(found, accuracy, latency[usable], marks)
+    table = shares(found, accuracy, cost[usable], marks)
     columns = [str(column) for column in table if column not in ("sampler", "seed")]
     print(f"| sampler | seeds | {' | '.join(columns)} |")
     print("|---|---|" + "---|" * len(columns))
     for sampler, part in table.groupby("sampler", sort=False):
-        cells = [f"{part[c].mean():.3f} ± {part[c].std():.3f}" for c in columns]
-        print(f"| {sampler} | {len(part)} | {' | '.join(cells)} |")
+        cells = [f"{x.mean():.3f} ± {error_of(x):.3f}" for x in part[columns].to_numpy(float).T]
+        print("| " + " | ".join([str(sampler), str(len(part)), *cells]) + " |")
+    print(f"| lead | {given.seeds} | {' | '.join(leads(table, columns))} |")
+
+
+def costs(evaluator: TableEvaluator, name: str) -> Array:
+    """Return the cost (B,) of each architecture of the table."""
+    assert evaluator.candidates is not None
+    known = evaluator.attributes(evaluator.candidates)
+    if name in known:
+        return np.asarray(known[name], np.float64)
+    chosen = TableOptions(table=evaluator.options.table, metric=name)
+    return np.abs(TableEvaluator(chosen, evaluator.space).known_scores())
 
 
 if __name__ == "__main__":

@@ -72,6 +72,17 @@ def is_connected(graphs: GraphBatch) -> Bools:
     return found
 
 
+def learns_inside(graphs: GraphBatch) -> Bools:
+    """Return (B,): whether a signal meets an operation that mixes channels on its way.
+
+    An architecture in which it meets none, as where nothing reaches the output or all is pooling,
+    learns in stem, projections and classifier alone.
+    """
+    mixes = np.array([operation.mixes_channels for operation in graphs.vocabulary] + [False])
+    found: Bools = np.asarray(mixes[active_subgraphs(graphs).ops].any(axis=0))
+    return found
+
+
 def interior_ops(vocabulary: tuple[Operation, ...]) -> tuple[int, ...]:
     """Return the op ids that an interior node which computes something can have."""
     return tuple(i for i, op in enumerate(vocabulary) if op.kind not in _NOT_INTERIOR)

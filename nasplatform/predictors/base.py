@@ -40,6 +40,10 @@ class Prediction:
     def __len__(self) -> int:
         return len(self.mean)
 
+    def __repr__(self) -> str:
+        ends = f", mean {self.mean.min():.4g} to {self.mean.max():.4g}" if len(self) else ""
+        return f"<prediction of {len(self):,} architectures{ends}>"
+
 
 class Predictor(ABC):
     """Learns to score architectures from a few that were measured.
@@ -60,6 +64,12 @@ class Predictor(ABC):
         self.seed = seed
         self._like: GraphBatch | None = None  # an empty batch: what kind of graphs we know
         self.n_labels = 0
+
+    def __repr__(self) -> str:
+        learnt = "not fitted"
+        if self._like is not None:
+            learnt = f"fitted to {self.n_labels:,} labels of space {self._like.space}"
+        return f"<predictor {self.name}, seed {self.seed}, {learnt}>"
 
     def fit(
         self,

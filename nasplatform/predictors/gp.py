@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar, Literal
@@ -129,6 +129,18 @@ class Process:
         return cls(posterior, centre, scale, state["inverse"], stretch, error)
 
 
+def _standardised(labels: Floats) -> Floats:
+    standardised: Floats = (labels - labels.mean()) / labels.std()
+    return standardised
+
+
+_SCALES: Mapping[str, Callable[[Floats], Floats]] = {
+    "ranks": normal_scores,
+    "gaps": log_gaps,
+    "values": _standardised,
+}
+
+
 def memory_of(labels: int) -> int:
     """Return the bytes that a process on so many labels takes at most, features aside.
 
@@ -152,8 +164,10 @@ class GPOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    labels: Literal["ranks", "gaps"] = Field(
-        "ranks", description="learn normal scores of the ranks, or log distances to the best"
+    labels: Literal["ranks", "gaps", "values"] = Field(
+        "ranks",
+        description="learn normal scores of the ranks, log distances to the best, or the labels as "
+        "they are, as suits a cost",
     )
     propagation: bool = Field(False, description="also read the closed-form propagation features")
     steps: int = Field(60, ge=1, description="of Adam on the kernel's parameters")
@@ -172,7 +186,7 @@ class GP(Predictor):
     ) -> None:
         without = () if self.options.propagation else PROPAGATION
         self._scaling = fit_scaling(graphs, unlabelled, without)
-        targets = normal_scores(scores) if self.options.labels == "ranks" else log_gaps(scores)
+        targets = _SCALES[self.options.labels](scores)
         self._labels = MonotoneMap.through(targets, scores)
         order = np.random.default_rng(self.seed).permutation(len(scores))
         self._process = Process.fit(

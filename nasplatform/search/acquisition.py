@@ -6,6 +6,7 @@ scores, and returns (B,) values of which the highest is evaluated next.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -14,10 +15,11 @@ from scipy.special import ndtr
 
 Acquisition = Literal["expected_improvement", "upper_confidence_bound", "thompson", "greedy"]
 Array = NDArray[np.float64]
+Excess = Callable[[Array], Array]
 
 
 def expected_improvement(mean: Array, std: Array, best: float | Array) -> Array:
-    """Return E[max(0, y - best)] for y ~ N(mean, std^2) (Mockus, 1978); shapes (B,)."""
+    """Return E[max(0, y - best)] for y ~ N(mean, std^2) (Mockus, 1978); shapes that go together."""
     gain = mean - best
     spread = np.maximum(std, 1e-12)
     z = gain / spread
@@ -74,15 +76,42 @@ def hypervolume_improvement(points: Array, front: Array, reference: Array) -> Ar
     The plane above the reference is cut into strips along the second objective in which the
     front's height is constant; in each a point wins a rectangle.
     """
-    inside = front[(front > reference).all(1)]
-    inside = inside[np.argsort(inside[:, 1])]
-    edges = np.concatenate([[reference[1]], inside[:, 1], [np.inf]])
-    heights = np.maximum.accumulate(np.append(inside[:, 0], reference[0])[::-1])[::-1]
+    edges, heights = _strips(front, reference)
     gained = np.zeros(len(points))
-    for low, high, height in zip(edges[:-1], edges[1:], heights, strict=True):
+    for low, high, height in zip(edges, np.append(edges[1:], np.inf), heights, strict=True):
         width = np.clip(points[:, 1], low, high) - low
         gained += width * np.maximum(points[:, 0] - height, 0.0)
     return gained
+
+
+def expected_hypervolume_improvement(
+    excess: tuple[Excess, Excess], front: Array, reference: Array
+) -> Array:
+    """Return (B,): by how much candidates are expected to grow a front of two objectives, exactly.
+
+    excess: for each objective E[max(0, y - t)] (B, T) at thresholds t (T,); the objectives are
+            independent of each other.
+    front, reference: see ``hypervolume_improvement``, whose strips these are: in each the expected
+            area is the expected width times the expected height (Emmerich et al., 2011).
+    """
+    edges, heights = _strips(front, reference)
+    beyond = excess[1](edges)
+    widths = beyond - np.append(beyond[:, 1:], np.zeros((len(beyond), 1)), axis=1)
+    expected: Array = (widths * excess[0](heights)).sum(1)
+    return expected
+
+
+def _strips(front: Array, reference: Array) -> tuple[Array, Array]:
+    """Cut the plane above a reference along the second objective where the front's height changes.
+
+    Returns the lower edges (S,) of the strips, ascending, and the front's heights (S,) in them.
+    """
+    inside = front[(front > reference).all(1)]
+    inside = inside[np.lexsort((inside[:, 0], inside[:, 1]))]
+    heights = np.maximum.accumulate(np.append(inside[:, 0], reference[0])[::-1])[::-1]
+    edges = np.append(reference[1], inside[:, 1])
+    lower = np.append(True, heights[1:] < heights[:-1])
+    return edges[lower], heights[lower]
 
 
 def scalarised_improvement(points: Array, measured: Array, weights: Array) -> Array:

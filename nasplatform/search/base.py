@@ -200,11 +200,25 @@ class ArchitectureSampler(BaseSampler, ABC, Generic[A]):
             return Proposal(self.draw_unseen(seen, rng), "random")
         return Proposal(self.measurable.to(architecture, rng, seen), source)
 
-    def near(self, architectures: Population[A], seen: NDArray[np.uint64]) -> Population[A]:
-        """Return the allowed unseen architectures one edit away from any of those given."""
-        around = self.space.neighbours(architectures)
+    def step(
+        self, architecture: A, seen: NDArray[np.uint64], rng: np.random.Generator, source: Reason
+    ) -> Proposal[A] | None:
+        """Propose a random unseen architecture one edit away; None where all of them were seen.
+
+        Of a table that does not hold it, the nearest that it holds and that was not seen is taken
+        in its place, as with every sampler.
+        """
+        around = self.space.neighbours([architecture])
         around = around[~np.isin(around.keys, seen)]
-        return around[self.feasible_mask(around)] if len(around) else around
+        if self.candidates is None and len(around):
+            around = around[self.feasible_mask(around)]
+        if not len(around):
+            return None
+        row = int(rng.integers(len(around)))
+        chosen = around[row]
+        if self.candidates is not None and not self.feasible_mask(around[row : row + 1])[0]:
+            return self.unseen_near(chosen, seen, rng, source)
+        return Proposal(chosen, source)
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial

@@ -61,9 +61,9 @@ class RegularizedEvolution(ArchitectureSampler[A]):
         drawn = rng.choice(alive, min(self.tournament, len(alive)), replace=False)
         order = drawn[best_first(history.keep(drawn))].tolist()
         for row in order:
-            children = self.near(history.architectures[row : row + 1], history.seen)
-            if len(children):
-                return Proposal(children[int(rng.integers(len(children)))], "evolved")
+            child = self.step(history.architectures[row], history.seen, rng, "evolved")
+            if child is not None:
+                return child
         best = history.architectures[order[0]]
         return self.unseen_near(best, history.seen, rng, "evolved")
 

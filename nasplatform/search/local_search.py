@@ -55,9 +55,9 @@ class LocalSearch(ArchitectureSampler[A]):
         order = np.array(best_first(history))
         keys = history.architectures.keys
         for row in order[~np.isin(keys[order], self._exhausted)]:
-            around = self.near(history.architectures[row : row + 1], history.seen)
-            if len(around):
-                return Proposal(around[int(rng.integers(len(around)))], "neighbour")
+            neighbour = self.step(history.architectures[int(row)], history.seen, rng, "neighbour")
+            if neighbour is not None:
+                return neighbour
             self._exhausted = np.append(self._exhausted, keys[row])  # more is seen, never less
         best = history.architectures[order[0]]
         return self.unseen_near(best, history.seen, rng, "neighbour")

@@ -11,6 +11,7 @@ from scipy.special import ndtr
 
 from nasplatform.predictors.base import Prediction
 from nasplatform.predictors.target_maps import MonotoneMap
+from nasplatform.search.acquisition import expected_improvement
 
 Array = NDArray[np.float64]
 _WIDEST, _HALVINGS = 16.0, 14  # of a std of normal scores: found to a thousandth
@@ -68,6 +69,41 @@ class Posterior:
         levels = np.concatenate([part.level for part in parts])
         return cls(levels, np.concatenate([part.spread for part in parts]), parts[0].scale)
 
+    def excess(self, thresholds: Array) -> Array:
+        """Return (B, T): E[max(0, value - threshold)] for each of T thresholds, exactly.
+
+        Above a threshold the value is made of the steps between knots, of each as much as the level
+        has climbed of it: the expectations of these shares are closed forms.
+        """
+        if self.scale is None:
+            return np.maximum(self.level[:, None] - thresholds, 0.0)
+        back = MonotoneMap.through(self.scale.labels, self.scale.knots)
+        levels = back.label(thresholds)
+        points = np.unique(np.append(self.scale.knots, levels))
+        ends = self._value(points)
+        slopes = np.append(np.diff(ends) / np.diff(points), self._slope)
+        climbed = expected_improvement(self.level[:, None], self.spread[:, None], points)
+        climbed[:, :-1] -= climbed[:, 1:].copy()
+        tails = np.cumsum((climbed * slopes)[:, ::-1], axis=1)[:, ::-1]
+        found: Array = tails[:, np.searchsorted(points, levels)]
+        return found
+
+    @property
+    def _slope(self) -> float:
+        """How fast values rise beyond the best: as between the upper quartile and the best."""
+        assert self.scale is not None
+        knots, labels = self.scale.knots, self.scale.labels
+        quarter = int(_TOP * (len(knots) - 1))
+        return float((labels[-1] - labels[quarter]) / (knots[-1] - knots[quarter]))
+
+    def _value(self, level: Array) -> Array:
+        """Turn levels into values; a ceiling is believed in, see ``_slope``."""
+        assert self.scale is not None
+        top = self.scale.knots[-1]
+        value: Array = self.scale.label(np.minimum(level, top))
+        value += np.maximum(level - top, 0.0) * self._slope
+        return value
+
     def at(self, place: Array | float) -> Array:
         """Return the values (B,) that lie ``place`` standard deviations above the expected ones.
 
@@ -75,11 +111,4 @@ class Posterior:
         it runs between the best and the upper quartile, not as it does in all.
         """
         level = self.level + self.spread * place
-        if self.scale is None:
-            return level
-        knots, labels = self.scale.knots, self.scale.labels
-        quarter = int(_TOP * (len(knots) - 1))
-        slope = (labels[-1] - labels[quarter]) / (knots[-1] - knots[quarter])
-        value: Array = self.scale.label(np.minimum(level, knots[-1]))
-        value += np.maximum(level - knots[-1], 0.0) * slope
-        return value
+        return level if self.scale is None else self._value(level)

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar, Generic, Literal, Self
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, field_validator
 from pydantic import Field as Option
 
+from nasplatform.encodings.active_subgraph import learns_inside
 from nasplatform.encodings.cache import features_of
 from nasplatform.errors import ConfigError
 from nasplatform.predictors.base import Predictor
 from nasplatform.search.acquisition import Acquisition
-from nasplatform.search.base import ArchitectureSampler, Proposal, SamplerContext, SamplerOptions
+from nasplatform.search.base import (
+    ArchitectureSampler,
+    Proposal,
+    Reason,
+    SamplerContext,
+    SamplerOptions,
+)
 from nasplatform.search.candidates import CandidatePool, farthest_point_sampling
 from nasplatform.search.history import History
 from nasplatform.search.objectives import OptimizationConfig
@@ -25,6 +34,8 @@ from nasplatform.search.surrogate import (
 from nasplatform.search.target_transforms import Scale
 from nasplatform.spaces.base import A, Population, Space
 
+_IMPROVEMENT: tuple[Acquisition, ...] = ("expected_improvement",)
+_WITH_DRAWS: tuple[Acquisition, ...] = (*_IMPROVEMENT * 3, "thompson")
 _DESIGN, _POOL, _SCORE, _EXPLORE = 1, 2, 3, 4  # what a random generator is for
 
 
@@ -38,9 +49,11 @@ class PredictorOptions(SamplerOptions):
     batch: int | None = Option(
         default=None, ge=1, description="evaluations between two fits; null: a 20th of the labels"
     )
-    acquisition: tuple[Acquisition, ...] = Option(
-        ("expected_improvement",),
-        description="what makes a candidate promising; several take turns, trial by trial",
+    acquisition: tuple[Acquisition, ...] | None = Option(
+        None,
+        min_length=1,
+        description="what makes a candidate promising; several take turns, trial by trial; null: "
+        "expected improvement, with a single objective every fourth trial thompson",
     )
     beta: float = Option(
         1.0, ge=0, description="weight of the std in upper_confidence_bound, in std of the labels"
@@ -77,14 +90,17 @@ class PredictorSampler(ArchitectureSampler[A]):
     """Fits a predictor to the labels so far and proposes the most promising unseen candidate.
 
     The first ``initial`` trials (at least as many as the predictor needs) are a design that depends
-    on the seed alone. After that the predictor is fitted anew every ``batch`` trials to all labels
-    that an unbroken sequential study has by then; the trials of a batch take the best unseen
-    candidates of that fit, each by the acquisition whose turn it is. A single objective is weighed
-    on the mean of several scales of the labels (see ``target_transforms``). What other workers
-    measure at that time counts as if it had turned out as predicted. Where the labels cannot be
-    learnt from yet (too few, all equal) a trial is random.
+    on the seed alone and leaves out what has nothing to learn, as cells that nothing crosses. After
+    that the predictor is fitted anew every ``batch`` trials to all labels that an unbroken
+    sequential study has by then; the trials of a batch take the best unseen candidates of that
+    fit, each by the acquisition whose turn it is. A single objective is weighed on the mean of
+    several scales of the labels (see ``target_transforms``). What other workers measure at that
+    time counts as if it had turned out as predicted. Where the labels cannot be learnt from yet
+    (too few, all equal) a trial is random.
 
-    With a second objective the acquisition is the expected improvement of the hypervolume, with
+    Expected improvement alone follows a predictor that errs about the best few for long: a draw of
+    each candidate's score, now and then, looks where it is unsure. With a second objective the
+    acquisition is the expected improvement of the hypervolume, with
     more of them that of a random scalarisation; objectives that are known of every candidate, such
     as parameters, are used as they are, others are predicted. Limits on what only measuring tells
     weigh a candidate with the probability that it keeps them.
@@ -112,8 +128,9 @@ class PredictorSampler(ArchitectureSampler[A]):
         self.predictor = predictor.quick()
         self.options = PredictorOptions.model_validate(options)
         self.initial = max(self.options.initial, predictor.min_labels)
+        several = optimization is not None and bool(optimization.objectives)
+        self._acquisitions = self.options.acquisition or (_IMPROVEMENT if several else _WITH_DRAWS)
         self._pool: CandidatePool[A] | None = None
-        self._design: list[int] = []
         self._latest: tuple[tuple[int, bytes], _ScoredCandidates[A]] | None = None
 
     @classmethod
@@ -140,7 +157,7 @@ class PredictorSampler(ArchitectureSampler[A]):
         if explores or not self._learnable(labels):
             return self._random(number, history, "random")
         scored = self._scored(first, labels)
-        values = scored.scores.values[number % len(self.options.acquisition)]
+        values = scored.scores.values[number % len(self._acquisitions)]
         fresh = np.flatnonzero(~np.isin(scored.population.keys, history.seen))
         if not len(fresh):
             return self._random(number, history, "random")
@@ -172,21 +189,34 @@ class PredictorSampler(ArchitectureSampler[A]):
         return self._pool
 
     def _initial(self, number: int, history: History[A]) -> Proposal[A]:
-        if self.options.design == "random":
-            return self._random(number, history, "initial")
-        batch = self._candidates().far
-        if not self._design:
-            values = features_of(batch.graphs).values
-            rng = np.random.default_rng([self.seed, _DESIGN])
-            self._design = farthest_point_sampling(values, self.initial, rng)
         if number < len(self._design):
-            chosen = batch.population[self._design[number] : self._design[number] + 1]
+            chosen = self._candidates().far.population[self._design[number : number + 1]]
             if not np.isin(chosen.keys, history.seen)[0]:
                 return Proposal(chosen[0], "initial")
         return self._random(number, history, "initial")
 
-    def _random(self, number: int, history: History[A], source: Any) -> Proposal[A]:
-        return Proposal(self.draw_unseen(history.seen, self.rng(number)), source)
+    @cached_property
+    def _design(self) -> NDArray[np.intp]:
+        """Rows of the pool that are labelled first."""
+        rng = np.random.default_rng([self.seed, _DESIGN])
+        rows = self._promising
+        if self.options.design == "random":
+            return rng.permutation(rows)[: self.initial]
+        values = features_of(self._candidates().far.graphs).values[rows]
+        return rows[farthest_point_sampling(values, self.initial, rng)]
+
+    @cached_property
+    def _promising(self) -> NDArray[np.intp]:
+        """Rows of the pool worth a label: what learns nothing inside is not, if others do."""
+        learns = np.flatnonzero(learns_inside(self._candidates().far.graphs))
+        few = len(learns) < self.initial
+        return np.arange(len(self._candidates().far)) if few else learns
+
+    def _random(self, number: int, history: History[A], source: Reason) -> Proposal[A]:
+        rng, known = self.rng(number), self._candidates().far.population
+        rows = self._promising[~np.isin(known.keys[self._promising], history.seen)]
+        chosen = known[int(rng.choice(rows))] if len(rows) else self.draw_unseen(history.seen, rng)
+        return Proposal(chosen, source)
 
     def _learnable(self, labels: History[A]) -> bool:
         enough = len(labels) >= max(2, self.predictor.min_labels)
@@ -205,7 +235,7 @@ class PredictorSampler(ArchitectureSampler[A]):
                 labels,
                 pool.far.graphs,
                 self.optimization,
-                self.options.acquisition,
+                self._acquisitions,
                 self.options.beta,
                 self.options.scales,
             )

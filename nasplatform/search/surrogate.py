@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic
 
 import numpy as np
@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from nasplatform.predictors.base import Predictor
+from nasplatform.predictors.gp import GP, GPOptions
 from nasplatform.search.acquisition import (
     Acquisition,
     acquire,
+    expected_hypervolume_improvement,
     hypervolume_improvement,
     probability_below,
     scalarised_improvement,
@@ -28,6 +30,8 @@ from nasplatform.spaces.graph import GraphBatch, concatenate
 
 Array = NDArray[np.float64]
 _QUANTILES = ndtri((np.arange(8) + 0.5) / 8)  # of a normal distribution, all as likely
+_STEPS = 30  # of the search for a cost model's kernel
+_BOLD = 0.5  # share of the predicted std that is counted on where a front is searched
 _MARGIN = 0.1  # of the measured range, by which the reference lies below the worst
 
 
@@ -71,8 +75,8 @@ class CandidateScores:
 
     @property
     def acquisition(self) -> Array:
-        """The last acquisition's values."""
-        return self.values[-1]
+        """The first acquisition's values."""
+        return self.values[0]
 
 
 @dataclass(frozen=True)
@@ -82,9 +86,9 @@ class SurrogateModel(Generic[A]):
     labels:     what was measured.
     predictor:  of the score.
     transforms: the scales on which the score is weighed where it is the only objective.
-    further:    one predictor per further objective; None for what is known of every candidate.
+    further:    a cost model per further objective; None for what is known of every candidate.
     names:      of the further objectives.
-    limit:      a predictor per limit that only measuring tells and that not all keep.
+    limit:      a cost model per limit that only measuring tells and that not all keep.
     """
 
     labels: History[A]
@@ -109,7 +113,7 @@ class SurrogateModel(Generic[A]):
         beta: float,
         scales: tuple[Scale, ...] = ("ranks",),
     ) -> SurrogateModel[A]:
-        """Fit the predictor, and copies of it for further scales, objectives and limits."""
+        """Fit the predictor, copies of it for further scales, and models of the costs."""
         graphs = space.graphs(labels.architectures)
         pending = space.graphs(labels.pending) if len(labels.pending) else None
         single = labels.values.shape[1] == 1
@@ -127,9 +131,10 @@ class SurrogateModel(Generic[A]):
             if column <= len(names) and names[column - 1] in static:
                 further.append(None)
             else:
-                further.append(_copy(predictor, graphs, labels.values[:, column], unlabelled))
+                values = labels.values[:, column]
+                further.append(_cost_model(predictor.seed, graphs, values, unlabelled))
         limit = [
-            _copy(predictor, graphs, values, unlabelled)
+            _cost_model(predictor.seed, graphs, values, unlabelled)
             for values in _learnable_limits(labels, optimization)
         ]
         return cls(
@@ -184,6 +189,8 @@ class SurrogateModel(Generic[A]):
         self, kind: Acquisition, expected: tuple[Posterior, ...], rng: np.random.Generator
     ) -> Array:
         """Return the acquisition's values for several objectives."""
+        if kind == "expected_improvement" and len(expected) == 2:
+            return self._expected_hypervolume(expected[0], expected[1])
         size = len(expected[0].level)
         if kind == "expected_improvement":
             # each objective meets each of its quantiles once, together with others' at random
@@ -200,6 +207,24 @@ class SurrogateModel(Generic[A]):
             points = [one.at(place) for one, place in zip(expected, together, strict=True)]
             total += self._gain(np.stack(points, axis=1), weights)
         return total / len(places[0])
+
+    def _expected_hypervolume(self, score: Posterior, other: Posterior) -> Array:
+        """Return by how much candidates are expected to grow the hypervolume (B,).
+
+        It is measured from below the worst that was measured and, where both objectives are good,
+        from the middle of what is expected of the candidates; each as a share of its own box.
+        """
+        measured = self.labels.values
+        kept = measured[self.labels.violation <= 0]
+        best, span = measured.max(0), np.maximum(np.ptp(measured, axis=0), 1e-12)
+        bold = [replace(one, spread=_BOLD * one.spread) for one in (score, other)]
+        means = np.stack([one.at(0.0) for one in bold], axis=1)
+        total: Array = 1e-9 * (means / span).sum(1)  # breaks ties where nothing is to be gained
+        for reference in (measured.min(0) - _MARGIN * span, np.median(means, axis=0)):
+            box = np.maximum(best - reference, _MARGIN * span).prod()
+            excess = (bold[0].excess, bold[1].excess)
+            total += expected_hypervolume_improvement(excess, kept, reference) / box
+        return total
 
     def _gain(self, points: Array, weights: Array) -> Array:
         """Return what candidates with objective values (B, M) would add to what was measured."""
@@ -261,13 +286,18 @@ def _learnable_limits(
     return [column for column in columns if np.isfinite(column).all() and (column > 0).any()]
 
 
-def _copy(
-    predictor: Predictor, graphs: GraphBatch, values: Array, unlabelled: GraphBatch
+def _cost_model(
+    seed: int, graphs: GraphBatch, values: Array, unlabelled: GraphBatch
 ) -> Predictor | None:
-    """Fit a new predictor of the same kind; None where the values cannot be learnt from."""
-    if np.ptp(values) == 0:
+    """Fit what predicts a cost or a limit; None where the values cannot be learnt from.
+
+    What an architecture costs is nearly a sum over its operations, whatever makes accurate
+    ones: a process on the values themselves learns that from fewer labels than one on ranks, and
+    nothing that holds for scores is taken over.
+    """
+    if np.ptp(values) == 0 or len(values) < GP.min_labels:
         return None
-    return type(predictor)(predictor.options, predictor.seed).fit(graphs, values, unlabelled)
+    return GP(GPOptions(labels="values", steps=_STEPS), seed).fit(graphs, values, unlabelled)
 
 
 def _fit(

@@ -11,7 +11,9 @@ from scipy.integrate import quad
 from scipy.stats import norm
 
 from nasplatform.search.acquisition import (
+    Excess,
     acquire,
+    expected_hypervolume_improvement,
     expected_improvement,
     hypervolume_improvement,
     probability_below,
@@ -84,6 +86,23 @@ def test_hypervolume_improvement_is_optunas(x: float, y: float) -> None:
 def test_hypervolume_improvement_without_a_front() -> None:
     found = hypervolume_improvement(np.array([[0.5, 0.4]]), np.empty((0, 2)), REFERENCE)
     assert found == pytest.approx([0.2])
+
+
+@pytest.mark.parametrize("front", [FRONT, FRONT[[0, 0, 1]], np.empty((0, 2))])
+def test_expected_hypervolume_improvement_is_the_mean_of_many_draws(front: np.ndarray) -> None:
+    rng = np.random.default_rng(0)
+    mean, std = rng.uniform(-0.3, 1.2, (7, 2)), rng.uniform(0.02, 0.5, (7, 2))
+    mean[0], std[0] = (0.85, 0.85), 0.0  # a sure thing
+
+    def excess(objective: int) -> Excess:
+        of = mean[:, objective, None], std[:, objective, None]
+        return lambda thresholds: expected_improvement(*of, thresholds)
+
+    found = expected_hypervolume_improvement((excess(0), excess(1)), front, REFERENCE)
+    draws = mean + std * rng.standard_normal((4000, 7, 2))
+    gains = hypervolume_improvement(draws.reshape(-1, 2), front, REFERENCE).reshape(4000, 7)
+    error = gains.std(0) / np.sqrt(len(gains))
+    assert (np.abs(found - gains.mean(0)) < 4.5 * error + 1e-9).all()
 
 
 def test_scalarised_improvement_prefers_what_dominates() -> None:

@@ -36,3 +36,20 @@ def test_near_a_ceiling_little_can_be_gained_and_much_lost() -> None:
     one = Posterior.of(Prediction(np.array([0.92]), np.array([0.2])), labels)
     gain, loss = one.at(2.0)[0] - 0.92, 0.92 - one.at(-2.0)[0]
     assert 0 < 2 * gain < loss
+
+
+def test_excess_is_the_mean_of_many_draws() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.array([0.1, 0.5, 0.8, 0.88, 0.9, 0.91, 0.915, 0.92])
+    mean, std = rng.uniform(0.0, 0.95, 6), rng.uniform(0.01, 0.3, 6)
+    one = Posterior.of(Prediction(mean, std), labels)
+    thresholds = np.array([0.9, -0.2, 0.92, 0.6, 0.93])
+    drawn = np.stack([one.at(rng.standard_normal(6)) for _ in range(40_000)])
+    wanted = np.maximum(drawn[:, :, None] - thresholds, 0.0)
+    error = wanted.std(0) / np.sqrt(len(drawn))
+    assert (np.abs(one.excess(thresholds) - wanted.mean(0)) < 4.5 * error + 1e-6).all()
+
+
+def test_excess_of_what_is_known() -> None:
+    one = Posterior.known(np.array([3.0, 5.0]))
+    assert one.excess(np.array([4.0, 1.0])).tolist() == [[0.0, 2.0], [1.0, 4.0]]

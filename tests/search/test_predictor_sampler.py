@@ -9,10 +9,12 @@ import pytest
 from nasplatform_toy import Ridge
 from search_toys import toy_evaluator
 
+from nasplatform.encodings.active_subgraph import learns_inside
 from nasplatform.errors import ConfigError
 from nasplatform.search import History, SamplerContext
 from nasplatform.search.candidates import CandidatePool, farthest_point_sampling
 from nasplatform.search.predictor_sampler import PredictorOptions, PredictorSampler
+from nasplatform.spaces import get_space
 
 
 def history(evaluator: Any, n: int, pending: int = 0, seed: int = 0) -> History[Any]:
@@ -64,7 +66,7 @@ def test_the_initial_design_is_spread_out_and_the_same_for_a_seed() -> None:
     nothing = history(evaluator, 0)
     first = [sampler(evaluator).propose(n, nothing).architecture for n in range(4)]
     again = [sampler(evaluator).propose(n, nothing).architecture for n in range(4)]
-    other = [sampler(evaluator, seed=1).propose(n, nothing).architecture for n in range(4)]
+    other = [sampler(evaluator, seed=2).propose(n, nothing).architecture for n in range(4)]
     assert first == again
     assert first != other
     assert len(set(first)) == 4
@@ -76,6 +78,32 @@ def test_a_design_that_was_seen_is_replaced() -> None:
     seen = evaluator.space.population([wanted])
     known = History(seen.keys, seen, np.ones((1, 1)), {}, np.array([0]), seen[:0])
     assert sampler(evaluator).propose(0, known).architecture != wanted
+
+
+@pytest.mark.parametrize("design", ["spread", "random"])
+@pytest.mark.parametrize(
+    ("name", "dull"),
+    [("nasbench101", "[M]11/1"), ("nasbench201", "010404")],  # pooling alone, nothing at all
+)
+def test_no_first_label_is_paid_for_a_cell_that_learns_nothing(
+    name: str, dull: str, design: str
+) -> None:
+    space = get_space(name)
+    pools = space.population([space.parse(dull), *space.sample(300, np.random.default_rng(0))])
+    learns = learns_inside(space.graphs(pools))
+    assert 0 < learns.sum() < len(pools)
+    assert not learns[0]
+    for seed in range(3):
+        one = PredictorSampler(
+            space, Ridge(), seed=seed, candidates=pools, initial=40, design=design
+        )
+        known = space.population([])
+        for number in range(40):
+            nothing = History(known.keys, known[:0], np.empty((0, 1)), {}, np.arange(0), known[:0])
+            found = space.population([one.propose(number, nothing).architecture])
+            assert learns_inside(space.graphs(found))[0]
+            assert not np.isin(found.keys, known.keys)[0]
+            known = space.population([*known, *found])
 
 
 def test_farthest_point_sampling_takes_the_corners_first() -> None:

@@ -58,21 +58,36 @@ def test_without_measurable_neighbours_the_nearest_is_next(
 def test_local_search_asks_once_for_neighbours_that_are_all_seen(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """No string of the table has a neighbour there, so that none is worth a second question."""
-    evaluator = even_evaluator()
+    """All but a few strings were seen, the neighbours of most of them too."""
+    evaluator = toy_evaluator(6)
+    evaluator.candidates = evaluator.space.enumerate()
     sampler: Any = toy_sampler(LocalSearch, evaluator, initial=3)
     asked: list[str] = []
-    near = sampler.near
+    step = sampler.step
 
-    def counted(architectures: Any, seen: Any) -> Any:
-        asked.extend(architectures.hashes)
-        return near(architectures, seen)
+    def counted(architecture: Any, *rest: Any) -> Any:
+        found = step(architecture, *rest)
+        if found is None:
+            asked.append(architecture.hash)
+        return found
 
-    monkeypatch.setattr(sampler, "near", counted)
+    monkeypatch.setattr(sampler, "step", counted)
     rows = np.random.default_rng(0).permutation(len(evaluator.candidates))
-    for known in range(20, 40):
+    for known in range(20, len(rows)):
         sampler.propose(known, history_of(evaluator, rows[:known]))
-    assert len(asked) == len(set(asked)) == 39
+    assert len(asked) == len(set(asked)) > 1
+
+
+def test_a_child_that_the_table_lacks_moves_to_the_nearest_that_it_holds() -> None:
+    """Of two parents' neighbours one is in the table: the others are children all the same."""
+    space = toy_evaluator(8).space
+    evaluator = toy_evaluator(8)
+    texts = ("00000000", "00000001", "01100000", "00011000", "01010000", "00101000")
+    evaluator.candidates = space.population([space.parse(text) for text in texts])
+    sampler = toy_sampler(RegularizedEvolution, evaluator, initial=1)
+    history = history_of(evaluator, np.array([0]))
+    found = {space.format(sampler.propose(n, history).architecture) for n in range(1, 60)}
+    assert len(found) > 3
 
 
 @pytest.mark.parametrize("kind", [TPE, NSGA2])

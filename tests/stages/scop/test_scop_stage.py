@@ -102,6 +102,8 @@ def test_rounds_come_to_the_same_rate_and_are_replayed_in_order(tmp_path):
     result = apply(tmp_path / "stage", rate=0.75, rounds=2)
     kinds = [edit.kind for edit in result.network.structure.edits]
     assert kinds == ["channels-removed"] * 2
+    assert result.curve["round"] == [1, 2]
+    assert result.curve["epoch"] == [1, 2]
     assert result.network.module.get_submodule("layers.0.conv_bn_relu.0").out_channels == 2
     result.network.save(tmp_path / "network")
     loaded = Network.load(tmp_path / "network")

@@ -176,27 +176,38 @@ def try_all(chosen: Sequence[Mutant], kept: Path) -> dict[str, str]:
 
 def report(chosen: Sequence[Mutant], outcomes: Mapping[str, str]) -> tuple[str, list[str]]:
     """Return a table with the score of each room and the survivors, and what is wrong."""
-    lines = ["| room | changes | killed | score |", "|---|---|---|---|"]
+    lines = ["| room | changes | tried | killed | score |", "|---|---|---|---|---|"]
     wrong = []
-    results = [(mutant, outcomes.get(mutant.digest, "broken")) for mutant in chosen]
+    results = [(mutant, outcomes.get(mutant.digest, "untried")) for mutant in chosen]
     for room in dict.fromkeys(mutant.room for mutant in chosen):
         here = [outcome for mutant, outcome in results if mutant.room == room]
-        share = here.count("killed") / len(here)
-        lines.append(f"| {room} | {len(here)} | {here.count('killed')} | {share:.0%} |")
+        share = score(here)
+        lines.append(_row(room, here))
         if share < WANTED:
             wrong.append(f"{room}: {share:.0%} killed, at least {WANTED:.0%} are wanted")
-    killed = [outcome for _, outcome in results].count("killed")
-    lines.append(f"| **all** | {len(results)} | {killed} | **{killed / len(results):.0%}** |")
+    lines.append(_row("**all**", [outcome for _, outcome in results]))
     lines += ["", "| survivor | file | why nothing notices |", "|---|---|---|"]
     for mutant, outcome in results:
         if outcome == "survived":
             lines.append(f"| {mutant.what} | `{mutant.file}` | {mutant.survives or '**?**'} |")
-        if outcome == "broken":
-            wrong.append(f"{mutant.file}: {mutant.what}: the tests could not run")
+        if outcome in ("broken", "untried"):
+            wrong.append(f"{mutant.file}: {mutant.what}: {outcome}: its tests do not run")
         elif (outcome == "survived") != bool(mutant.survives):
             reason = "no reason says why" if outcome == "survived" else "its reason does not hold"
             wrong.append(f"{mutant.file}: {mutant.what}: {outcome}, {reason}")
     return "\n".join(lines) + "\n", wrong
+
+
+def score(outcomes: Sequence[str]) -> float:
+    """Return the share of the changes that were tried which tests noticed; 0 where none was."""
+    known = [outcome for outcome in outcomes if outcome != "untried"]
+    return known.count("killed") / max(len(known), 1)
+
+
+def _row(room: str, outcomes: Sequence[str]) -> str:
+    untried, killed = outcomes.count("untried"), outcomes.count("killed")
+    counts = f"{len(outcomes)} | {len(outcomes) - untried} | {killed} | {score(outcomes):.0%}"
+    return f"| {room} | {counts} |"
 
 
 def document(table: str) -> str:

@@ -39,10 +39,14 @@ def score_cells(folder: Path, images: Path, cells: int, batch: int) -> pd.DataFr
     rows = np.random.default_rng(0).permutation(len(table.architectures))[:cells].tolist()
     accuracy = table.values(METRIC)
     path = folder / "proxies.csv"
-    found = pd.read_csv(path).to_dict("records") if path.exists() else []
+    found: list[dict[Any, Any]] = []
+    if path.exists():
+        found = pd.read_csv(path).to_dict("records")
     context = EvaluationContext(None, task)
     makers = {
-        name: ProxyEvaluator(ProxyOptions(proxy=name, batch_size=batch), table.space, context)
+        name: ProxyEvaluator(
+            ProxyOptions.model_validate({"proxy": name, "batch_size": batch}), table.space, context
+        )
         for name in PROXIES
     }
     for row in rows[len(found) :]:

@@ -50,6 +50,7 @@ class ProxyEvaluator(Evaluator[Any]):
         self.data: Task = context.task
         self.device = context.device
         super().__init__(options, space.with_input(self.data.input_shape, self.data.classes))
+        self.score_metric = options.proxy
         seen = f"{options.proxy}-{options.batch_size}"
         self.task = f"{self.data.name}/{seen}@{self.data.digest[:12]}"
 

@@ -43,8 +43,8 @@ class PredictorOptions(SamplerOptions):
     """Options of the sampler ``predictor``."""
 
     initial: int = Option(default=3, ge=1, description="labels before the first fit")
-    design: Literal["spread", "random"] = Option(
-        "spread", description="initial architectures: as unlike each other as can be, or random"
+    design: Literal["random", "spread"] = Option(
+        "random", description="initial architectures: random, or as unlike each other as can be"
     )
     batch: int | None = Option(
         default=None, ge=1, description="evaluations between two fits; null: a 20th of the labels"

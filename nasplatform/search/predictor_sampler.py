@@ -35,7 +35,7 @@ from nasplatform.search.target_transforms import Scale
 from nasplatform.spaces.base import A, Population, Space
 
 _IMPROVEMENT: tuple[Acquisition, ...] = ("expected_improvement",)
-_WITH_DRAWS: tuple[Acquisition, ...] = (*_IMPROVEMENT * 3, "thompson")
+_WITH_DRAWS: tuple[Acquisition, ...] = (*_IMPROVEMENT * 7, "thompson")
 _DESIGN, _POOL, _SCORE, _EXPLORE = 1, 2, 3, 4  # what a random generator is for
 
 
@@ -53,7 +53,7 @@ class PredictorOptions(SamplerOptions):
         None,
         min_length=1,
         description="what makes a candidate promising; several take turns, trial by trial; null: "
-        "expected improvement, with a single objective every fourth trial thompson",
+        "expected improvement, with a single objective every eighth trial thompson",
     )
     beta: float = Option(
         1.0, ge=0, description="weight of the std in upper_confidence_bound, in std of the labels"

@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-all zoo lint docs benchmark chaos fuzz clean
+.PHONY: demo test test-all zoo lint docs benchmark chaos fuzz mutants clean
 
 demo: $(STAMP)  ## run the quickstart search on the embedded benchmark
 	$(BIN)/nasplatform run searches/quickstart.yaml --out runs/demo --force
@@ -28,6 +28,9 @@ docs: $(STAMP)  ## build the documentation into build/site; a broken link is an 
 
 benchmark: $(STAMP)  ## measure speed
 	$(BIN)/python -m pytest --benchmark-only --override-ini addopts=-q tests
+
+mutants: $(STAMP)  ## make small wrong changes to a copy of the source and see tests fall; resumable
+	OMP_NUM_THREADS=1 $(BIN)/python analysis/mutants.py --out docs/mutants.md
 
 fuzz: $(STAMP)  ## damage every kind of file, other ones each time; FUZZ_EXAMPLES of each
 	FUZZ_EXAMPLES=$${FUZZ_EXAMPLES:-2000} OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto tests/fuzz

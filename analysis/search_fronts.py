@@ -126,10 +126,15 @@ def leads(table: pd.DataFrame, columns: list[str]) -> list[str]:
     cells = []
     for column in columns:
         wide = table.pivot_table(index="seed", columns="sampler", values=column)
-        rival = wide.drop(columns="predictor").mean().idxmax()
-        lead = wide["predictor"] - wide[rival]
-        cells.append(f"{lead.mean():+.3f} ± {lead.sem():.3f} ({rival})")
+        rival = str(wide.drop(columns="predictor").mean().idxmax())
+        lead = (wide["predictor"] - wide[rival]).to_numpy(float)
+        cells.append(f"{lead.mean():+.3f} ± {error_of(lead):.3f} ({rival})")
     return cells
+
+
+def error_of(values: NDArray[np.float64]) -> float:
+    """Return the standard error of the mean."""
+    return float(values.std(ddof=1) / len(values) ** 0.5)
 
 
 def main() -> None:
@@ -159,8 +164,8 @@ def main() -> None:
     print(f"| sampler | seeds | {' | '.join(columns)} |")
     print("|---|---|" + "---|" * len(columns))
     for sampler, part in table.groupby("sampler", sort=False):
-        cells = [f"{part[c].mean():.3f} ± {part[c].sem():.3f}" for c in columns]
-        print(f"| {sampler} | {len(part)} | {' | '.join(cells)} |")
+        cells = [f"{x.mean():.3f} ± {error_of(x):.3f}" for x in part[columns].to_numpy(float).T]
+        print("| " + " | ".join([str(sampler), str(len(part)), *cells]) + " |")
     print(f"| lead | {given.seeds} | {' | '.join(leads(table, columns))} |")
 
 

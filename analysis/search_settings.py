@@ -217,9 +217,9 @@ def main() -> None:
     )
     print("|---|---|---|---|---|")
     for dataset in means.columns:
-        chosen = means.drop(columns=dataset).mean(axis=1).idxmin()
+        chosen = str(means.drop(columns=dataset).mean(axis=1).idxmin())
         rows = found[(found["setting"] == chosen) & (found["dataset"] == dataset)]
-        there = means.loc[chosen, dataset]
+        there = means[dataset].to_dict()[chosen]
         print(f"| {dataset} | {chosen} | {there:.3f} | {told(rows)} |")
 
 

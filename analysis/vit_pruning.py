@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from nasplatform.models.network import Network
 from nasplatform.runtimes.measure import latencies
-from nasplatform.spaces import get_space
-from nasplatform.spaces.vit.text import parse_text
 from nasplatform.stages.pipeline import run_pipeline
 from nasplatform.training.datasets import load_task
 from nasplatform.training.task import Task
@@ -22,9 +20,10 @@ def add_options(part: argparse.ArgumentParser) -> None:
     part.add_argument("--out", type=Path, default=Path("runs/vit-prune"))
     part.add_argument("--seeds", type=int, default=5)
     part.add_argument("--keep", type=float, default=0.6, help="share of the multiply-adds left")
-    part.add_argument("--text", default="average/conv2s2+w32+learned:2*h4w32-mlp4")
-    part.add_argument("--epochs", type=int, default=30, help="of the first training")
-    part.add_argument("--tune", type=int, default=10, help="epochs of fine-tuning")
+    part.add_argument("--architecture", default="average/conv2s2+w96+learned:2*h4w96-mlp4")
+    part.add_argument("--epochs", type=int, default=12, help="of the first training")
+    part.add_argument("--tune", type=int, default=6, help="epochs of fine-tuning")
+    part.add_argument("--learning-rate", type=float, default=0.002)
     part.add_argument("--train-size", type=int, default=4000)
     part.add_argument("--test-size", type=int, default=10_000)
     part.add_argument("--rounds", type=int, default=5, help="of the latency")
@@ -47,17 +46,17 @@ def prune(options: argparse.Namespace) -> None:
 
 def _pruned(options: argparse.Namespace, task: Task, seed: int) -> NDArray[np.float64]:
     """Return accuracies before and after in %, their difference, and three shares."""
-    space = get_space("vit", subspace="digits", input_shape=task.input_shape)
     recipe = {"optimizer": {"name": "adamw"}, "weight_decay": 0.05}
-    first = {"epochs": options.epochs, "learning_rate": 0.005, **recipe}
-    second = {"epochs": options.tune, "learning_rate": 0.002, **recipe}
+    first = {"epochs": options.epochs, "learning_rate": options.learning_rate, **recipe}
+    second = {"epochs": options.tune, "learning_rate": options.learning_rate / 2, **recipe}
     budget = {"metric": "macs", "keep": options.keep}
     folder = options.out / f"seed-{seed}"
-    start = Network.of(space, parse_text(options.text), seed)
+    about = {"architecture": options.architecture, "input_shape": task.input_shape}
+    start = Network.named("vit", seed, classes=task.classes, **about)
     base, [trained] = run_pipeline(
         start, task, [("train", {"recipe": first})], folder / "base", seed
     )
-    cut = {"recipe": second, "budget": budget, "round_to": 8, "control": {"epochs": 5}}
+    cut = {"recipe": second, "budget": budget, "control": {"epochs": 5}}
     name = f"scop-{options.keep}-{options.tune}"
     small, [record] = run_pipeline(base, task, [("scop", cut)], folder / name, seed)
     before, after = trained["after"]["accuracy"], record["after"]["accuracy"]

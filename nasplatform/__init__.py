@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nasplatform.predictors import get_predictor
     from nasplatform.runs.driver import compress, run
-    from nasplatform.runs.frames import list_runs, read_runs, read_stages
+    from nasplatform.runs.frames import list_runs, read_epochs, read_runs, read_stages
     from nasplatform.runs.run import Run
     from nasplatform.spaces import get_space
 
@@ -27,6 +27,7 @@ __all__ = [
     "get_predictor",
     "get_space",
     "list_runs",
+    "read_epochs",
     "read_runs",
     "read_stages",
     "run",
@@ -38,6 +39,7 @@ _HOMES = {
     "get_predictor": "predictors",
     "get_space": "spaces",
     "list_runs": "runs.frames",
+    "read_epochs": "runs.frames",
     "read_runs": "runs.frames",
     "read_stages": "runs.frames",
     "run": "runs.driver",
@@ -48,3 +50,7 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

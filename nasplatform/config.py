@@ -115,6 +115,7 @@ class Provenance(BaseModel):
     """Where the numbers of a run come from; written into the copy that its folder keeps.
 
     measured: what the evaluator measures, or the data set of the stages.
+    metric:   which metric the score of a search is; with a minus where it is its negative.
     data:     digest of the data of the stages.
     weights:  digest of the file of weights that a network came with.
     versions: of Python and of the libraries that decide the numbers.
@@ -123,6 +124,7 @@ class Provenance(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     measured: str
+    metric: str | None = None
     data: str | None = None
     weights: str | None = None
     versions: dict[str, str]
@@ -174,9 +176,10 @@ class SearchConfig(FileConfig):
     predictor: what learns from the measurements; needed by the sampler ``predictor``.
     search:    the sampler, its budget, and what is searched for.
     executor:  where the evaluator works, ``{name: inline}`` or ``{name: process, workers: 4}``.
-    storage:   Optuna storage URL; by default an SQLite file in the run folder. A password in it is
-               never shown or kept: a run that goes on takes it from PGPASSWORD or ~/.pgpass, or
-               from the file or ``--set`` again.
+    storage:   where several machines share the study, ``postgresql+psycopg://...``, or
+               ``journal:///FILE`` on a shared disk; by default an SQLite file in the run folder.
+               A password in it is never shown or kept: a run that goes on takes it from PGPASSWORD
+               or ~/.pgpass, or from the file or ``--set`` again.
     """
 
     space: Choice | None = None

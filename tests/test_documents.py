@@ -61,5 +61,5 @@ def test_docs_on_training_work_as_typed() -> None:
     Recipe.model_validate(recipe)
     shown: dict[str, Any] = {}
     exec(blocks("docs/training.md", "python")[0], shown)
-    columns = ["epoch", "train_loss", "valid_accuracy", "teacher_loss"]
+    columns = ["epoch", "train_loss", "valid_accuracy", "learning_rate", "seconds", "teacher_loss"]
     assert list(shown["history"].frame().columns) == columns

@@ -62,6 +62,13 @@ class BenchmarkTable:
     def __len__(self) -> int:
         return len(self.architectures)
 
+    def __repr__(self) -> str:
+        epochs = ", ".join(map(str, self.fidelities))
+        return (
+            f"<table {self.name}: {len(self):,} architectures of space {self.space.name}, "
+            f"{', '.join(self.metrics)} at {epochs} epochs, up to {self.seeds} seeds>"
+        )
+
     @property
     def metrics(self) -> tuple[str, ...]:
         """Names of what was measured."""

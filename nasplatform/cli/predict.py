@@ -54,7 +54,7 @@ def predict(
     Lines of a file that are no architecture are told by number, the others are answered, and the
     exit code is 2.
     """
-    from nasplatform.errors import ArchitectureError
+    from nasplatform.errors import ArchitectureError, DataError
     from nasplatform.runs.saved import load_predictor
 
     if (file is None) == (not architectures):
@@ -70,6 +70,8 @@ def predict(
             show_table(kept, _COLUMNS[1:-1])
         return
     asked = _read(file, architecture)
+    if not asked.texts and not asked.broken:
+        raise DataError(f"{'stdin' if file == '-' else file}: holds no architecture")
     words = f"scoring {len(asked.texts):,} architectures"
     with watched("predict", words, "nothing was written") as progress:
         rows = _rows(predictor, space, asked, progress)

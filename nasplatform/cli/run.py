@@ -102,7 +102,7 @@ def compress(
 
 def worker(
     file: Annotated[Path, typer.Argument(help="Search file that all workers share.")],
-    storage: Annotated[str, typer.Option(help="Optuna storage URL, postgresql+psycopg://...")],
+    storage: Annotated[str, typer.Option(help="URL, postgresql+psycopg://... or journal:///FILE.")],
     settings: SetOption = None,
     wait: Annotated[
         float, typer.Option(min=0, help="Seconds to wait until the search was started.")

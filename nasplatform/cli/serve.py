@@ -64,6 +64,8 @@ def serve(
     values = {**parse_overrides(settings or []), "api_keys": api_keys, "runs": runs}
     options = make_options(Settings, values, "serve")
     assert isinstance(options, Settings)
+    if not predictors.exists():
+        say(f"{predictors} is not there: it is made, and is empty")
     store = PredictorStore(predictors)
     for text in add or []:
         name, _, folder = text.partition("=")
@@ -97,6 +99,8 @@ def _listen(store: PredictorStore, options: Settings, host: str, port: int, quie
     from nasplatform.service.middleware import log_to_stderr
     from nasplatform.service.server import bound, server_config
 
+    if not store.names():
+        say("warning: nothing to serve yet; --add NAME=FOLDER publishes a predictor or a run")
     taken = bound(host, port)
     log_to_stderr(logging.WARNING if quiet else logging.INFO)
     # A short interval lets the event loop answer while the inference thread runs Python.

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="The tables in a storage: their version, and how to bring it up.", no_args_is_help=True
 )
-StorageOption = Annotated[str, typer.Option(help="URL, postgresql+psycopg://... or sqlite:///...")]
+StorageOption = Annotated[
+    str, typer.Option(help="URL, postgresql+psycopg://..., sqlite:///... or journal:///...")
+]
 
 
 def status(
@@ -27,9 +29,9 @@ def status(
     as_json: JsonFlag = False,
 ) -> None:
     """Show who works on a storage: searches, workers, leases, dead measurements, throughput."""
-    from nasplatform.executors.store.status import Status
+    from nasplatform.executors.store.status import status_of
 
-    looked = Status(storage)
+    looked = status_of(storage)
     try:
         while True:
             found = looked.look()

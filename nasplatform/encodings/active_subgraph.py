@@ -79,7 +79,7 @@ def learns_inside(graphs: GraphBatch) -> Bools:
     learns in stem, projections and classifier alone.
     """
     mixes = np.array([operation.mixes_channels for operation in graphs.vocabulary] + [False])
-    found: Bools = mixes[active_subgraphs(graphs).ops].any(axis=0)
+    found: Bools = np.asarray(mixes[active_subgraphs(graphs).ops].any(axis=0))
     return found
 
 

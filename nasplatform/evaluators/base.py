@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from nasplatform.errors import ConfigError
 from nasplatform.spaces.base import A, Population, Space
+from nasplatform.training.curve import Curve
 from nasplatform.training.task import Task
 
 Report = Callable[[int, float], bool]
@@ -37,6 +38,7 @@ class Evaluation:
     stopped:     epochs after which it was given up as hopeless; None where it ran to its end.
     error_class: whether another try would help; None where nothing failed.
     traceback:   where it broke, for whoever mends the evaluator.
+    curve:       how the training went, epoch by epoch; empty where nothing was trained.
     """
 
     score: float
@@ -46,6 +48,7 @@ class Evaluation:
     stopped: int | None = None
     error_class: ErrorClass | None = None
     traceback: str | None = None
+    curve: Curve = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,7 @@ class Evaluator(ABC, Generic[A]):
     needs_task:  whether it trains on the ``task`` of the search file.
     stops_early: whether ``evaluate_reporting`` reports on the way.
     task:       name of what is measured, part of the cache key (data set, metric, label kind).
+    score_metric: which metric the score is; with a minus where the score is its negative.
     fidelities: training lengths it can be asked for, epochs, ascending; the last is the full one.
     candidates: the only architectures that it can measure, or None for the whole space.
     """
@@ -84,6 +88,7 @@ class Evaluator(ABC, Generic[A]):
     Options: ClassVar[type[BaseModel]]
     needs_task: ClassVar[bool] = False
     stops_early: ClassVar[bool] = False
+    score_metric: str = "score"
     task: str
     fidelities: tuple[int, ...]
     candidates: Population[A] | None = None
@@ -125,6 +130,10 @@ class Evaluator(ABC, Generic[A]):
         """
         graphs = self.space.graphs(architectures)
         return {"params": graphs.total_params, "flops": graphs.total_flops}
+
+    def words(self) -> str:
+        """Say in a few words what the score is, and of what."""
+        return f"{self.score_metric} by evaluator {self.name}"
 
     @property
     def target_fidelity(self) -> int:

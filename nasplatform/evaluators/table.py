@@ -57,13 +57,14 @@ class TableEvaluator(Evaluator[Any]):
         self._measured = measured
         self.candidates = self.table.architectures[measured]
         self.fidelities = self.table.fidelities
-        searched = f"-{self.metric}" if self._sign < 0 else self.metric
-        self.task = f"{self.table.name}/{searched}/{options.seeds}@{self.table.digest[:12]}"
+        self.score_metric = f"-{self.metric}" if self._sign < 0 else self.metric
+        digest = self.table.digest[:12]
+        self.task = f"{self.table.name}/{self.score_metric}/{options.seeds}@{digest}"
 
     @classmethod
-    def implied_space(cls, options: Any) -> Space[Any]:
+    def implied_space(cls, options: BaseModel) -> Space[Any]:
         """Return the space that the table was measured in."""
-        return load_table(options.table).space
+        return load_table(TableOptions.model_validate(options).table).space
 
     def metrics(self) -> tuple[str, ...]:
         """Return the names of all that was measured."""
@@ -89,6 +90,12 @@ class TableEvaluator(Evaluator[Any]):
             name: values[rows] if name in self.table.attributes else values
             for name, values in found.items()
         }
+
+    def words(self) -> str:
+        """Say in a few words what the score is, and of what."""
+        whose = "mean of the seeds" if self.options.seeds == "mean" else "one seed"
+        epochs = f"{self.target_fidelity} epochs"
+        return f"{self.score_metric} at {epochs} in the table {self.table.name}, {whose}"
 
     @property
     def target_fidelity(self) -> int:

@@ -21,9 +21,10 @@ from nasplatform.evaluators.base import (
 from nasplatform.runtimes.choice import open_session
 from nasplatform.runtimes.measure import latency
 from nasplatform.spaces.base import Space
+from nasplatform.training.curve import thinned
 from nasplatform.training.distributed import check_processes
 from nasplatform.training.evaluation import evaluate
-from nasplatform.training.loop import Epoch, History, train
+from nasplatform.training.loop import Epoch, History, curve_of, train
 from nasplatform.training.recipe import Recipe
 from nasplatform.training.seeding import seeded
 from nasplatform.training.streams import check_recipe
@@ -71,6 +72,7 @@ class TrainedEvaluator(Evaluator[Any]):
     Options: ClassVar[type[TrainedOptions]] = TrainedOptions
     needs_task: ClassVar[bool] = True
     stops_early: ClassVar[bool] = True
+    score_metric = "valid_accuracy"
     options: TrainedOptions
 
     def __init__(
@@ -95,15 +97,21 @@ class TrainedEvaluator(Evaluator[Any]):
         self.fidelities = (*options.fidelities, options.recipe.epochs)
         recipe = hashlib.sha256(options.recipe.model_dump_json().encode()).hexdigest()
         self._engine = self._latency_engine()
-        measured = "valid_accuracy" + (f"+latency:{self._engine}" if self._engine else "")
+        measured = self.score_metric + (f"+latency:{self._engine}" if self._engine else "")
         self.task = f"{self.data.name}/{measured}/{recipe[:12]}@{self.data.digest[:12]}"
         self._done: Path | None = None
         self._said: dict[str, float] = {}
 
     @classmethod
-    def from_options(cls, options: Any, space: Space[Any], context: EvaluationContext) -> Self:
+    def from_options(
+        cls, options: BaseModel, space: Space[Any], context: EvaluationContext
+    ) -> Self:
         """Make the evaluator that a search file describes; raise ConfigError without a task."""
-        return cls(options, space, context)
+        return cls(TrainedOptions.model_validate(options), space, context)
+
+    def words(self) -> str:
+        """Say in a few words what the score is, and of what."""
+        return f"{self.score_metric} after {self.target_fidelity} epochs on {self.data.name}"
 
     def metrics(self) -> tuple[str, ...]:
         """Return the names of what is measured beside the score."""
@@ -135,10 +143,10 @@ class TrainedEvaluator(Evaluator[Any]):
         """Train one architecture, report after each epoch but the last, stop where told to."""
         recipe = self.options.recipe.model_copy(update={"epochs": fidelity})
         checkpoint = self._checkpoint(architecture, fidelity, seed)
-        told: list[int] = []
+        told: list[Epoch] = []
 
         def hear(epoch: Epoch) -> bool:
-            told.append(epoch.epoch)
+            told.append(epoch)
             return epoch.epoch < fidelity and report(epoch.epoch, epoch.valid_accuracy)
 
         try:
@@ -153,7 +161,7 @@ class TrainedEvaluator(Evaluator[Any]):
                 history = self._train(module, recipe, seed, checkpoint, hear)
             return self._measured(module, history, fidelity)
         except TrainingError as error:
-            return Evaluation(float("nan"), error=str(error))
+            return Evaluation(float("nan"), error=str(error), curve=thinned(curve_of(told)))
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise
@@ -194,7 +202,9 @@ class TrainedEvaluator(Evaluator[Any]):
         if self.options.latency:
             metrics["latency_ms"] = self._latency_ms(module)
         stopped = last.epoch if last.epoch < fidelity else None
-        return Evaluation(last.valid_accuracy, metrics, history.seconds, stopped=stopped)
+        return Evaluation(
+            last.valid_accuracy, metrics, history.seconds, stopped=stopped, curve=history.curve()
+        )
 
     def _latency_engine(self) -> str | None:
         """Return what computes networks of this space, so that all latencies are of one engine."""

@@ -39,6 +39,10 @@ class Network:
     module: nn.Module
     structure: Structure
 
+    def __repr__(self) -> str:
+        count = sum(parameter.numel() for parameter in self.module.parameters())
+        return f"<network {self.structure.title}, {count:,} parameters>"
+
     @classmethod
     def of(cls, space: Space[Any], architecture: Any, seed: int = 0) -> Self:
         """Build an architecture of a space with fresh weights that follow from the seed."""

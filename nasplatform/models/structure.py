@@ -51,6 +51,13 @@ class Structure:
     edits: tuple[Edit, ...] = ()
     input: Mapping[str, Any] | None = None
 
+    @property
+    def title(self) -> str:
+        """What it is built from, and what was done to its layers, in a few words."""
+        named = self.base.get("network", {}).get("name")
+        base = named or self.base.get("module") or self.base.get("architecture")
+        return ", ".join([str(base), *(edit.kind for edit in self.edits)])
+
     def build(self, seed: int = 0) -> nn.Module:
         """Make the module with fresh weights that follow from the seed."""
         with seeded(seed):

@@ -40,6 +40,10 @@ class Prediction:
     def __len__(self) -> int:
         return len(self.mean)
 
+    def __repr__(self) -> str:
+        ends = f", mean {self.mean.min():.4g} to {self.mean.max():.4g}" if len(self) else ""
+        return f"<prediction of {len(self):,} architectures{ends}>"
+
 
 class Predictor(ABC):
     """Learns to score architectures from a few that were measured.
@@ -60,6 +64,12 @@ class Predictor(ABC):
         self.seed = seed
         self._like: GraphBatch | None = None  # an empty batch: what kind of graphs we know
         self.n_labels = 0
+
+    def __repr__(self) -> str:
+        learnt = "not fitted"
+        if self._like is not None:
+            learnt = f"fitted to {self.n_labels:,} labels of space {self._like.space}"
+        return f"<predictor {self.name}, seed {self.seed}, {learnt}>"
 
     def fit(
         self,
@@ -142,6 +152,10 @@ class Predictor(ABC):
         """Return what the predictor is, in a line."""
         return (cls.__doc__ or "").strip().split("\n")[0]
 
+    def notes(self) -> tuple[str, ...]:
+        """Return what was done otherwise than usual with these labels, for the card."""
+        return ()
+
     def card(self) -> dict[str, Any]:
         """Return what stands on the card: what it is, options, seed, graphs it knows, versions."""
         assert self._like is not None
@@ -152,6 +166,7 @@ class Predictor(ABC):
             "options": self.options.model_dump(mode="json"),
             "seed": self.seed,
             "n_labels": self.n_labels,
+            "notes": list(self.notes()),
             "graphs": _describe_batch(self._like),
             "versions": {p: metadata.version(p) for p in ("nasplatform", "torch", "scikit-learn")},
         }

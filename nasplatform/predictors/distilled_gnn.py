@@ -30,16 +30,17 @@ EPOCHS_TEACHER, EPOCHS_LABELS = 12, 40
 
 
 class _Recipe(NamedTuple):
-    """How one part of the training goes."""
+    """How one part of the training goes; an epoch shows ``most`` architectures at most."""
 
     epochs: int
     rate: float
     decay: float
     batch: int
+    most: int = 16_000
 
 
 _IMITATION = _Recipe(EPOCHS_TEACHER, 3e-3, 1e-3, 128)
-_MANY_LABELS = _Recipe(EPOCHS_LABELS, 1e-3, 1e-2, 128)
+_MANY_LABELS = _Recipe(EPOCHS_LABELS, 1e-3, 1e-2, 128, 5000)
 _FEW_LABELS = _Recipe(EPOCHS_LABELS, 5e-4, 1e-2, 64)
 _WIDTH, _LAYERS, _DROPOUT = 64, 4, 0.1
 _CHUNK = 2048  # architectures scored at once
@@ -212,7 +213,7 @@ def _descend(
 ) -> None:
     """Train in place; ``values`` weighs the squared error of the scores."""
     size = min(how.batch, len(targets))
-    steps = len(targets) // size
+    steps = min(len(targets), how.most) // size
 
     def batches(epoch: int) -> Iterable[Tensor]:
         return torch.randperm(len(targets))[: steps * size].view(steps, size)

@@ -13,13 +13,17 @@ from pydantic import BaseModel, ConfigDict, Field
 from scipy.linalg import solve_triangular
 from scipy.stats import norm
 
+from nasplatform.memory import require_memory
 from nasplatform.predictors.base import Prediction, Predictor, Progress
 from nasplatform.predictors.feature_scaling import FeatureScaling, fit_scaling
 from nasplatform.predictors.kernels import (
+    EXACT,
+    INDUCING,
     AnyFloats,
     Kernel,
     Posterior,
     Prior,
+    condition,
     fit_kernel,
     squared_distances,
 )
@@ -60,7 +64,11 @@ class Process:
         steps: int,
         progress: Progress,
     ) -> Process:
-        """Fit to x (n, F) and labels (n,); rows are in random order."""
+        """Fit to x (n, F) and labels (n,); rows are in random order.
+
+        Raises PredictorError before memory is taken that there is not.
+        """
+        require_memory(memory_of(len(labels)), f"a Gaussian process on {len(labels):,} labels")
         centre, scale = float(labels.mean()), float(labels.std())
         y = (labels - centre) / scale
         wide = x.astype(np.float64)
@@ -68,16 +76,15 @@ class Process:
         kernel = fit_kernel(
             wide[few], y[few], groups, prior, steps, progress=lambda step: progress(step, steps)
         )
-        posterior = Posterior.of(kernel, wide, y)
-        mean, variance = posterior.leave_one_out(y)
-        surprise = np.abs(y - mean) / np.sqrt(variance)
+        posterior, left = condition(kernel, wide, y)
+        surprise = np.abs(left.labels - left.mean) / np.sqrt(left.variance)
         stretch = float(np.quantile(surprise, 0.9) / norm.ppf(0.95))
-        m = min(len(y), _SPREAD)
+        m = min(len(posterior.x), _SPREAD)
         inverse = solve_triangular(posterior.factor[:m, :m], np.eye(m), lower=True)
         # Few left-out labels say little about their own spread, and the kernel has seen them.
         trust = len(y) / (len(y) + 10)
         stretch = float(max(stretch, 0.5) ** trust * (1 + 1.5 / np.sqrt(len(y))))
-        error = float(np.mean((y - mean) ** 2))
+        error = float(np.mean((left.labels - left.mean) ** 2))
         return cls(posterior, centre, scale, inverse.astype(np.float32), stretch, error)
 
     def predict(self, x: NDArray[np.float32]) -> tuple[Floats, Floats]:
@@ -134,6 +141,24 @@ _SCALES: Mapping[str, Callable[[Floats], Floats]] = {
 }
 
 
+def memory_of(labels: int) -> int:
+    """Return the bytes that a process on so many labels takes at most, features aside.
+
+    Six matrices of double precision, between the labels or, of many, those it is projected on.
+    """
+    return 6 * 8 * (labels if labels <= EXACT else INDUCING) ** 2
+
+
+def bounds(labels: int) -> tuple[str, ...]:
+    """Return what is done so that many labels fit into memory, for the card."""
+    if labels <= EXACT:
+        return ()
+    return (
+        f"of more than {EXACT:,} labels the Gaussian process is a projected one: all {labels:,} "
+        f"count, through their covariances with {INDUCING:,} of them",
+    )
+
+
 class GPOptions(BaseModel):
     """Options of ``gp``."""
 
@@ -177,6 +202,10 @@ class GP(Predictor):
         parts = [self._process.predict(self._scaling(part)) for part in portions(graphs)]
         mean = np.concatenate([part[0] for part in parts])
         return self._labels.prediction(mean, np.concatenate([part[1] for part in parts]))
+
+    def notes(self) -> tuple[str, ...]:
+        """Say of many labels that the process is projected."""
+        return bounds(self.n_labels)
 
     def _state(self) -> Mapping[str, NDArray[Any]]:
         return self._scaling.state() | self._process.state() | self._labels.state()

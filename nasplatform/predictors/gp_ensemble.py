@@ -34,12 +34,12 @@ from nasplatform.predictors.distilled_gnn import (
     distill,
 )
 from nasplatform.predictors.feature_scaling import FeatureScaling, FlatScaling, fit_scaling
-from nasplatform.predictors.gp import Process, portions
+from nasplatform.predictors.gp import Process, bounds, portions
 from nasplatform.predictors.kernels import Prior
 from nasplatform.predictors.pretrained_prior import PretrainedPrior, pretrained_prior_for
 from nasplatform.predictors.serialization import prefixed, within
 from nasplatform.predictors.target_maps import Floats, MonotoneMap, log_gaps, normal_scores
-from nasplatform.predictors.trees import Forest, TreesOptions
+from nasplatform.predictors.trees import Forest, TreesOptions, few_rows
 from nasplatform.spaces.graph import GraphBatch
 
 _SCALES = 2  # of labels, a process each: log distances to the best, and ranks
@@ -47,6 +47,7 @@ _TRUST = -4.0  # power of the error of left-out labels that a process on flat nu
 _TAUGHT = 100  # labels from which graph networks are worth their time
 _EPOCHS = EPOCHS_TEACHER + EPOCHS_LABELS
 _POOL = 6000  # unlabelled architectures on which a graph network imitates the rest, and two a label
+_LARGEST_POOL = 16_000
 
 
 class GPEnsembleOptions(BaseModel):
@@ -202,7 +203,7 @@ class GPEnsemble(Predictor):
         self, count: int, graphs: GraphBatch, labels: Floats, unlabelled: GraphBatch, tell: _Steps
     ) -> list[DistilledGNN]:
         rng = np.random.default_rng([self.seed, 1])
-        size = min(len(unlabelled), _POOL + 2 * len(labels))
+        size = min(len(unlabelled), _POOL + 2 * len(labels), _LARGEST_POOL)
         pool = unlabelled[rng.choice(len(unlabelled), size, replace=False)]
         answers = self._bounded(pool, self._taught(pool)[0])
         seeds = [int(seed) for seed in rng.integers(2**31, size=count)]
@@ -251,6 +252,10 @@ class GPEnsemble(Predictor):
     def _bounded(self, graphs: GraphBatch, mean: Floats) -> Floats:
         """Return means (B,), of disconnected architectures no better than what is known of them."""
         return np.where(is_connected(graphs), mean, np.minimum(mean, self._disconnected))
+
+    def notes(self) -> tuple[str, ...]:
+        """Say of many labels what is done so that they fit."""
+        return (*bounds(self.n_labels), *few_rows(self.n_labels, TreesOptions()))
 
     def _state(self) -> Mapping[str, NDArray[Any]]:
         arrays = self._reader.state()

@@ -11,10 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from nasplatform.predictors.base import Prediction, Predictor, Progress
 from nasplatform.predictors.feature_scaling import FeatureScaling, fit_scaling
-from nasplatform.predictors.gp import PROPAGATION, Process, portions
+from nasplatform.predictors.gp import PROPAGATION, Process, bounds, portions
 from nasplatform.predictors.kernels import Prior
 from nasplatform.predictors.target_maps import Floats, MonotoneMap, normal_scores
-from nasplatform.predictors.trees import Forest, TreesOptions
+from nasplatform.predictors.trees import Forest, TreesOptions, few_rows
 from nasplatform.spaces.graph import GraphBatch
 
 _STEPS = 30  # of the search for the kernel
@@ -56,6 +56,10 @@ class GPTrees(Predictor):
             means.append(mean + self.options.tree_weight * (self._forest(x) - mean))
             spreads.append(spread)
         return self._labels.prediction(np.concatenate(means), np.concatenate(spreads))
+
+    def notes(self) -> tuple[str, ...]:
+        """Say of many labels what is done so that they fit."""
+        return (*bounds(self.n_labels), *few_rows(self.n_labels, TreesOptions()))
 
     def _state(self) -> Mapping[str, NDArray[Any]]:
         parts = (self._scaling, self._process, self._forest, self._labels)

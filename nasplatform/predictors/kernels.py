@@ -24,6 +24,11 @@ Floats = NDArray[np.float64]
 AnyFloats = NDArray[np.floating[Any]]
 _JITTER = 1e-6
 _MANY = 600  # labels from which on several threads pay
+EXACT = 5000  # labels up to which a process is conditioned on each: 1.2 GB for a moment
+INDUCING = 3000  # of more labels, those that the process is projected on
+_PROJECTED_JITTER = 1e-4  # of the signal: what a sum over thousands of labels asks for
+_BLOCK = 1024  # labels whose covariances are held at once
+_JUDGED = 2000  # of many labels, those that are left out in turn
 
 
 @dataclass(frozen=True)
@@ -170,8 +175,8 @@ def negative_log_posterior(
 class Posterior:
     """A Gaussian process given its labels.
 
-    x: (n, F) standardised features of the labelled; alpha: (n,); factor: (n, n) lower Cholesky
-    factor of their noisy covariance.
+    x: (m, F) standardised features of labelled ones; alpha: (m,), so that k(x*, x) @ alpha is the
+    mean; factor: (m, m) lower Cholesky factor of their noisy covariance.
     """
 
     kernel: Kernel
@@ -184,7 +189,7 @@ class Posterior:
         """Condition on labels y (n,) of x (n, F)."""
         noisy = kernel(x, x)
         noisy[np.diag_indices(len(y))] += kernel.noise + _JITTER
-        factor, _ = cho_factor(noisy, lower=True)
+        factor, _ = cho_factor(noisy, lower=True, overwrite_a=True)
         return cls(kernel, x, cho_solve((factor, True), y), np.tril(factor))
 
     def leave_one_out(self, y: Floats) -> tuple[Floats, Floats]:
@@ -192,6 +197,65 @@ class Posterior:
         inverse = solve_triangular(self.factor, np.eye(len(y)), lower=True)
         precision = (inverse**2).sum(0)
         return y - self.alpha / precision, 1 / precision
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Labels (k,) with mean and variance of each given all the others, noise included."""
+
+    labels: Floats
+    mean: Floats
+    variance: Floats
+
+
+def condition(kernel: Kernel, x: Floats, y: Floats) -> tuple[Posterior, LeftOut]:
+    """Condition on labels y (n,) of x (n, F), in random order, with memory that has a bound.
+
+    Up to ``EXACT`` labels exactly. Of more, the process is projected on the first ``INDUCING``
+    (the projected process, or DTC: Quinonero-Candela and Rasmussen, JMLR 2005, section 5; its mean
+    is that of Titsias, AISTATS 2009): every label counts, through its covariances with these. That
+    costs O(n m^2) and O(m^2) memory; at most 2,000 labels are then left out in turn.
+    """
+    if len(y) <= EXACT:
+        posterior = Posterior.of(kernel, x, y)
+        return posterior, LeftOut(y, *posterior.leave_one_out(y))
+    return _projected(kernel, x, y)
+
+
+def _projected(kernel: Kernel, x: Floats, y: Floats) -> tuple[Posterior, LeftOut]:
+    """Condition on labels through the first ``INDUCING``: features v(x) = L^-1 k(x_m, x).
+
+    With L L^T = K_mm the process is the linear model y = v(x) w + noise, w ~ N(0, I), so that
+    leaving a label out has a closed form, as in ridge regression.
+    """
+    chosen = x[:INDUCING]
+    m = len(chosen)
+    inside = kernel(chosen, chosen)
+    noisy = inside.copy()
+    noisy[np.diag_indices(m)] += kernel.noise + _JITTER
+    inside[np.diag_indices(m)] += _PROJECTED_JITTER * kernel.signal
+    root = cholesky(inside, lower=True, overwrite_a=True, check_finite=False)
+    total, pulled = np.zeros((m, m)), np.zeros(m)
+    for start in range(0, len(y), _BLOCK):
+        block = kernel(x[start : start + _BLOCK], chosen)
+        total += block.T @ block
+        pulled += block.T @ y[start : start + _BLOCK]
+    total = solve_triangular(root, total, lower=True, overwrite_b=True)
+    total = solve_triangular(root, total.T, lower=True, overwrite_b=True)
+    total[np.diag_indices(m)] += kernel.noise
+    weights = cholesky(total, lower=True, overwrite_a=True, check_finite=False)
+    mean_weights = cho_solve((weights, True), solve_triangular(root, pulled, lower=True))
+    alpha = solve_triangular(root, mean_weights, lower=True, trans=1)
+    factor = cholesky(noisy, lower=True, overwrite_a=True, check_finite=False)
+    judged = slice(max(len(y) - _JUDGED, 0), None)
+    seen = solve_triangular(root, kernel(chosen, x[judged]), lower=True)  # (m, k)
+    leverage = (solve_triangular(weights, seen, lower=True) ** 2).sum(0)
+    left = LeftOut(
+        y[judged],
+        y[judged] - (y[judged] - mean_weights @ seen) / (1 - leverage),
+        np.maximum(kernel.signal - (seen**2).sum(0), 0) + kernel.noise / (1 - leverage),
+    )
+    return Posterior(kernel, chosen, alpha, factor), left
 
 
 def _kernel(place: Floats, groups: NDArray[np.intp]) -> Kernel:

@@ -34,12 +34,13 @@ class ReNASOptions(BaseModel):
     """Network, loss, optimiser and rate are those of the authors' demo, the rest is ours.
 
     The demo (renas.py of huawei-noah/Efficient-Computing) trains for 200 epochs in batches of 1024
-    without weight decay and keeps the last weights: ``epochs=200, batch_size=1024,
-    weight_decay=0, averaged=False, relabel=False``. It is far from converged by then with few
-    labels, and overfits with many. ``relabel``: the tensor depends on the order of the nodes,
-    which means nothing, and a few hundred labels do not teach that (isomorphic augmentation, HAAP,
-    ICCV 2021). ``averaged``: a constant rate leaves the last weights beside the minimum, their
-    mean is in it (stochastic weight averaging, Izmailov et al., UAI 2018).
+    without weight decay and keeps the epoch that ranks the training cells best: ``epochs=200,
+    batch_size=1024, weight_decay=0, averaged=False, relabel=False`` but for that. It is far from
+    converged by then with few labels, and overfits with many. ``relabel``: the tensor depends on
+    the order of the nodes, which means nothing, and a few hundred labels do not teach that
+    (isomorphic augmentation, HAAP, ICCV 2021). ``averaged``: a constant rate leaves the last
+    weights beside the minimum, their mean is in it (stochastic weight averaging, Izmailov et al.,
+    UAI 2018).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

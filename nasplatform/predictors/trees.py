@@ -20,6 +20,7 @@ from nasplatform.predictors.target_maps import Floats, MonotoneMap, normal_score
 from nasplatform.spaces.graph import GraphBatch
 
 _CHUNK = 4096  # architectures that walk down the trees at once
+_ROWS = 3500  # labels that a tree sees at most: more take longer and add little
 
 
 class TreesOptions(BaseModel):
@@ -59,7 +60,7 @@ class Forest:
             n_estimators=options.trees,
             max_depth=options.depth,
             learning_rate=options.learning_rate,
-            subsample=options.rows,
+            subsample=min(options.rows, _ROWS / len(y)),
             max_features=options.columns,
             min_samples_leaf=min(3, max(1, len(y) // 8)),
             random_state=seed,
@@ -134,6 +135,13 @@ class Forest:
         )
 
 
+def few_rows(labels: int, options: TreesOptions) -> tuple[str, ...]:
+    """Return what is done so that trees on many labels take no longer, for the card."""
+    if options.rows * labels <= _ROWS:
+        return ()
+    return (f"each tree sees {_ROWS:,} random labels of {labels:,}",)
+
+
 class Trees(Predictor):
     """Boosted regression trees on hand-made features of the graph, for ranks of the labels."""
 
@@ -158,6 +166,10 @@ class Trees(Predictor):
     def _predict(self, graphs: GraphBatch) -> Prediction:
         mean = np.concatenate([self._forest(self._scaling(part)) for part in portions(graphs)])
         return self._labels.prediction(mean, np.full(len(mean), self._spread))
+
+    def notes(self) -> tuple[str, ...]:
+        """Say of many labels how many a tree sees."""
+        return few_rows(self.n_labels, self.options)
 
     def _state(self) -> Mapping[str, NDArray[Any]]:
         spread = {"spread": np.array([self._spread])}

@@ -1,7 +1,7 @@
 """Pictures as SVG text, drawn in the colours of the page they stand on (light or dark).
 
-Colours are CSS variables of the page: ``--ink``, ``--soft``, ``--line``, ``--accent``, ``--other``
-and one per kind of operation.
+Colours are CSS variables of the page: ``--ink``, ``--soft``, ``--line``, ``--faint``, ``--accent``,
+``--other``, ``--c0`` to ``--c5`` of lines, and one per kind of operation.
 """
 
 from __future__ import annotations
@@ -20,7 +20,18 @@ from nasplatform.spaces.graph import GraphBatch, Operation
 
 Array = NDArray[np.float64]
 WIDTH, HEIGHT = 640, 340
+COLOURS = 6
+"""Colours that lines are told apart by; then they begin anew."""
 _LEFT, _RIGHT, _TOP, _BOTTOM = 68, 16, 14, 46
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a chart: its name, and x and y, both (n,)."""
+
+    name: str
+    x: Array
+    y: Array
 
 
 @dataclass(frozen=True)
@@ -48,14 +59,18 @@ class Axes:
         return " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(self.left(x), self.top(y), strict=True))
 
 
-def curve_chart(best: Array, random: RandomCurve | None) -> str:
-    """Draw the best score so far (T,) against evaluations, random search beside it."""
+def curve_chart(best: Array, random: RandomCurve | None, metric: str = "score") -> str:
+    """Draw the best score so far (T,) against evaluations, random search beside it.
+
+    metric: which the score is.
+    """
     steps = np.arange(1, len(best) + 1, dtype=np.float64)
-    shown = [best] if random is None else [best, random.low[: len(best)], random.high[: len(best)]]
+    others = () if random is None else (random.low, random.mean, random.high)
+    shown = [best, *(values[: len(best)] for values in others)]
     low = min(float(np.nanmin(values)) for values in shown)
     high = max(float(np.nanmax(values)) for values in shown)
     axes = Axes((0.0, float(max(len(best), 2))), _padded(low, high))
-    parts = [_frame(axes, "evaluations", "best score so far")]
+    parts = [_frame(axes, "evaluations", f"best {escape(metric)} so far", counts=True)]
     if random is not None:
         t = steps[: len(random.mean)]
         band = axes.line(
@@ -71,13 +86,51 @@ def curve_chart(best: Array, random: RandomCurve | None) -> str:
     return _svg(parts, "Best score so far against evaluations")
 
 
+def learning_chart(lines: Sequence[Line], label: str, emphasis: int | None = None) -> str:
+    """Draw something of several trainings against epochs.
+
+    Each line has the colour of its place, the same in every chart; where one is emphasised, that
+    one stands out and the others are grey.
+    """
+    finite = np.concatenate([line.y[np.isfinite(line.y)] for line in lines])
+    ends = _ends(finite) if len(finite) else (0.0, 1.0)
+    last = max(float(line.x.max()) for line in lines)
+    axes = Axes((1.0, max(last, 2.0)), _padded(*ends))
+    parts = [_frame(axes, "epoch", escape(label), counts=True)]
+    for place, line in enumerate(lines):
+        shown = np.isfinite(line.y)
+        colour = f"var(--c{place % COLOURS})"
+        if emphasis is not None:
+            colour = "var(--accent)" if place == emphasis else "var(--faint)"
+        drawn = _line(axes, line.x[shown], line.y[shown], colour)
+        parts.append(f"<g><title>{escape(line.name)}</title>{drawn}</g>")
+        if shown.sum() == 1:
+            x, y = axes.left(line.x[shown])[0], axes.top(line.y[shown])[0]
+            parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3.5" fill="{colour}"/>')
+    return _svg(parts, f"{escape(label)} against epochs")
+
+
+def scatter_span(predicted: Array, measured: Array) -> tuple[float, float]:
+    """Return the ends of both axes of a scatter: all but the lowest hundredth where it is far off.
+
+    A few architectures that learn nothing would press all others into a corner.
+    """
+    both = np.concatenate([predicted, measured])
+    low, high = _ends(both)
+    near = float(np.quantile(both, 0.01))
+    return _padded(near if high - near < 0.5 * (high - low) else low, high)
+
+
 def scatter_chart(predicted: Array, measured: Array, names: Sequence[str]) -> str:
-    """Draw measured against predicted scores, both (n,), with the diagonal."""
-    span = _padded(*_ends(np.concatenate([predicted, measured])))
+    """Draw measured against predicted scores, both (n,), with the diagonal.
+
+    What lies below ``scatter_span`` is drawn on the edge.
+    """
+    span = scatter_span(predicted, measured)
     axes = Axes(span, span)
     ends = np.array(span)
     parts = [_frame(axes, "predicted", "measured"), _line(axes, ends, ends, "var(--line)", "3 4")]
-    x, y = axes.left(predicted), axes.top(measured)
+    x, y = axes.left(predicted.clip(*span)), axes.top(measured.clip(*span))
     radius = 3.5 if len(x) <= 200 else 2
     for a, b, name, p, m in zip(x, y, names, predicted, measured, strict=True):
         title = f"{escape(name)}: predicted {p:.4f}, measured {m:.4f}"
@@ -187,7 +240,7 @@ def _box(at: tuple[float, float], operation: Operation) -> str:
     )
 
 
-def _frame(axes: Axes, x_label: str, y_label: str) -> str:
+def _frame(axes: Axes, x_label: str, y_label: str, counts: bool = False) -> str:
     bottom, right = HEIGHT - _BOTTOM, WIDTH - _RIGHT
     parts = []
     for value in ticks(*axes.y):
@@ -196,7 +249,7 @@ def _frame(axes: Axes, x_label: str, y_label: str) -> str:
         parts.append(
             f'<text x="{_LEFT - 8}" y="{top + 4:.1f}" text-anchor="end">{_number(value)}</text>'
         )
-    for value in ticks(*axes.x):
+    for value in ticks(*axes.x, least=float(counts)):
         left = float(axes.left(value))
         parts.append(
             f'<text x="{left:.1f}" y="{bottom + 18}" text-anchor="middle">{_number(value)}</text>'
@@ -211,9 +264,12 @@ def _frame(axes: Axes, x_label: str, y_label: str) -> str:
     return "".join(parts)
 
 
-def ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """Return at most ``most`` round values between two ends: steps of 1, 2 or 5 times a ten."""
-    raw = (high - low) / most
+def ticks(low: float, high: float, most: int = 6, least: float = 0.0) -> list[float]:
+    """Return at most ``most`` round values between two ends: steps of 1, 2 or 5 times a ten.
+
+    least: the smallest step; 1 where values are counts.
+    """
+    raw = max((high - low) / most, least)
     unit = 10.0 ** math.floor(math.log10(raw))
     step = next(unit * m for m in (1, 2, 5, 10) if unit * m >= raw)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
@@ -230,6 +286,9 @@ def _ends(values: Array) -> tuple[float, float]:
 
 
 def _number(value: float) -> str:
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e4, "k")):
+        if abs(value) >= size:
+            return f"{value / (1e3 if letter == 'k' else size):.6g}{letter}"
     return f"{value:.6g}"
 
 

@@ -18,7 +18,7 @@ from nasplatform.evaluators.base import EvaluationContext
 from nasplatform.executors.store import Unsent, open_store
 from nasplatform.models.network import Network
 from nasplatform.predictors.fitting import fit_on_space
-from nasplatform.runs import frames
+from nasplatform.runs import epochs, frames, tables
 from nasplatform.runs.compression import Compression, make_compression
 from nasplatform.runs.events import Event, Watch, nobody
 from nasplatform.runs.experiment import Experiment, make_experiment
@@ -125,7 +125,10 @@ def _search(experiment: Experiment, folder: RunFolder, watch: Watch) -> pd.DataF
         with _study(experiment, folder) as study:
             _spend_budget(experiment, folder, study, watch)
             found = frames.study_frame(study, experiment.space)
-        frames.write_frame(found, folder.evaluations)
+        shared = experiment.config.storage
+        trained = epochs.of_search(shared or folder.measurements, experiment.resolved(), found)
+        tables.write_frame(trained, folder.epochs)
+        tables.write_frame(found, folder.evaluations)
     elif experiment.config.storage is None:
         require_study(folder.study, experiment.config.name, experiment.optimization.directions)
     return frames.evaluations(folder)
@@ -200,7 +203,7 @@ def _keep_predictor(
     fit_on_space(experiment.predictor, experiment.space, architectures, labels["score"].to_numpy())
     source = {
         "measured": experiment.evaluator.task,
-        "metric": "score of the search",
+        "metric": experiment.evaluator.score_metric,
         "epochs": experiment.evaluator.target_fidelity,
         "unit": "that of the evaluator's score, higher is better",
     }
@@ -237,7 +240,7 @@ def _train_winner(
     if records is None:
         _walk_stages(experiment, network, folder, watch)
     else:
-        frames.write_frame(stages_frame(records), folder.stages)
+        tables.write_frame(stages_frame(records), folder.stages)
 
 
 def _walk_stages(
@@ -255,7 +258,7 @@ def _walk_stages(
         _progress(watch, "stages"),
         made.config.runtime,
     )
-    frames.write_frame(stages_frame(records), folder.stages)
+    tables.write_frame(stages_frame(records), folder.stages)
 
 
 def _folder(out: Path | str | None, name: str) -> RunFolder:

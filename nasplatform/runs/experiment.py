@@ -92,6 +92,7 @@ class Experiment:
             storage=config.storage and without_password(config.storage),
             provenance=Provenance(
                 measured=self.evaluator.task,
+                metric=self.evaluator.score_metric,
                 data=self.task and self.task.digest,
                 versions=versions(),
             ),

@@ -4,6 +4,7 @@ resolved.yaml         the file of the run with every option, seeds, versions, da
 study.db              Optuna's study
 measurements.db       every measurement that was paid for
 evaluations.parquet   one row per evaluation
+epochs.parquet        one row per epoch of what was trained to evaluate it
 predictor/            the predictor, fitted to all labels of the run
 models/               one folder per stage, the last one's ``network`` is the result
 stages.parquet        one row per stage
@@ -62,6 +63,11 @@ class RunFolder:
     def evaluations(self) -> Path:
         """The frame of the search."""
         return self.path / "evaluations.parquet"
+
+    @property
+    def epochs(self) -> Path:
+        """The frame of the trainings that the search paid for."""
+        return self.path / "epochs.parquet"
 
     @property
     def stages(self) -> Path:
@@ -195,6 +201,7 @@ class RunFolder:
             self.report.unlink(missing_ok=True)
             shutil.rmtree(self.predictor, ignore_errors=True)
             self.evaluations.unlink(missing_ok=True)
+            self.epochs.unlink(missing_ok=True)
         searched = "search" not in given or self.evaluations.is_file()
         if not searched or known.get("stages") != given.get("stages"):
             self.report.unlink(missing_ok=True)

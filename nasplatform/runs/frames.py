@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
@@ -12,13 +12,13 @@ from typing import Any, TypeVar
 
 import optuna
 import pandas as pd
+import pyarrow as pa
 from optuna.trial import TrialState
-from pandas.api import types
 
-from nasplatform.atomic_io import replace_file
 from nasplatform.errors import InputError, RunError
-from nasplatform.foreign import blaming, require_regular
+from nasplatform.foreign import blaming
 from nasplatform.passwords import without_password
+from nasplatform.runs import tables
 from nasplatform.runs.folder import RESOLVED, RunFolder
 from nasplatform.runs.resolved import ResolvedCompression
 from nasplatform.runs.study_file import read_study
@@ -31,6 +31,8 @@ _RECORDED = (
     "architecture", "hash", "fidelity", "seed", "score", "mean", "std", "source", "cost",
     "repeats", "stopped", "error",
 )  # fmt: skip
+
+_INTEGERS = frozenset({"repeats", "stopped"})
 
 T = TypeVar("T")
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
@@ -56,7 +58,7 @@ def read_runs(path: Path | str = "runs", contact: bool = False) -> pd.DataFrame:
     warning. A database that a run names is asked only with ``contact``. Raises RunError where no
     run stands.
     """
-    return _joined(path, partial(evaluations, contact=contact))
+    return _joined(path, partial(_evaluations, contact=contact), _INTEGERS)
 
 
 def read_stages(path: Path | str = "runs") -> pd.DataFrame:
@@ -64,7 +66,25 @@ def read_stages(path: Path | str = "runs") -> pd.DataFrame:
 
     Columns: run, search, sampler, predictor, run_seed, and those of ``stages_frame``.
     """
-    return _joined(path, stages)
+    return _joined(path, lambda folder: tables.to_table(stages(folder)))
+
+
+def read_epochs(path: Path | str = "runs", contact: bool = False) -> pd.DataFrame:
+    """Return one row per epoch of every training that a run, or every run below a folder, made.
+
+    Columns: run, search, sampler, predictor, run_seed; what was trained: of an evaluation number
+    (of the trial that paid for it), hash and fidelity, of a stage index and stage, and the others
+    are missing; epoch (from 1), train_loss (mean over its images), valid_accuracy (the metric of
+    the task on the validation split), learning_rate (of its last step), seconds (that it took);
+    ``metric_`` with the names of what the objective reports. Of a training of more than 200 epochs
+    as many are kept. A run that is not finished shows what it has so far; evaluations that a table
+    answered have none. ``contact`` is as of ``read_runs``, and so are its errors.
+    """
+    from nasplatform.runs import epochs
+
+    return _joined(
+        path, lambda folder: tables.to_table(epochs.epochs(folder, contact)), epochs.INTEGERS
+    )
 
 
 def list_runs(path: Path | str = "runs", contact: bool = False) -> pd.DataFrame:
@@ -107,7 +127,21 @@ def evaluations(folder: RunFolder, contact: bool = False) -> pd.DataFrame:
              is not, with a warning: reading somebody's folder should not connect to anything.
     """
     if folder.evaluations.is_file():
-        return _read_frame(folder.evaluations, ("number", "score"), ("hash", "feasible"))
+        return tables.to_frame([_read_evaluations(folder)], _INTEGERS)
+    return _evaluations_so_far(folder, contact)
+
+
+def _evaluations(folder: RunFolder, contact: bool) -> pa.Table:
+    if folder.evaluations.is_file():
+        return _read_evaluations(folder)
+    return tables.to_table(_evaluations_so_far(folder, contact))
+
+
+def _read_evaluations(folder: RunFolder) -> pa.Table:
+    return tables.read_table(folder.evaluations, ("number", "score"), ("hash", "feasible"))
+
+
+def _evaluations_so_far(folder: RunFolder, contact: bool) -> pd.DataFrame:
     config = folder.read()
     if isinstance(config, ResolvedCompression):
         return pd.DataFrame(columns=["number", *_RECORDED])
@@ -137,7 +171,7 @@ def stages(folder: RunFolder) -> pd.DataFrame:
     """Return the finished stages of one run."""
     if not folder.stages.is_file():
         return pd.DataFrame()
-    return _read_frame(folder.stages, ("after_accuracy",), ("stage",))
+    return tables.to_frame([tables.read_table(folder.stages, ("after_accuracy",), ("stage",))])
 
 
 def stage_walk(frame: pd.DataFrame) -> pd.DataFrame:
@@ -184,7 +218,7 @@ def study_frame(study: optuna.Study, space: Space[Any]) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=None if rows else ["number", *_RECORDED])
     if rows:
         frame = frame.astype({"score": "float64", "mean": "float64", "std": "float64"})
-        frame = frame.astype({"repeats": "Int64", "stopped": "Int64", "error": "string"})
+        frame = frame.astype({"repeats": "Int64", "stopped": "Int64", "error": "str"})
         if len(study.directions) > 1:
             frame["pareto"] = frame["number"].isin([trial.number for trial in study.best_trials])
         graphs = space.graphs(space.population([space.parse(t) for t in frame["architecture"]]))
@@ -192,26 +226,6 @@ def study_frame(study: optuna.Study, space: Space[Any]) -> pd.DataFrame:
         frame["flops"] = graphs.total_flops
         frame = frame.drop(columns=["metric_params", "metric_flops"], errors="ignore")
     return frame
-
-
-def write_frame(frame: pd.DataFrame, path: Path) -> None:
-    """Write a parquet file that appears whole or not at all."""
-    with replace_file(path) as temporary:
-        frame.to_parquet(temporary, index=False)
-
-
-def _read_frame(path: Path, numbers: Sequence[str], others: Sequence[str]) -> pd.DataFrame:
-    """Read a parquet file; raise RunError where it is damaged or lacks one of the columns."""
-    with blaming(path, RunError, advice="; remove it and go on with resume=True"):
-        require_regular(path)
-        frame = pd.read_parquet(path)
-        kinds = frame[[*numbers, *others]].dtypes
-        for name in numbers:
-            if len(frame) and not types.is_numeric_dtype(kinds[name]):
-                raise ValueError(f"column {name!r} has no numbers")
-        if "feasible" in others and len(frame) and not types.is_bool_dtype(kinds["feasible"]):
-            raise ValueError("column 'feasible' has no truth values")
-        return frame
 
 
 def _rows(study: optuna.Study) -> Iterator[dict[str, Any]]:
@@ -233,9 +247,13 @@ def _utc(when: datetime | None) -> datetime | None:
     return None if when is None else when.astimezone(UTC)
 
 
-def _joined(path: Path | str, read: Callable[[RunFolder], pd.DataFrame]) -> pd.DataFrame:
-    def placed(folder: RunFolder) -> pd.DataFrame:
-        config, frame = folder.read(), read(folder)
+def _joined(
+    path: Path | str, read: Callable[[RunFolder], pa.Table], integers: Collection[str] = ()
+) -> pd.DataFrame:
+    """Return the rows of every run, behind columns that say whose they are."""
+
+    def with_place(folder: RunFolder) -> pa.Table:
+        config = folder.read()
         place = {
             "run": folder.path.name,
             "search": config.name,
@@ -243,12 +261,9 @@ def _joined(path: Path | str, read: Callable[[RunFolder], pd.DataFrame]) -> pd.D
             "predictor": config.about["predictor"],
             "run_seed": config.seed,
         }
-        for column, value in reversed(place.items()):
-            frame.insert(0, column, value)
-        return frame
+        return tables.placed(read(folder), place)
 
-    parts = [frame for frame in _each(path, placed) if len(frame)]
-    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+    return tables.to_frame([part for part in _each(path, with_place) if len(part)], integers)
 
 
 def _each(path: Path | str, read: Callable[[RunFolder], T]) -> list[T]:
@@ -275,10 +290,10 @@ def overview(folder: RunFolder, contact: bool = False) -> dict[str, Any]:
     return {
         "run": folder.path.name,
         "search": config.name,
-        "date": _began(folder, frame),
+        "date": began(folder, frame),
         "space": about["space"],
         "task": config.provenance.measured,
-        "metric": metric_of(config.provenance.measured) if about["space"] else None,
+        "metric": config.provenance.metric,
         "sampler": about["sampler"],
         "predictor": about["predictor"],
         "seed": config.seed,
@@ -302,13 +317,7 @@ def front(frame: pd.DataFrame) -> pd.DataFrame:
     return rows.sort_values(["score", "number"], ascending=[False, True]).drop_duplicates("hash")
 
 
-def metric_of(measured: str) -> str:
-    """Return the metric in an evaluator's ``task``, which is DATA/METRIC/...; or all of it."""
-    parts = measured.split("/")
-    return parts[1] if len(parts) > 1 else measured
-
-
-def _began(folder: RunFolder, frame: pd.DataFrame) -> pd.Timestamp:
+def began(folder: RunFolder, frame: pd.DataFrame) -> pd.Timestamp:
     """Return when a run began (UTC): its first trial, or where none was, its file."""
     if len(frame) and "started" in frame:
         return pd.Timestamp(frame["started"].min())

@@ -18,31 +18,26 @@ from nasplatform.runs import charts, frames
 from nasplatform.runs.compression import Compression
 from nasplatform.runs.experiment import Experiment
 from nasplatform.runs.folder import RunFolder
+from nasplatform.runs.report_network import TextTable, network_sections, with_error
 from nasplatform.runs.saved import load_predictor
 from nasplatform.search.baseline import RandomCurve, random_search_curve
+from nasplatform.search.trials import covered
+from nasplatform.training.task import Task
 
 _POINTS = 800  # most points of the scatter; the tau is over all
 _TOP = 8
 _STAGE_FORMATS = {
-    "network": "{}",
-    "accuracy": "{:.4f}",
-    "parameters": "{:,.0f}",
-    "macs": "{:,.0f}",
-    "binary_macs": "{:,.0f}",
-    "bytes_on_disk": "{:,.0f}",
-    "latency_ms": "{:.3f}",
-    "latency_64_ms": "{:.3f}",
-    "seconds": "{:.1f}",
-    "runtime": "{}",
+    "network": ("network", "{}"),
+    "accuracy": ("test accuracy", "{}"),
+    "parameters": ("parameters", "{:,.0f}"),
+    "macs": ("multiply-adds", "{:,.0f}"),
+    "binary_macs": ("binary multiply-adds", "{:,.0f}"),
+    "bytes_on_disk": ("bytes on disk", "{:,.0f}"),
+    "latency_ms": ("ms, 1 image", "{:.3f}"),
+    "latency_64_ms": ("ms, 64 images", "{:.3f}"),
+    "seconds": ("seconds", "{:,.1f}"),
+    "runtime": ("runtime", "{}"),
 }
-
-
-@dataclass(frozen=True)
-class TextTable:
-    """A table as text, ready to print."""
-
-    columns: list[str]
-    rows: list[list[str]]
 
 
 @dataclass(frozen=True)
@@ -57,7 +52,8 @@ class Comparison:
 
 def write_search_report(experiment: Experiment, folder: RunFolder) -> None:
     """Write the page of a run whose search (and stages, if any) are finished."""
-    _write(_search_content(experiment, folder), folder)
+    content = _search_content(experiment, folder)
+    _write(content, folder, experiment.task, experiment.config.device)
 
 
 def write_compression_report(compression: Compression, folder: RunFolder) -> None:
@@ -68,22 +64,58 @@ def write_compression_report(compression: Compression, folder: RunFolder) -> Non
         "title": config.name,
         "lead": f"{config.network.title} on {config.task.dataset} through {walk}, "
         f"seed {config.seed}",
-        "facts": _compression_facts(stages),
+        "about": _about(folder, compression.task),
+        "facts": _compression_facts(stages, compression.task),
         "searched": False,
     }
-    _write(content, folder)
+    _write(content, folder, compression.task, config.device)
 
 
-def _write(content: dict[str, Any], folder: RunFolder) -> None:
-    source = files("nasplatform.runs").joinpath("report.html.j2").read_text("utf-8")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    walk = frames.stage_walk(frames.stages(folder))
+def _write(content: dict[str, Any], folder: RunFolder, task: Task | None, device: str) -> None:
+    stages = frames.stages(folder)
+    walk = frames.stage_walk(stages)
     every = {
-        "stages": _stage_table(walk),
+        "stages": _stage_table(walk, task),
         "runtimes": frames.runtime_words(walk),
         "resolved": folder.resolved.read_text(encoding="utf-8"),
+        **network_sections(folder, task, stages, device),
     }
-    write_text(folder.report, environment.from_string(source).render({**every, **content}))
+    write_text(folder.report, page_of({**every, **content}))
+
+
+def page_of(content: dict[str, Any]) -> str:
+    """Return the page: its template with all that it asks for."""
+    source = files("nasplatform.runs").joinpath("report.html.j2").read_text("utf-8")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    return environment.from_string(source).render(content)
+
+
+def _about(
+    folder: RunFolder, task: Task | None, measured: str | None = None
+) -> list[tuple[str, str]]:
+    """Return what a reader asks first: what was measured, on what data, when, for how long."""
+    found, stages = frames.evaluations(folder), frames.stages(folder)
+    began = frames.began(folder, found)
+    spent = []
+    if len(found):
+        spans = found[["started", "ended"]].dropna().itertuples(index=False, name=None)
+        spent.append(f"search {_span(covered(spans))}")
+    if len(stages):
+        spent.append(f"stages {_span(float(stages['seconds'].sum()))}")
+    return [
+        *([("score", measured)] if measured else []),
+        *([("data", task.summary())] if task else []),
+        ("began", f"{began:%d %B %Y, %H:%M} UTC"),
+        *([("took", ", ".join(spent))] if spent else []),
+    ]
+
+
+def _span(seconds: float) -> str:
+    """Return a duration in words."""
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _search_content(experiment: Experiment, folder: RunFolder) -> dict[str, Any]:
@@ -96,15 +128,16 @@ def _search_content(experiment: Experiment, folder: RunFolder) -> dict[str, Any]
     comparison = _compare(experiment, folder, found)
     return {
         "title": experiment.config.name,
-        "lead": f"{experiment.search.sampler.name} search in {experiment.space.name} "
-        f"by {experiment.evaluator.task}, seed {experiment.config.seed}",
+        "lead": _lead(experiment),
+        "about": _about(folder, experiment.task, experiment.evaluator.words()),
         "facts": _search_facts(experiment, found, best, frames.stages(folder)),
         "searched": True,
-        "curve": charts.curve_chart(curve, random),
+        "metric": experiment.evaluator.score_metric,
+        "curve": charts.curve_chart(curve, random, experiment.evaluator.score_metric),
         "random": random is not None,
         "curve_note": _curve_words(curve, random),
         "scatter": comparison and _scatter(comparison),
-        "scatter_note": comparison.words if comparison else "There is no predictor to compare.",
+        "scatter_note": _scatter_words(comparison),
         "fronts": _fronts(experiment, found),
         "front": _front_table(experiment, found),
         "cell": charts.cell_drawing(
@@ -113,6 +146,15 @@ def _search_content(experiment: Experiment, folder: RunFolder) -> dict[str, Any]
         "architecture": best["architecture"],
         "best": _best_table(found),
     }
+
+
+def _lead(experiment: Experiment) -> str:
+    predictor = experiment.predictor
+    learnt = f" with predictor {predictor.name}" if predictor else ""
+    return (
+        f"Search in space {experiment.space.name} by sampler {experiment.search.sampler.name}"
+        f"{learnt}, seed {experiment.config.seed}"
+    )
 
 
 def best_so_far(found: pd.DataFrame) -> NDArray[np.float64]:
@@ -187,6 +229,15 @@ def _compare_proposals(found: pd.DataFrame) -> Comparison | None:
     return Comparison(predicted, measured, list(rows["architecture"]), words)
 
 
+def _scatter_words(comparison: Comparison | None) -> str:
+    if comparison is None:
+        return "There is no predictor to compare."
+    low, _ = charts.scatter_span(comparison.predicted, comparison.measured)
+    below = int(((comparison.predicted < low) | (comparison.measured < low)).sum())
+    edge = f" {below} that lie below stand on the edge." if below else ""
+    return f"{comparison.words}{edge} On the dotted line prediction and measurement agree."
+
+
 def _scatter(comparison: Comparison) -> str:
     return charts.scatter_chart(comparison.predicted, comparison.measured, comparison.names)
 
@@ -221,30 +272,32 @@ def _front_table(experiment: Experiment, found: pd.DataFrame) -> TextTable | Non
         ]
         for row in rows.to_dict("records")
     ]
-    return TextTable(["architecture", "score", *map(_words, wanted), "trial"], cells)
+    return TextTable(["architecture", "score", *map(_words, wanted), "trial (from 0)"], cells)
 
 
 def _search_facts(
     experiment: Experiment, found: pd.DataFrame, best: dict[str, Any], stages: pd.DataFrame
 ) -> list[tuple[str, str]]:
     facts = [
-        ("best score", f"{best['score']:.4f}"),
+        (f"best {experiment.evaluator.score_metric}", f"{best['score']:.4f}"),
         ("networks evaluated", f"{found['hash'].nunique():,}"),
         ("parameters of the winner", f"{best['params']:,.0f}"),
-        ("FLOPs of the winner", f"{best['flops']:,.0f}"),
+        ("FLOPs of the winner (2 per multiply-add)", f"{best['flops']:,.0f}"),
     ]
     known = _known(experiment)
     if known is not None:
         rank = int((known > best["score"] + 1e-9).sum()) + 1
         facts.insert(1, (f"rank among {len(known):,} in the table", f"{rank:,}"))
     if not stages.empty:
-        facts.append(("test accuracy of the network", f"{stages.iloc[-1]['after_accuracy']:.4f}"))
+        accuracy = with_error(stages.iloc[-1]["after_accuracy"], experiment.task)
+        facts.append(("test accuracy of the network", accuracy))
     return facts
 
 
-def _compression_facts(stages: pd.DataFrame) -> list[tuple[str, str]]:
+def _compression_facts(stages: pd.DataFrame, task: Task) -> list[tuple[str, str]]:
     first, last = stages.iloc[0], stages.iloc[-1]
-    facts = [("test accuracy of the network", f"{last['after_accuracy']:.4f}")]
+    accuracy = with_error(last["after_accuracy"], task)
+    facts = [("test accuracy of the network", accuracy)]
     for name in ("parameters", "macs", "latency_ms"):
         share = last[f"after_{name}"] / first[f"before_{name}"]
         facts.append((f"{_words(name)}, of those at the start", f"{share:.0%}"))
@@ -258,7 +311,7 @@ def _words(name: str) -> str:
 def _best_table(found: pd.DataFrame) -> TextTable:
     rows = found[found["feasible"]].nlargest(_TOP, "score")
     return TextTable(
-        ["architecture", "score", "predicted", "trial", "source"],
+        ["architecture", "score", "predicted", "trial (from 0)", "source"],
         [
             [
                 row["architecture"],
@@ -272,10 +325,12 @@ def _best_table(found: pd.DataFrame) -> TextTable:
     )
 
 
-def _stage_table(walk: pd.DataFrame) -> TextTable:
-    formats = {k: v for k, v in _STAGE_FORMATS.items() if k in frames.without_bits(walk)}
+def _stage_table(walk: pd.DataFrame, task: Task | None) -> TextTable:
+    there = frames.without_bits(walk)
+    known = [(name, how) for name, how in _STAGE_FORMATS.items() if name in there]
+    shown = walk.assign(accuracy=[with_error(share, task) for share in walk["accuracy"]])
     rows = [
-        ["" if pd.isna(row[name]) else form.format(row[name]) for name, form in formats.items()]
-        for row in walk.to_dict("records")
+        ["" if pd.isna(row[name]) else form.format(row[name]) for name, (_, form) in known]
+        for row in shown.to_dict("records")
     ]
-    return TextTable([_words(name) for name in formats], rows)
+    return TextTable([title for _, (title, _) in known], rows)

@@ -13,7 +13,7 @@ from nasplatform.complaints import explain
 from nasplatform.config import Choice, CompressionConfig, Provenance, SearchConfig
 from nasplatform.errors import RunError
 from nasplatform.foreign import blaming, read_text
-from nasplatform.yaml_source import LARGEST, plain_yaml
+from nasplatform.yaml_source import LARGEST, quick_yaml
 
 
 class ResolvedSearch(SearchConfig):
@@ -58,7 +58,7 @@ def dump_resolved(config: ResolvedConfig) -> dict[str, Any]:
 def read_resolved(file: Path) -> ResolvedConfig:
     """Read the file of a run; raise RunError where it is missing, damaged or of another version."""
     try:
-        values = plain_yaml(read_text(file, LARGEST))
+        values = quick_yaml(read_text(file, LARGEST))
     except FileNotFoundError:
         raise RunError(f"{file.parent}: no run stands here ({file.name} is missing)") from None
     except (OSError, ValueError, yaml.YAMLError) as error:

@@ -25,6 +25,9 @@ class Run:
         self.folder = RunFolder(Path(folder))
         self.config = self.folder.read()
 
+    def __repr__(self) -> str:
+        return f"<run {self.config.name} in {self.folder.path}>"
+
     @cached_property
     def evaluations(self) -> pd.DataFrame:
         """One row per evaluation; the columns are those of ``read_runs`` without the run's own."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import optuna
+import sqlalchemy as sa
 from optuna.storages import RDBStorage
 
 from nasplatform.errors import RunError
@@ -22,18 +23,34 @@ def read_study(file: Path, name: str) -> Iterator[optuna.Study]:
 
     So is whatever the block raises that reads it: a file may be damaged anywhere.
     """
-    advice = "; go on with resume=True, or begin anew"
-    with blaming(file, RunError, "not a study", advice), ExitStack() as stack:
-        require_regular(file)
-        address = _address(file, stack)
+    with _read_only(file, "not a study") as (connect, stack):
         database = RDBStorage(
-            "sqlite://",
-            engine_kwargs={"creator": lambda: _connect(address)},
-            skip_table_creation=True,
+            "sqlite://", engine_kwargs={"creator": connect}, skip_table_creation=True
         )
         stack.callback(database.engine.dispose)
         stack.callback(database.remove_session)
         yield optuna.load_study(study_name=name, storage=database)
+
+
+@contextmanager
+def reading_engine(file: Path, fault: str) -> Iterator[sa.Engine]:
+    """Open an SQLite file to read it; RunError with the fault where it is none, or is damaged."""
+    with _read_only(file, fault) as (connect, stack):
+        engine = sa.create_engine("sqlite://", creator=connect)
+        stack.callback(engine.dispose)
+        yield engine
+
+
+@contextmanager
+def _read_only(
+    file: Path, fault: str
+) -> Iterator[tuple[Callable[[], sqlite3.Connection], ExitStack]]:
+    """Yield what connects to a file, and a stack of what is to be closed before it is left."""
+    advice = "; go on with resume=True, or begin anew"
+    with blaming(file, RunError, fault, advice), ExitStack() as stack:
+        require_regular(file)
+        address = _address(file, stack)
+        yield lambda: _connect(address), stack
 
 
 def _address(file: Path, stack: ExitStack) -> str:

@@ -216,7 +216,7 @@ class ArchitectureSampler(BaseSampler, ABC, Generic[A]):
             return None
         row = int(rng.integers(len(around)))
         chosen = around[row]
-        if self.candidates is not None and not self.feasible_mask(around[[row]])[0]:
+        if self.candidates is not None and not self.feasible_mask(around[row : row + 1])[0]:
             return self.unseen_near(chosen, seen, rng, source)
         return Proposal(chosen, source)
 

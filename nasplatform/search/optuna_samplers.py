@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
 from optuna.trial import FrozenTrial
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from nasplatform.search.base import ArchitectureSampler, Proposal, SamplerContext, SamplerOptions
 from nasplatform.search.history import History
@@ -30,15 +30,23 @@ if TYPE_CHECKING:
 _ATTEMPTS = 10  # draws before the nearest unseen architecture is taken, or a random one
 
 
+class OptunaOptions(SamplerOptions):
+    """What the options of Optuna's samplers have in common."""
+
+    initial: int = Field(default=10, ge=1)
+
+
 class OptunaSampler(ArchitectureSampler[A]):
     """An Optuna sampler over the decisions of the space; a subclass says which."""
 
     several_objectives: ClassVar[bool] = True
+    Options: ClassVar[type[OptunaOptions]]
+    options: OptunaOptions
 
     def __init__(
         self,
         space: Space[A],
-        options: Any,
+        options: OptunaOptions,
         *,
         seed: int = 0,
         candidates: Population[A] | None = None,
@@ -50,11 +58,11 @@ class OptunaSampler(ArchitectureSampler[A]):
         self.initial = options.initial
 
     @classmethod
-    def from_options(cls, options: Any, context: SamplerContext[A]) -> Self:
-        """Make the sampler that a search file describes."""
+    def from_options(cls, options: BaseModel, context: SamplerContext[A]) -> Self:
+        """Make the sampler that a search file describes; ``options`` are its ``Options``."""
         return cls(
             context.space,
-            options,
+            cls.Options.model_validate(options.model_dump()),
             seed=context.seed,
             candidates=context.candidates,
             optimization=context.optimization,
@@ -116,7 +124,7 @@ def _most_alike(
     return parents[int(rng.choice(np.flatnonzero(np.array(shared) == max(shared))))]
 
 
-class TPEOptions(SamplerOptions):
+class TPEOptions(OptunaOptions):
     """Options of the sampler ``tpe``.
 
     initial:       random labels before the first fit.
@@ -133,7 +141,8 @@ class TPE(OptunaSampler[A]):
     """Tree-structured Parzen estimator (Bergstra et al., 2011) as Optuna implements it."""
 
     name: ClassVar[str] = "tpe"
-    Options: ClassVar[type[SamplerOptions]] = TPEOptions
+    Options: ClassVar[type[OptunaOptions]] = TPEOptions
+    options: TPEOptions
 
     def make(self, seed: int) -> BaseSampler:
         """Return Optuna's sampler."""
@@ -149,7 +158,7 @@ class TPE(OptunaSampler[A]):
         )
 
 
-class NSGA2Options(SamplerOptions):
+class NSGA2Options(OptunaOptions):
     """Options of the sampler ``nsga2``.
 
     initial:    random architectures at the start.
@@ -170,7 +179,8 @@ class NSGA2(OptunaSampler[A]):
     """
 
     name: ClassVar[str] = "nsga2"
-    Options: ClassVar[type[SamplerOptions]] = NSGA2Options
+    Options: ClassVar[type[OptunaOptions]] = NSGA2Options
+    options: NSGA2Options
 
     def make(self, seed: int) -> NSGAIISampler:
         """Return Optuna's sampler."""

@@ -190,20 +190,20 @@ class PredictorSampler(ArchitectureSampler[A]):
 
     def _initial(self, number: int, history: History[A]) -> Proposal[A]:
         if number < len(self._design):
-            chosen = self._candidates().far.population[[self._design[number]]]
+            chosen = self._candidates().far.population[self._design[number : number + 1]]
             if not np.isin(chosen.keys, history.seen)[0]:
                 return Proposal(chosen[0], "initial")
         return self._random(number, history, "initial")
 
     @cached_property
-    def _design(self) -> list[int]:
+    def _design(self) -> NDArray[np.intp]:
         """Rows of the pool that are labelled first."""
         rng = np.random.default_rng([self.seed, _DESIGN])
         rows = self._promising
         if self.options.design == "random":
-            return rng.permutation(rows)[: self.initial].tolist()
+            return rng.permutation(rows)[: self.initial]
         values = features_of(self._candidates().far.graphs).values[rows]
-        return rows[farthest_point_sampling(values, self.initial, rng)].tolist()
+        return rows[farthest_point_sampling(values, self.initial, rng)]
 
     @cached_property
     def _promising(self) -> NDArray[np.intp]:

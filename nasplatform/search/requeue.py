@@ -7,6 +7,7 @@ from optuna.trial import TrialState
 
 from nasplatform.evaluators.base import ErrorClass
 from nasplatform.executors.store import open_store
+from nasplatform.executors.store.database import require_there
 from nasplatform.search.storage import open_storage
 from nasplatform.search.trial_record import TrialRecord
 
@@ -17,6 +18,7 @@ def requeue(url: str, error_class: ErrorClass | None = None) -> int:
     A trial that failed by one of them has ended for good; a new one with the same decisions waits
     in its study, to be begun by the next worker. It costs nothing of the budget.
     """
+    require_there(url)
     with open_store(url) as store:
         hashes = store.requeue(error_class)
     with open_storage(url) as database:

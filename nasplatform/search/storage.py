@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,10 +16,19 @@ import sqlalchemy as sa
 from optuna.exceptions import DuplicatedStudyError
 from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
 from optuna.samplers import BaseSampler
+from optuna.storages import BaseStorage
+from optuna.storages.journal import JournalFileBackend, JournalStorage
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 
 from nasplatform.errors import ConfigError, RunError, did_you_mean
-from nasplatform.executors.store.database import alone, connect, engine_of, pool_options
+from nasplatform.executors.store.database import (
+    alone,
+    connect,
+    engine_of,
+    journal_file,
+    missing_file,
+    pool_options,
+)
 from nasplatform.passwords import without_password
 from nasplatform.search.identity import differences
 from nasplatform.search.objectives import Direction
@@ -43,7 +53,8 @@ def open_study(
 ) -> Iterator[optuna.Study]:
     """Open a study, made where it does not exist yet; its connections close with the block.
 
-    storage:    an SQLite file, or an SQLAlchemy URL such as ``postgresql://...``.
+    storage:    an SQLite file, an SQLAlchemy URL such as ``postgresql://...``, or
+                ``journal:///FILE`` on a disk that several machines share.
     directions: of the objectives, the score's first (see ``OptimizationConfig.directions``).
     pruner:     which of Optuna's pruners stops hopeless trainings early.
     identity:   of the search (see ``identity_of``), kept with the study when it is made.
@@ -53,7 +64,8 @@ def open_study(
     if pruner != "none" and len(directions) > 1:
         raise ConfigError(f"pruner {pruner!r} needs a single objective, {len(directions)} given")
     database = _sqlite(storage) if isinstance(storage, Path) else _remote(storage)
-    database.reports = pruner != "none"
+    if isinstance(database, StudyStorage):
+        database.reports = pruner != "none"
     where = f"study {name!r} in {without_password(str(storage))}"
     try:
         with _quietly():
@@ -68,12 +80,11 @@ def open_study(
             )
         yield study
     finally:
-        database.remove_session()
-        database.engine.dispose()
+        _close(database)
 
 
 def _create_or_load(
-    database: StudyStorage,
+    database: BaseStorage,
     name: str,
     sampler: BaseSampler | None,
     directions: Sequence[Direction],
@@ -155,39 +166,67 @@ def require_study(file: Path, name: str, directions: Sequence[Direction]) -> Non
 
 
 @contextmanager
-def open_storage(url: str) -> Iterator[StudyStorage]:
+def open_storage(url: str) -> Iterator[BaseStorage]:
     """Open what Optuna keeps at a URL; raise ConfigError for one that does not work."""
     database = _remote(url)
     try:
         yield database
     finally:
+        _close(database)
+
+
+def _close(database: BaseStorage) -> None:
+    if isinstance(database, StudyStorage):
         database.remove_session()
         database.engine.dispose()
 
 
 def require_storage(url: str) -> None:
-    """Raise ConfigError where a storage URL does not open, or may not be written."""
+    """Raise ConfigError where a storage URL does not open, or may not be written.
+
+    A file that is not there yet is not made: the search may still be refused.
+    """
+    if (file := missing_file(url)) is not None:
+        if not (file.absolute().parent.is_dir() and os.access(file.absolute().parent, os.W_OK)):
+            raise ConfigError(f"{_named(url)} cannot be written: no folder for {file.name} there")
+        return
     try:
-        with open_storage(url) as database, database.engine.begin() as connection:
-            connection.exec_driver_sql("UPDATE studies SET study_name = study_name WHERE 1 = 0")
+        with open_storage(url) as database:
+            _require_writable(database, url)
     except SQLAlchemyError as error:
         raise ConfigError(f"{_named(url)} cannot be written: {_first_line(error)}") from None
 
 
+def _require_writable(database: BaseStorage, url: str) -> None:
+    if isinstance(database, StudyStorage):
+        with database.engine.begin() as connection:
+            connection.exec_driver_sql("UPDATE studies SET study_name = study_name WHERE 1 = 0")
+    elif (file := journal_file(url)) is not None and not os.access(file, os.W_OK):
+        raise ConfigError(f"{_named(url)} cannot be written")
+
+
 def await_study(url: str, name: str, seconds: float) -> None:
     """Wait until a storage has a study of that name; raise RunError where it still has none."""
+    until = time.monotonic() + seconds
+    while name not in (names := _study_names(url)):
+        if time.monotonic() >= until:
+            raise RunError(
+                f"nobody has started a search {name!r} in {without_password(url)}"
+                f"{did_you_mean(name, sorted(names))}: begin with `nasplatform run`"
+            )
+        time.sleep(_PAUSE)
+
+
+def _study_names(url: str) -> set[str]:
+    if missing_file(url) is not None:
+        return set()
     with open_storage(url) as database:
-        until = time.monotonic() + seconds
-        while name not in (names := {each.study_name for each in database.get_all_studies()}):
-            if time.monotonic() >= until:
-                raise RunError(
-                    f"nobody has started a search {name!r} in {without_password(url)}"
-                    f"{did_you_mean(name, sorted(names))}: begin with `nasplatform run`"
-                )
-            time.sleep(_PAUSE)
+        return {each.study_name for each in database.get_all_studies()}
 
 
-def _remote(url: str) -> StudyStorage:
+def _remote(url: str) -> BaseStorage:
+    if (file := journal_file(url)) is not None:
+        return _journal(file)
     try:
         engine = engine_of(url)
         if engine.dialect.name == "sqlite":
@@ -207,6 +246,16 @@ def _remote(url: str) -> StudyStorage:
         raise
     except (SQLAlchemyError, ValueError, RuntimeError) as error:  # the last: an older Optuna's
         raise ConfigError(f"{_named(url)} does not open: {_first_line(error)}") from None
+
+
+def _journal(file: Path) -> JournalStorage:
+    """Open a journal by its whole path, for its lock is a link to it."""
+    try:
+        return JournalStorage(JournalFileBackend(str(file.absolute())))
+    except OSError as error:
+        raise RunError(f"{file}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RunError(f"{file}: not a study ({_first_line(error)})") from None
 
 
 def _sqlite_of_several(url: str) -> StudyStorage:

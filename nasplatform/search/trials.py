@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict
 from datetime import datetime
@@ -138,15 +138,20 @@ class Trials(Generic[A]):
 
 def seconds_spent(trials: Sequence[FrozenTrial]) -> float:
     """Return for how long at least one of these trials, all ended, was running."""
-    spans = sorted(
+    return covered(
         (t.datetime_start, t.datetime_complete)
         for t in trials
         if t.datetime_start is not None and t.datetime_complete is not None
     )
-    total, until = 0.0, datetime.min
-    for begun, ended in spans:
-        total += max(0.0, (ended - max(begun, until)).total_seconds())
-        until = max(until, ended)
+
+
+def covered(spans: Iterable[tuple[datetime, datetime]]) -> float:
+    """Return for how many seconds at least one of these spans lasted: breaks are left out."""
+    total, until = 0.0, None
+    for begun, ended in sorted(spans):
+        since = begun if until is None else max(begun, until)
+        total += max(0.0, (ended - since).total_seconds())
+        until = ended if until is None else max(until, ended)
     return total
 
 

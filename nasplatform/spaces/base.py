@@ -66,6 +66,9 @@ class Population(Sequence[A], ABC):
     def __len__(self) -> int:
         return len(self.codes)
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {len(self):,} architectures>"
+
     @overload
     def __getitem__(self, index: int) -> A: ...
 
@@ -135,6 +138,10 @@ class Space(ABC, Generic[A]):
     def __init__(self, options: BaseModel) -> None:
         """Take the options of the space, an instance of its ``Options``."""
         self.options = options
+
+    def __repr__(self) -> str:
+        chosen = self.options.model_dump(mode="json", exclude_defaults=True)
+        return f"<space {self.name}{''.join(f', {key} {value}' for key, value in chosen.items())}>"
 
     @abstractmethod
     def parse(self, text: str) -> A:

@@ -178,6 +178,12 @@ class GraphBatch:
                     f"has none"
                 )
 
+    def __repr__(self) -> str:
+        return (
+            f"<graphs of {len(self):,} architectures of space {self.space}, "
+            f"{self.n_nodes} nodes in each of {self.n_cells} cells>"
+        )
+
     def __len__(self) -> int:
         return len(self.ops)
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from nasplatform.errors import StageError
 from nasplatform.models.binary import binary_layers
 from nasplatform.models.network import Network
+from nasplatform.training.curve import Curve
 from nasplatform.training.task import Task
 
 
@@ -69,12 +70,14 @@ class StageResult:
     metrics:   numbers of the stage itself (epochs, losses); size and speed are measured outside.
     artifacts: files that it wrote, by name.
     notes:     what the user should know, one line each.
+    curve:     how its training went, epoch by epoch; empty where nothing was trained.
     """
 
     network: Network
     metrics: Mapping[str, float] = field(default_factory=dict)
     artifacts: Mapping[str, Path] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    curve: Curve = field(default_factory=dict)
 
 
 class Stage(ABC):

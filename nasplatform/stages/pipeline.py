@@ -41,7 +41,7 @@ RECORD = "record.json"
 Record = dict[str, Any]
 """One finished stage: index, stage, options, seed, seconds (of the process that finished it),
 before and after (the fields of ``Measurements``), metrics, artifacts (relative paths), notes (one
-line each), key."""
+line each), curve (of its training), key."""
 
 
 def run_pipeline(
@@ -233,6 +233,7 @@ class _Step:
                 name: str(path.relative_to(self.folder)) for name, path in result.artifacts.items()
             },
             "notes": list(result.notes),
+            "curve": {name: _finite(values) for name, values in result.curve.items()},
         }
         _write(self.folder / RECORD, record)
         _tidy(context)
@@ -295,6 +296,11 @@ def _measurements(values: Mapping[str, Any], path: Path) -> Measurements:
             f"version, or delete the folder of {path.name} to run anew"
         )
     return Measurements(**values)
+
+
+def _finite(values: Sequence[float]) -> list[float | None]:
+    """Return numbers as JSON has them: it knows neither infinite ones nor NaN."""
+    return [value if math.isfinite(value) else None for value in values]
 
 
 def _tidy(context: StageContext) -> None:

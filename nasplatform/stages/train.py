@@ -51,7 +51,7 @@ class Train(Stage):
             progress=context.progress,
             processes=self.options.processes,
         )
-        return StageResult(trained, training_metrics(history))
+        return StageResult(trained, training_metrics(history), curve=history.curve())
 
 
 def training_metrics(history: History) -> dict[str, float]:

@@ -90,8 +90,15 @@ class StageContract:
         self.apply(self.network(), tmp_path / "stage")
         assert torch.equal(before, torch.random.get_rng_state())
 
-    def test_metrics_are_finite_numbers(self, tmp_path: Path) -> None:
-        """Metrics become columns of a frame."""
+    def test_metrics_and_epochs_are_numbers(self, tmp_path: Path) -> None:
+        """Both become frames; a stage that trains tells its epochs from 1, column by column."""
         result = self.apply(self.network(), tmp_path / "stage")
         assert all(math.isfinite(value) for value in result.metrics.values())
         assert all(path.exists() for path in result.artifacts.values())
+        curve = result.curve
+        trains = "recipe" in plugins.get("stages", self.stage_name).Options.model_fields
+        assert bool(curve) or not trains
+        if curve:
+            count = len(curve["epoch"])
+            assert list(curve["epoch"]) == list(range(1, count + 1))
+            assert {len(values) for values in curve.values()} == {count}

@@ -43,7 +43,8 @@ class StoreContract:
 
     def test_what_was_measured_is_found_by_others(self, tmp_path: Path) -> None:
         """All of it, and it cannot be claimed any more."""
-        full = Evaluation(0.5, {"loss": 1.25, "odd": math.inf}, 3.0, None, 7)
+        curve = {"epoch": [1.0, 2.0], "train_loss": [0.5, math.inf]}
+        full = Evaluation(0.5, {"loss": 1.25, "odd": math.inf}, 3.0, None, 7, curve=curve)
         with self.store(tmp_path) as store, self.store(tmp_path) as other:
             assert store.get(KEY) is None
             assert store.finish(self.claimed(store), full)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import pandas as pd
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from nasplatform.training import checkpoint as checkpoints
 from nasplatform.training import distributed
+from nasplatform.training.curve import thinned
 from nasplatform.training.evaluation import predict
 from nasplatform.training.flops import threads, worthwhile_threads
 from nasplatform.training.layout import fastest_layout
@@ -43,21 +44,29 @@ class Epoch:
     epoch:          its number, from 1.
     train_loss:     mean over its images.
     valid_accuracy: the task's metric on the validation split, its accuracy unless told otherwise.
+    learning_rate:  of its last step.
+    seconds:        that it took, validation included; two trainings may differ by them alone.
     metrics:        means over its images of what the objective reports.
     """
 
     epoch: int
     train_loss: float
     valid_accuracy: float
+    learning_rate: float
+    seconds: float = field(compare=False)
     metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class History:
-    """The epochs of a training, and the seconds it took, those before a kill included."""
+    """The epochs of a training, those before a kill included."""
 
     epochs: tuple[Epoch, ...]
-    seconds: float
+
+    @property
+    def seconds(self) -> float:
+        """What its epochs took together."""
+        return sum(epoch.seconds for epoch in self.epochs)
 
     @property
     def valid_accuracy(self) -> float:
@@ -65,11 +74,22 @@ class History:
         return self.epochs[-1].valid_accuracy
 
     def frame(self) -> pd.DataFrame:
-        """Return one row per epoch: epoch, train_loss, valid_accuracy, and the metrics."""
-        columns = ("epoch", "train_loss", "valid_accuracy")
-        return pd.DataFrame(
-            [{c: getattr(e, c) for c in columns} | dict(e.metrics) for e in self.epochs]
-        )
+        """Return one row per epoch: the fields of ``Epoch``, and the metrics."""
+        return pd.DataFrame(curve_of(self.epochs))
+
+    def curve(self) -> dict[str, list[float]]:
+        """Return its epochs as they are kept: the columns of ``frame``, at most so many epochs."""
+        return thinned(curve_of(self.epochs))
+
+
+def curve_of(epochs: Sequence[Epoch]) -> dict[str, list[float]]:
+    """Return the epochs of a training as columns, the metrics that all of them have among them."""
+    names = [one.name for one in fields(Epoch) if one.name != "metrics"]
+    found = {name: [getattr(epoch, name) for epoch in epochs] for name in names}
+    for name in epochs[0].metrics if epochs else ():
+        if all(name in epoch.metrics for epoch in epochs):
+            found[name] = [epoch.metrics[name] for epoch in epochs]
+    return found
 
 
 def train(
@@ -145,11 +165,11 @@ class _Training:
             layout = fastest_layout(module, task.input_shape)
         state = TrainingState.start(module, objective, recipe, device, layout)
         known = checkpoints.read(self.checkpoint, key) if self.checkpoint else None
-        epochs, seconds = [], 0.0
+        epochs: list[Epoch] = []
         if known:
             tensors, facts = known
             state.restore(tensors, facts["state"])
-            epochs, seconds = [Epoch(**row) for row in facts["epochs"]], float(facts["seconds"])
+            epochs = [Epoch(**row) for row in facts["epochs"]]
         ended = on_epoch is not None and any(on_epoch(epoch) for epoch in tuple(epochs))
         for number in range(len(epochs) + 1, recipe.epochs + 1):
             if distributed.agreed(ended):
@@ -162,17 +182,19 @@ class _Training:
                     continue
                 state.end_epoch(number, _inputs(task, recipe, device))
                 logits = predict(state.judged, task.valid.inputs, device)
-            state.check_finite(logits, stream.batches * number, stream.batches * recipe.epochs)
+            last, steps = stream.batches * number, stream.batches * recipe.epochs
+            state.check_finite(logits, last, steps)
             accuracy = task.metric(logits, task.valid.labels)
-            epochs.append(Epoch(number, loss, accuracy, metrics))
-            seconds += time.perf_counter() - start
+            rate = learning_rate(last - 1, steps, recipe)
+            seconds = time.perf_counter() - start
+            epochs.append(Epoch(number, loss, accuracy, rate, seconds, metrics))
             if self.checkpoint:
                 rows = [asdict(epoch) for epoch in epochs]
-                facts = {"key": key, "epochs": rows, "seconds": seconds, "state": state.numbers()}
+                facts = {"key": key, "epochs": rows, "state": state.numbers()}
                 checkpoints.write(self.checkpoint, state.tensors(), facts)
             ended = on_epoch is not None and on_epoch(epochs[-1])
         state.finish()
-        return History(tuple(epochs), seconds)
+        return History(tuple(epochs))
 
 
 def _epoch(
@@ -220,5 +242,7 @@ def _words(number: int, epochs: int, before: list[Epoch]) -> str:
 
 
 def _key(module: nn.Module, task: Task, recipe: Recipe, seed: int, tag: str) -> str:
-    parts = (checkpoints.state_digest(module), task.digest, recipe.model_dump_json(), seed, tag)
+    told = [one.name for one in fields(Epoch)]  # another version may keep other facts
+    weights, how = checkpoints.state_digest(module), recipe.model_dump_json()
+    parts = (weights, task.digest, how, seed, tag, told)
     return hashlib.sha256(repr(parts).encode()).hexdigest()

@@ -39,6 +39,9 @@ class Split:
     inputs: Images
     labels: Tensor
 
+    def __repr__(self) -> str:
+        return f"<split of {len(self):,} labelled images>"
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -78,6 +81,9 @@ class Task:
             # a default that was not asked for would hide the method of a subclass
             if getattr(type(self), name) is not usual and self.__dict__[name] is usual:
                 object.__delattr__(self, name)
+
+    def __repr__(self) -> str:
+        return f"<task {self.summary()}>"
 
     def summary(self) -> str:
         """Return one line that says what was read: images, shape, classes, splits."""

@@ -22,6 +22,10 @@ from nasplatform.search import OptimizationConfig, TrialRecord, search
 from nasplatform.search.random_sampler import RandomSampler
 from nasplatform.spaces import get_space
 from nasplatform.testing.tiny import tiny_task
+from nasplatform.training.evaluation import evaluate as accuracy_of
+from nasplatform.training.loop import train
+from nasplatform.training.seeding import seeded
+from nasplatform.training.task import cross_entropy
 
 CELL = "[3M1]1011/110/01/1"
 RECIPE = {"epochs": 3, "batch_size": 16}
@@ -45,7 +49,12 @@ def test_measures_the_same_twice_and_otherwise_with_another_seed() -> None:
     assert first.metrics == second.metrics
     assert first.metrics["train_loss"] != other.evaluate(cell, 3, 1).metrics["train_loss"]
     assert first.score == first.metrics["valid_accuracy"]
-    assert 0 <= first.metrics["test_accuracy"] <= 1
+    with seeded(0):
+        module = one.space.build(cell)
+    history = train(module, one.data, one.options.recipe, 0)
+    assert first.score == history.epochs[-1].valid_accuracy
+    assert first.metrics["train_loss"] == history.epochs[-1].train_loss
+    assert first.metrics["test_accuracy"] == accuracy_of(module, one.data, "test")
     assert first.cost > 0
     assert first.stopped is None
 
@@ -82,6 +91,11 @@ def test_a_broken_off_training_goes_on_from_its_last_epoch(tmp_path: Path) -> No
     found = resumed.evaluate(cell, 3, 0)
     assert set(epochs) == {"epoch 3"}
     assert found.metrics == wanted.metrics
+    assert found.cost == pytest.approx(sum(found.curve["seconds"]))
+    for column in ("epoch", "train_loss", "valid_accuracy", "learning_rate"):
+        assert len(found.curve[column]) == 3
+        assert found.curve[column] == wanted.curve[column]
+    assert found.curve["valid_accuracy"][-1] == found.score
 
 
 def test_a_damaged_checkpoint_is_thrown_away(tmp_path: Path) -> None:
@@ -113,6 +127,20 @@ def test_what_is_reported_as_hopeless_is_given_up() -> None:
     found = one.evaluate_reporting(cell, 3, 0, report)
     assert [epochs for epochs, _ in heard] == [1, 2]
     assert (found.stopped, found.score) == (2, heard[-1][1])
+
+
+def test_a_training_that_diverges_leaves_its_curve_so_far() -> None:
+    def diverging(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        batches.append(len(labels))
+        factor = float("nan") if len(batches) == 5 else 1.0
+        return factor * cross_entropy(logits, labels)
+
+    batches: list[int] = []
+    one = evaluator()
+    one.data = replace(one.data, loss=diverging)
+    found = one.evaluate(one.space.parse(CELL), 3, 0)
+    assert "at step 5 of 9" in str(found.error)
+    assert found.curve["epoch"] == [1]
 
 
 def test_a_training_that_diverges_is_a_failure_with_a_reason() -> None:

@@ -41,7 +41,7 @@ def make_version(storage: str, version: str) -> None:
 def test_the_head_is_the_last_migration() -> None:
     script = ScriptDirectory.from_config(upgrade._config())
     assert script.get_current_head() == schema.HEAD
-    assert [one.revision for one in script.walk_revisions()] == ["0002", "0001"]
+    assert [one.revision for one in script.walk_revisions()] == ["0003", "0002", "0001"]
 
 
 def test_migrations_make_what_a_new_database_gets(storage: str) -> None:
@@ -86,7 +86,7 @@ def test_an_older_version_is_refused_and_upgraded_with_its_records(
     assert "already" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("version", ["0003", "abcdef"])
+@pytest.mark.parametrize("version", ["0004", "abcdef"])
 def test_a_version_of_the_future_is_refused_and_left_alone(storage: str, version: str) -> None:
     open_store(storage).close()
     engine = engine_of(storage)

@@ -1,4 +1,4 @@
-"""The contract of evaluation stores, on SQLite and PostgreSQL; and what is SQLite's own."""
+"""The contract of evaluation stores, on each kind of storage; and what is SQLite's own."""
 
 from __future__ import annotations
 
@@ -21,6 +21,11 @@ from nasplatform.testing.stores import KEY, StoreContract
 class TestSQLite(StoreContract):
     def store(self, home: Path, max_attempts: int = 3) -> EvaluationStore:
         return SQLEvaluationStore(home / "m.db", max_attempts)
+
+
+class TestJournal(StoreContract):
+    def store(self, home: Path, max_attempts: int = 3) -> EvaluationStore:
+        return open_store(f"journal:///{home / 'search.log'}", max_attempts)
 
 
 @pytest.mark.postgres

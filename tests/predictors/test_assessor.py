@@ -5,7 +5,14 @@ import pytest
 import torch
 
 import nasplatform
-from nasplatform.predictors.assessor_network import AssessorNetwork, Relations
+from nasplatform.predictors.assessor import AssessorOptions
+from nasplatform.predictors.assessor_network import (
+    Assessment,
+    AssessorNetwork,
+    Relations,
+    _loss,
+)
+from nasplatform.testing.predictors import known_cells, known_scores, other_cells
 
 
 @pytest.fixture
@@ -69,3 +76,50 @@ def test_an_architecture_is_assessed_alike_in_any_company() -> None:
     together = assessor.predict(graphs).mean
     alone = np.concatenate([assessor.predict(graphs[i : i + 1]).mean for i in range(len(graphs))])
     np.testing.assert_allclose(together, alone, rtol=1e-5)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.8])
+@pytest.mark.parametrize("graph", [True, False])
+def test_the_loss_is_regression_of_the_labelled_and_reconstruction_of_all(
+    network: AssessorNetwork, share: float, graph: bool
+) -> None:
+    inputs, wanted = torch.rand(9, 5), torch.randn(4)
+    options = AssessorOptions(reconstruction=share, graph=graph)
+    codes = network.encoder(inputs)
+    relations = network.relations(codes, codes, own=True) if graph else Relations.none()
+    hidden = network.hidden(codes, codes, relations)
+    said = network.assess(hidden, hidden, relations)
+    regression = ((said[:4] - wanted) ** 2).mean()
+    likely = torch.sigmoid(network.decoder(codes))
+    rebuilt = -(inputs * likely.log() + (1 - inputs) * (1 - likely).log()).mean()
+    expected = (1 - share) * regression + share * rebuilt
+    torch.testing.assert_close(_loss(network, inputs, wanted, options), expected)
+    without = options.model_copy(update={"autoencoder": False})
+    torch.testing.assert_close(_loss(network, inputs, wanted, without), regression)
+
+
+def test_without_the_graph_anchors_do_not_matter(network: AssessorNetwork) -> None:
+    anchors, asked = torch.rand(6, 5), torch.rand(3, 5)
+    for graph in (True, False):
+        options, said = AssessorOptions(graph=graph, neighbours=2), []
+        for known in (anchors, anchors + 1):
+            one = Assessment(network, known, options)
+            with torch.inference_mode():
+                codes = network.encoder(asked)
+                relations = one._relations(codes, own=False)
+                hidden = network.hidden(codes, one._codes, relations)
+                said.append(network.assess(hidden, one._hidden, relations))
+        assert torch.allclose(*said) == (not graph)
+
+
+def test_unlabelled_architectures_are_used_where_they_are_wanted() -> None:
+    cells, scores, others = known_cells(), known_scores(), other_cells()
+    said = {}
+    for wanted in (True, False):
+        for given in (others, None):
+            made = nasplatform.get_predictor(
+                "assessor", epochs=1, width=8, code=4, unlabelled=wanted
+            )
+            said[wanted, given is not None] = made.fit(cells, scores, given).predict(others).mean
+    np.testing.assert_array_equal(said[False, True], said[False, False])
+    assert not np.array_equal(said[True, True], said[True, False])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.ensemble import GradientBoostingRegressor
 
 from nasplatform.predictors.levels import CompleteTrees
 from nasplatform.predictors.trees import Forest, TreesOptions
@@ -33,3 +34,18 @@ def test_all_at_once_is_as_one_after_the_other(depth, rows):
         parts = forest.feature, forest.left, forest.right, forest.threshold, forest.value
         sums = CompleteTrees.of(*parts, forest.depth).sums(asked)
         np.testing.assert_allclose(forest.base + sums, slow, rtol=1e-6)
+
+
+def test_a_forest_says_what_the_boosted_trees_say():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(80, 5)).astype(np.float32)
+    y = 20 + x[:, 0] + rng.normal(0, 0.1, 80)
+    options = TreesOptions(trees=9, depth=3, learning_rate=0.3, rows=0.6, columns=0.5)
+    grown = GradientBoostingRegressor(
+        n_estimators=9, max_depth=3, learning_rate=0.3, subsample=0.6, max_features=0.5,
+        min_samples_leaf=3, random_state=4,
+    ).fit(x, y)  # fmt: skip
+    asked = rng.normal(size=(30, 5)).astype(np.float32)
+    np.testing.assert_allclose(
+        Forest.grow(x, y, options, 4)(asked), grown.predict(asked), rtol=1e-5
+    )

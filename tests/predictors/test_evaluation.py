@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from scipy.stats import kendalltau
+from scipy.stats import kendalltau, spearmanr
 
 from nasplatform.cli import main
 from nasplatform.errors import PredictorError
@@ -38,6 +38,10 @@ def test_rank_metrics_by_hand() -> None:
     discount = 1 / np.log2(np.arange(2, 12))
     assert found["ndcg@10"] == pytest.approx((gains @ discount) / (most @ discount))
     assert rank_metrics(truth, truth)["ndcg@10"] == 1
+    moved = rank_metrics(predicted, 5 + 2 * truth)  # the worst gains nothing in any unit
+    assert moved["ndcg@10"] == pytest.approx(found["ndcg@10"])
+    assert moved["regret@10"] == pytest.approx(2 * found["regret@10"])
+    assert found["spearman"] == pytest.approx(spearmanr(predicted, truth)[0])
     assert rank_metrics(np.ones(300), truth)["kendall"] == 0
     with pytest.raises(PredictorError, match="at least 2"):
         rank_metrics(truth[:1], truth[:1])

@@ -4,10 +4,12 @@ from scipy.optimize import approx_fprime
 from scipy.spatial.distance import cdist
 from scipy.stats import multivariate_normal
 
+from nasplatform.predictors import kernels
 from nasplatform.predictors.kernels import (
     Kernel,
     Posterior,
     Prior,
+    condition,
     fit_kernel,
     negative_log_posterior,
     squared_distances,
@@ -75,3 +77,48 @@ def test_leave_one_out_is_leaving_one_out() -> None:
         explained = np.linalg.solve(kernel(x[rest], x[rest]) + 0.100001 * np.eye(9), k.T)
         assert mean[left] == pytest.approx((k @ posterior.alpha).item(), abs=1e-6)
         assert variance[left] == pytest.approx(1.100001 - (k @ explained).item(), abs=1e-5)
+
+
+def test_of_many_labels_a_process_is_projected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Against the linear model in the covariances with the first ten, written down."""
+    monkeypatch.setattr(kernels, "EXACT", 30)
+    monkeypatch.setattr(kernels, "INDUCING", 10)
+    monkeypatch.setattr(kernels, "_JUDGED", 15)
+    monkeypatch.setattr(kernels, "_BLOCK", 7)
+    x, y, _ = problem(n=40)
+    kernel = Kernel(np.full(6, 0.05), 1.3, 0.2, 1.0)
+    posterior, left = condition(kernel, x, y)
+    chosen = x[:10]
+    inside = kernel(chosen, chosen) + 1.3e-4 * np.eye(10)
+
+    def mean(rows: Floats, asked: Floats) -> Floats:
+        k = kernel(chosen, x[rows])
+        pulled = np.linalg.solve(0.2 * inside + k @ k.T, k @ y[rows])
+        return kernel(asked, chosen) @ pulled
+
+    asked = problem(n=50)[0][40:]
+    every = np.arange(40)
+    np.testing.assert_allclose(kernel(asked, posterior.x) @ posterior.alpha, mean(every, asked))
+    assert posterior.x.shape == (10, 6)
+    for place, row in enumerate(range(25, 40)):
+        others = every[every != row]
+        assert left.mean[place] == pytest.approx(mean(others, x[[row]]).item(), abs=1e-6)
+        k, one = kernel(chosen, x[others]), kernel(chosen, x[[row]])
+        lost = (one * np.linalg.solve(inside, one)).sum()
+        sure = 0.2 * (one * np.linalg.solve(0.2 * inside + k @ k.T, one)).sum()
+        assert left.variance[place] == pytest.approx(1.3 - lost + sure + 0.2, abs=1e-4)
+    noisy = kernel(chosen, chosen) + 0.200001 * np.eye(10)
+    np.testing.assert_allclose(posterior.factor @ posterior.factor.T, noisy, rtol=1e-9)
+
+
+def test_projected_on_all_labels_a_process_is_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y, _ = problem(n=40)
+    kernel = Kernel(np.full(6, 0.3), 1.3, 0.2, 1.0)
+    exact, known = condition(kernel, x, y)
+    monkeypatch.setattr(kernels, "EXACT", 30)
+    projected, left = condition(kernel, x, y)
+    asked = problem(n=50)[0][40:]
+    means = [kernel(asked, one.x) @ one.alpha for one in (exact, projected)]
+    np.testing.assert_allclose(means[1], means[0], atol=2e-3)
+    np.testing.assert_allclose(left.mean, known.mean, atol=5e-3)
+    np.testing.assert_allclose(left.variance, known.variance, rtol=2e-2)

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -13,6 +14,28 @@ from nasplatform.predictors.target_maps import Floats, MonotoneMap, log_gaps, no
 def test_log_gaps_do_not_depend_on_the_unit() -> None:
     labels = np.random.default_rng(0).gamma(2, size=50)
     np.testing.assert_allclose(log_gaps(labels), log_gaps(100 * labels - 3))
+
+
+def test_log_gaps_are_logarithms_of_quartile_ranges() -> None:
+    labels = np.array([0.0, 0.5, 0.75, 0.8, 0.85, 0.875, 0.9, 1.0])
+    spread = np.subtract(*np.percentile(labels, [75, 25]))
+    logs = -np.log(1 + (1.0 - labels) / (2 * spread))
+    low = np.median(logs) - 0.5 * np.subtract(*np.percentile(logs, [75, 25]))
+    np.testing.assert_allclose(log_gaps(labels, scale=2.0, floor=0.5), np.maximum(logs, low))
+    assert (logs < low).sum() == 2
+
+
+def test_normal_scores_are_quantiles_of_middle_ranks() -> None:
+    labels = np.array([3.0, 1.0, 2.0, 2.0])
+    expected = norm.ppf((np.array([4, 1, 2.5, 2.5]) - 0.5) / 4)
+    np.testing.assert_allclose(normal_scores(labels), expected)
+
+
+def test_a_deviation_is_half_the_way_between_its_ends() -> None:
+    ranks = MonotoneMap(np.array([-1.0, 0.0, 1.0]), np.array([0.0, 3.0, 4.0]))
+    said = ranks.prediction(np.array([0.0, 0.5, 2.0]), np.array([0.5, 0.5, 0.1]))
+    np.testing.assert_allclose(said.mean, [3.0, 3.5, 6.0])  # 2 a unit beyond the ends
+    np.testing.assert_allclose(said.std, [(3.5 - 1.5) / 2, (4.0 - 3.0) / 2, 0.2])
 
 
 def test_log_gaps_keep_the_order_and_lift_failures() -> None:
@@ -68,6 +91,11 @@ def test_refinement_is_zero_where_distances_agree() -> None:
     assert float(refinement_loss(along, targets)) == pytest.approx(0, abs=1e-9)
     features = torch.rand(4, 2, generator=torch.Generator().manual_seed(0)).requires_grad_()
     loss = refinement_loss(features, targets)
+    pairs = list(combinations(range(4), 2))
+    near = np.array([float((features[i] - features[j]).detach().norm()) for i, j in pairs])
+    apart = np.array([abs(float(targets[i] - targets[j])) for i, j in pairs])
+    by_hand = np.mean((near / near.mean() - apart / apart.mean()) ** 2)
+    assert float(loss.detach()) == pytest.approx(by_hand, rel=1e-4)
     loss.backward()
     assert float(loss.detach()) > 0.01
     assert torch.isfinite(features.grad).all()
@@ -84,6 +112,9 @@ def test_cross_fitting_never_scores_what_it_learnt() -> None:
 
     np.testing.assert_array_equal(cross_fitted(score, targets, 0), 2 * targets)
     assert seen == [(0, 5), (1, 4)]
+    alike = np.array([0.0] * 8 + [1.0])  # of one half nothing can be learnt
+    found = cross_fitted(lambda learnt, asked, turn: np.full(len(asked), 7.0), alike, 0)
+    assert sorted(set(found.tolist())) == [0.0, 7.0]
 
 
 def test_slope_and_spread_of_a_noisy_line() -> None:
@@ -94,3 +125,4 @@ def test_slope_and_spread_of_a_noisy_line() -> None:
     )
     assert slope == pytest.approx(0.7, abs=0.02)
     assert spread == pytest.approx(0.3, abs=0.01)
+    assert slope_and_spread(held_out, -held_out)[0] == 0.05  # the order is kept, however weak

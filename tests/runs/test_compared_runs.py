@@ -42,7 +42,7 @@ def test_settings_are_compared_over_the_seeds_they_share(
             nasplatform.run("toy.yaml", f"runs/{sampler}-{seed}", wanted)
     runs = compare_runs(["runs/local-search-0", "runs", "runs/random-0"])
     assert len(runs) == 6
-    assert set(runs["metric"]) == {"ones"}
+    assert set(runs["metric"]) == {"score"}
     settings = compare_settings(runs).set_index("sampler")
     scores = runs.pivot_table(index="seed", columns="sampler", values="score")
     first, second = scores["local-search"], scores["random"]

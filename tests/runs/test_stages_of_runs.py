@@ -92,8 +92,21 @@ def test_report_stands_alone(finished: Run) -> None:
     page = finished.folder.report.read_text()
     assert page.count("<svg") >= 2
     assert "http" not in page.replace("http://www.w3.org", "")
-    for text in (finished.best["architecture"], "Random search, computed exactly", "disout"):
+    shown = ("Random search, computed exactly", "disout", "Training loss in the stages")
+    for text in (finished.best["architecture"], "valid_accuracy at 10 epochs", *shown):
         assert text in page
+
+
+def test_report_says_how_the_last_network_tells_each_class(finished: Run) -> None:
+    page = finished.folder.report.read_text()
+    test = load_task("digits", {}, "test").test
+    said = finished.network().module.eval()(test.inputs[:]).argmax(dim=1)
+    for label in range(10):
+        own = test.labels == label
+        share, count = float((said[own] == label).double().mean()), int(own.sum())
+        row = f'<span>{label}</span></td><td data-name="test images"><span>{count}</span></td>'
+        assert row in page
+        assert f"<span>{share:.3f} ± {(share * (1 - share) / count) ** 0.5:.3f}</span>" in page
 
 
 def test_broken_off_in_a_stage_goes_on_to_the_same_network(finished: Run, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from nasplatform.search.base import SamplerContext
 
 SAMPLERS = plugins.names("samplers")
 TRIALS = {"memory": 40, "sqlite": 12, "journal": 16}  # one commit a parameter
+MANY = 200
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +50,16 @@ def storage(kind, folder):
     return None
 
 
+def in_threads(name, kind, table, folder, trials):
+    """Return the hash of each architecture that four threads have measured."""
+    study = optuna.create_study(
+        direction="maximize", sampler=made(name, table), storage=storage(kind, folder)
+    )
+    seen = []
+    study.optimize(objective(table, seen), n_trials=trials, n_jobs=4)
+    return seen
+
+
 def through_pickle(study):
     return pickle.loads(pickle.dumps(study))  # noqa: S301 - our own bytes
 
@@ -56,12 +67,16 @@ def through_pickle(study):
 @pytest.mark.parametrize("kind", ["memory", "sqlite", "journal"])
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_threads_never_repeat_an_architecture(name, kind, table, tmp_path):
-    study = optuna.create_study(
-        direction="maximize", sampler=made(name, table), storage=storage(kind, tmp_path)
-    )
-    seen = []
-    study.optimize(objective(table, seen), n_trials=TRIALS[kind], n_jobs=4)
+    seen = in_threads(name, kind, table, tmp_path, TRIALS[kind])
     assert len(seen) == len(set(seen)) == TRIALS[kind]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["memory", "sqlite", "journal"])
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_threads_never_repeat_one_of_many(name, kind, table, tmp_path):
+    seen = in_threads(name, kind, table, tmp_path, MANY)
+    assert len(seen) == len(set(seen)) == MANY
 
 
 @pytest.mark.parametrize("odd", [float("-inf"), float("inf")])

@@ -14,13 +14,16 @@ import optuna
 import pytest
 from optuna.samplers import RandomSampler as OptunaRandom
 from optuna.trial import TrialState
+from pydantic import ValidationError
 from search_toys import SAMPLERS, toy_evaluator, toy_sampler
 
+from nasplatform.config import SearchOptions
 from nasplatform.errors import RunError
 from nasplatform.executors.store import open_store
 from nasplatform.search import TrialRecord, open_study, search
 from nasplatform.search.predictor_sampler import PredictorSampler
 from nasplatform.search.random_sampler import RandomSampler
+from nasplatform.search.trial_record import BudgetTracker
 
 every_sampler = pytest.mark.parametrize("kind", SAMPLERS, ids=lambda kind: kind.name)
 
@@ -113,6 +116,70 @@ def test_target_and_time_end_the_search(run_search: Any) -> None:
     assert time.monotonic() - begun < 10
     more = run_search(RandomSampler, slow, 100, told={"max_seconds": 0.5}, folder="time")
     assert len(more) - len(some) <= 2  # what the first call spent is remembered
+
+
+def test_a_target_is_reached_by_what_equals_it(run_search: Any) -> None:
+    free = run_search(RandomSampler, toy_evaluator(), 20, folder="free")
+    best = max(one.score for one in free)
+    records = run_search(RandomSampler, toy_evaluator(), 20, told={"target": best}, folder="told")
+    assert records == free[: 1 + [one.score for one in free].index(best)]
+
+
+def test_without_a_budget_nothing_is_measured(run_search: Any) -> None:
+    assert run_search(RandomSampler, toy_evaluator(), 0) == []
+    some = run_search(RandomSampler, toy_evaluator(), 4)
+    assert run_search(RandomSampler, toy_evaluator(), 0) == some
+    with pytest.raises(ValidationError, match="greater than or equal to 1"):
+        SearchOptions(budget=0)
+
+
+def test_a_score_counts_only_where_it_was_measured_to_the_end_and_within_limits() -> None:
+    tracker = BudgetTracker()
+
+    def record(score: float | None, hash: str, **more: Any) -> TrialRecord:
+        return TrialRecord(hash, hash, 1, 0, score, 1.0, "random", **more)
+
+    tracker.enter(0, record(0.9, "a", violation={"max_params: 1": 0.1}))
+    tracker.enter(1, record(0.8, "b", stopped=3))
+    tracker.enter(2, record(None, "c", error="too large"))
+    assert (tracker.best, tracker.succeeded, tracker.last_error) == (None, 2, "too large")
+    tracker.enter(3, record(0.5, "d", violation={"max_params: 1": 0.0}))
+    tracker.enter(4, record(0.4, "e"))
+    tracker.enter(5, record(0.4, "e"))
+    assert (tracker.best, len(tracker.first), tracker.repeats) == (0.5, 5, 1)
+    assert tracker.goes_on(6, 0.51)
+    assert not tracker.goes_on(6, 0.5)
+    assert not tracker.goes_on(5, None)
+
+
+def test_the_same_architecture_in_another_space_is_another_measurement(tmp_path: Path) -> None:
+    """One store for two spaces that call an architecture alike: each is paid for."""
+    paid = []
+    with open_store(tmp_path / "m.db") as store:
+        for enumerable in (True, False, True):  # an option of the space
+            evaluator = toy_evaluator(2, enumerable=enumerable)
+            evaluator.candidates = evaluator.space.population(
+                [evaluator.space.parse(text) for text in ("00", "01", "11")]
+            )
+            study = optuna.create_study(
+                direction="maximize", sampler=toy_sampler(RandomSampler, evaluator)
+            )
+            paid.append(search(study, evaluator, store, 3))
+    assert paid == [3, 3, 0]
+
+
+@pytest.mark.parametrize("other", [{"seed": 1}, {"task": "another"}])
+def test_another_seed_or_task_is_another_measurement(tmp_path: Path, other: Any) -> None:
+    paid = []
+    with open_store(tmp_path / "m.db") as store:
+        for again in ({}, other, {}):
+            evaluator = toy_evaluator(3)
+            evaluator.task = again.get("task", evaluator.task)
+            study = optuna.create_study(
+                direction="maximize", sampler=toy_sampler(RandomSampler, evaluator)
+            )
+            paid.append(search(study, evaluator, store, 6, again.get("seed", 0)))
+    assert paid == [6, 6, 0]
 
 
 def test_the_pruner_stops_the_hopeless(run_search: Any) -> None:

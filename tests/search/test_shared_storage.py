@@ -21,6 +21,8 @@ import yaml
 from optuna.trial import TrialState
 from search_toys import toy_evaluator, toy_sampler
 
+import nasplatform
+from nasplatform.cli import main
 from nasplatform.executors.store import open_store
 from nasplatform.search import TrialRecord, open_study, search
 from nasplatform.search.random_sampler import RandomSampler
@@ -63,11 +65,15 @@ def postgres(postgresql_server: postgresql.Server) -> str:
     return postgresql_server.new_database()
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+SERVER = pytest.param("postgresql", marks=pytest.mark.postgres)
+
+
+@pytest.fixture(params=["sqlite", "journal", SERVER])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "postgresql":
         return str(request.getfixturevalue("postgres"))
-    return f"sqlite:///{tmp_path / 'shared.db'}"
+    scheme = str(request.param)
+    return f"{scheme}:///{tmp_path / 'shared'}"
 
 
 def test_several_processes_make_the_tables_of_a_new_database_at_once(storage: str) -> None:
@@ -107,6 +113,25 @@ def test_two_processes_that_would_choose_alike_measure_nothing_twice(
         given_up = [t for t in study.get_trials() if t.state == TrialState.FAIL]
     assert given_up  # they did choose alike
     assert all(TrialRecord.of(trial) is None for trial in given_up)
+
+
+@pytest.mark.usefixtures("toy")
+def test_a_search_in_a_journal_goes_on_and_is_looked_at(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, url = tmp_path / "search.yaml", f"journal:///{tmp_path / 'shared.log'}"
+    file.write_text(yaml.safe_dump({**SEARCH, "evaluator": {"name": "bits"}}))
+    told = ["run", str(file), "--set", f"storage={url}", "--out", str(tmp_path / "run")]
+    assert main([*told, "--set", "search.budget=12"]) == 0
+    assert main([*told, "--set", "search.budget=15", "--resume"]) == 0
+    assert len(nasplatform.read_runs(tmp_path / "run")) == 15
+    assert main([*told, "--set", "seed=9", "--out", str(tmp_path / "other")]) == 2
+    assert "seed is 0 there, 9 given" in capsys.readouterr().err
+    assert main(["status", "--storage", url, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["searches"] == [{"name": SEARCH["name"], "budget": 15, "admitted": 15}]
+    assert [one["state"] for one in found["workers"]] == ["left", "left"]
+    assert (found["records"], found["leases"], found["dead"]) == (15, [], [])
 
 
 @pytest.mark.slow

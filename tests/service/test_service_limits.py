@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import socket
+import time
 
 import pytest
 from served import BINARY, PREDICT, problem, serving
@@ -49,3 +51,50 @@ def test_a_body_that_does_not_come_is_not_waited_for(store):
             head = f"POST {PREDICT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n"
             slow.sendall((head + "Content-Type: application/json\r\n\r\n{").encode())
             assert b" 408 " in slow.recv(4096)
+
+
+def test_limits_may_just_be_reached(store):
+    """What is allowed is allowed to the last item, byte and value."""
+    with serving(store, max_items=3, max_body=2000, max_values=10_000) as running:
+        send = lambda body: running.http.post(  # noqa: E731
+            PREDICT, content=body, headers={"content-type": "application/json"}
+        )
+        three = b'{"architectures": ["[]1", "[]1", "[]1"]}'
+        assert send(three).status_code == 200
+        problem(send(three.replace(b"]}", b', "[]1"]}')), 413, "too-many-items")
+        assert send(three.ljust(2000)).status_code == 200
+        problem(send(three.ljust(2001)), 413, "body-too-large")
+        packed = gzip.compress(three.ljust(2001))
+        answer = running.http.post(
+            PREDICT,
+            content=packed,
+            headers={"content-type": "application/json", "content-encoding": "gzip"},
+        )
+        assert "unpacked, a body may have 2,000 bytes" in problem(answer, 413, "body-too-large")
+
+
+def test_values_of_a_json_body_are_counted(store):
+    """An object counts for four, as it takes the memory of four."""
+    with serving(store, max_values=20_000) as running:
+        head, tail = b'{"architectures": [', b'], "none": 0}'
+        for number, answered in ((19_994, 422), (19_996, 413)):
+            body = head + b",".join([b"0"] * number) + tail
+            answer = running.http.post(
+                PREDICT, content=body, headers={"content-type": "application/json"}
+            )
+            assert answer.status_code == answered, number
+
+
+def test_requests_in_progress_are_bounded(store):
+    """One waits for its body; the next is told to come back, and health is always answered."""
+    with serving(store, max_requests=1, read_timeout=60.0) as running:
+        port = int(running.url.rsplit(":", 1)[1])
+        with socket.create_connection(("127.0.0.1", port), 10) as slow:
+            head = f"POST {PREDICT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n"
+            slow.sendall((head + "Content-Type: application/json\r\n\r\n{").encode())
+            deadline = time.monotonic() + 30
+            answer = running.http.get("/v2/predictors")
+            while answer.status_code == 200 and time.monotonic() < deadline:
+                answer = running.http.get("/v2/predictors")
+            assert "1 requests are in progress" in problem(answer, 503, "overloaded")
+            assert running.http.get("/v2/health/live").status_code == 200

@@ -166,6 +166,9 @@ def test_records_make_a_frame_of_one_row_per_stage(tmp_path):
     assert frame.isna().sum().sum() == frame.isna()["metric_distorted_maps"].sum() * 3 == 3
     assert Network.load(tmp_path / "1-disout" / "network").structure == network.structure
     assert stages_frame([]).empty
+    for record in records:
+        assert record["curve"]["epoch"] == [1, 2]
+        assert record["curve"]["valid_accuracy"][-1] == record["metrics"]["valid_accuracy"]
 
 
 def test_no_stages_leave_the_network_as_it_is(tmp_path):

@@ -14,10 +14,11 @@ from nasplatform.testing.tiny import tiny_network, tiny_task
 from nasplatform.training.checkpoint import state_digest
 from nasplatform.training.evaluation import evaluate, predict
 from nasplatform.training.loop import train
-from nasplatform.training.recipe import Recipe
+from nasplatform.training.recipe import Recipe, learning_rate
 from nasplatform.training.seeding import derive_seed, seeded
 from nasplatform.training.task import Split
 
+COLUMNS = ["epoch", "train_loss", "valid_accuracy", "learning_rate", "seconds"]
 RECIPE = Recipe(epochs=3, batch_size=16, augmentation="flip-crop")
 
 KILLED = """
@@ -117,11 +118,16 @@ def test_history_is_a_frame_and_training_helps():
     before = evaluate(module, task, "valid")
     history = train(module, task, Recipe(epochs=15, batch_size=16), 0)
     frame = history.frame()
-    assert list(frame.columns) == ["epoch", "train_loss", "valid_accuracy"]
+    assert list(frame.columns) == COLUMNS
     assert list(frame.epoch) == list(range(1, 16))
     assert frame.train_loss.iloc[-1] < frame.train_loss.iloc[0]
     assert history.valid_accuracy == evaluate(module, task, "valid") > before
-    assert history.seconds > 0
+    assert (frame.seconds > 0).all()
+    assert history.seconds == pytest.approx(frame.seconds.sum())
+    recipe = Recipe(epochs=15, batch_size=16)
+    rates = [learning_rate(3 * n - 1, 45, recipe) for n in range(1, 16)]
+    assert list(frame.learning_rate) == rates
+    assert history.curve() == {name: list(frame[name]) for name in frame}
     assert not module.training
 
 
@@ -225,7 +231,7 @@ def test_metrics_of_an_objective_are_means_over_images():
     module = tiny_network().module
     history = train(module, tiny_task(), Recipe(epochs=2, batch_size=21), 0, objective=objective)
     assert sorted(sizes) == [16.0] * 6
-    assert list(history.frame().columns) == ["epoch", "train_loss", "valid_accuracy", "size"]
+    assert list(history.frame().columns) == [*COLUMNS, "size"]
     assert history.frame()["size"].tolist() == [16.0, 16.0]
 
 

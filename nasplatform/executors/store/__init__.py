@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from nasplatform.executors.store.base import Busy, Claim, EvaluationKey, EvaluationStore
 from nasplatform.executors.store.leases import LeaseKeeper
+from nasplatform.executors.store.opening import open_store
 from nasplatform.executors.store.outage import StorageAwayError, patiently
-from nasplatform.executors.store.sql import SQLEvaluationStore, open_store
+from nasplatform.executors.store.sql import SQLEvaluationStore
 from nasplatform.executors.store.unsent import Unsent
 
 __all__ = [

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import StaticPool
 
-from nasplatform.errors import ConfigError
+from nasplatform.errors import ConfigError, RunError
 from nasplatform.passwords import without_password
 
 _SCHEMA_LOCK = 0x6E6173  # any number that all processes agree on
@@ -36,8 +36,40 @@ def engine_of(target: Path | str) -> sa.Engine:
         return sa.create_engine(url, **pool_options(url))
     raise ConfigError(
         f"storage {without_password(target)!r}: measurements are shared through SQLite or "
-        f"PostgreSQL, not {url.get_backend_name()}: only there leases are proven to be safe"
+        f"PostgreSQL, not {url.get_backend_name()}: only there leases are proven to be safe; "
+        f"on a shared disk journal:///FILE"
     )
+
+
+def missing_file(target: Path | str) -> Path | None:
+    """Return the file that a target means and that is not there; None for all others."""
+    file = target if isinstance(target, Path) else journal_file(target)
+    if file is None and target != ":memory:":
+        url = url_of(str(target))
+        named = url.get_backend_name() == "sqlite" and url.database
+        file = Path(named) if named and named != ":memory:" else None
+    return None if file is None or file.exists() else file
+
+
+def journal_file(target: Path | str) -> Path | None:
+    """Return the file of ``journal:///FILE``; None for all other targets.
+
+    Raises ConfigError where no file is named.
+    """
+    if isinstance(target, Path) or not target.startswith("journal:"):
+        return None
+    url = url_of(target)
+    if url.host or not url.database:
+        raise ConfigError(
+            f"storage {target!r}: expected journal:///FILE, journal:////FOLDER/FILE from the root"
+        )
+    return Path(url.database)
+
+
+def require_there(target: Path | str) -> None:
+    """Raise RunError for a file that is not there: to look at it would make it."""
+    if (file := missing_file(target)) is not None:
+        raise RunError(f"{file}: no such file; the first search with this storage makes it")
 
 
 def pool_options(url: sa.URL) -> dict[str, Any]:
@@ -63,8 +95,8 @@ def url_of(text: str) -> sa.URL:
         url = sa.make_url(text)
     except (ArgumentError, ValueError):
         raise ConfigError(
-            f"storage {without_password(text)!r}: no URL of a database, such as "
-            f"postgresql+psycopg://USER@HOST/DATABASE"
+            f"storage {without_password(text)!r}: no URL of a storage, such as "
+            f"postgresql+psycopg://USER@HOST/DATABASE, sqlite:///FILE or journal:///FILE"
         ) from None
     if "@" in (url.host or ""):
         raise ConfigError(

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from nasplatform.errors import RunError
 
-HEAD = "0002"
+HEAD = "0003"
 VERSION_TABLE = "nasplatform_version"
 METADATA = sa.MetaData()
 
@@ -33,6 +33,7 @@ MEASUREMENTS = sa.Table(
     sa.Column("error_class", sa.String(16)),
     sa.Column("traceback", sa.Text),
     sa.Column("owner", sa.String(64)),  # the worker that claimed it last
+    sa.Column("curve", sa.Text),  # of its training, JSON
 )
 
 SEARCHES = sa.Table(

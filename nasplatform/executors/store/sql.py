@@ -29,7 +29,7 @@ from nasplatform.passwords import without_password
 
 _INSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 _TABLE, _ROW = schema.MEASUREMENTS, schema.MEASUREMENTS.c
-_NO_RESULT = {"score": None, "metrics": "{}", "cost": 0.0, "stopped": None}
+_NO_RESULT = {"score": None, "metrics": "{}", "cost": 0.0, "stopped": None, "curve": None}
 _MEMORY = "memory"
 
 
@@ -44,7 +44,7 @@ class SQLEvaluationStore(EvaluationStore):
     def __init__(self, target: Path | str, max_attempts: int = 3) -> None:
         """Open or make the tables; raise RunError where there is no such database.
 
-        target: see ``open_store``.
+        target: an SQLite file (Path), ``:memory:``, or an SQLAlchemy URL of SQLite or PostgreSQL.
         """
         self.max_attempts = max_attempts
         self.owner = f"{socket.gethostname()[:30]}:{os.getpid()}:{uuid4().hex[:8]}"
@@ -101,6 +101,7 @@ class SQLEvaluationStore(EvaluationStore):
             state="ended",
             score=None if math.isnan(evaluation.score) else evaluation.score,
             metrics=json.dumps(dict(evaluation.metrics)),
+            curve=json.dumps(dict(evaluation.curve)) if evaluation.curve else None,
             cost=evaluation.cost,
             stopped=evaluation.stopped,
             error=evaluation.error,
@@ -289,16 +290,6 @@ class SQLEvaluationStore(EvaluationStore):
         return done
 
 
-def open_store(target: Path | str, max_attempts: int = 3) -> EvaluationStore:
-    """Open a store, made where there is none.
-
-    target: an SQLite file (Path), ``:memory:``, or an SQLAlchemy URL of SQLite or PostgreSQL;
-            its tables stand beside the study's there.
-    Raises RunError where there is no such database, or its tables are of another version.
-    """
-    return SQLEvaluationStore(target, max_attempts)
-
-
 def _refuses(error: sa.exc.DBAPIError) -> bool:
     """Return whether a database says that it may not be written."""
     state = getattr(error.orig, "sqlstate", None)
@@ -316,4 +307,5 @@ def _evaluation(row: sa.Row[Any]) -> Evaluation:
         stopped=row.stopped,
         error_class=row.error_class,
         traceback=row.traceback,
+        curve={} if row.curve is None else json.loads(row.curve),
     )

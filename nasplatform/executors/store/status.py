@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,22 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from nasplatform.errors import RunError
 from nasplatform.executors.store import schema
-from nasplatform.executors.store.database import engine_of, now
+from nasplatform.executors.store.database import engine_of, journal_file, now, require_there
+from nasplatform.executors.store.journal import JournalEvaluationStore, measurements_beside
+from nasplatform.executors.store.ledger import Measurement, Worker
 from nasplatform.passwords import without_password
 
 _SPANS = {"last_minute": 60.0, "last_ten_minutes": 600.0, "last_hour": 3600.0}
 _FORGOTTEN = 3600.0  # seconds after which a worker that left is not listed any more
 _ROW = schema.MEASUREMENTS.c
 Row = dict[str, Any]
+
+
+def status_of(storage: Path | str) -> Status | JournalStatus:
+    """Return what looks at a storage; raise RunError where there is none."""
+    require_there(storage)
+    file = journal_file(storage)
+    return Status(storage) if file is None else JournalStatus(file)
 
 
 class Status:
@@ -114,6 +124,62 @@ class Status:
         wanted = sa.select(sa.func.count().label("records"), *counts).where(_ROW.state == "ended")
         row = dict(connection.execute(wanted).one()._mapping)
         return {"records": row.pop("records"), "throughput": row}
+
+
+class JournalStatus:
+    """Looks at the measurements of a journal; all times are the disk's."""
+
+    def __init__(self, study: Path) -> None:
+        """Take the study's file; raise RunError where no search has measured beside it."""
+        if not measurements_beside(study).is_file():
+            raise RunError(f"{study}: holds no search; begin with `nasplatform run`")
+        self._where = f"journal:///{study}"
+        self._store = JournalEvaluationStore(study)
+
+    def look(self) -> Row:
+        """Return what ``Status.look`` does."""
+        ledger, now = self._store.look(), self._store.time()
+        rows = ledger.measurements.values()
+        ages = [now - row.changed for row in rows if row.state == "ended"]
+        return {
+            "storage": self._where,
+            "searches": [
+                {"name": name, "budget": one.budget, "admitted": len(one.admitted)}
+                for name, one in sorted(ledger.searches.items())
+            ],
+            "workers": [
+                _worker(owner, one, now, rows)
+                for owner, one in ledger.workers.items()
+                if not one.left or now - one.seen < _FORGOTTEN
+            ],
+            "leases": [
+                {"hash": r.key.hash, "owner": r.owner, "attempt": r.attempt}
+                | {"seconds": r.lease_until - now}
+                for r in sorted(rows, key=lambda r: r.lease_until)
+                if r.state == "running"
+            ],
+            "dead": [
+                {"hash": r.key.hash, "error_class": r.result.error_class, "error": r.result.error}
+                | {"attempts": r.attempt}
+                for r in sorted(rows, key=lambda r: r.changed)
+                if r.state == "dead"
+            ],
+            "records": len(ages),
+            "throughput": {name: sum(a < span for a in ages) for name, span in _SPANS.items()},
+        }
+
+    def close(self) -> None:
+        """Free nothing: no file stays open."""
+
+
+def _worker(id: str, one: Worker, now: float, rows: Collection[Measurement]) -> Row:
+    return {
+        **{"id": id, "search": one.search, "host": one.host, "pid": one.pid},
+        "state": one.state(now),
+        "begun": now - one.begun,
+        "seen": now - one.seen,
+        "measured": sum(row.state == "ended" and row.owner == id for row in rows),
+    }
 
 
 def _rows(connection: sa.Connection, wanted: sa.Select[Any]) -> list[Row]:

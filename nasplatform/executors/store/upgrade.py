@@ -14,12 +14,14 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from nasplatform.errors import RunError
 from nasplatform.executors.store import schema
-from nasplatform.executors.store.database import alone, engine_of
+from nasplatform.executors.store.database import alone, engine_of, journal_file, missing_file
 from nasplatform.passwords import without_password
 
 
 def current(storage: Path | str) -> str | None:
     """Return the version of a database's tables; None where it has none of ours."""
+    if missing_file(storage) is not None:
+        return None
     with _opened(storage) as connection:
         return schema.version_of(connection)
 
@@ -50,6 +52,8 @@ def _config() -> Config:
 
 @contextmanager
 def _opened(storage: Path | str) -> Iterator[sa.Connection]:
+    if journal_file(storage) is not None:
+        raise RunError(f"{storage}: is a journal; it has no tables and no version of them")
     engine = engine_of(storage)
     try:
         with engine.begin() as connection:

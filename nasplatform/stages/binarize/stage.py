@@ -97,7 +97,9 @@ class Binarize(Stage):
         metrics["threshold_layers"] = float(sum(shift is not None for shift in shifts.values()))
         instead, missing = float_latencies(network.module, task)
         notes = tuple(f"not binarised: {name}: {why}" for name, why in parts.left.items())
-        return StageResult(result, metrics | instead, notes=(*notes, *missing))
+        return StageResult(
+            result, metrics | instead, notes=(*notes, *missing), curve=history.curve()
+        )
 
     def _train(
         self,

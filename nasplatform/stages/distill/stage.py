@@ -179,7 +179,8 @@ class Distill(Stage):
             "unlabelled_images": float(0 if some.unlabelled is None else len(some.unlabelled)),
             "teacher_accuracy": _accuracy(teacher, task, context.device),
         }
-        return StageResult(trained, training_metrics(history) | counts, notes=tuple(notes))
+        metrics = training_metrics(history) | counts
+        return StageResult(trained, metrics, notes=tuple(notes), curve=history.curve())
 
     def _task(self, task: Task, seed: int) -> tuple[Task, list[str]]:
         """Return the task with the labels and unlabelled images that may be used, and notes."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -50,7 +50,7 @@ class NoisyTraining(Stage):
     """
 
     Options: ClassVar[type[RegularisationOptions]]
-    options: Any
+    options: RegularisationOptions
 
     @property
     @abstractmethod
@@ -110,7 +110,10 @@ class NoisyTraining(Stage):
         metrics, notes = self.describe(acted)
         counts = {"distorted_maps": float(len(acted)), "distortions": float(sum(injection.done))}
         return StageResult(
-            trained, training_metrics(history) | counts | metrics, notes=(*_gridless(acted), *notes)
+            trained,
+            training_metrics(history) | counts | metrics,
+            notes=(*_gridless(acted), *notes),
+            curve=history.curve(),
         )
 
 

@@ -36,10 +36,12 @@ class DropBlockOptions(RegularisationOptions):
 class _Dropping(NoisyTraining):
     """Noise that sets a share ``drop_prob`` of a map to 0."""
 
+    options: DropoutOptions | DropBlockOptions
+
     @property
     def prob(self) -> float:
         """Share of a map that gets noise at the end of the schedule."""
-        return float(self.options.drop_prob)
+        return self.options.drop_prob
 
 
 class Dropout(_Dropping):

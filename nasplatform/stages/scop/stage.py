@@ -1,6 +1,8 @@
 """The stage ``scop``: score channels, remove them for good, fine-tune (arXiv 2010.10732).
 
-What is the paper's: knockoffs, scales, the score, the same rate for every layer, fine-tuning.
+What is the paper's: knockoffs, scales, the score, the same rate for every layer, fine-tuning; but
+by default the knockoffs are second-order Gaussian ones and no generator's, and the generator's
+judge makes one step where KnockoffGAN's makes five.
 What is ours: channels are removed in the groups that searched cells and residual sums tie
 together, the width of a residual sum included, where the release fills it up with zeros; budgets;
 rounds; a teacher; other criteria under the same rules, to compare with.
@@ -51,9 +53,10 @@ from nasplatform.stages.scop.knockoffs import (
 from nasplatform.stages.scop.score import scop
 from nasplatform.stages.train import training_metrics
 from nasplatform.training.checkpoint import state_digest
+from nasplatform.training.curve import Curve, joined, thinned
 from nasplatform.training.distillation import Distillation, DistillationOptions
 from nasplatform.training.evaluation import evaluate
-from nasplatform.training.loop import train
+from nasplatform.training.loop import History, train
 from nasplatform.training.recipe import Recipe
 from nasplatform.training.seeding import derive_seed
 from nasplatform.training.streams import check_recipe
@@ -147,6 +150,7 @@ class Scop(Stage):
         start = Size.of(network.module, task.input_shape)
         current, metrics = separated(network), {"groups": 0.0, "groups_removed": 0.0}
         pinned: list[str] = []
+        curves: list[Curve] = []
         for number in range(self.options.rounds):
             step = _Round.at(number, self.options, current, task, context, start)
             selection = step.selection()
@@ -155,12 +159,15 @@ class Scop(Stage):
             pinned = selection["pinned"]
             metrics["groups_removed"] += selection["groups_removed"]
             metrics["groups"] = max(metrics["groups"], selection["groups"])
-            metrics |= step.fine_tune(current, teacher)
+            history = step.fine_tune(current, teacher)
+            metrics |= training_metrics(history)
+            curves.append(history.curve())
         end = Size.of(current.module, task.input_shape)
         metrics["macs_kept"] = end.macs / start.macs
         metrics["parameters_kept"] = end.parameters / start.parameters
         metrics["pinned"] = float(len(pinned))
-        return StageResult(current, metrics, notes=tuple(f"pinned: {pin}" for pin in pinned))
+        notes = tuple(f"pinned: {pin}" for pin in pinned)
+        return StageResult(current, metrics, notes=notes, curve=thinned(joined(curves)))
 
 
 @dataclass(frozen=True)
@@ -224,13 +231,13 @@ class _Round:
         small = remove(copy.deepcopy(self.network.module), kept)
         return self.network.edited(small, Edit("channels-removed", 1, kept))
 
-    def fine_tune(self, network: Network, teacher: nn.Module | None) -> dict[str, float]:
+    def fine_tune(self, network: Network, teacher: nn.Module | None) -> History:
         """Train the smaller network in place."""
         objective = None
         if teacher is not None and self.options.teacher is not None:
             loss = training_loss(self.task, self.options.recipe)
             objective = Distillation.of(teacher, loss, self.options.teacher, self.context.device)
-        history = train(
+        return train(
             network.module,
             self.task,
             self.options.recipe,
@@ -241,7 +248,6 @@ class _Round:
             objective=objective,
             tag=repr((self.options.teacher, self.number)),
         )
-        return training_metrics(history)
 
     def _scores(self, graph: ChannelGraph) -> tuple[Scores, dict[str, float]]:
         module, device = self.network.module, self.context.device

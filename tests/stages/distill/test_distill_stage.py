@@ -381,9 +381,10 @@ class TestATeacherThatIsTrainedFirst:
     NAMED: ClassVar = {"name": "resnet", "depth": 8, "width": 4, "recipe": {"epochs": 2}}
 
     def test_it_learns_the_labels_that_may_be_used_and_teaches(self, tmp_path):
-        taught = apply(tmp_path / "a", tiny_transformer(), teacher={"train": self.NAMED})
+        longer = self.NAMED | {"recipe": {"epochs": 12}}
+        taught = apply(tmp_path / "a", tiny_transformer(), teacher={"train": longer})
         untaught = apply(tmp_path / "b", tiny_transformer())
-        assert 0 <= taught.metrics["teacher_accuracy"] <= 1
+        assert taught.metrics["teacher_accuracy"] > 0.5  # chance is a third
         assert state_digest(taught.network.module) != state_digest(untaught.network.module)
         network = TrainedTeacher.model_validate(self.NAMED).untrained(TASK, 0)
         assert type(network.module).__name__ == "ResNet"

@@ -143,8 +143,8 @@ def test_distort_replaces_and_rescales_by_the_share_kept():
 
 
 class TestDistorter:
-    def made(self, block=2, readers=()) -> Distorter:
-        return Distorter(readers, 1.0, block)
+    def made(self, block=2, readers=(), alpha=1.0) -> Distorter:
+        return Distorter(readers, alpha, block)
 
     def test_probability_zero_changes_nothing(self):
         features = torch.randn((2, 3, 4, 4), generator=rng())
@@ -163,11 +163,11 @@ class TestDistorter:
     def test_block_of_one_is_the_element_wise_version(self):
         """Each element on its own with probability p, against a direct computation."""
         features = torch.randn((8, 3, 6, 6), generator=rng(9))
-        distorted = self.made(block=1)(features, 0.25, rng(4))
+        distorted = self.made(block=1, alpha=3.0)(features, 0.25, rng(4))
         draws = rng(4)
         keep = (torch.rand(features.shape, generator=draws) >= 0.25).float()
         noise = torch.randn(features.shape, generator=draws)
-        epsilon = 0.01 * features.std() * noise
+        epsilon = 3 * 0.01 * features.std() * noise
         torch.testing.assert_close(
             distorted, torch.where(keep > 0, features, epsilon) / keep.mean()
         )
@@ -190,12 +190,57 @@ class TestDistorter:
         weight = self.made(readers=readers).weight(torch.zeros(1, 5, 2, 2), rng())
         assert weight.abs().tolist() == pytest.approx([0.8, 0.2, 0.2, 0.8, 0.01])
 
+    def test_a_reader_of_a_part_gives_the_weights_of_that_part(self):
+        """Channels 1 to 3 of the map are inputs 2 to 4 of the layer, as behind a concatenation."""
+        layer = nn.Conv2d(6, 2, 1, bias=False)
+        layer.weight.data = torch.arange(1.0, 7).expand(2, 6)[:, :, None, None].clone()
+        weight = self.made(readers=(Reader(layer, 2, 1, 3),)).weight(torch.zeros(1, 5, 2, 2), rng())
+        assert weight.abs().tolist() == pytest.approx([0.01, 0.3, 0.4, 0.5, 0.01])
+
+    def test_signs_are_drawn_anew_for_every_tap(self):
+        layer = nn.Conv2d(400, 1, 3, bias=False)
+        nn.init.ones_(layer.weight)
+        drawn = [
+            self.made(readers=(Reader(layer, 0, 0, 400),)).weight(torch.zeros(1, 400, 1, 1), rng(s))
+            for s in (0, 1)
+        ]
+        sums = (9 * drawn[0]).round().int().tolist()
+        assert set(sums) <= {-9, -7, -5, -3, -1, 1, 3, 5, 7, 9}
+        assert len(set(sums)) > 6  # of nine signs each, not one for all
+        assert abs(np.mean(sums)) < 0.6  # as often up as down
+        assert not torch.equal(*drawn)
+
+    def test_maps_images_and_channels_are_distorted_independently(self):
+        """What is hit in one says nothing of another, nor does the noise in it."""
+        features = torch.ones((40, 40, 4, 4))
+        features[0, 0, 0, 0] = 1.5  # some deviation
+        distorted = self.made(block=1, alpha=100.0)(features, 0.5, rng())
+        hit = (distorted.double() * distorted.gt(0.5).double().mean() < 0.9).flatten(2).numpy()
+        for axis in (0, 1):
+            one, other = np.take(hit, 0, axis).ravel(), np.take(hit, 1, axis).ravel()
+            assert abs(np.corrcoef(one, other)[0, 1]) < 0.15
+            values = np.where(hit, distorted.flatten(2).numpy(), np.nan)
+            one, other = np.take(values, 0, axis).ravel(), np.take(values, 1, axis).ravel()
+            both = np.isfinite(one) & np.isfinite(other)
+            assert abs(np.corrcoef(one[both], other[both])[0, 1]) < 0.25
+
     def test_few_elements_are_hit_in_bfloat16_too(self):
         """Of its 256 numbers below 1 one in 256 is 0, which is below any gamma."""
         features = torch.ones((64, 8, 16, 16), dtype=torch.bfloat16)
         distorted = self.made(block=1)(features, 0.001, rng())
         assert distorted.dtype == torch.bfloat16
         assert float((distorted.float() < 0.5).float().mean()) == pytest.approx(0.001, rel=0.2)
+
+
+def test_the_stage_distorts_with_its_own_strength_and_readers():
+    """Alpha and the readers of a map get from the options into the training."""
+    points = feature_points(tiny_network().module, (1, 8, 8))
+    point = next(point for point in points if point.readers)
+    noise = Disout(DisoutOptions(alpha=7.0, block=3)).noise(point)
+    assert isinstance(noise, Distorter)
+    assert (noise.alpha, noise.block) == (7.0, 3)
+    assert list(noise.readers) == first_readers(point.readers, point.shape[0])
+    assert noise.readers
 
 
 class TestPlacement:

@@ -86,7 +86,9 @@ def test_every_criterion_works_under_the_same_rules(tmp_path, criterion):
 @pytest.mark.parametrize("kind", ["generator", "gaussian", "shuffled"])
 def test_every_kind_of_knockoff_works(tmp_path, kind):
     result = apply(tmp_path, knockoffs=QUICK["knockoffs"] | {"kind": kind}, rate=0.3)
-    assert 0 <= result.metrics["swap_accuracy"] <= 1
+    # those of second order resemble the image, the others hardly
+    assert (result.metrics["knockoff_correlation"] > 0.7) == (kind == "gaussian")
+    assert result.metrics["swap_accuracy"] < 0.75
     assert result.metrics["scale_deviation"] > 0
 
 
@@ -100,6 +102,8 @@ def test_rounds_come_to_the_same_rate_and_are_replayed_in_order(tmp_path):
     result = apply(tmp_path / "stage", rate=0.75, rounds=2)
     kinds = [edit.kind for edit in result.network.structure.edits]
     assert kinds == ["channels-removed"] * 2
+    assert result.curve["round"] == [1, 2]
+    assert result.curve["epoch"] == [1, 2]
     assert result.network.module.get_submodule("layers.0.conv_bn_relu.0").out_channels == 2
     result.network.save(tmp_path / "network")
     loaded = Network.load(tmp_path / "network")

@@ -1,0 +1,103 @@
+"""Frames as files, and many of them as one: checked where they are read, joined in Arrow.
+
+A frame has the same dtypes however it came about: text is ``str`` (Arrow's), times are UTC to the
+microsecond, and whole numbers that may be missing are ``Int64``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pandas.api.extensions import ExtensionDtype
+
+from nasplatform.atomic_io import replace_file
+from nasplatform.errors import RunError
+from nasplatform.foreign import blaming, require_regular
+
+_TEXT = pd.StringDtype(na_value=float("nan"))
+_TYPES = {pa.string(): _TEXT, pa.large_string(): _TEXT}
+
+
+def write_frame(frame: pd.DataFrame, path: Path) -> None:
+    """Write a parquet file that appears whole or not at all."""
+    with replace_file(path) as temporary:  # of the codecs, the one that is read fastest
+        frame.to_parquet(temporary, index=False, compression="lz4")
+
+
+def read_table(path: Path, numbers: Sequence[str] = (), others: Sequence[str] = ()) -> pa.Table:
+    """Read a parquet file; raise RunError where it is damaged or lacks one of the columns.
+
+    numbers: columns that must hold numbers; ``feasible`` among the others must hold truth values.
+    """
+    with blaming(path, RunError, advice="; remove it and go on with resume=True"):
+        require_regular(path)
+        whole = pa.BufferReader(path.read_bytes())
+        table: pa.Table = pq.ParquetFile(whole, pre_buffer=False).read(use_threads=False)
+        for name in (*numbers, *others):
+            kind = table.schema.field(name).type
+            if not len(table) or pa.types.is_null(kind):
+                continue
+            number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+            if name in numbers and not number:
+                raise ValueError(f"column {name!r} has no numbers")
+            if name == "feasible" and not pa.types.is_boolean(kind):
+                raise ValueError("column 'feasible' has no truth values")
+        return table
+
+
+def to_table(frame: pd.DataFrame) -> pa.Table:
+    """Return a frame as Arrow has it."""
+    return pa.Table.from_pandas(frame, preserve_index=False)
+
+
+def placed(table: pa.Table, place: Mapping[str, str | int | None]) -> pa.Table:
+    """Put columns of one value each before those of a table."""
+    kinds: dict[type, pa.DataType] = {int: pa.int64()}
+    columns = [
+        pa.repeat(pa.scalar(value, kinds.get(type(value), pa.string())), len(table))
+        for value in place.values()
+    ]
+    return pa.table([*columns, *table.columns], [*place, *table.column_names])
+
+
+def to_frame(tables: Sequence[pa.Table], integers: Collection[str] = ()) -> pd.DataFrame:
+    """Return the rows of all tables; a column that one of them lacks is missing there.
+
+    integers: columns of whole numbers that may be missing, which become ``Int64``.
+    """
+    if not tables:
+        return pd.DataFrame()
+    whole = pa.concat_tables(tables, promote_options="permissive")
+    del tables  # what is turned into columns of pandas is given back at once
+    names = whole.column_names
+    apart = {
+        name: whole[name].cast(kind.pyarrow).to_pandas(types_mapper={kind.pyarrow: kind.pandas}.get)
+        for name in names
+        if (kind := _kind(whole[name], name in integers)) is not None
+    }
+    whole = whole.drop_columns(list(apart))
+    frame = whole.to_pandas(
+        types_mapper=_TYPES.get, ignore_metadata=True, split_blocks=True, self_destruct=True
+    )
+    ordered: pd.DataFrame = frame.assign(**apart)[names]
+    return ordered
+
+
+class _Kind(NamedTuple):
+    """What a column of Arrow becomes that NumPy has no like of."""
+
+    pyarrow: pa.DataType
+    pandas: ExtensionDtype
+
+
+def _kind(column: pa.ChunkedArray, integer: bool) -> _Kind | None:
+    if integer:
+        return _Kind(pa.int64(), pd.Int64Dtype())
+    if pa.types.is_boolean(column.type) and column.null_count:
+        return _Kind(pa.bool_(), pd.BooleanDtype())
+    return None

@@ -40,6 +40,7 @@ from nasplatform.search import (
 SAMPLERS = ("predictor", "nsga2", "tpe", "random")
 PREDICTOR = "default"
 OPTIONS: dict[str, Any] = {"trees": 0, "steps": 30}
+DESIGN = {"predictor": {"design": "spread"}}  # a front's ends are wanted too
 Array = NDArray[np.float64]
 
 
@@ -56,9 +57,8 @@ def run(
     predictor_kind = plugins.get("predictors", PREDICTOR)
     predictor = predictor_kind(predictor_kind.Options(**OPTIONS), seed=seed)
     context = SamplerContext(evaluator.space, seed, evaluator.candidates, predictor, optimization)
-    study = optuna.create_study(
-        directions=optimization.directions, sampler=kind.from_options(kind.Options(), context)
-    )
+    sampler = kind.from_options(kind.Options(**DESIGN.get(name, {})), context)
+    study = optuna.create_study(directions=optimization.directions, sampler=sampler)
     with open_store(":memory:") as store:
         search(study, evaluator, store, budget, seed, optimization=optimization)
     found = [

@@ -51,26 +51,18 @@ DATASETS: Mapping[str, tuple[str, ...]] = {
     "digits": ("cells-digits:valid_accuracy", "chains-digits:valid_accuracy"),
     "fashion": ("cells-fashion:valid_accuracy",),
 }
-_EI, _UCB, _TS = "expected_improvement", "upper_confidence_bound", "thompson"
+_EI, _TS = "expected_improvement", "thompson"
 _GP = ("gp", {"propagation": True, "steps": 30})
 _PRIOR = ("default", {"trees": 0})
-_TREES = ("default", {"trees": 50})
+_EIGHTH = (*[_EI] * 7, _TS)
+_FOURTH = (*[_EI] * 3, _TS)
 SETTINGS: Mapping[str, tuple[tuple[str, dict[str, Any]], dict[str, Any]]] = {
-    "gp, EI": (_GP, {"acquisition": _EI}),
-    "gp, EI and every 4th Thompson": (_GP, {"acquisition": (_EI, _EI, _EI, _TS)}),
-    "default without trees, EI": (_PRIOR, {"acquisition": _EI}),
-    "default without trees, EI and every 4th Thompson": (
-        _PRIOR,
-        {"acquisition": (_EI, _EI, _EI, _TS)},
-    ),
-    "default without trees, EI and every 4th UCB 2": (
-        _PRIOR,
-        {"acquisition": (_EI, _EI, _EI, _UCB), "beta": 2.0},
-    ),
-    "default with 50 trees, EI and every 4th Thompson": (
-        _TREES,
-        {"acquisition": (_EI, _EI, _EI, _TS)},
-    ),
+    "gp, spread, EI": (_GP, {"acquisition": _EI, "design": "spread"}),
+    "gp, random, every 8th Thompson": (_GP, {"acquisition": _EIGHTH}),
+    "default, spread, EI": (_PRIOR, {"acquisition": _EI, "design": "spread"}),
+    "default, random, EI": (_PRIOR, {"acquisition": _EI}),
+    "default, random, every 4th Thompson": (_PRIOR, {"acquisition": _FOURTH}),
+    "default, random, every 8th Thompson": (_PRIOR, {"acquisition": _EIGHTH}),
 }
 
 

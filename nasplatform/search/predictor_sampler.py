@@ -36,7 +36,7 @@ from nasplatform.search.target_transforms import Scale
 from nasplatform.spaces.base import A, Population, Space
 
 _IMPROVEMENT: tuple[Acquisition, ...] = ("expected_improvement",)
-_WITH_DRAWS: tuple[Acquisition, ...] = (*_IMPROVEMENT * 3, "thompson")
+_WITH_DRAWS: tuple[Acquisition, ...] = (*_IMPROVEMENT * 7, "thompson")
 _DESIGN, _POOL, _SCORE, _EXPLORE = 1, 2, 3, 4  # what a random generator is for
 
 
@@ -44,8 +44,8 @@ class PredictorOptions(SamplerOptions):
     """Options of the sampler ``predictor``."""
 
     initial: int = Option(default=3, ge=1, description="labels before the first fit")
-    design: Literal["spread", "random"] = Option(
-        "spread", description="initial architectures: as unlike each other as can be, or random"
+    design: Literal["random", "spread"] = Option(
+        "random", description="initial architectures: random, or as unlike each other as can be"
     )
     batch: int | None = Option(
         default=None, ge=1, description="evaluations between two fits; null: a 20th of the labels"
@@ -54,7 +54,7 @@ class PredictorOptions(SamplerOptions):
         None,
         min_length=1,
         description="what makes a candidate promising; several take turns, trial by trial; null: "
-        "expected improvement, with a single objective every fourth trial thompson",
+        "expected improvement, with a single objective every eighth trial thompson",
     )
     beta: float = Option(
         1.0, ge=0, description="weight of the std in upper_confidence_bound, in std of the labels"

@@ -173,9 +173,12 @@ class SurrogateModel(Generic[A]):
         What is drawn at random (weights of objectives, quantiles) is then the same for all, and
         they are shifted alike where limits weigh them.
         """
-        values = [self._values(kind, found.expected, rng) for kind in self.acquisitions]
-        weighed = tuple(_weighted(one, found.keeps) for one in values)
-        return CandidateScores(found.mean, found.std, weighed)
+        values = {
+            kind: _weighted(self._values(kind, found.expected, rng), found.keeps)
+            for kind in dict.fromkeys(self.acquisitions)
+        }
+        turns = tuple(values[kind] for kind in self.acquisitions)
+        return CandidateScores(found.mean, found.std, turns)
 
     def _values(
         self, kind: Acquisition, expected: tuple[Posterior, ...], rng: np.random.Generator

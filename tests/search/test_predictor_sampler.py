@@ -61,15 +61,17 @@ def test_finds_the_best_of_a_large_space_by_local_search() -> None:
     assert score > known.scores.max()
 
 
-def test_the_initial_design_is_spread_out_and_the_same_for_a_seed() -> None:
+@pytest.mark.parametrize("design", ["random", "spread"])
+def test_the_initial_design_is_the_same_for_a_seed(design: str) -> None:
     evaluator = toy_evaluator(8)
     nothing = history(evaluator, 0)
-    first = [sampler(evaluator).propose(n, nothing).architecture for n in range(4)]
-    again = [sampler(evaluator).propose(n, nothing).architecture for n in range(4)]
-    other = [sampler(evaluator, seed=2).propose(n, nothing).architecture for n in range(4)]
-    assert first == again
-    assert first != other
-    assert len(set(first)) == 4
+
+    def first(seed: int) -> list[Any]:
+        one = sampler(evaluator, seed=seed, design=design)
+        return [one.propose(number, nothing).architecture for number in range(4)]
+
+    assert first(0) == first(0) != first(2)
+    assert len(set(first(0))) == 4
 
 
 def test_a_design_that_was_seen_is_replaced() -> None:

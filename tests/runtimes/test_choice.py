@@ -127,7 +127,7 @@ def fails(images):
             lambda images: np.full((len(images), 3), np.nan, np.float32),
             "differ from torch's by nan",
         ),
-        (fails, "fails on a batch of 1: no such instruction"),
+        (fails, "fails on a batch of 1: OSError: no such instruction"),
     ],
 )
 def test_wrong_answers_are_left_to_torch(off, answer, words):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from nasplatform.pruning.contractions import contraction
@@ -30,8 +31,11 @@ def convolution(trace: Trace, call: Call) -> Labels:
         return None
     inputs = trace.read(given, 1, call.place)
     outputs = trace.couplings.new(call.made.shape[1])
-    if depthwise:
-        trace.couplings.unite(outputs, np.repeat(inputs, len(outputs) // groups))
+    multiplier = len(outputs) // groups
+    if depthwise and multiplier > 1 and trace.couplings.stays(torch.from_numpy(inputs)):
+        trace.couplings.unite_columns(outputs, groups)  # the image's colours stay, not all filters
+    elif depthwise:
+        trace.couplings.unite(outputs, np.repeat(inputs, multiplier))
     elif groups > 1:  # all groups of the convolution must stay equally wide
         for channels in (inputs, outputs):
             trace.couplings.unite_columns(channels, groups)

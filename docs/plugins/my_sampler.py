@@ -44,7 +44,7 @@ class Annealing(ArchitectureSampler[Any]):
         noise = rng.gumbel(size=len(history))  # the largest is drawn by exp(score / temperature)
         order = np.argsort(-(history.scores / temperature + noise), kind="stable")
         for row in order[:10].tolist():
-            around = self.near(history.architectures[np.array([row])], history.seen)
-            if len(around):
-                return Proposal(around[int(rng.integers(len(around)))], "neighbour")
+            found = self.step(history.architectures[row], history.seen, rng, "neighbour")
+            if found is not None:
+                return found
         return Proposal(self.draw_unseen(history.seen, rng), "random")

@@ -30,6 +30,7 @@ SMALL = {
     "depth": 8,
     "width": 10,
     "subspace": "digits",
+    "architecture": "average/conv2s2+w32+learned:2*h4w32-mlp4",
     "input_shape": SHAPE,
     "classes": CLASSES,
 }

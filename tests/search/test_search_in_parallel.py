@@ -171,7 +171,9 @@ with open_study(home / "s.db", "s", sampler) as study, open_store(home / "m.db")
 """
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "how", [signal.SIGINT, pytest.param(signal.SIGKILL, marks=pytest.mark.slow)]
+)
 def test_broken_off_with_two_in_flight_it_goes_on(
     tmp_path: Path, toy: Path, how: signal.Signals
 ) -> None:

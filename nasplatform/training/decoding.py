@@ -76,7 +76,8 @@ def read_image(path: Path, size: tuple[int, int], grey: bool) -> NDArray[np.uint
     except DataError:
         raise
     except Exception as error:  # Pillow's decoders raise many kinds for damaged files
-        words = " ".join(str(error).split()) or type(error).__name__
+        told = getattr(error, "strerror", None) or str(error)
+        words = " ".join(told.split()) or type(error).__name__
         raise DataError(f"{path} cannot be read as an image: {words}") from None
     pixels = np.asarray(resized, dtype=np.uint8)
     return pixels[None] if grey else np.moveaxis(pixels, 2, 0)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Reason = Literal["enqueued", "initial", "predicted", "random", "sampled", "evolved", "neighbour"]
 _KEPT_PROPOSALS = 64
+_A_FEW = 4  # measured neighbours among which a step may choose
 _NAMED = 3  # parameters that a message names
 _ROUNDS = 100  # of 64 random architectures each, before all counts as seen
 
@@ -207,20 +208,21 @@ class ArchitectureSampler(BaseSampler, ABC, Generic[A]):
     ) -> Proposal[A] | None:
         """Propose a random unseen architecture one edit away; None where all of them were seen.
 
-        Of a table that does not hold it, the nearest that it holds and that was not seen is taken
-        in its place, as with every sampler.
+        Of a table that holds a few of them, one of these is taken. Of one that holds hardly any,
+        the nearest to the architecture drawn is, as with every sampler, for else the search would
+        be led by what happened to be measured.
         """
         around = self.space.neighbours([architecture])
         around = around[~np.isin(around.keys, seen)]
-        if self.candidates is None and len(around):
-            around = around[self.feasible_mask(around)]
+        known = self.feasible_mask(around) if len(around) else np.zeros(0, bool)
+        if self.candidates is None or np.count_nonzero(known) >= _A_FEW:
+            around, known = around[known], known[known]
         if not len(around):
             return None
         row = int(rng.integers(len(around)))
-        chosen = around[row]
-        if self.candidates is not None and not self.feasible_mask(around[row : row + 1])[0]:
-            return self.unseen_near(chosen, seen, rng, source)
-        return Proposal(chosen, source)
+        if not known[row]:
+            return self.unseen_near(around[row], seen, rng, source)
+        return Proposal(around[row], source)
 
     def infer_relative_search_space(
         self, study: Study, trial: FrozenTrial

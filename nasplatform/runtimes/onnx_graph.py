@@ -39,7 +39,8 @@ def onnx_model(module: nn.Module, image: Tensor) -> Any:
                 dynamic_axes={INPUT: {0: "batch"}, OUTPUT: {0: "batch"}},
             )
         except Exception as error:  # the exporter raises whatever it stumbles over
-            words = " ".join(str(error).split())[:200]
+            said = " ".join(str(error).split()).split(", scope:")[0]  # the rest is torch's graph
+            words = said[:200]
             raise BuildError(f"the network has a part that ONNX cannot express: {words}") from None
     model = onnx.load_from_string(written.getvalue())
     _drop_zero_terms(model.graph)

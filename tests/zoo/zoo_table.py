@@ -79,7 +79,8 @@ def table(found: dict[str, Outcome]) -> str:
         )
         name = member.name.replace("_", " ")
         lines.append(f"| {member.kind} | {name} | {' | '.join([*words, *shares])} |")
-        notes += [f"- {name}: {note}" for note in (*outcome.notes, *outcome.pins)]
+        plain = (note.replace("](", "] (") for note in (*outcome.notes, *outcome.pins))
+        notes += [f"- {name}: {note}" for note in plain]  # no link in Markdown
     return "\n".join([text, *lines, "", "## What was refused or pinned, and why", "", *notes, ""])
 
 
@@ -93,6 +94,7 @@ def main() -> int:
         if member.name not in found:
             with tempfile.TemporaryDirectory() as folder:
                 outcome = through_stages(member, task, Path(folder) / "run")
+                outcome.notes = [note.replace(f"{folder}/run/", "") for note in outcome.notes]
             found[member.name] = outcome
             with options.results.open("a", encoding="utf-8") as file:
                 file.write(json.dumps({"name": member.name, **asdict(outcome)}) + "\n")

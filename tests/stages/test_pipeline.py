@@ -22,13 +22,9 @@ from nasplatform.runtimes.measure import Measurements
 from nasplatform.stages import pipeline
 from nasplatform.stages.base import Stage, StageResult
 from nasplatform.stages.pipeline import make_stage, run_pipeline, stages_frame
-from nasplatform.stages.train import training_metrics
 from nasplatform.testing.tiny import tiny_network, tiny_task
 from nasplatform.training.checkpoint import state_digest
-from nasplatform.training.distillation import Distillation, DistillationOptions
 from nasplatform.training.evaluation import predict
-from nasplatform.training.loop import train
-from nasplatform.training.recipe import Recipe
 
 RECIPE = {"epochs": 2, "batch_size": 16}
 STAGES = [("train", {"recipe": RECIPE}), ("disout", {"recipe": RECIPE, "start": "given"})]
@@ -302,131 +298,8 @@ def test_a_stage_with_a_result_is_not_replaced(tmp_path):
     assert (tmp_path / "0-train" / "record.json").exists()
 
 
-def shortened(text: str) -> str:
-    return text[: len(text) // 2]
-
-
-def without(*keys: str):
-    return lambda text: json.dumps({k: v for k, v in json.loads(text).items() if k not in keys})
-
-
-@pytest.mark.parametrize(
-    ("file", "change"),
-    [
-        ("start.json", shortened),
-        ("start.json", without("measurements")),
-        ("start.json", lambda text: "7"),
-        ("0-train/stage.json", shortened),
-        ("0-train/record.json", shortened),
-        ("0-train/record.json", without("key")),
-        ("0-train/record.json", without("after")),
-        ("0-train/record.json", without("metrics")),
-        ("0-train/record.json", lambda text: json.dumps(json.loads(text) | {"after": {"a": 1}})),
-    ],
-)
-def test_damaged_records_are_one_clear_line(tmp_path, file, change):
-    run(tmp_path, STAGES[:1])
-    (tmp_path / file).write_text(change((tmp_path / file).read_text()))
-    with pytest.raises(RunError, match="is damaged") as caught:
-        run(tmp_path, STAGES[:1])
-    assert str(tmp_path / file) in str(caught.value)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("file", "place"), [("start.json", "measurements"), ("0-train/record.json", "after")]
-)
-def test_records_of_an_older_version_are_named_as_such(tmp_path, file, place):
-    run(tmp_path, STAGES[:1])
-    values = json.loads((tmp_path / file).read_text())
-    del values[place]["latency_64_ms"]
-    (tmp_path / file).write_text(json.dumps(values))
-    words = r"json is of an older version, which did not measure latency_64_ms; go on with that"
-    with pytest.raises(RunError, match=words):
-        run(tmp_path, STAGES[:1])
-
-
-def test_lost_network_is_one_clear_line(tmp_path):
-    run(tmp_path, STAGES[:1])
-    (tmp_path / "0-train" / "network" / "weights.safetensors").unlink()
-    with pytest.raises(RunError, match="holds no network that can be loaded"):
-        run(tmp_path, STAGES[:1])
-
-
 def test_impossible_recipe_of_a_later_stage_is_refused_before_the_first(tmp_path):
     stages = [STAGES[0], ("disout", {"recipe": RECIPE | {"precision": "float16"}})]
     with pytest.raises(TrainingError, match="float16 needs a CUDA device"):
         run(tmp_path, stages)
     assert list(tmp_path.iterdir()) == []
-
-
-class Likening(Stage):
-    """Train towards what earlier networks of the run say: a stage with several teachers."""
-
-    name = "likening"
-
-    class Options(BaseModel):
-        model_config = ConfigDict(frozen=True, extra="forbid")
-
-        teachers: tuple[str, ...]
-
-    def apply(self, network, task, context):
-        found = {name: state_digest(context.network(name).module) for name in self.options.teachers}
-        seen.append((sorted(context.networks), found))
-        teacher = context.network(self.options.teachers[0])
-        objective = Distillation.of(teacher.module, task.loss, DistillationOptions())
-        student = network.fresh(context.seed)
-        history = train(
-            student.module,
-            task,
-            Recipe(**RECIPE),
-            context.seed,
-            checkpoint=context.checkpoint,
-            objective=objective,
-            tag=found[self.options.teachers[0]],
-        )
-        return StageResult(student, training_metrics(history))
-
-
-seen: list = []
-
-
-@pytest.fixture
-def likening(monkeypatch):
-    """Register the stage as a plug-in of this process."""
-    get = plugins.get
-    monkeypatch.setattr(
-        plugins, "get", lambda kind, name: Likening if name == "likening" else get(kind, name)
-    )
-    seen.clear()
-
-
-def test_stage_names_earlier_networks_and_files_as_teachers(tmp_path, likening):
-    saved = tmp_path / "saved"
-    tiny_network(9).save(saved)
-    teachers = ("1-likening", "train", "0-train", "start", str(saved))
-    stages = [
-        STAGES[0],
-        ("likening", {"teachers": ("train",)}),
-        ("likening", {"teachers": teachers}),
-    ]
-    run(tmp_path / "p", stages)
-    assert seen[0][0] == ["0-train", "start", "train"]
-    names, found = seen[1]
-    assert names == ["0-train", "1-likening", "likening", "start", "train"]
-    trained = state_digest(Network.load(tmp_path / "p" / "0-train" / "network").module)
-    assert found["train"] == found["0-train"] == trained == seen[0][1]["train"]
-    assert found["start"] == state_digest(tiny_network().module)
-    assert found[str(saved)] == state_digest(tiny_network(9).module)
-    assert len(set(found.values())) == 4
-    frame = stages_frame(run(tmp_path / "p", stages)[1])  # nothing is run again
-    assert len(seen) == 2
-    assert frame["metric_teacher_loss"].notna().tolist() == [False, True, True]
-
-
-def test_teacher_that_does_not_exist_is_named_with_those_that_do(tmp_path, likening):
-    stages = [STAGES[0], ("likening", {"teachers": ("trian",)})]
-    with pytest.raises(
-        StageError, match=r"'trian' is no earlier network of this run \(start, train"
-    ):
-        run(tmp_path, stages)

@@ -7,6 +7,8 @@ the same command goes on. ``--cost measured``: a cost is told with the accuracy,
 predictor has to predict both and all samplers know the same. ``--cost known``: the predictor sees
 the cost of every architecture beforehand, as where it can be counted or a device is at hand; the
 others have no use for it, so this says what knowing is worth and is no comparison of samplers.
+Isomorphic architectures are one network, so each has the mean of what was measured of all of them:
+else a sampler that does not know them as one would draw the luckiest measurement of several.
 Hypervolume is the share of that of the table's own front, measured from the table's lowest accuracy
 and highest cost, and from its medians, where both objectives are good. Prints the Markdown table
 of docs/benchmarks/search.md: means and standard errors, and the lead of the predictor over the best
@@ -27,6 +29,8 @@ from numpy.typing import NDArray
 
 from nasplatform import plugins
 from nasplatform.atomic_io import replace_file
+from nasplatform.benchmarks.registry import load_table
+from nasplatform.benchmarks.table import BenchmarkTable, save_table
 from nasplatform.config import SearchOptions
 from nasplatform.evaluators.table import TableEvaluator, TableOptions
 from nasplatform.executors.store import open_store
@@ -42,6 +46,24 @@ PREDICTOR = "default"
 OPTIONS: dict[str, Any] = {"trees": 0, "steps": 30}
 DESIGN = {"predictor": {"design": "spread"}}  # a front's ends are wanted too
 Array = NDArray[np.float64]
+
+
+def one_of_each(table: BenchmarkTable) -> BenchmarkTable:
+    """Return the table with the first of isomorphic architectures, and the mean of all of them."""
+    _, first, group = np.unique(table.architectures.keys, return_index=True, return_inverse=True)
+    sizes = np.bincount(group)
+
+    def mean(values: NDArray[Any]) -> NDArray[Any]:
+        flat = values.reshape(len(values), -1).astype(np.float64)
+        total = np.stack([np.bincount(group, column) for column in flat.T], axis=1)
+        return (total / sizes[:, None]).reshape(-1, *values.shape[1:])
+
+    return dataclasses.replace(
+        table,
+        architectures=table.architectures[first],
+        attributes={name: mean(values) for name, values in table.attributes.items()},
+        measurements={name: mean(values) for name, values in table.measurements.items()},
+    )
 
 
 def run(
@@ -149,10 +171,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/search-fronts"))
     given = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    options = TableOptions(table=given.table, metric=given.metric)
-    evaluator = TableEvaluator(options, TableEvaluator.implied_space(options))
+    merged = given.out / f"{given.table}-merged.parquet"
     given.out.mkdir(parents=True, exist_ok=True)
-    file = given.out / f"fronts-{evaluator.table.name}-{given.objective}-{given.cost}.parquet"
+    if not merged.exists():
+        save_table(one_of_each(load_table(given.table)), merged)
+    options = TableOptions(table=str(merged), metric=given.metric)
+    evaluator = TableEvaluator(options, TableEvaluator.implied_space(options))
+    file = given.out / f"fronts-{given.table}-{given.metric}-{given.objective}-{given.cost}.parquet"
     known = given.cost == "known"
     found = gather(evaluator, given.objective, file, given.seeds, given.budget, known)
     cost = costs(evaluator, given.objective)

@@ -73,8 +73,9 @@ class DistillOptions(BaseModel):
     """Who teaches; by default the network that the stage is given."""
     distillation: DistillationOptions = DistillationOptions()
     """Share of the loss that is the teacher's, temperature, hard or soft answers."""
-    alignment: AlignmentOptions | None = AlignmentOptions()
-    """Adversarial alignment of labelled and unlabelled images; null for none."""
+    alignment: AlignmentOptions | None = None
+    """Adversarial alignment of labelled and unlabelled images, ``{}`` for that with its defaults; none
+    by default, for it helped on no pair of sources that was measured."""
     choice: Choice | None = None
     """Keep only some unlabelled images: ``{by: confidence, keep}`` (DFND) or ``{by: pu, prior}``
     (PU compression)."""

@@ -36,7 +36,8 @@ RECIPE = {"epochs": 3, "batch_size": 8}
 
 
 def stage(**options):
-    return make_stage("distill", {"recipe": RECIPE, "labels": 4, **options}, "here")
+    given = {"recipe": RECIPE, "labels": 4, "alignment": {}, **options}
+    return make_stage("distill", given, "here")
 
 
 def apply(folder, network=None, seed=0, **options):

@@ -57,6 +57,7 @@ def test_labels_teach_the_class_token_and_the_teacher_the_distillation_token(
         "recipe": {"epochs": 15, "batch_size": 16, **adamw},
         "teacher": {"network": str(tmp_path / "stubborn")},
         "distillation": {"weight": 0.5, "hard": hard, "temperature": 1},
+        "alignment": {},
     }
     student = own("transformer", monkeypatch)
     network, records = run_pipeline(student, TASK, [("distill", options)], tmp_path / "run")
@@ -70,12 +71,12 @@ def test_labels_teach_the_class_token_and_the_teacher_the_distillation_token(
 def test_distilled_then_binarised(tmp_path: Path) -> None:
     stages = [
         ("train", {"recipe": RECIPE}),
-        ("distill", {"recipe": RECIPE, "labels": 4, "teacher": {"network": "train"}}),
+        ("distill", {"recipe": RECIPE, "labels": 12, "teacher": {"network": "train"}}),
         ("binarize", {"recipe": RECIPE, "teacher": {"weight": 0.5}}),
     ]
     network, records = run_pipeline(tiny_network(), TASK, stages, tmp_path / "run")
     assert [record["stage"] for record in records] == ["train", "distill", "binarize"]
-    assert records[1]["metrics"]["labelled_images"] == 12
+    assert records[1]["metrics"]["labelled_images"] == 36
     assert records[2]["metrics"]["binary_layers"] >= 1
     assert records[2]["after"]["accuracy"] > 0.5  # a third is what guessing gives
     with pytest.raises(StageError, match=r"'distill' needs float weights.*binarise last"):

@@ -125,26 +125,40 @@ def test_extreme_path_features(some_graphs: GraphBatch, active: ActiveSubgraphs)
         np.testing.assert_allclose(fast[:, row], expected, rtol=1e-5)
 
 
+def path_weights(cell: Slow) -> list[np.ndarray]:
+    """The weight of each path by the four weightings, one factor for each edge."""
+    n = len(cell.ops)
+    into = [sum(cell.edges[i][j] for i in range(n)) for j in range(n)]
+    out_of = [sum(cell.edges[i]) for i in range(n)]
+    arriving = sum(cell.shares[i] for i in range(n) if cell.edges[i][-1])
+
+    def backward(a: int, b: int) -> float:
+        return 1 / into[b]
+
+    def by_width(a: int, b: int) -> float:
+        return cell.shares[a] / arriving if b == n - 1 else backward(a, b)
+
+    factors = (lambda a, b: 1.0, backward, by_width, lambda a, b: 1 / out_of[a])
+    return [
+        np.array([math.prod(factor(a, b) for a, b in itertools.pairwise(p)) for p in cell.paths])
+        for factor in factors
+    ]
+
+
 def test_walks_are_weighted_paths(some_graphs: GraphBatch, active: ActiveSubgraphs) -> None:
     statistics, flows = walk_features(active)
     for row in range(0, len(some_graphs), 2):
         cell = slow(some_graphs, row)
         if not cell.paths:
             continue
-        weight = np.array(
-            [
-                math.prod(1 / sum(cell.edges[i][b] for i in range(len(cell.ops))) for b in path[1:])
-                for path in cell.paths
-            ]
-        )
         counts = np.array([cell.tally(p) for p in cell.paths])
-        mean = weight @ counts
-        spread = np.sqrt(np.maximum(weight @ counts**2 - mean**2, 0))
-        expected = [*mean, *spread, *(weight @ (counts == 0)), -(weight @ np.log(weight))]
-        block = len(statistics) // 4
-        np.testing.assert_allclose(
-            statistics[block : 2 * block, row], expected, rtol=1e-3, atol=2e-3
-        )
+        blocks = np.split(statistics[:, row], 4)
+        for weight, found in zip(path_weights(cell), blocks, strict=True):
+            share = weight / weight.sum()
+            mean = share @ counts
+            spread = np.sqrt(np.maximum(share @ counts**2 - mean**2, 0))
+            expected = [*mean, *spread, *(share @ (counts == 0)), -(share @ np.log(share))]
+            np.testing.assert_allclose(found, expected, rtol=1e-3, atol=2e-3)
     # A path takes one edge into the output, whatever its weighting.
     k = len(active.classes) + 1
     arriving = flows.reshape(4, k, k, -1)[:, :, -1].sum(1)

@@ -15,9 +15,18 @@ def test_permuted_graphs_are_isomorphic(some_graphs: GraphBatch) -> None:
     before = isomorphism_keys(some_graphs.adjacency, some_graphs.ops)
     np.testing.assert_array_equal(isomorphism_keys(other.adjacency, other.ops), before)
     assert (np.diff((other.ops[:, :-1] < 0).astype(int)) >= 0).all()  # padding comes last
-    for name in ("params", "flops", "channels"):
-        moved, given = getattr(other, name), getattr(some_graphs, name)
-        np.testing.assert_array_equal(np.sort(moved, axis=2), np.sort(given, axis=2))
+    names = ("params", "flops", "channels", "resolution")
+    for after, given in zip(facts(other, names), facts(some_graphs, names), strict=True):
+        assert after == given
+
+
+def facts(graphs: GraphBatch, names: tuple[str, ...]) -> list[list[tuple[float, ...]]]:
+    """What is known of each node of each graph, operation and numbers together, in order."""
+    numbers = [
+        getattr(graphs, name)[:, cell] for name in names for cell in range(len(graphs.stages))
+    ]
+    table = np.stack([graphs.ops, *numbers], axis=2)
+    return [sorted(map(tuple, rows.tolist())) for rows in table]
 
 
 def test_priorities_choose_the_order(some_graphs: GraphBatch) -> None:

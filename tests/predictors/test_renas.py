@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from nasplatform.encodings.node_permutation import reordered
+from nasplatform.encodings.renas import renas_tensor
 from nasplatform.predictors import get_predictor, renas
 from nasplatform.predictors.losses import pairwise_ranking_loss, refinement_loss
 from nasplatform.predictors.renas import ReNAS, ReNASNetwork, _folded, _Ranker
@@ -152,3 +153,17 @@ def test_scores_are_standardised_and_brought_to_ranks_by_what_was_held_out() -> 
     )
     np.testing.assert_allclose(predictor.predict(cells).mean, expected.mean)
     np.testing.assert_allclose(predictor.predict(cells).std, expected.std)
+
+
+def test_mean_weights_are_normalised_by_statistics_of_their_own() -> None:
+    """Maps of the labelled cells leave the first normalisation with mean 0 and deviation 1."""
+    ranker = trained(averaged=True, epochs=6)._ranker
+    seen = (renas_tensor(known_cells()) - ranker.arrays["centre"]) / ranker.arrays["scale"]
+    convolve, normalise = ranker.network[0], ranker.network[1]
+    with torch.inference_mode():
+        maps = convolve(torch.from_numpy(seen))
+        plain = (maps - normalise.running_mean.view(-1, 1, 1)) / (
+            normalise.running_var + normalise.eps
+        ).sqrt().view(-1, 1, 1)
+    assert float(plain.mean((0, 2, 3)).abs().max()) < 0.05
+    assert float((plain.std((0, 2, 3)) - 1).abs().max()) < 0.1

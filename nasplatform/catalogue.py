@@ -19,6 +19,7 @@ from typing import Any
 from nasplatform import plugins
 from nasplatform.atomic_io import cache_folder, write_text
 from nasplatform.errors import PluginError, did_you_mean
+from nasplatform.plugin_contracts import options_model
 
 _KEPT = 4  # catalogues in the cache folder
 
@@ -92,8 +93,6 @@ def _described(kind: str, entry: EntryPoint) -> Entry:
 def _options_model(kind: str, plugin: Any) -> Any:
     """Return the model of the options: of a class its ``Options``, of a function its argument."""
     if kind in ("datasets", "networks"):
-        from nasplatform.training.datasets import options_model
-
         return options_model(plugin)
     return getattr(plugin, "Options", None)
 

@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 
 from pydantic import BaseModel
 
-from nasplatform.errors import PluginError
+from nasplatform.errors import ContractError
 
 _BASES = {
     "spaces": "nasplatform.spaces.base:Space",
@@ -44,39 +44,39 @@ def complaint(kind: str, name: str, found: Any) -> str | None:
 
 
 def called(what: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call a plug-in; raise PluginError, beginning with ``what``, where it takes something else."""
+    """Call a plug-in; raise ContractError, beginning with ``what``, where it takes otherwise."""
     if (lacks := _misfit(function, args, kwargs)) is not None:
-        raise PluginError(f"{what}: {lacks}")
+        raise ContractError(f"{what}: {lacks}")
     return function(*args, **kwargs)
 
 
 def check_made(kind: str, what: str, made: object) -> None:
-    """Raise PluginError unless a plug-in was made, and its base's constructor was called."""
+    """Raise ContractError unless a plug-in was made, and its base's constructor was called."""
     base = _base(kind)
     if not isinstance(made, base):
-        raise PluginError(f"{what} is made as a {type(made).__name__}, expected {_a(base)}")
+        raise ContractError(f"{what} is made as a {type(made).__name__}, expected {_a(base)}")
     if not hasattr(made, _LEFT_BY_INIT.get(kind, "options")):
-        raise PluginError(f"{what}: {type(made).__name__}.__init__ must call super().__init__")
+        raise ContractError(f"{what}: {type(made).__name__}.__init__ must call super().__init__")
 
 
 def check_reason(what: str, answer: object) -> str | None:
-    """Return a reason in words, or None for no reason; raise PluginError for anything else."""
+    """Return a reason in words, or None for no reason; raise ContractError for anything else."""
     if answer is None or (isinstance(answer, str) and answer):
         return answer
-    raise PluginError(f"{what} returned {answer!r:.40}, expected None, or why not in words")
+    raise ContractError(f"{what} returned {answer!r:.40}, expected None, or why not in words")
 
 
 def options_model(function: Callable[..., Any]) -> type[BaseModel]:
     """Return the pydantic model that a data set or network takes, read from its annotation."""
     if (lacks := _of_signature(function, ("options",))) is not None:
-        raise PluginError(lacks)
+        raise ContractError(lacks)
     (parameter, *_) = inspect.signature(function).parameters
     try:
         found = get_type_hints(function).get(parameter)
     except Exception as error:  # whatever the evaluation of a third party's annotations raises
-        raise PluginError(f"its annotations cannot be read: {error}") from None
+        raise ContractError(f"its annotations cannot be read: {error}") from None
     if not (isinstance(found, type) and issubclass(found, BaseModel)):
-        raise PluginError(
+        raise ContractError(
             f"its argument {parameter!r} is not annotated with a pydantic model, as in "
             f"'{function.__name__}({parameter}: Options)'"
         )
@@ -100,7 +100,7 @@ def _of_function(kind: str, found: Any) -> str | None:
         return _of_signature(found, _FUNCTIONS[kind])
     try:
         model = options_model(found)
-    except PluginError as error:
+    except ContractError as error:
         return str(error)
     lacking = [key for key in INPUT if key not in model.model_fields]
     if kind == "networks" and lacking:

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from nasplatform.complaints import explain, validated
-from nasplatform.errors import ConfigError, PluginError, did_you_mean
+from nasplatform.errors import ConfigError, ContractError, PluginError, did_you_mean
 from nasplatform.plugin_contracts import called, check_made, complaint
 
 KINDS = (
@@ -112,9 +112,9 @@ def _load(kind: str, entries: tuple[EntryPoint, ...]) -> Any:
         if told:
             raise
         words = " ".join(str(error).split()) or type(error).__name__
-        raise PluginError(f"{what} is broken: {words}") from error
+        raise ContractError(f"{what} is broken: {words}") from error
     if (lacks := complaint(kind, entry.name, found)) is not None:
-        raise PluginError(f"{what} is broken: {lacks}")
+        raise ContractError(f"{what} is broken: {lacks}")
     return found
 
 

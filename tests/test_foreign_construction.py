@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from nasplatform import plugins
-from nasplatform.errors import InputError
+from nasplatform.errors import ContractError, InputError, RunError
 from nasplatform.evaluators.base import Evaluation
 from nasplatform.executors import EvaluationRequest, EvaluatorSpec
 from nasplatform.executors.measure import measure
+from nasplatform.foreign import blaming
 from nasplatform.models.network import Network
 from nasplatform.predictors import get_predictor
 from nasplatform.runtimes.choice import choose_runtime
@@ -338,3 +339,9 @@ def test_an_evaluator_measures_what_it_promises(delivers):
     else:
         assert found.error_class == "fatal"
         assert "'cost' measured no latency, which its metrics() promises" in found.error
+
+
+def test_the_fault_of_a_plugin_is_no_damage_of_a_file():
+    fault = ContractError("space 'towers': graphs returned a NoneType")
+    with pytest.raises(ContractError, match=r"^space 'towers'"), blaming("t.parquet", RunError):
+        raise fault

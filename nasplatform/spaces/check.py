@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from optuna.distributions import BaseDistribution
 
-from nasplatform.errors import PluginError
+from nasplatform.errors import ContractError
 from nasplatform.spaces.base import Population, Space
 from nasplatform.spaces.graph import GraphBatch
 
@@ -15,7 +15,7 @@ _checked: set[type[Space[Any]]] = set()
 
 
 def check_space(space: Space[Any]) -> None:
-    """Raise PluginError where a method answers with something else; each class is tried once."""
+    """Raise ContractError where a method answers with something else; each class is tried once."""
     if type(space) in _checked:
         return
     some = space.sample(2, np.random.Generator(np.random.PCG64(0)))
@@ -70,5 +70,5 @@ def _require(
         raise _wrong(space, f"{method} returned {len(found)} of {count} architectures")
 
 
-def _wrong(space: Space[Any], words: str) -> PluginError:
-    return PluginError(f"space {space.name!r}: {words}")
+def _wrong(space: Space[Any], words: str) -> ContractError:
+    return ContractError(f"space {space.name!r}: {words}")

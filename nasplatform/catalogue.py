@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import EntryPoint
 from importlib.util import find_spec
@@ -19,6 +19,7 @@ from typing import Any
 from nasplatform import plugins
 from nasplatform.atomic_io import cache_folder, write_text
 from nasplatform.errors import PluginError, did_you_mean
+from nasplatform.plugin_contracts import options_model
 
 _KEPT = 4  # catalogues in the cache folder
 
@@ -44,12 +45,19 @@ class Entry:
     error: str | None = None
 
 
-def catalogue() -> list[Entry]:
-    """Return every plug-in of every kind, by kind and name; broken ones with what broke."""
+def catalogue(announce: Callable[[str], None] = lambda words: None) -> list[Entry]:
+    """Return every plug-in of every kind, by kind and name; broken ones with what broke.
+
+    announce: is told where plug-ins must be imported, which takes seconds, because nothing is
+              kept of them.
+    """
     registered = [(kind, one) for kind in plugins.KINDS for one in plugins.registered(kind)]
     single = [(kind, entry) for kind, entries in registered for entry in entries]
     file = cache_folder() / f"plugins-{_fingerprint(single)}.json"
     known = _read(file)
+    new = len({(kind, entry.name) for kind, entry in single} - known.keys())
+    if new:
+        announce(f"importing {new} plug-in(s), once; those that work are kept in {file.parent}")
     made = [
         (known.get((kind, entries[0].name)) if len(entries) == 1 else None)
         or _described(kind, entries[0])
@@ -60,12 +68,12 @@ def catalogue() -> list[Entry]:
     return made
 
 
-def of_kind(kind: str) -> dict[str, Entry]:
+def of_kind(kind: str, announce: Callable[[str], None] = lambda words: None) -> dict[str, Entry]:
     """Return name -> plug-in of one kind; raise PluginError for an unknown kind."""
     if kind not in plugins.KINDS:
         near = did_you_mean(kind, plugins.KINDS)
         raise PluginError(f"unknown kind of plug-in {kind!r}{near}")
-    return {each.name: each for each in catalogue() if each.kind == kind}
+    return {each.name: each for each in catalogue(announce) if each.kind == kind}
 
 
 def _described(kind: str, entry: EntryPoint) -> Entry:
@@ -92,8 +100,6 @@ def _described(kind: str, entry: EntryPoint) -> Entry:
 def _options_model(kind: str, plugin: Any) -> Any:
     """Return the model of the options: of a class its ``Options``, of a function its argument."""
     if kind in ("datasets", "networks"):
-        from nasplatform.training.datasets import options_model
-
         return options_model(plugin)
     return getattr(plugin, "Options", None)
 

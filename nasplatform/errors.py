@@ -6,6 +6,7 @@
     │   ├── ArchitectureError   a text or a matrix that is no architecture of the space
     │   ├── GraphError          arrays of a space that are not what a GraphBatch promises
     │   ├── PluginError         an unknown, broken or clashing plug-in
+    │   │   └── ContractError   one that is there and does not do what its kind promises
     │   ├── DataError           a data set or table that is missing, broken or not what it says
     │   ├── PredictorError      labels or graphs that a predictor cannot learn from
     │   ├── TrainingError       a training that diverged, or a checkpoint of another training
@@ -50,6 +51,10 @@ class GraphError(InputError):
 
 class PluginError(InputError):
     """A plug-in that is unknown, does not import, or takes a name that is taken."""
+
+
+class ContractError(PluginError):
+    """A plug-in that takes or returns something else than its kind promises: no file's fault."""
 
 
 class DataError(InputError):

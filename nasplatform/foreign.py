@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from nasplatform import faults
-from nasplatform.errors import InputError, NasplatformError
+from nasplatform.errors import ContractError, InputError, NasplatformError
 
 _TEXT = 16 << 20  # bytes of a file of settings or facts
 
@@ -27,11 +27,13 @@ def blaming(
 ) -> Iterator[None]:
     """Turn whatever the block raises into ``PATH: WORDS (reason)ADVICE``, an error of ``kind``.
 
-    Errors of the platform that name the path pass as they are, and so does the wish to end the
-    program.
+    Errors of the platform that name the path pass as they are, and so do the faults of plug-ins
+    and the wish to end the program.
     """
     try:
         yield
+    except ContractError:
+        raise
     except InputError as error:
         if str(path) in str(error):
             raise

@@ -14,8 +14,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from nasplatform.complaints import explain, validated
-from nasplatform.errors import ConfigError, PluginError, did_you_mean
-from nasplatform.plugin_contracts import complaint
+from nasplatform.errors import ConfigError, ContractError, PluginError, did_you_mean
+from nasplatform.plugin_contracts import called, check_made, complaint
 
 KINDS = (
     *("spaces", "encodings", "predictors", "evaluators", "stages", "datasets", "samplers"),
@@ -29,6 +29,18 @@ def get(kind: str, name: str) -> Any:
     if name not in known:
         raise PluginError(f"unknown {kind.rstrip('s')} {name!r}{did_you_mean(name, known)}")
     return _load(kind, known[name])
+
+
+def make(kind: str, name: str, *args: Any, by: str | None = None, **kwargs: Any) -> Any:
+    """Make a plug-in that is a class, with its constructor or its class method ``by``.
+
+    Raises PluginError as ``get`` does, and where it takes other arguments or makes something else.
+    """
+    found = get(kind, name)
+    what = f"{kind.rstrip('s')} {name!r}"
+    made = called(what, found if by is None else getattr(found, by), *args, **kwargs)
+    check_made(kind, what, made)
+    return made
 
 
 def names(kind: str) -> list[str]:
@@ -100,9 +112,9 @@ def _load(kind: str, entries: tuple[EntryPoint, ...]) -> Any:
         if told:
             raise
         words = " ".join(str(error).split()) or type(error).__name__
-        raise PluginError(f"{what} is broken: {words}") from error
+        raise ContractError(f"{what} is broken: {words}") from error
     if (lacks := complaint(kind, entry.name, found)) is not None:
-        raise PluginError(f"{what} is broken: {lacks}")
+        raise ContractError(f"{what} is broken: {lacks}")
     return found
 
 

@@ -141,11 +141,15 @@ class _QuickLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: igno
 
 
 def _number(loader: Any, node: yaml.ScalarNode) -> int | float:
-    """Refuse octal and sexagesimal numbers; read all others."""
+    """Refuse octal and sexagesimal numbers, and underscores in numbers; read all others."""
     text = str(node.value)
     if _OCTAL.fullmatch(text) or ":" in text:
         read = "base 60" if ":" in text else "octal"
         problem = f"{text} would be read as a number in {read}: quote it if it is text"
+        raise _AmbiguousError(None, None, problem, node.start_mark)
+    if "_" in text:
+        plain = text.replace("_", "")
+        problem = f"{text} would be read as {plain}: write {plain}, or quote it if it is text"
         raise _AmbiguousError(None, None, problem, node.start_mark)
     whole = node.tag.endswith(":int")
     found: int | float = (loader.construct_yaml_int if whole else loader.construct_yaml_float)(node)

@@ -1,5 +1,7 @@
 """What the documents show works as typed."""
 
+import importlib
+import inspect
 import re
 import shutil
 from pathlib import Path
@@ -63,3 +65,44 @@ def test_docs_on_training_work_as_typed() -> None:
     exec(blocks("docs/training.md", "python")[0], shown)
     columns = ["epoch", "train_loss", "valid_accuracy", "learning_rate", "seconds", "teacher_loss"]
     assert list(shown["history"].frame().columns) == columns
+
+
+def reference() -> list[str]:
+    """Return what the reference of Python shows, by its full name."""
+    text = (ROOT / "docs/reference/python.md").read_text()
+    return re.findall(r"^::: ([\w.]+)$", text, re.MULTILINE)
+
+
+def found(path: str) -> object | None:
+    """Return what a dotted path below ``nasplatform`` leads to, None where it leads nowhere."""
+    module, _, name = path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name, None)
+    except ImportError:
+        return None
+
+
+def test_everything_in_the_reference_is_there() -> None:
+    assert [path for path in reference() if path != "nasplatform" and not documented(path)] == []
+
+
+def documented(path: str) -> bool:
+    made = found(path) or importlib.import_module(path)
+    return bool(inspect.getdoc(made))
+
+
+def test_every_class_that_contributing_names_is_in_the_reference() -> None:
+    """Whoever writes a plug-in finds there what its base promises."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    table = re.findall(r"`((?:\w+\.)*[A-Z]\w+)(?:\([^`]*\))?`", text)
+    rooms = ("", "spaces.", "spaces.graph.", "stages.base.", "models.edits.", "evaluators.base.")
+    rooms += ("testing.", "runtimes.base.", "training.task.", "search.", "encodings.")
+    classes = {
+        name: kind
+        for name in table
+        for room in rooms
+        if inspect.isclass(kind := found(f"nasplatform.{room}{name}"))
+    }
+    assert {"spaces.Space", "evaluators.base.Evaluator", "Edit", "GraphBatch"} <= classes.keys()
+    shown = {found(path) for path in reference()}
+    assert [name for name, kind in classes.items() if kind not in shown] == []

@@ -18,6 +18,13 @@ if TYPE_CHECKING:
 NetworkArgument = Annotated[
     Path, typer.Argument(metavar="NETWORK", help="Folder of a network, or of a run.")
 ]
+ClassifierArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="NETWORK",
+        help="Folder of a network or a run, or an exported .onnx or .nasbin file.",
+    ),
+]
 DeployedArgument = Annotated[
     Path,
     typer.Argument(metavar="NETWORK", help="Folder of a network or a run, or a .nasbin file."),
@@ -34,7 +41,7 @@ ModuleOption = Annotated[
 
 
 def predict_images(
-    network: DeployedArgument,
+    network: ClassifierArgument,
     files: Annotated[list[Path], typer.Argument(help="Picture files, or folders of them.")],
     module: ModuleOption = None,
     as_json: JsonFlag = False,
@@ -44,15 +51,19 @@ def predict_images(
     Files that are no pictures are told, the others are answered, and the exit code is 2.
     """
     from nasplatform.errors import DataError
+
+    if network.exists() and not any(file.exists() for file in files):
+        more = f" (and {len(files) - 1} more)" if len(files) > 1 else ""
+        raise DataError(f"{files[0]} is not there{more}")  # before torch is imported, for seconds
     from nasplatform.models.pictures import classify, classify_by
-    from nasplatform.runtimes.deployed import is_deployed, open_deployed
+    from nasplatform.runtimes.deployed import is_for_images, open_for_images
     from nasplatform.training.image_folder import images_in
 
     pictures = [each for file in files for each in (images_in(file) if file.is_dir() else [file])]
     if not pictures:
         raise DataError(f"{files[0]} holds no image files")
-    if is_deployed(network):
-        opened = open_deployed(network)
+    if is_for_images(network):
+        opened = open_for_images(network)
         found = classify_by(opened.session.run, opened.input, pictures)
     else:
         found = classify(_load(network, module), pictures)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from nasplatform.cli.display import emit, show
+from nasplatform.cli.display import emit, say, show
 from nasplatform.cli.run import JsonFlag
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def _show_plugins(kind: str, name: str | None, as_json: bool) -> None:
     from nasplatform.errors import PluginError, did_you_mean
 
     plural = f"{kind}s" if f"{kind}s" in plugins.KINDS else kind
-    known = of_kind(plural)
+    known = of_kind(plural, say)
     if name is not None and name not in known:
         raise PluginError(f"unknown {plural.rstrip('s')} {name!r}{did_you_mean(name, known)}")
     shown = known.values() if name is None else [known[name]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nasplatform.cli.display import emit, show_table
+from nasplatform.cli.display import emit, say, show_table
 from nasplatform.cli.run import JsonFlag
 
 
@@ -11,7 +11,7 @@ def plugins(as_json: JsonFlag = False) -> None:
     from nasplatform.catalogue import catalogue
 
     columns = ["kind", "name", "origin", "version", "summary", "error"]
-    rows = [{key: getattr(entry, key) for key in columns} for entry in catalogue()]
+    rows = [{key: getattr(entry, key) for key in columns} for entry in catalogue(say)]
     if as_json:
         emit(rows)
     else:

@@ -39,7 +39,7 @@ def list_(as_json: JsonFlag = False) -> None:
     """List the predictors that can be fitted, with their options and defaults."""
     from nasplatform.catalogue import of_kind
 
-    entries = of_kind("predictors").values()
+    entries = of_kind("predictors", say).values()
     rows = [_described(entry) for entry in entries if entry.error is None]
     if as_json:
         emit(rows)

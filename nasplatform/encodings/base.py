@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasplatform.errors import GraphError
+from nasplatform.plugin_contracts import check_reason
 from nasplatform.spaces.graph import GraphBatch
 
 
@@ -33,7 +34,7 @@ class Encoding:
 
     def supports(self, graphs: GraphBatch) -> str | None:
         """Return None where the encoding sees these graphs, else the reason why not."""
-        return self.why_not(graphs)
+        return check_reason(f"why_not of {self._words()}", self.why_not(graphs))
 
     def __call__(self, graphs: GraphBatch) -> NDArray[Any]:
         """Encode a batch; raise GraphError where the encoding does not support it."""
@@ -44,8 +45,11 @@ class Encoding:
         self._check(found, len(graphs))
         return found
 
+    def _words(self) -> str:
+        return f"encoding {getattr(self.encode, '__name__', 'function')!r}"
+
     def _check(self, found: object, count: int) -> None:
-        who = f"encoding {getattr(self.encode, '__name__', 'function')!r}"
+        who = self._words()
         if not isinstance(found, np.ndarray) or found.dtype.kind not in "buif":
             kind = found.dtype if isinstance(found, np.ndarray) else type(found).__name__
             raise GraphError(f"{who} makes {kind}, expected an array of numbers")

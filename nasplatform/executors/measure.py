@@ -59,7 +59,7 @@ def measure(
         raise failed.error from None
     except Exception as error:
         return failure(classify(error), _one_line(error), traceback.format_exc())
-    wrong = _wrong(found)
+    wrong = _wrong(found) or _undelivered(found, evaluator)
     if wrong is not None:
         return failure("fatal", wrong)
     if found.error is None and not isfinite(found.score):
@@ -76,6 +76,17 @@ def _wrong(found: object) -> str | None:
     for name, value in {"score": found.score, "cost": found.cost, **found.metrics}.items():
         if not isinstance(value, float | int):
             return f"{name} is a {type(value).__name__}, expected a float"
+    return None
+
+
+def _undelivered(found: Evaluation, evaluator: Evaluator[Any]) -> str | None:
+    """Return which metrics an evaluator promises and did not measure; None where there is none."""
+    lacking = [name for name in evaluator.metrics() if name not in found.metrics]
+    if lacking and found.error is None:
+        return (
+            f"evaluator {evaluator.name!r} measured no {', '.join(lacking)}, which its metrics() "
+            f"promises: expected a number for each, NaN where there is none"
+        )
     return None
 
 
@@ -96,7 +107,11 @@ def make_evaluator(spec: EvaluatorSpec, progress: Progress) -> Evaluator[Any]:
         progress=progress,
     )
     chosen = plugins.make_options(kind.Options, options, "evaluator")
-    return kind.from_options(chosen, get_space(space_name, **space_options), context)
+    space = get_space(space_name, **space_options)
+    evaluator: Evaluator[Any] = plugins.make(
+        "evaluators", name, chosen, space, context, by="from_options"
+    )
+    return evaluator
 
 
 def classify(error: Exception) -> ErrorClass:

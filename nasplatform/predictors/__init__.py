@@ -17,7 +17,9 @@ def get_predictor(name: str, seed: int = 0, **options: Any) -> Predictor:
     Raises PluginError for an unknown name and ConfigError for options that it does not have.
     """
     kind: type[Predictor] = plugins.get("predictors", name)
-    return kind(plugins.make_options(kind.Options, options, f"predictor {name!r}"), seed=seed)
+    chosen = plugins.make_options(kind.Options, options, f"predictor {name!r}")
+    predictor: Predictor = plugins.make("predictors", name, chosen, seed=seed)
+    return predictor
 
 
 def load_predictor(folder: Path | str) -> Predictor:

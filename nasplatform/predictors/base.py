@@ -18,6 +18,7 @@ from safetensors.numpy import load_file, save_file
 from nasplatform.atomic_io import replace_folder
 from nasplatform.errors import PredictorError
 from nasplatform.foreign import blaming, read_json, require_regular
+from nasplatform.plugin_contracts import check_reason
 from nasplatform.spaces.graph import Attribute, GraphBatch, Operation
 
 FORMAT = 4
@@ -95,7 +96,8 @@ class Predictor(ABC):
         does not support.
         """
         _require_graphs(graphs)
-        reason = self.supports(graphs)
+        who = f"predictor {self.name!r}: supports"
+        reason = check_reason(who, self.supports(graphs))
         if reason is not None:
             raise PredictorError(
                 f"predictor {self.name!r} cannot learn from graphs of space {graphs.space!r}: "
@@ -135,9 +137,7 @@ class Predictor(ABC):
         if self._like is None:
             raise PredictorError(f"predictor {self.name!r} was not fitted yet: nothing to save")
         with replace_folder(Path(folder)) as new:
-            # safetensors writes the bytes as they lie: another order in memory would be lost
-            state = {name: np.ascontiguousarray(array) for name, array in self._state().items()}
-            save_file(state, new / "state.safetensors")
+            save_file(self._arrays(), new / "state.safetensors")
             (new / "card.json").write_text(json.dumps(self.card(), indent=2) + "\n")
 
     @classmethod
@@ -181,6 +181,22 @@ class Predictor(ABC):
             "graphs": _describe_batch(self._like),
             "versions": {p: metadata.version(p) for p in ("nasplatform", "torch", "scikit-learn")},
         }
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        """Return what was learnt, as a file holds it; raise PredictorError for anything else."""
+        who, state = f"_state of predictor {self.name!r}", self._state()
+        if not isinstance(state, Mapping):
+            raise PredictorError(f"{who} returned a {type(state).__name__}, expected name -> array")
+        for key, value in state.items():
+            if not isinstance(key, str) or not isinstance(value, np.ndarray):
+                raise PredictorError(
+                    f"{who}: {key!r} is a {type(value).__name__}, expected an array, as "
+                    f"'np.array(...)' makes one; '_restore' is given it as such"
+                )
+            if value.dtype.kind not in "biuf":
+                raise PredictorError(f"{who}: {key!r} is {value.dtype}, expected numbers")
+        # safetensors writes the bytes as they lie: another order in memory would be lost
+        return {key: np.asarray(value, order="C") for key, value in state.items()}
 
     def _check_prediction(self, found: object, count: int) -> None:
         who = f"predictor {self.name!r}"

@@ -57,12 +57,12 @@ def make_stages(config: FileConfig, source: Source, task: Task | None) -> tuple[
 def _stage(index: int, config: FileConfig, source: Source, task: Task | None) -> Stage:
     stage = config.stages[index]
     with source.blame("stages", index):
-        kind: type[Stage] = plugins.get("stages", stage.name)
+        plugins.get("stages", stage.name)
         if task is None:
             raise ConfigError(f"stage {stage.name!r} needs data: add 'task: {{dataset: ...}}'")
     options = options_of("stages", stage, source, "stages", index)
-    made = kind(options)
     with source.blame("stages", index):
+        made: Stage = plugins.make("stages", stage.name, options)
         made.check(task, config.device)
     return made
 

@@ -70,9 +70,10 @@ class Experiment:
 
     def make_executor(self, progress: Callable[[int, int, str], None]) -> Executor:
         """Make what measures; the evaluator that was made here is at hand for it."""
-        kind: type[Executor] = plugins.get("executors", self.config.executor.name)
-        made = {self.spec.key: self.evaluator}
-        return kind(self.executor, ExecutorContext(progress, made))
+        context = ExecutorContext(progress, {self.spec.key: self.evaluator})
+        name = self.config.executor.name
+        executor: Executor = plugins.make("executors", name, self.executor, context)
+        return executor
 
     def resolved(self) -> ResolvedSearch:
         """Return the search with every default written out, and where its numbers come from."""
@@ -171,7 +172,10 @@ def _evaluator(config: SearchConfig, source: Source, context: EvaluationContext)
         kind: type[Evaluator[Any]] = plugins.get("evaluators", config.evaluator.name)
         if kind.needs_task and context.task is not None:
             space = space.with_input(context.task.input_shape, context.task.classes)
-        evaluator = kind.from_options(options, space, context)
+        name = config.evaluator.name
+        evaluator: Evaluator[Any] = plugins.make(
+            "evaluators", name, options, space, context, by="from_options"
+        )
         _check_evaluator(evaluator)
     return evaluator
 
@@ -181,6 +185,14 @@ def _check_evaluator(evaluator: Evaluator[Any]) -> None:
     who, fidelities = f"evaluator {evaluator.name!r}", getattr(evaluator, "fidelities", None)
     if not isinstance(getattr(evaluator, "task", None), str):
         raise ConfigError(f"{who} has no 'task', expected the name of what it measures")
+    for method, names in (
+        ("metrics", evaluator.metrics()),
+        ("attribute_names", evaluator.attribute_names()),
+    ):
+        if not isinstance(names, tuple) or not all(isinstance(name, str) for name in names):
+            raise ConfigError(
+                f"{who}: {method}() returned {names!r:.60}, expected a tuple of names"
+            )
     whole = isinstance(fidelities, tuple) and all(type(each) is int for each in fidelities)
     if not whole or not fidelities or list(fidelities) != sorted(set(fidelities)):
         raise ConfigError(
@@ -204,8 +216,10 @@ def _predictor(config: SearchConfig, source: Source) -> Predictor | None:
     if config.predictor is None:
         return None
     options = options_of("predictors", config.predictor, source, "predictor")
-    kind: type[Predictor] = plugins.get("predictors", config.predictor.name)
-    return kind(options, seed=config.seed)
+    name = config.predictor.name
+    with source.blame("predictor"):
+        predictor: Predictor = plugins.make("predictors", name, options, seed=config.seed)
+    return predictor
 
 
 def _optimization(
@@ -230,9 +244,10 @@ def _sampler(
     """Return the options of the sampler and the sampler."""
     chosen, budget = config.search.sampler, config.search.budget
     options = options_of("samplers", chosen, source, "search", "sampler")
-    kind: type[ArchitectureSampler[Any]] = plugins.get("samplers", chosen.name)
     with source.blame("search", "sampler"):
-        sampler = kind.from_options(options, context)
+        sampler: ArchitectureSampler[Any] = plugins.make(
+            "samplers", chosen.name, options, context, by="from_options"
+        )
     with source.blame("search", "budget"):
         if sampler.initial > budget:
             raise ConfigError(

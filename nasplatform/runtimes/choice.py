@@ -11,6 +11,7 @@ from torch import nn
 
 from nasplatform import plugins
 from nasplatform.errors import BuildError, MissingExtraError
+from nasplatform.plugin_contracts import check_reason
 from nasplatform.runtimes.base import Arrays, Runtime, Session
 from nasplatform.runtimes.eager import Torch
 from nasplatform.training.flops import threads as computing_with
@@ -41,8 +42,8 @@ def choose_runtime(name: str | None = None, module: nn.Module | None = None) -> 
     Raises PluginError for an unknown name, MissingExtraError for one that is not available.
     """
     if name is not None:
-        runtime: Runtime = plugins.get("runtimes", name)()
-        why = runtime.available()
+        runtime: Runtime = plugins.make("runtimes", name)
+        why = check_reason(f"runtime {name!r}: available", runtime.available())
         if why is not None:
             raise MissingExtraError(f"runtime {name!r} {why}")
         return runtime

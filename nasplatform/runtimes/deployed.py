@@ -23,9 +23,10 @@ from nasplatform.runtimes.measure import (
     timed_batches,
 )
 from nasplatform.runtimes.onnx_export import export_onnx
+from nasplatform.runtimes.onnx_file import SUFFIX as ONNX
+from nasplatform.runtimes.onnx_file import OnnxFile, read_onnx
 from nasplatform.training.task import Task
 
-ONNX = ".onnx"
 CHECKED_IMAGES = 8
 
 
@@ -71,6 +72,16 @@ def open_deployed(path: Path) -> Deployed:
     if why is not None:
         raise MissingExtraError(f"{path} needs the runtime {runtime.name!r}, which {why}")
     return runtime.read(path)
+
+
+def open_for_images(path: Path) -> Deployed | OnnxFile:
+    """Make ready a network of one file, an exported ONNX file among them; see ``open_deployed``."""
+    return read_onnx(path) if path.suffix == ONNX else open_deployed(path)
+
+
+def is_for_images(path: Path) -> bool:
+    """Say whether a path is by its ending a file that ``open_for_images`` reads."""
+    return is_deployed(path) or (path.suffix == ONNX and not path.is_dir())
 
 
 def measure_deployed(path: Path, task: Task | None = None) -> Measurements:

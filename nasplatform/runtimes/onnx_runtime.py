@@ -34,6 +34,17 @@ class OnnxSession(Session):
         )
         self.threads = threads
 
+    def facts(self) -> tuple[dict[str, str], tuple[int, int, int], int]:
+        """Return the metadata, the shape (c, h, w) of an image, and the number K of logits.
+
+        Raises ValueError where the graph does not say them as numbers.
+        """
+        _, *shape = self._inner.get_inputs()[0].shape
+        *_, logits = self._inner.get_outputs()[0].shape
+        if len(shape) != 3 or not all(isinstance(size, int) for size in (*shape, logits)):
+            raise ValueError(f"it takes {shape} and gives {logits}, expected images and logits")
+        return self._inner.get_modelmeta().custom_metadata_map, (*shape,), logits
+
     def run(self, images: Arrays) -> Arrays:
         """Compute the logits."""
         names = self._inner.get_outputs()[0].name, self._inner.get_inputs()[0].name

@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial
 from pydantic import BaseModel, ConfigDict
 
 from nasplatform.errors import ConfigError
+from nasplatform.plugin_contracts import called
 from nasplatform.predictors.base import Predictor
 from nasplatform.search.history import History, Memory
 from nasplatform.search.nearest import Nearest
@@ -125,13 +126,16 @@ class ArchitectureSampler(BaseSampler, ABC, Generic[A]):
         The constructor is given what the context explains and each option by its name; a subclass
         whose constructor takes anything else overrides this.
         """
-        return cls(
+        made: Self = called(
+            f"sampler {cls.name!r}, which does not override from_options",
+            cls,
             context.space,
             seed=context.seed,
             candidates=context.candidates,
             optimization=context.optimization,
             **options.model_dump(),
         )
+        return made
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what a copy begins with: it reads the study itself, and has its own lock."""

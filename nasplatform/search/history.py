@@ -24,7 +24,8 @@ Array = NDArray[np.float64]
 class History(Generic[A]):
     """What a sampler may know when it proposes trial number t: the trials before it.
 
-    seen:          (T,) uint64 isomorphism keys of everything proposed before t.
+    seen:          (T,) uint64 isomorphism keys of everything proposed before t, and by trials of
+                   higher numbers that were quicker to choose.
     architectures: (L,) the architectures among them that were measured, or given up on the way:
                    where those would have ended is estimated.
     values:        (L, M) float64 their objectives, higher is better whatever the directions, and
@@ -115,10 +116,12 @@ class Memory(Generic[A]):
         """Return what was known when trial ``number`` was proposed."""
         if self._study is None or self._study() is not study:
             self._study, self._rows = weakref.ref(study), {}
-        trials = [t for t in study.get_trials(deepcopy=False) if t.number < number]
+        trials = [t for t in study.get_trials(deepcopy=False) if t.number != number]
         rows: Mapping[int, _Row | None] = self._rows | self._read(trials)
         found = [(t.number, row) for t in trials if (row := rows[t.number]) is not None]
-        return self._history(found, study)
+        history = self._history([(each, row) for each, row in found if each < number], study)
+        later = np.array([row.key for each, row in found if each > number], np.uint64)
+        return replace(history, seen=np.concatenate([history.seen, later]))
 
     def unread(self, number: int) -> bool:
         """Return whether a trial has not ended as far as ``before`` has read."""

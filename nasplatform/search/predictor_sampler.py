@@ -15,6 +15,7 @@ from pydantic import Field as Option
 from nasplatform.encodings.active_subgraph import learns_inside
 from nasplatform.encodings.cache import features_of
 from nasplatform.errors import ConfigError
+from nasplatform.plugin_contracts import check_made
 from nasplatform.predictors.base import Predictor
 from nasplatform.search.acquisition import Acquisition
 from nasplatform.search.base import (
@@ -127,6 +128,7 @@ class PredictorSampler(ArchitectureSampler[A]):
         """
         super().__init__(space, seed=seed, candidates=candidates, optimization=optimization)
         self.predictor = predictor.quick()
+        check_made("predictors", f"quick() of predictor {predictor.name!r}", self.predictor)
         self.options = PredictorOptions.model_validate(options)
         self.initial = max(self.options.initial, predictor.min_labels)
         several = optimization is not None and bool(optimization.objectives)

@@ -18,7 +18,7 @@ from optuna.trial import BaseTrial
 from pydantic import BaseModel
 from torch import nn
 
-from nasplatform.errors import ArchitectureError
+from nasplatform.errors import ArchitectureError, ConfigError
 from nasplatform.plugins import make_options
 from nasplatform.spaces.families import Family
 from nasplatform.spaces.forms import Readers, read_form
@@ -275,8 +275,13 @@ class Space(ABC, Generic[A]):
         Raises ConfigError where the skeleton cannot take such an input.
         """
         wanted = {"input_shape": input_shape, "classes": classes}
-        known = {k: v for k, v in wanted.items() if k in type(self.options).model_fields}
-        values = self.options.model_dump() | known
+        lacking = [key for key in wanted if key not in type(self.options).model_fields]
+        if lacking:
+            raise ConfigError(
+                f"space {self.name!r} cannot be told what the images are: its Options have no "
+                f"{' and no '.join(lacking)}"
+            )
+        values = self.options.model_dump() | wanted
         return type(self)(make_options(type(self.options), values, f"space {self.name!r}"))
 
     def describe(self) -> dict[str, Any]:

@@ -105,7 +105,8 @@ def run_pipeline(
 def make_stage(name: str, options: Mapping[str, Any], where: str) -> Stage:
     """Make a registered stage; ``where`` names its place in a search file for messages."""
     kind = plugins.get("stages", name)
-    stage: Stage = kind(plugins.make_options(kind.Options, dict(options), f"{where}.{name}"))
+    chosen = plugins.make_options(kind.Options, dict(options), f"{where}.{name}")
+    stage: Stage = plugins.make("stages", name, chosen)
     return stage
 
 
@@ -251,7 +252,7 @@ class _Step:
 
     def _written(self, result: StageResult, runtime: str) -> StageResult:
         """Add the file of the runtime that computed the network, where it keeps such files."""
-        engine: Runtime = plugins.get("runtimes", runtime)()
+        engine: Runtime = plugins.make("runtimes", runtime)
         if engine.suffix is None:
             return result
         path = self.folder / f"network{engine.suffix}"

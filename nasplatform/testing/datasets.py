@@ -16,7 +16,8 @@ import torch
 
 from nasplatform import plugins
 from nasplatform.errors import ConfigError
-from nasplatform.training.datasets import load_task, options_model
+from nasplatform.plugin_contracts import options_model
+from nasplatform.training.datasets import load_task
 from nasplatform.training.task import Split, Task
 
 

@@ -36,7 +36,7 @@ class RuntimeContract:
 
     def runtime(self) -> Runtime:
         """Return the runtime; the test is skipped where it is not available."""
-        runtime: Runtime = plugins.get("runtimes", self.runtime_name)()
+        runtime: Runtime = plugins.make("runtimes", self.runtime_name)
         why = runtime.available()
         if why is not None:
             pytest.skip(f"runtime {self.runtime_name!r} {why}")

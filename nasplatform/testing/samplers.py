@@ -100,7 +100,10 @@ class SamplerContract:
         context = SamplerContext(
             evaluator.space, seed, evaluator.candidates, self.predictor(), optimization
         )
-        return kind.from_options(options, context)
+        made: ArchitectureSampler[Any] = plugins.make(
+            "samplers", self.sampler_name, options, context, by="from_options"
+        )
+        return made
 
     def run(
         self,

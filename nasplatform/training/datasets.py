@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,8 +20,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from nasplatform import plugins
 from nasplatform.atomic_io import datasets_folder
-from nasplatform.errors import DataError, PluginError
+from nasplatform.errors import DataError
 from nasplatform.foreign import require_regular
+from nasplatform.plugin_contracts import options_model
 from nasplatform.training.image_store import Images
 from nasplatform.training.preprocessing import (
     block_sums,
@@ -50,19 +51,6 @@ def load_task(name: str, options: dict[str, Any], where: str) -> Task:
     task = dataset(plugins.make_options(options_model(dataset), options, where))
     check_task(task, f"data set {name!r}")
     return task
-
-
-def options_model(dataset: Callable[..., Task]) -> type[BaseModel]:
-    """Return the pydantic model that a data set or network takes, read from its annotation."""
-    hints = get_type_hints(dataset)
-    hints.pop("return", None)
-    models = [hint for hint in hints.values() if isinstance(hint, type)]
-    if len(models) != 1 or not issubclass(models[0], BaseModel):
-        raise PluginError(
-            f"plug-in {dataset!r} must be a function of one argument that is annotated with a "
-            f"pydantic model"
-        )
-    return models[0]
 
 
 class DigitsOptions(DatasetOptions):

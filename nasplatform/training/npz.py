@@ -30,7 +30,8 @@ class NpzOptions(SplitOptions):
 
     layout: Literal["channels-first", "channels-last"] | None = None
     """Order of the axes where images have four, three axes are (n, height, width); unless given,
-    the last axis is the channels where it has 1, 3 or 4 and the second has not."""
+    the last axis is the channels where it has 1, 3 or 4 and the second has not. Where both have,
+    that one is which leaves square images, and the file is refused where neither or both do."""
 
 
 def npz(options: NpzOptions) -> Task:
@@ -109,10 +110,22 @@ def npz_images(arrays: dict[str, Array], name: str, options: NpzOptions) -> Arra
         raise DataError(f"{where} holds values that are not finite")
     if images.ndim == 3:
         return images[:, None]
-    last = images.shape[3] in _COLOURS and images.shape[1] not in _COLOURS
-    if options.layout is not None:
-        last = options.layout == "channels-last"
-    return np.moveaxis(images, 3, 1) if last else images
+    layout = options.layout or _layout(images.shape, where)
+    return np.moveaxis(images, 3, 1) if layout == "channels-last" else images
+
+
+def _layout(shape: tuple[int, ...], where: str) -> str:
+    """Return which axis is the channels; raise DataError where two could be and neither is odd."""
+    _, second, third, last = shape
+    first_may, last_may = second in _COLOURS, last in _COLOURS
+    if first_may and last_may:
+        first_may, last_may = third == last, second == third  # square images
+        if first_may == last_may:
+            raise DataError(
+                f"{where} has shape {shape}, of which the second or the last axis could be the "
+                f"channels: say it by 'layout: channels-first' or 'layout: channels-last'"
+            )
+    return "channels-last" if last_may and not first_may else "channels-first"
 
 
 def _npz_labels(arrays: dict[str, Array], name: str, count: int, where: str) -> Labels:

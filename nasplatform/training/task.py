@@ -123,10 +123,30 @@ def check_task(task: object, where: str) -> None:
         if low < 0 or high >= task.classes:
             raise DataError(
                 f"{where}: labels of {name} run from {low} to {high}, expected 0 to "
-                f"{task.classes - 1}"
+                f"{task.classes - 1}, as it says {task.classes} classes"
             )
-    if not all(np.isfinite([*task.mean, *task.std])):
-        raise DataError(f"{where}: mean or std of the images is not finite")
+    _check_classes(task, where)
+    scale = (len(task.mean), len(task.std))
+    if scale != (shape[0], shape[0]) or not all(np.isfinite([*task.mean, *task.std])):
+        raise DataError(
+            f"{where}: mean and std are {task.mean} and {task.std}, expected a finite number each "
+            f"for {shape[0]} channel(s)"
+        )
+
+
+def _check_classes(task: Task, where: str) -> None:
+    """Raise DataError where a class has no training image, or names do not fit the classes."""
+    missing = np.setdiff1d(np.arange(task.classes), task.train.labels.numpy())
+    if len(missing):
+        raise DataError(
+            f"{where} says {task.classes} classes, no training image is of class {missing[0]}: "
+            f"expected labels 0 to {task.classes - 1}, each of them in train"
+        )
+    if task.class_names and len(task.class_names) != task.classes:
+        raise DataError(
+            f"{where} has {len(task.class_names)} class_names for {task.classes} classes, expected "
+            f"one for each, or none"
+        )
 
 
 def make_task(

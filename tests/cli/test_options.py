@@ -83,10 +83,15 @@ def test_what_was_found_once_is_not_imported_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NASPLATFORM_CACHE", str(tmp_path))
-    first = catalogue.catalogue()
+    said: list[str] = []
+    first = catalogue.catalogue(said.append)
+    assert said == [
+        f"importing {len(first)} plug-in(s), once; those that work are kept in {tmp_path}"
+    ]
     monkeypatch.setattr(plugins, "get", None)  # whoever imports one fails
     began = time.process_time()
-    assert catalogue.catalogue() == first
+    assert catalogue.catalogue(said.append) == first
+    assert len(said) == 1
     assert time.process_time() - began < 0.5
     (file,) = tmp_path.glob("plugins-*.json")
     file.write_text("[{}]")  # damaged: made anew

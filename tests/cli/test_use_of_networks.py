@@ -1,9 +1,11 @@
 """From a folder of pictures to the class names of further pictures, by commands alone."""
 
 import json
+import subprocess
 import sys
 
 import numpy as np
+import onnx
 import pytest
 import yaml
 from PIL import Image
@@ -48,6 +50,51 @@ def test_pictures_are_called_by_their_class(trained, tmp_path, capsys):
     rows = json.loads(capsys.readouterr().out)
     assert [row["class"] for row in rows] == ["blue", "green", "red"]
     assert all(0.4 < row["probability"] <= 1 for row in rows)
+
+
+def test_an_exported_file_calls_them_the_same(trained, tmp_path, capsys):
+    files = [str(trained / "images" / name / "0.jpg") for name in COLOURS]
+    exported = tmp_path / "colours.onnx"
+    assert main(["export", str(trained / "run"), str(exported)]) == 0
+    answers = []
+    for network in (trained / "run", exported):
+        capsys.readouterr()
+        assert main(["predict-images", str(network), *files, "--json"]) == 0
+        answers.append(json.loads(capsys.readouterr().out))
+    assert [row["class"] for row in answers[1]] == ["blue", "green", "red"]
+    for ours, theirs in zip(*answers, strict=True):
+        assert ours["probability"] == pytest.approx(theirs["probability"], abs=1e-4)
+
+
+@pytest.mark.parametrize("change", ["cut", "bare", "other"])
+def test_another_onnx_file_is_refused(change, trained, tmp_path, capsys):
+    exported, photo = tmp_path / "n.onnx", str(trained / "images" / "red" / "0.jpg")
+    assert main(["export", str(trained / "run"), str(exported)]) == 0
+    model = onnx.load(exported)
+    if change == "cut":
+        exported.write_bytes(exported.read_bytes()[:-40])
+    else:
+        known = {one.key: one.value for one in model.metadata_props}
+        del model.metadata_props[:]
+        facts = {} if change == "bare" else known | {"classes": "7"}
+        onnx.helper.set_model_props(model, facts | {"author": "somebody"})
+        onnx.save(model, exported)
+    capsys.readouterr()
+    assert main(["predict-images", str(exported), photo]) == 2
+    words = {"cut": "is no ONNX network", "bare": "does not say which images", "other": "classes"}
+    said = capsys.readouterr().err
+    assert words[change] in said
+    assert said.count("\n") == 1
+
+
+def test_pictures_that_are_not_there_are_told_at_once(trained):
+    command = [sys.executable, "-X", "importtime", "-m", "nasplatform", "predict-images"]
+    done = subprocess.run(
+        [*command, str(trained / "run"), "none.jpg", "other.jpg"], capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert "error: none.jpg is not there (and 1 more)" in done.stderr
+    assert "torch" not in done.stderr
 
 
 def test_a_file_that_is_no_picture_stops_nobody(trained, tmp_path, capsys):
@@ -101,7 +148,8 @@ def test_three_lines_of_python(trained):
 
 def test_a_network_that_knows_no_pictures_says_so(tmp_path, capsys):
     tiny_network().save(tmp_path / "network")
-    assert main(["predict-images", str(tmp_path / "network"), "a.png"]) == 2
+    picture(COLOURS["red"], 7).save(tmp_path / "a.png")
+    assert main(["predict-images", str(tmp_path / "network"), str(tmp_path / "a.png")]) == 2
     assert "does not say what images it is for" in capsys.readouterr().err
     assert main(["export", str(tmp_path / "network"), str(tmp_path / "n.onnx")]) == 2
     tiny_network().for_task(tiny_task()).save(tmp_path / "known")

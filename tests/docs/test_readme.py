@@ -70,7 +70,9 @@ def test_results_of_a_run(home: Path, capsys: pytest.CaptureFixture[str]) -> Non
     for words in asked:
         assert main(words) == 0
     assert (home / "all.parquet").is_file()
-    assert "quickstart" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "the best of 6 evaluations" in said
+    assert "runs/q/report.html" in said
 
 
 @pytest.mark.slow

@@ -22,6 +22,8 @@ NUMBER, TEXT, LIST = "expected a whole number", "expected text", "expected a lis
 BUDGET = "budget: 12"
 FILES = [
     (BASE + "seed: 010", ":6: 010 would be read as a number in octal: quote it"),
+    (BASE + "seed: 1_0", ":6: 1_0 would be read as 10: write 10, or quote it if it is text"),
+    (BASE.replace(BUDGET, "budget: 10_0"), ":5: 10_0 would be read as 100"),
     (BASE + "seed: yes", ":6: seed: expected a whole number, got true"),
     (BASE + "seed: 1:30", ":6: 1:30 would be read as a number in base 60"),
     (BASE + "seed: 1.5", f"seed: {NUMBER}, got 1.5"),
@@ -85,6 +87,7 @@ FILES = [
 TYPED = [
     (["--set", "search.budget=yes"], f"search.budget: {NUMBER}, got true"),
     (["--set", "seed=010"], "--set seed=010: 010 would be read as a number in octal"),
+    (["--set", "search.budget=10_0"], "10_0 would be read as 100: write 100, or quote it"),
     (["--set", "=1"], "--set =1: expected KEY=VALUE such as search.budget=20"),
     (["--set", "search.budget=[1"], "what follows '=' is not a YAML value"),
     (["--set", "name.x=1"], "with --set name.x=1: name: expected text"),

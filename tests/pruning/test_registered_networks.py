@@ -11,6 +11,7 @@ from torch import nn
 from nasplatform import plugins
 from nasplatform.models.costs import count_parameters
 from nasplatform.models.network import Network
+from nasplatform.plugin_contracts import options_model
 from nasplatform.pruning.surgery import kept_channels, remove
 from nasplatform.pruning.tracing import channel_graph
 from nasplatform.runtimes.onnx_export import export_onnx
@@ -18,7 +19,6 @@ from nasplatform.spaces import get_space
 from nasplatform.stages.base import StageContext
 from nasplatform.stages.pipeline import make_stage
 from nasplatform.testing.tiny import tiny_task
-from nasplatform.training.datasets import options_model
 from nasplatform.training.evaluation import predict
 from nasplatform.training.flops import count_macs
 

@@ -71,6 +71,21 @@ def test_threads_never_repeat_an_architecture(name, kind, table, tmp_path):
     assert len(seen) == len(set(seen)) == TRIALS[kind]
 
 
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_trial_that_is_overtaken_does_not_repeat(name, table):
+    chosen = plugins.get("samplers", name)
+    context = SamplerContext(table.space, 0, table.architectures[:2], get_predictor("gp-trees"))
+    study = optuna.create_study(
+        direction="maximize", sampler=chosen.from_options(chosen.Options(), context)
+    )
+    first = study._storage.create_new_trial(study._study_id)  # its thread has not chosen yet
+    seen = []
+    study.optimize(objective(table, seen), n_trials=1)
+    study.sampler._memory.before(study, 2)  # another thread has read that it ended
+    overtaken = optuna.Trial(study, first)
+    assert table.space.suggest(overtaken).hash not in seen
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["memory", "sqlite", "journal"])
 @pytest.mark.parametrize("name", SAMPLERS)

@@ -56,6 +56,11 @@ def test_only_what_came_before_is_told() -> None:
     study, memory = study_of(rows)
     assert memory.before(study, 1).scores.tolist() == [0.5]
     assert memory.before(study, 2).scores.tolist() == [0.5, 0.6]
+    overtaken = memory.before(study, 0)
+    assert (len(overtaken), overtaken.seen.tolist()) == (
+        0,
+        memory.before(study, 2).seen[1:].tolist(),
+    )
     other, _ = study_of(rows[:1])
     assert memory.before(other, 5).scores.tolist() == [0.5]  # another study: all is read anew
 

@@ -177,13 +177,23 @@ class TestNpz:
             ((6, 5, 1), (1, 6, 5)),
             ((5, 6, 4), (4, 5, 6)),
             ((3, 6, 5), (3, 6, 5)),
-            ((3, 6, 3), (3, 6, 3)),
+            ((3, 4, 4), (3, 4, 4)),
+            ((4, 4, 3), (3, 4, 4)),
+            ((1, 4, 4), (1, 4, 4)),
             ((2, 6, 5), (2, 6, 5)),
         ],
     )
     def test_the_axis_of_the_channels_is_found(self, tmp_path, shape, expected):
         arrays = good() | {"x_train": rng().integers(0, 256, (20, *shape)).astype(np.uint8)}
         assert load("npz", path=written(tmp_path, arrays)).input_shape == expected
+
+    @pytest.mark.parametrize("shape", [(3, 32, 3), (3, 6, 1), (3, 3, 3)])
+    def test_two_axes_that_could_be_channels_are_asked_about(self, tmp_path, shape):
+        arrays = good() | {"x_train": rng().integers(0, 256, (20, *shape)).astype(np.uint8)}
+        path = written(tmp_path, arrays)
+        with pytest.raises(DataError, match=r"the second or the last axis could be the channels"):
+            load("npz", path=path)
+        assert load("npz", path=path, layout="channels-first").input_shape == shape
 
     def test_a_layout_that_is_given_holds(self, tmp_path):
         arrays = good() | {"x_train": rng().integers(0, 256, (20, 6, 5, 3)).astype(np.uint8)}

@@ -10,7 +10,7 @@ from torch import nn
 
 from nasplatform import plugins
 from nasplatform.errors import PluginError
-from nasplatform.training.datasets import options_model
+from nasplatform.plugin_contracts import options_model
 
 Builder = Callable[[BaseModel], nn.Module]
 TAKEN = ("name", "function", "options", "weights")
@@ -28,13 +28,12 @@ def describe_network(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
 def suited(
     name: str, options: Mapping[str, Any], input_shape: tuple[int, int, int], classes: int
 ) -> dict[str, Any]:
-    """Return options with the images and classes, where the network takes and they do not say them.
+    """Return options with the images and classes, where they do not say them.
 
     Raises PluginError for an unknown name.
     """
-    takes = options_model(plugins.get("networks", name)).model_fields
-    known = {"input_shape": input_shape, "classes": classes}
-    return {key: value for key, value in known.items() if key in takes} | dict(options)
+    plugins.get("networks", name)
+    return {"input_shape": input_shape, "classes": classes} | dict(options)
 
 
 def build_network(described: Mapping[str, Any]) -> nn.Module:

@@ -285,8 +285,10 @@ def _joined(
         }
         return tables.placed(_whole(read(folder), folder, columns), place)
 
-    found = [part for part in _each(path, with_place) if len(part)]
-    return tables.to_frame(found, {**PLACE, **columns})
+    # no name for the parts: what is turned into columns of pandas is to be given back at once
+    return tables.to_frame(
+        [part for part in _each(path, with_place) if len(part)], {**PLACE, **columns}
+    )
 
 
 def _whole(table: pa.Table, folder: RunFolder, columns: Columns) -> pa.Table:

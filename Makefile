@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-all zoo lint docs benchmark chaos fuzz mutants clean
+.PHONY: demo test test-all coverage zoo lint docs figures wheel benchmark chaos fuzz mutants clean
 
 demo: $(STAMP)  ## run the quickstart search on the embedded benchmark
 	$(BIN)/nasplatform run searches/quickstart.yaml --out runs/demo --force
@@ -25,6 +25,9 @@ lint: $(STAMP)  ## check style and types
 
 docs: $(STAMP)  ## build the documentation into build/site; a broken link is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+
+figures: $(STAMP)  ## make the figures of docs/ that fit in an hour anew; say what else there is
+	OMP_NUM_THREADS=1 $(BIN)/python analysis/figures.py
 
 benchmark: $(STAMP)  ## measure speed
 	$(BIN)/python -m pytest --benchmark-only --override-ini addopts=-q tests

@@ -90,7 +90,7 @@ def page_of(content: dict[str, Any]) -> str:
     """Return the page: its template with all that it asks for."""
     source = files("nasplatform.runs").joinpath("report.html.j2").read_text("utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    return environment.from_string(source).render(content)
+    return environment.from_string(source).render(content, colours=drawing.page_colours())
 
 
 def _about(

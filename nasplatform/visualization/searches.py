@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from nasplatform.visualization.axes import QUIET, colour_of, new_axes
+from nasplatform.visualization.baseline import draw_random
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,24 +38,39 @@ def best_of_run(evaluations: pd.DataFrame) -> Array:
     return best
 
 
-def search_curves(frame: pd.DataFrame, axes: Axes | None = None) -> Axes:
-    """Draw the best score against evaluations: mean of the runs of a method, and its range."""
+def search_curves(
+    frame: pd.DataFrame, axes: Axes | None = None, table: Array | None = None
+) -> Axes:
+    """Draw the best score against evaluations: mean of the runs of a method, and its quartiles.
+
+    table: (B,) scores of all that can be measured; random search on them is drawn beside, in closed
+           form.
+    """
     axes = axes or new_axes()
-    for name, best in best_so_far(frame).items():
+    curves = best_so_far(frame)
+    for name, best in curves.items():
         _band(axes, name, best)
+    if table is not None and curves:
+        draw_random(axes, table, max(best.shape[1] for best in curves.values()))
     axes.set(xlabel="evaluations", ylabel="best score so far")
     axes.legend(fontsize=8)
     return axes
 
 
-def regret(frame: pd.DataFrame, optimum: float, axes: Axes | None = None) -> Axes:
+def regret(
+    frame: pd.DataFrame, optimum: float, axes: Axes | None = None, table: Array | None = None
+) -> Axes:
     """Draw on a log scale by how much the best so far misses the best that there is.
 
     optimum: the best score of the table. Zero regret lies on the lower edge.
+    table:   as of ``search_curves``.
     """
     axes = axes or new_axes()
-    for name, best in best_so_far(frame).items():
+    curves = best_so_far(frame)
+    for name, best in curves.items():
         _band(axes, name, optimum - best)
+    if table is not None and curves:
+        draw_random(axes, table, max(best.shape[1] for best in curves.values()), optimum)
     axes.set(xlabel="evaluations", ylabel="regret")
     axes.set_yscale("symlog", linthresh=1e-4)
     axes.set_ylim(bottom=0)

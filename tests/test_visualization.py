@@ -170,6 +170,9 @@ def test_a_method_has_one_colour_everywhere(frame):
     assert with_gp.get_color() == visualization.colour_of("gp") == visualization.colour_of("gp:x=1")
     assert random.get_color() == visualization.colour_of("random")
     assert with_gp.get_color() != random.get_color()
+    shipped = ("default", "gp", "gp-trees", "local-search", "nsga2", "random", "tpe")
+    others = [visualization.colour_of(name) for name in (*shipped, "regularized-evolution")]
+    assert len(set(others)) == len(others)  # what the figures of the documents compare
 
 
 def test_stages_are_shares_of_the_first_network():

@@ -57,10 +57,18 @@ def colour_of(method: str) -> str:
 
 @lru_cache
 def _colours() -> dict[str, str]:
-    """Deal colours to predictors and samplers apart: they rarely stand in one picture."""
-    kinds = ("nasplatform.predictors", "nasplatform.samplers")
-    dealt: dict[str, str] = {}
-    for kind in kinds:
-        names = sorted({entry.name for entry in entry_points(group=kind)})
-        dealt.update({name: PALETTE[i % len(PALETTE)] for i, name in enumerate(names)})
-    return dealt
+    """Deal colours to predictors from one end of the palette and to samplers from the other.
+
+    They stand in one picture, where a curve of the sampler ``predictor`` has the colour of its
+    predictor; random search, which all others are compared with, is grey.
+    """
+
+    def names(kind: str) -> list[str]:
+        return sorted({entry.name for entry in entry_points(group=f"nasplatform.{kind}")})
+
+    samplers = [name for name in names("samplers") if name not in ("predictor", "random")]
+    return {
+        "predictor": PALETTE[0],
+        **{name: PALETTE[-1 - i % len(PALETTE)] for i, name in enumerate(samplers)},
+        **{name: PALETTE[i % len(PALETTE)] for i, name in enumerate(names("predictors"))},
+    }

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nasplatform.visualization.axes import QUIET, colour_of, new_axes
+from nasplatform.visualization.axes import PALETTE, QUIET, colour_of, new_axes
 from nasplatform.visualization.baseline import draw_random
 
 if TYPE_CHECKING:
@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 _METHOD = ["sampler", "predictor"]
+_LABELS = {
+    "params": "parameters",
+    "flops": "FLOPs of one image",
+    "cost": "seconds of training",
+}
 
 
 def best_so_far(frame: pd.DataFrame) -> dict[str, Array]:
@@ -98,7 +103,7 @@ def front(
         volume = _hypervolume(cost[on_front], y[on_front], cost.max(), y.min())
         axes.plot(cost.max() if minimise else -cost.max(), y.min(), "k+")
         axes.set_title(f"front of {len(on_front)}, hypervolume {volume:.4g}", fontsize=9)
-    axes.set(xlabel=objective.replace("_", " "), ylabel="score")
+    axes.set(xlabel=_LABELS.get(objective, objective.replace("_", " ")), ylabel="score")
     return axes
 
 
@@ -112,7 +117,7 @@ def workers(frame: pd.DataFrame, axes: Axes | None = None) -> Axes:
     for start, end in zip(starts, ends, strict=True):
         place = next((i for i, until in enumerate(free) if until <= start), len(free))
         free[place : place + 1] = [end]
-        axes.barh(place, end - start, left=start, height=0.8, color=colour_of("random"), alpha=0.8)
+        axes.barh(place, end - start, left=start, height=0.8, color=PALETTE[0], alpha=0.8)
     axes.set(xlabel="seconds", ylabel="evaluations at a time", yticks=range(len(free)))
     return axes
 

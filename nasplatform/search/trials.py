@@ -158,7 +158,12 @@ def seconds_spent(trials: Sequence[FrozenTrial]) -> float:
 
 
 def covered(spans: Iterable[tuple[datetime, datetime]]) -> float:
-    """Return for how many seconds at least one of these spans lasted: breaks are left out."""
+    """Return for how many seconds at least one of these spans lasted: breaks are left out.
+
+    >>> noon = datetime(2026, 1, 1, 12)
+    >>> covered([(noon, noon.replace(minute=2)), (noon.replace(minute=1), noon.replace(minute=3))])
+    180.0
+    """
     total, until = 0.0, None
     for begun, ended in sorted(spans):
         since = begun if until is None else max(begun, until)

@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-all zoo lint docs benchmark chaos fuzz mutants clean
+.PHONY: demo test test-all coverage zoo lint docs figures wheel benchmark chaos fuzz mutants clean
 
 demo: $(STAMP)  ## run the quickstart search on the embedded benchmark
 	$(BIN)/nasplatform run searches/quickstart.yaml --out runs/demo --force
@@ -13,6 +13,10 @@ test: $(STAMP)  ## run the tests on all cores; what is skipped says why
 
 test-all: $(STAMP)  ## run all of them, those of more than ten seconds too
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal -rfEs
+
+coverage: $(STAMP)  ## run the quick tests, and report which lines they reach
+	OMP_NUM_THREADS=1 $(BIN)/python -m coverage run -m pytest --numprocesses 0 -m "not slow"
+	$(BIN)/python -m coverage report
 
 zoo: $(STAMP)  ## send every kind of network through every stage and write docs/zoo.md
 	rm -f runs/zoo.jsonl
@@ -25,6 +29,9 @@ lint: $(STAMP)  ## check style and types
 
 docs: $(STAMP)  ## build the documentation into build/site; a broken link is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+
+figures: $(STAMP)  ## make the figures of docs/ that fit in an hour anew; say what else there is
+	OMP_NUM_THREADS=1 $(BIN)/python analysis/figures.py
 
 benchmark: $(STAMP)  ## measure speed
 	$(BIN)/python -m pytest --benchmark-only --override-ini addopts=-q tests

@@ -2,6 +2,9 @@
 
     python analysis/protocols.py results/          # measures; then
     python analysis/predictors.py results/         # reads draws.parquet
+    python analysis/predictors.py --page docs/benchmarks/predictors.md results/
+
+The last draws the tables of that page, so that figure and table are of the same measurement.
 
 Writes ``predictors.md`` (Kendall's tau, coverage and seconds) and ``predictors-PROTOCOL.svg``, tau
 against the number of labels with its standard deviation over the draws, published figures as
@@ -77,11 +80,45 @@ def figure(summary: pd.DataFrame, path: Path) -> None:
     save(axes, path)
 
 
+def summary_of_page(text: str, protocol: str) -> pd.DataFrame:
+    """Return what a page says of a protocol: its table whose first cell begins with the name.
+
+    Columns: predictor, labels, kendall_mean, kendall_std (missing where the page has none). A row
+    of two predictors has two values in each cell. Raises ValueError where there is no such table.
+    """
+    lines = text[text.find(f"\n| `{protocol}`") + 1 :].split("\n\n")[0].splitlines()
+    if len(lines) < 3 or not lines[0].startswith(f"| `{protocol}`"):
+        raise ValueError(f"no table of protocol {protocol}")
+    head, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
+    labels = [int(cell.replace(",", "")) for cell in head[1:]]
+    found = []
+    for name, *cells in rows:
+        if "published" in name:
+            continue
+        names = [part.strip(" `*").lower() for part in name.partition(" (")[0].split(" / ")]
+        for n, cell in zip(labels, cells, strict=True):
+            for one, value in zip(names, cell.strip("* ").split(" / "), strict=False):
+                told, _, spread = value.partition(" ± ")
+                if told:
+                    std = float(spread) if spread else float("nan")
+                    found.append((one, n, float(told), std))
+    return pd.DataFrame(
+        found, columns=["predictor", "labels", "kendall_mean", "kendall_std"]
+    ).assign(protocol=protocol)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the script."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
-    parser.add_argument("folder", type=Path)
-    folder: Path = parser.parse_args(arguments).folder
+    parser.add_argument("folder", type=Path, help="where figures are written")
+    parser.add_argument("--page", type=Path, help="draw the tables of a page")
+    given = parser.parse_args(arguments)
+    folder: Path = given.folder
+    if given.page is not None:
+        text = given.page.read_text(encoding="utf-8")
+        for name in PUBLISHED:
+            figure(summary_of_page(text, name), folder / f"predictors-{name}.svg")
+        return 0
     path = folder / "draws.parquet"
     if not path.exists():
         sys.stderr.write(f"error: {path} is missing: analysis/protocols.py measures it\n")

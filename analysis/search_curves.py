@@ -173,11 +173,9 @@ def draw(
     searched: whether that is the searched one; random search is known in closed form there.
     """
     best = float(scores.max())
-    axes = regret(_as_runs(found, budget), best, new_axes(7, 4.2))
-    steps = np.arange(1, budget + 1)
-    if searched:
-        expected = best - random_search_curve(scores, budget).mean
-        axes.plot(steps, expected, "k:", label=CLOSED_FORM)
+    axes = regret(
+        _as_runs(found, budget), best, new_axes(7, 4.2), table=scores if searched else None
+    )
     end = max([budget, *(n for _, n, _ in others)])
     axes.set(xlabel="networks trained", xlim=(1, 1.1 * end if others else budget))
     if others:  # many of them have no regret, after more networks than ours

@@ -17,7 +17,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from nasplatform.predictors import get_predictor
     from nasplatform.runs.driver import compress, run
-    from nasplatform.runs.frames import list_runs, read_epochs, read_runs, read_stages, read_timings
+    from nasplatform.runs.frames import (
+        list_runs,
+        read_epochs,
+        read_predictions,
+        read_runs,
+        read_stages,
+        read_timings,
+    )
     from nasplatform.runs.run import Run
     from nasplatform.spaces import get_space
 
@@ -28,6 +35,7 @@ __all__ = [
     "get_space",
     "list_runs",
     "read_epochs",
+    "read_predictions",
     "read_runs",
     "read_stages",
     "read_timings",
@@ -41,6 +49,7 @@ _HOMES = {
     "get_space": "spaces",
     "list_runs": "runs.frames",
     "read_epochs": "runs.frames",
+    "read_predictions": "runs.frames",
     "read_runs": "runs.frames",
     "read_stages": "runs.frames",
     "read_timings": "runs.frames",

@@ -98,7 +98,13 @@ class EvaluationError(NasplatformError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return ``"; did you mean 'x'?"`` for the nearest known name, else the list of known names."""
+    """Return ``"; did you mean 'x'?"`` for the nearest known name, else the list of known names.
+
+    >>> did_you_mean("rando", ["tpe", "random"])
+    "; did you mean 'random'?"
+    >>> did_you_mean("x", ["tpe", "random"])
+    '; known are random, tpe'
+    """
     names = sorted(known)
     near = get_close_matches(name, names, n=1)
     if near:

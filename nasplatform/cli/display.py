@@ -56,7 +56,7 @@ def show_table(rows: Sequence[Mapping[Any, Any]], columns: Iterable[str], title:
 
 def show_stages(stages: pd.DataFrame) -> None:
     """Print what each stage of a run came to; nothing where there was none."""
-    from nasplatform.runs.frames import runtime_words, stage_walk, without_bits
+    from nasplatform.runs.walk import runtime_words, stage_walk, without_bits
 
     if len(stages):
         walk = stage_walk(stages)
@@ -72,7 +72,7 @@ def show_front(run: Run) -> None:
 
     found = front(run.evaluations)
     if len(found):
-        searched = [str(name) for name in found if str(name).startswith("metric_")]
+        searched = [str(name) for name in found if str(name).startswith(("attribute_", "metric_"))]
         columns = ["number", "architecture", "score", "params", "flops", *searched]
         words = f"Pareto front of {len(found)}"
         show_table(records(found), columns, title=words)

@@ -34,6 +34,7 @@ class Frame(StrEnum):
 
     RUNS = "runs"
     EVALUATIONS = "evaluations"
+    PREDICTIONS = "predictions"
     STAGES = "stages"
     EPOCHS = "epochs"
     TIMINGS = "timings"
@@ -141,6 +142,7 @@ def export(
     found = {
         Frame.RUNS: frames.list_runs,
         Frame.EVALUATIONS: frames.read_runs,
+        Frame.PREDICTIONS: frames.read_predictions,
         Frame.STAGES: lambda path, _: frames.read_stages(path),
         Frame.EPOCHS: frames.read_epochs,
         Frame.TIMINGS: frames.read_timings,

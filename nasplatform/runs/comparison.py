@@ -13,6 +13,7 @@ from scipy import stats
 from nasplatform.errors import RunError
 from nasplatform.runs import frames
 from nasplatform.runs.folder import RunFolder
+from nasplatform.runs.walk import stage_walk
 
 _ALIKE = ["search", "sampler", "predictor", "budget"]
 
@@ -74,7 +75,7 @@ def _summary(name: str, values: pd.Series[Any], first: pd.Series[Any]) -> dict[s
 def _row(run: RunFolder) -> dict[str, Any]:
     kept = ("run", "search", "task", "metric", "date", "sampler", "predictor", "seed")
     overview = frames.overview(run)
-    walk = frames.stage_walk(frames.stages(run))
+    walk = stage_walk(frames.stages(run))
     accuracies = {f"accuracy_{row['network']}": row["accuracy"] for row in walk.to_dict("records")}
     counted = ("evaluations", "budget", "score")
     return {name: overview[name] for name in (*kept, *counted)} | accuracies

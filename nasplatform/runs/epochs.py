@@ -18,6 +18,7 @@ from nasplatform.executors.store.curves import StoredCurve, journal_curves, stor
 from nasplatform.executors.store.database import engine_of, journal_file
 from nasplatform.foreign import blaming
 from nasplatform.runs import frames, tables
+from nasplatform.runs.columns import EPOCHS
 from nasplatform.runs.folder import RunFolder
 from nasplatform.runs.resolved import ResolvedSearch
 from nasplatform.runs.study_file import reading_engine
@@ -25,8 +26,6 @@ from nasplatform.spaces import get_space
 from nasplatform.stages.pipeline import RECORD
 from nasplatform.training.curve import Curve
 
-INTEGERS = frozenset({"number", "fidelity", "index"})
-"""Columns of whole numbers that may be missing."""
 _TRAINING = ("number", "hash", "fidelity", "index", "stage")
 _EPOCH = ("epoch", "train_loss", "valid_accuracy", "learning_rate", "seconds")
 
@@ -70,7 +69,7 @@ def _kept(store: Path | str, *of: Any) -> Iterator[StoredCurve]:
 
 def _of_search(folder: RunFolder, contact: bool) -> pd.DataFrame:
     if folder.epochs.is_file():
-        return tables.to_frame([tables.read_table(folder.epochs, ("epoch",), ("hash",))], INTEGERS)
+        return tables.to_frame([tables.read_table(folder.epochs, ("epoch",), ("hash",))], EPOCHS)
     config = folder.read()
     if not isinstance(config, ResolvedSearch):
         return _frame(())
@@ -112,8 +111,7 @@ def _frame(trainings: Iterable[tuple[Mapping[str, Any], Curve]]) -> pd.DataFrame
         ]
         told = name if name in _EPOCH else f"metric_{name}"
         columns[told] = np.concatenate(parts) if parts else np.zeros(0)
-    kinds = dict.fromkeys(INTEGERS, "Int64") | dict.fromkeys(("hash", "stage"), "str")
-    return pd.DataFrame(columns).astype({**kinds, "epoch": "int64"})
+    return pd.DataFrame(columns).astype(dict(EPOCHS))
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -20,6 +20,18 @@ from nasplatform.errors import InputError, RunError
 from nasplatform.foreign import blaming, path_of
 from nasplatform.passwords import without_password
 from nasplatform.runs import tables
+from nasplatform.runs.columns import (
+    EPOCHS,
+    EVALUATIONS,
+    PLACE,
+    RUNS,
+    STAGES,
+    TIMINGS,
+    Columns,
+    empty_frame,
+    missing_columns,
+    with_missing,
+)
 from nasplatform.runs.folder import RESOLVED, RunFolder
 from nasplatform.runs.resolved import ResolvedCompression
 from nasplatform.runs.study_file import read_study
@@ -33,20 +45,10 @@ _RECORDED = (
     "repeats", "stopped", "error",
 )  # fmt: skip
 
-_OVERVIEW = {
-    **dict.fromkeys(("budget", "front"), "Int64"),
-    **dict.fromkeys(("score", "accuracy"), "float64"),
-    **dict.fromkeys(("space", "table", "sampler", "predictor", "metric", "architecture"), "str"),
-}
-_INTEGERS = frozenset({"repeats", "stopped"})
+_COSTS = ("params", "flops")
 
 T = TypeVar("T")
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-_SIZES = (
-    *("accuracy", "parameters", "macs", "binary_macs", "bytes_on_disk"),
-    *("bytes_binary", "bytes_scales", "bytes_full_precision", "latency_ms", "latency_64_ms"),
-)
-_ENGINE = ("runtime", "latency_threads", "latency_repeats", "latency_64_repeats", "runtime_note")
 
 
 def read_runs(path: Path | str = "runs", contact: bool = False) -> pd.DataFrame:
@@ -58,14 +60,29 @@ def read_runs(path: Path | str = "runs", contact: bool = False) -> pd.DataFrame:
     of the same architecture, which paid for it), stopped (epochs after which a hopeless training
     was given up), error, feasible (all limits kept, and measured to the end), params (weights of
     the searched network), flops (2 per multiply-add, for one image), started, ended (UTC; trials
-    are numbered from 0); ``metric_`` with the names of what else was measured; with
-    several objectives ``pareto``, whether no other evaluation is better in all of them. Runs that
-    are not finished show what they have so far; one that cannot be read is left out with a
-    warning. A database that a run names is asked only with ``contact``; ``path`` may be the URL of
-    a storage too, and its searches are read there, each as a run. Raises RunError where no run
-    stands.
+    are numbered from 0); ``attribute_`` with the names of what else was known before it was
+    measured, ``metric_`` with those of what else was measured; with several objectives
+    ``pareto``, whether no other evaluation is better in all of them. Runs that are not finished
+    show what they have so far; one that cannot be read is left out with a warning, and so is named
+    what a run of an older version lacks. A database that a run names is asked only with
+    ``contact``; ``path`` may be the URL of a storage too, and its searches are read there, each as
+    a run. Raises RunError where no run stands.
     """
-    return _joined(path, partial(_evaluations, contact=contact), _INTEGERS)
+    return _joined(path, partial(_evaluations, contact=contact), EVALUATIONS)
+
+
+def read_predictions(path: Path | str = "runs", contact: bool = False) -> pd.DataFrame:
+    """Return one row per prediction that was made before its measurement, of a run or of many.
+
+    Columns: run, search, sampler, predictor, run_seed; number, architecture, hash, source, score
+    (missing where the measurement failed), mean and std (of the posterior) as in ``read_runs``;
+    residual (score - mean), within90 (whether the score lies in the central 90 % of a normal
+    posterior). Initial draws and samplers without a predictor predict nothing and have no rows.
+    ``contact`` is as of ``read_runs``, and so are its errors.
+    """
+    from nasplatform.runs import predictions
+
+    return predictions.predictions(read_runs(path, contact))
 
 
 def read_stages(path: Path | str = "runs") -> pd.DataFrame:
@@ -73,7 +90,7 @@ def read_stages(path: Path | str = "runs") -> pd.DataFrame:
 
     Columns: run, search, sampler, predictor, run_seed, and those of ``stages_frame``.
     """
-    return _joined(path, lambda folder: tables.to_table(stages(folder)))
+    return _joined(path, lambda folder: tables.to_table(stages(folder)), STAGES)
 
 
 def read_epochs(path: Path | str = "runs", contact: bool = False) -> pd.DataFrame:
@@ -89,9 +106,7 @@ def read_epochs(path: Path | str = "runs", contact: bool = False) -> pd.DataFram
     """
     from nasplatform.runs import epochs
 
-    return _joined(
-        path, lambda folder: tables.to_table(epochs.epochs(folder, contact)), epochs.INTEGERS
-    )
+    return _joined(path, lambda folder: tables.to_table(epochs.epochs(folder, contact)), EPOCHS)
 
 
 def read_timings(path: Path | str = "runs", contact: bool = False) -> pd.DataFrame:
@@ -107,9 +122,7 @@ def read_timings(path: Path | str = "runs", contact: bool = False) -> pd.DataFra
     """
     from nasplatform.runs import timings
 
-    return _joined(
-        path, lambda folder: tables.to_table(timings.timings(folder, contact)), timings.INTEGERS
-    )
+    return _joined(path, lambda folder: tables.to_table(timings.timings(folder, contact)), TIMINGS)
 
 
 def list_runs(path: Path | str = "runs", contact: bool = False) -> pd.DataFrame:
@@ -124,8 +137,8 @@ def list_runs(path: Path | str = "runs", contact: bool = False) -> pd.DataFrame:
     architecture, and neither space, sampler nor budget. One that cannot be read is left out with a
     warning.
     """
-    frame = pd.DataFrame(_each(path, partial(overview, contact=contact)))
-    return frame.astype(_OVERVIEW) if len(frame) else frame
+    rows = _each(path, partial(overview, contact=contact))
+    return pd.DataFrame(rows).astype(dict(RUNS)) if rows else empty_frame(RUNS)
 
 
 def find_runs(path: Path | str) -> Sequence[RunFolder]:
@@ -160,7 +173,7 @@ def evaluations(folder: RunFolder, contact: bool = False) -> pd.DataFrame:
              is not, with a warning: reading somebody's folder should not connect to anything.
     """
     if folder.evaluations.is_file():
-        return tables.to_frame([_read_evaluations(folder)], _INTEGERS)
+        return tables.to_frame([_read_evaluations(folder)], EVALUATIONS)
     return _evaluations_so_far(folder, contact)
 
 
@@ -203,7 +216,7 @@ def study_so_far(folder: RunFolder, contact: bool) -> Iterator[optuna.Study | No
 def _evaluations_so_far(folder: RunFolder, contact: bool) -> pd.DataFrame:
     with study_so_far(folder, contact) as study:
         if study is None:
-            return pd.DataFrame(columns=["number", *_RECORDED])
+            return empty_frame(EVALUATIONS)
         space = folder.read().space  # type: ignore[union-attr]  # a study is of a search
         with blaming(folder.path, RunError, "its study is damaged"):
             return study_frame(study, get_space(space.name, **space.options))
@@ -212,62 +225,24 @@ def _evaluations_so_far(folder: RunFolder, contact: bool) -> pd.DataFrame:
 def stages(folder: RunFolder) -> pd.DataFrame:
     """Return the finished stages of one run."""
     if not folder.stages.is_file():
-        return pd.DataFrame()
-    return tables.to_frame([tables.read_table(folder.stages, ("after_accuracy",), ("stage",))])
-
-
-def stage_walk(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return one row for the network that the first stage was given and one after each stage.
-
-    frame: of one run. Columns: network (``start`` or the stage), accuracy (test split), parameters,
-    macs and binary_macs, bytes_on_disk, of which bytes_binary, bytes_scales, bytes_full_precision,
-    latency_ms and latency_64_ms (of one image and of 64), seconds (of the stage); runtime,
-    latency_threads, latency_repeats, latency_64_repeats: with what and how often was measured;
-    runtime_note: why that runtime where another one was wanted.
-    """
-    columns = ["network", *_SIZES, "seconds", *_ENGINE]
-    if frame.empty:
-        return pd.DataFrame(columns=columns)
-    measured = (*_SIZES, *_ENGINE)
-    start = {"network": "start", **{name: frame[f"before_{name}"].iloc[0] for name in measured}}
-    after = frame.rename(columns={"stage": "network"} | {f"after_{n}": n for n in measured})
-    return pd.concat([pd.DataFrame([start]), after], ignore_index=True)[columns]
-
-
-def without_bits(walk: pd.DataFrame) -> pd.DataFrame:
-    """Leave out what only networks of bits have, where none of a walk is one."""
-    of_bits = ("binary_macs", "bytes_binary", "bytes_scales", "bytes_full_precision")
-    return walk if walk["bytes_binary"].any() else walk.drop(columns=list(of_bits))
-
-
-def runtime_words(walk: pd.DataFrame) -> list[str]:
-    """Return in words with what, how often and why so the networks of a walk were measured."""
-    words: dict[str, list[str]] = {}
-    for row in walk.to_dict("records"):
-        threads = row["latency_threads"]
-        text = (
-            f"{row['runtime']}, {threads} thread{'s' if threads > 1 else ''}, medians of "
-            f"{row['latency_repeats']} batches of 1 image and {row['latency_64_repeats']} of 64"
-        )
-        note = row["runtime_note"]
-        words.setdefault(f"{text}; {note}" if note else text, []).append(row["network"])
-    return [f"{', '.join(networks)}: {text}" for text, networks in words.items()]
+        return empty_frame(STAGES)
+    return tables.to_frame(
+        [tables.read_table(folder.stages, ("after_accuracy",), ("stage",))], STAGES
+    )
 
 
 def study_frame(study: optuna.Study, space: Space[Any]) -> pd.DataFrame:
     """Return one row per finished trial of a study that a search has filled."""
     rows = list(_rows(study))
-    frame = pd.DataFrame(rows, columns=None if rows else ["number", *_RECORDED])
-    if rows:
-        frame = frame.astype({"score": "float64", "mean": "float64", "std": "float64"})
-        frame = frame.astype({"repeats": "Int64", "stopped": "Int64", "error": "str"})
-        if len(study.directions) > 1:
-            frame["pareto"] = frame["number"].isin([trial.number for trial in study.best_trials])
-        graphs = space.graphs(space.population([space.parse(t) for t in frame["architecture"]]))
-        frame["params"] = graphs.total_params
-        frame["flops"] = graphs.total_flops
-        frame = frame.drop(columns=["metric_params", "metric_flops"], errors="ignore")
-    return frame
+    if not rows:
+        return empty_frame(EVALUATIONS)
+    frame = pd.DataFrame(rows)
+    frame = frame.astype({"score": "float64", "mean": "float64", "std": "float64"})
+    frame = frame.astype({"repeats": "Int64", "stopped": "Int64", "error": "str"})
+    if len(study.directions) > 1:
+        frame["pareto"] = frame["number"].isin([trial.number for trial in study.best_trials])
+    graphs = space.graphs(space.population([space.parse(t) for t in frame["architecture"]]))
+    return frame.assign(params=graphs.total_params, flops=graphs.total_flops)
 
 
 def _rows(study: optuna.Study) -> Iterator[dict[str, Any]]:
@@ -280,6 +255,11 @@ def _rows(study: optuna.Study) -> Iterator[dict[str, Any]]:
                 "feasible": record.score is not None and record.counts,
                 "started": _utc(trial.datetime_start),
                 "ended": _utc(trial.datetime_complete),
+                **{
+                    f"attribute_{name}": value
+                    for name, value in record.attributes.items()
+                    if name not in _COSTS  # columns of their own, of the whole population at once
+                },
                 **{f"metric_{name}": value for name, value in record.metrics.items()},
             }
 
@@ -290,7 +270,7 @@ def _utc(when: datetime | None) -> datetime | None:
 
 
 def _joined(
-    path: Path | str, read: Callable[[RunFolder], pa.Table], integers: Collection[str] = ()
+    path: Path | str, read: Callable[[RunFolder], pa.Table], columns: Columns
 ) -> pd.DataFrame:
     """Return the rows of every run, behind columns that say whose they are."""
 
@@ -303,9 +283,21 @@ def _joined(
             "predictor": config.about["predictor"],
             "run_seed": config.seed,
         }
-        return tables.placed(read(folder), place)
+        return tables.placed(_whole(read(folder), folder, columns), place)
 
-    return tables.to_frame([part for part in _each(path, with_place) if len(part)], integers)
+    # no name for the parts: what is turned into columns of pandas is to be given back at once
+    return tables.to_frame(
+        [part for part in _each(path, with_place) if len(part)], {**PLACE, **columns}
+    )
+
+
+def _whole(table: pa.Table, folder: RunFolder, columns: Columns) -> pa.Table:
+    """Warn of columns that an older version did not write, and leave their values empty."""
+    if len(table) and (lacking := missing_columns(table, columns)):
+        words = f"columns are missing, so their values are empty: {', '.join(lacking)}"
+        warnings.warn(f"{folder.path}: {words}", stacklevel=2)
+        return with_missing(table, columns)
+    return table
 
 
 def _each(path: Path | str, read: Callable[[RunFolder], T]) -> list[T]:
@@ -351,6 +343,11 @@ def overview(folder: RunFolder, contact: bool = False) -> dict[str, Any]:
         "versions": json.dumps(config.provenance.versions, sort_keys=True),
         "folder": str(folder.path),
     }
+
+
+def column_of(frame: pd.DataFrame, name: str) -> str:
+    """Return the column of an objective: a cost, an attribute or a metric of its evaluator."""
+    return next(c for c in (name, f"attribute_{name}", f"metric_{name}") if c in frame)
 
 
 def front(frame: pd.DataFrame) -> pd.DataFrame:

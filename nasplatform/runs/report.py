@@ -20,6 +20,7 @@ from nasplatform.runs.experiment import Experiment
 from nasplatform.runs.folder import RunFolder
 from nasplatform.runs.report_network import TextTable, network_sections, with_error
 from nasplatform.runs.saved import load_predictor
+from nasplatform.runs.walk import runtime_words, stage_walk, without_bits
 from nasplatform.search.baseline import RandomCurve, random_search_curve
 from nasplatform.search.trials import covered
 from nasplatform.training.task import Task
@@ -75,10 +76,10 @@ def write_compression_report(compression: Compression, folder: RunFolder) -> Non
 
 def _write(content: dict[str, Any], folder: RunFolder, task: Task | None, device: str) -> None:
     stages = frames.stages(folder)
-    walk = frames.stage_walk(stages)
+    walk = stage_walk(stages)
     every = {
         "stages": _stage_table(walk, task),
-        "runtimes": frames.runtime_words(walk),
+        "runtimes": runtime_words(walk),
         "resolved": folder.resolved.read_text(encoding="utf-8"),
         **network_sections(folder, task, stages, device),
     }
@@ -89,7 +90,7 @@ def page_of(content: dict[str, Any]) -> str:
     """Return the page: its template with all that it asks for."""
     source = files("nasplatform.runs").joinpath("report.html.j2").read_text("utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    return environment.from_string(source).render(content)
+    return environment.from_string(source).render(content, colours=drawing.page_colours())
 
 
 def _about(
@@ -240,7 +241,7 @@ def _fronts(experiment: Experiment, found: pd.DataFrame) -> list[tuple[str, str]
     """Return a chart for each objective beside the score."""
     charted = []
     for name in experiment.optimization.objectives:
-        column = name if name in found else f"metric_{name}"
+        column = frames.column_of(found, name)
         rows = found.dropna(subset=["score", column])
         objective, scores = rows[column].to_numpy(float), rows["score"].to_numpy(float)
         chart = svg.front_chart(objective, scores, rows["pareto"].to_numpy(bool), name)
@@ -253,10 +254,7 @@ def _front_table(experiment: Experiment, found: pd.DataFrame) -> TextTable | Non
     rows = frames.front(found)
     if rows.empty:
         return None
-    wanted = {
-        name: name if name in found else f"metric_{name}"
-        for name in experiment.optimization.objectives
-    }
+    wanted = {name: frames.column_of(found, name) for name in experiment.optimization.objectives}
     cells = [
         [
             row["architecture"],
@@ -320,7 +318,7 @@ def _best_table(found: pd.DataFrame) -> TextTable:
 
 
 def _stage_table(walk: pd.DataFrame, task: Task | None) -> TextTable:
-    there = frames.without_bits(walk)
+    there = without_bits(walk)
     known = [(name, how) for name, how in _STAGE_FORMATS.items() if name in there]
     shown = walk.assign(accuracy=[with_error(share, task) for share in walk["accuracy"]])
     rows = [

@@ -6,7 +6,7 @@ microsecond, and whole numbers that may be missing are ``Int64``.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +18,7 @@ from pandas.api.extensions import ExtensionDtype
 from nasplatform.atomic_io import replace_file
 from nasplatform.errors import RunError
 from nasplatform.foreign import blaming, require_regular
+from nasplatform.runs.columns import Columns, empty_frame
 
 _TEXT = pd.StringDtype(na_value=float("nan"))
 _TYPES = {pa.string(): _TEXT, pa.large_string(): _TEXT}
@@ -65,13 +66,14 @@ def placed(table: pa.Table, place: Mapping[str, str | int | None]) -> pa.Table:
     return pa.table([*columns, *table.columns], [*place, *table.column_names])
 
 
-def to_frame(tables: Sequence[pa.Table], integers: Collection[str] = ()) -> pd.DataFrame:
+def to_frame(tables: Sequence[pa.Table], columns: Columns) -> pd.DataFrame:
     """Return the rows of all tables; a column that one of them lacks is missing there.
 
-    integers: columns of whole numbers that may be missing, which become ``Int64``.
+    columns: those that there always are, also where there is no row.
     """
     if not tables:
-        return pd.DataFrame()
+        return empty_frame(columns)
+    integers = {name for name, kind in columns.items() if kind == "Int64"}
     whole = pa.concat_tables(tables, promote_options="permissive")
     del tables  # what is turned into columns of pandas is given back at once
     names = whole.column_names
@@ -96,7 +98,7 @@ class _Kind(NamedTuple):
 
 
 def _kind(column: pa.ChunkedArray, integer: bool) -> _Kind | None:
-    if integer:
+    if integer or (pa.types.is_integer(column.type) and column.null_count):
         return _Kind(pa.int64(), pd.Int64Dtype())
     if pa.types.is_boolean(column.type) and column.null_count:
         return _Kind(pa.bool_(), pd.BooleanDtype())

@@ -17,12 +17,11 @@ from nasplatform.atomic_io import write_text
 from nasplatform.errors import RunError
 from nasplatform.foreign import blaming, read_json
 from nasplatform.runs import frames
+from nasplatform.runs.columns import TIMINGS
 from nasplatform.runs.folder import RunFolder
 from nasplatform.search.trials import SECONDS
 from nasplatform.stages.pipeline import RECORD
 
-INTEGERS = frozenset({"index"})
-COLUMNS = {"part": "str", "index": "Int64", "stage": "str", "count": "int64", "seconds": "float64"}
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 _OF_TRIALS = ("proposing", "fitting", "evaluating")
 
@@ -81,7 +80,7 @@ def timings(folder: RunFolder, contact: bool = False) -> pd.DataFrame:
             rows.append({"part": "stage", **stage, "seconds": record["seconds"]})
             if "measuring" in record:
                 rows.append({"part": "measuring", **stage, "seconds": record["measuring"]})
-    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+    return pd.DataFrame(rows, columns=list(TIMINGS)).astype(dict(TIMINGS))
 
 
 def _seconds(trial: FrozenTrial) -> dict[str, float]:

@@ -30,6 +30,9 @@ def random_search_curve(scores: Array, budget: int) -> RandomCurve:
 
     The best of n draws is at most the k-th smallest score with probability C(k, n) / C(B, n).
     Raises ValueError for more draws than there are scores.
+
+    >>> random_search_curve(np.array([1.0, 2.0, 3.0, 4.0]), 2).mean.round(3).tolist()
+    [2.5, 3.333]
     """
     if not 1 <= budget <= len(scores):
         raise ValueError(f"budget must be between 1 and the {len(scores)} scores, got {budget}")

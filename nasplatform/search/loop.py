@@ -89,7 +89,9 @@ def search(
     """
     described = spec or EvaluatorSpec.of(evaluator)
     chosen = executor or InlineExecutor.around(evaluator, described)
-    wanted = optimization or OptimizationConfig({}, (), evaluator.attributes, frozenset())
+    wanted = optimization or OptimizationConfig(
+        {}, (), evaluator.attributes, frozenset(evaluator.attribute_names())
+    )
     trials = Trials(study, evaluator, wanted, seed)
     rule = StoppingRule(budget, max_seconds, target)
     if exclusive:

@@ -26,7 +26,8 @@ class TrialRecord:
     source:       why the sampler proposed it (see ``Proposal``).
     mean, std:    what the predictor expected when it proposed the architecture.
     repeats:      number of the earlier trial with the same architecture, which paid for it.
-    metrics:      what else was measured or is known, by name.
+    metrics:      what else was measured, by name.
+    attributes:   what is known of the architecture before it is measured, by name.
     values:       the objectives, the score first, each in its own direction.
     violation:    by how much each limit is broken; at most 0 where it is kept.
     error:        why the measurement failed, None where it did not.
@@ -44,6 +45,7 @@ class TrialRecord:
     std: float | None = None
     repeats: int | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
+    attributes: Mapping[str, float] = field(default_factory=dict)
     values: Sequence[float] = ()
     violation: Mapping[str, float] = field(default_factory=dict)
     error: str | None = None

@@ -104,9 +104,9 @@ class Trials(Generic[A]):
     ) -> TrialRecord:
         """Put together all that is known of a trial that was measured."""
         one = self._evaluator.space.population([architecture])
-        attributes = self._optimization.attributes(one)
-        metrics = {name: float(array[0]) for name, array in attributes.items()}
-        metrics |= evaluation.metrics
+        asked = self._optimization.attributes(one)
+        known = {name: float(array[0]) for name, array in asked.items()} | dict(evaluation.metrics)
+        static = self._optimization.static_names
         proposal = _proposal(trial)
         return TrialRecord(
             architecture=self._evaluator.space.format(architecture),
@@ -119,9 +119,10 @@ class Trials(Generic[A]):
             mean=proposal.mean if proposal else None,
             std=proposal.std if proposal else None,
             repeats=repeats,
-            metrics=metrics,
-            values=self._optimization.values(evaluation.score, metrics),
-            violation=self._optimization.violation(metrics),
+            metrics={name: value for name, value in known.items() if name not in static},
+            attributes={name: value for name, value in known.items() if name in static},
+            values=self._optimization.values(evaluation.score, known),
+            violation=self._optimization.violation(known),
             error=_error(evaluation),
             stopped=evaluation.stopped,
         )
@@ -157,7 +158,12 @@ def seconds_spent(trials: Sequence[FrozenTrial]) -> float:
 
 
 def covered(spans: Iterable[tuple[datetime, datetime]]) -> float:
-    """Return for how many seconds at least one of these spans lasted: breaks are left out."""
+    """Return for how many seconds at least one of these spans lasted: breaks are left out.
+
+    >>> noon = datetime(2026, 1, 1, 12)
+    >>> covered([(noon, noon.replace(minute=2)), (noon.replace(minute=1), noon.replace(minute=3))])
+    180.0
+    """
     total, until = 0.0, None
     for begun, ended in sorted(spans):
         since = begun if until is None else max(begun, until)

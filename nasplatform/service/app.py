@@ -21,6 +21,7 @@ from nasplatform.service.routes import ServiceDep
 from nasplatform.service.service import Service
 from nasplatform.service.settings import Settings
 from nasplatform.service.store import PredictorStore
+from nasplatform.visualization.drawing import page_colours
 
 _PAGE = Path(__file__).parent / "page"
 _READ_BY_HAND: tuple[type[BaseModel], ...] = (
@@ -132,6 +133,10 @@ def _add_plain_pages(app: FastAPI) -> None:
     @app.get("/metrics", include_in_schema=False)
     async def counters(request: Request, service: ServiceDep) -> Response:
         return Response(service.metrics.text(), media_type=metrics.CONTENT_TYPE)
+
+    @app.get("/static/colours.css", include_in_schema=False)
+    async def colours() -> Response:
+        return Response(page_colours(), media_type="text/css")
 
     app.mount("/static", StaticFiles(directory=_PAGE), name="static")
 

@@ -257,6 +257,7 @@ class Explanation(BaseModel):
     params: dict[str, str | int | float | bool]
     nodes: list[Node]
     edges: list[tuple[int, int]] = Field(description="from node, to node")
+    drawing: str = Field(description="SVG, in the colours of the page that it stands on")
 
 
 class Decision(BaseModel):

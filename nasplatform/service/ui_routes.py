@@ -7,6 +7,7 @@ import warnings
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from fastapi import APIRouter, Request
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 
@@ -19,6 +20,7 @@ from nasplatform.service.problems import Problem
 from nasplatform.service.routes import ServiceDep, require_ranking, takes
 from nasplatform.service.texts import as_texts, require_short
 from nasplatform.spaces.base import Space
+from nasplatform.visualization.drawing import cell_drawing
 
 router = APIRouter(prefix="/v1", tags=["page"])
 
@@ -112,7 +114,7 @@ def _progress(folder: Any) -> schemas.RunProgress | None:
         budget=int(overview["budget"]),
         evaluations=int(overview["evaluations"]),
         best=best.round(6).tolist(),
-        architecture=None if architecture is None else _printable(architecture),
+        architecture=None if pd.isna(architecture) else _printable(architecture),
     )
 
 
@@ -146,6 +148,7 @@ def _explain(model: Model, asked: schemas.ExplainRequest) -> schemas.Explanation
         params=space.to_params(architecture),
         nodes=[schemas.Node(name=op.name, kind=op.kind) for op in operations],
         edges=[(int(a), int(b)) for a, b in np.argwhere(adjacency)],
+        drawing=cell_drawing(graphs),
     )
 
 

@@ -166,7 +166,7 @@ class SamplerContract:
             records = self.run(
                 tmp_path / str(candidates), (12,), candidates=candidates, optimization=optimization
             )
-            assert all(one.metrics["params"] <= 4000 for one in records)
+            assert all(one.attributes["params"] <= 4000 for one in records)
 
     def test_several_objectives_are_searched_or_refused(self, tmp_path: Path) -> None:
         """A sampler that knows one objective only says so before anything is measured."""

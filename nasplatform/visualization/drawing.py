@@ -1,18 +1,33 @@
 """Architectures as SVG text: cells, chains and transformers, whatever their graph is.
 
-Colours are CSS variables of the page: ``--ink``, ``--soft``, ``--line``, and one per kind of
-operation.
+Colours are CSS variables of the page (``page_colours``): ``--ink``, ``--soft``, ``--line``, and one
+per kind of operation.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
 from html import escape
+from importlib.resources import files
 from itertools import cycle
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nasplatform.spaces.graph import GraphBatch, Operation
+
+
+@lru_cache
+def page_colours() -> str:
+    """Return the style sheet with the colours of all pictures on pages, light and dark."""
+    return files("nasplatform.visualization").joinpath("colours.css").read_text("utf-8")
+
+
+def architecture_drawing(graphs: GraphBatch) -> str:
+    """Return the first architecture of a batch as a file of SVG, with its colours."""
+    head, _, rest = cell_drawing(graphs).partition(">")
+    style = f"{page_colours()} text {{ font: 12.5px system-ui, sans-serif; fill: var(--ink) }}"
+    return f"{head}><style>{style}</style>{rest}"
 
 
 def cell_drawing(graphs: GraphBatch) -> str:
@@ -39,8 +54,9 @@ def cell_drawing(graphs: GraphBatch) -> str:
         edges.append(_edge(place[a], place[b], next(sides) * levels if levels > 1 else 0))
     boxes = [_box(place[node], graphs.vocabulary[int(ops[node])]) for node in shown]
     return (
-        f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="The chosen cell" '
-        f'class="cell" style="max-width:{width}px">{_ARROW}{"".join(edges)}{"".join(boxes)}</svg>'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
+        f'role="img" aria-label="{_words(graphs, shown, len(pairs))}" class="cell">'
+        f"{_ARROW}{''.join(edges)}{''.join(boxes)}</svg>"
     )
 
 
@@ -48,6 +64,12 @@ _ARROW = (
     '<defs><marker id="arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" '
     'markerHeight="7" orient="auto"><path d="M0 0L8 4L0 8z" fill="var(--soft)"/></marker></defs>'
 )
+
+
+def _words(graphs: GraphBatch, shown: list[int], edges: int) -> str:
+    """Return what is drawn for who cannot see it."""
+    names = ", ".join(graphs.vocabulary[int(graphs.ops[0][node])].name for node in shown)
+    return escape(f"The architecture: {names}; {edges} edges")
 
 
 def _connected(adjacency: NDArray[np.uint8]) -> NDArray[np.bool_]:
@@ -93,6 +115,6 @@ def _box(at: tuple[float, float], operation: Operation) -> str:
     half = max(48, 4 * len(name) + 12)
     return (
         f'<rect x="{x - half:.0f}" y="{y - 17:.0f}" width="{2 * half}" height="34" rx="9" '
-        f'fill="var(--{operation.kind}, var(--box))" stroke="var(--line)"/>'
-        f'<text x="{x:.0f}" y="{y + 5:.0f}" text-anchor="middle">{name}</text>'
+        f'class="node" fill="var(--{operation.kind}, var(--box))" stroke="var(--line)"/>'
+        f'<text class="name" x="{x:.0f}" y="{y + 5:.0f}" text-anchor="middle">{name}</text>'
     )

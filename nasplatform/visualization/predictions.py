@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pandas as pd
 from scipy.stats import kendalltau, norm
 
-from nasplatform.visualization.axes import QUIET, colour_of, new_axes
+from nasplatform.visualization.axes import PALETTE, QUIET, colour_of, new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
 def predictions(frame: pd.DataFrame, axes: Axes | None = None) -> Axes:
     """Draw measured against predicted scores with 90 % intervals, tau and coverage in the title.
 
-    frame: with the columns score, mean and std, as ``read_runs`` returns them: each prediction was
-    made before its measurement. Rows without a prediction are left out.
+    frame: of ``read_predictions``, or of ``read_runs``: each prediction was made before its
+    measurement. Rows without a prediction, or where the measurement failed, are left out.
     """
     axes = axes or new_axes(4.6, 4.4)
     known = frame.dropna(subset=["score", "mean", "std"])
@@ -38,6 +39,29 @@ def predictions(frame: pd.DataFrame, axes: Axes | None = None) -> Axes:
         )
         axes.set_title(title, fontsize=9)
     axes.set(xlabel="predicted score", ylabel="measured score")
+    return axes
+
+
+def calibration(frame: pd.DataFrame, axes: Axes | None = None) -> Axes:
+    """Draw how often central intervals hold the measurement against how often they should.
+
+    frame: of ``read_predictions``, or of ``read_runs``. A line for each run; on the diagonal the
+    posterior is calibrated, below it too narrow. The title has the mean distance to it.
+    """
+    axes = axes or new_axes(4.6, 4.4)
+    known = frame.dropna(subset=["score", "mean", "std"])
+    nominal = np.linspace(0.0, 1.0, 41)[1:-1]
+    far = []
+    for place, (run, rows) in enumerate(known.groupby("run", sort=False)):
+        distance = ((rows["score"] - rows["mean"]).abs() / rows["std"]).to_numpy(float)
+        held = (distance[:, None] <= norm.ppf((1 + nominal) / 2)).mean(axis=0)
+        axes.plot(nominal, held, color=PALETTE[place % len(PALETTE)], label=f"{run} ({len(rows)})")
+        far.append(np.abs(held - nominal).mean())
+    axes.plot([0, 1], [0, 1], ":", color=QUIET)
+    if far:
+        axes.set_title(f"mean distance to calibrated {np.mean(far):.3f}", fontsize=9)
+        axes.legend(fontsize=8)
+    axes.set(xlabel="share of the posterior in an interval", ylabel="measurements that lie in it")
     return axes
 
 

@@ -8,13 +8,19 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nasplatform.visualization.axes import QUIET, colour_of, new_axes
+from nasplatform.visualization.axes import PALETTE, QUIET, colour_of, new_axes
+from nasplatform.visualization.baseline import draw_random
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Array = NDArray[np.float64]
 _METHOD = ["sampler", "predictor"]
+_LABELS = {
+    "params": "parameters",
+    "flops": "FLOPs of one image",
+    "cost": "seconds of training",
+}
 
 
 def best_so_far(frame: pd.DataFrame) -> dict[str, Array]:
@@ -37,24 +43,39 @@ def best_of_run(evaluations: pd.DataFrame) -> Array:
     return best
 
 
-def search_curves(frame: pd.DataFrame, axes: Axes | None = None) -> Axes:
-    """Draw the best score against evaluations: mean of the runs of a method, and its range."""
+def search_curves(
+    frame: pd.DataFrame, axes: Axes | None = None, table: Array | None = None
+) -> Axes:
+    """Draw the best score against evaluations: mean of the runs of a method, and its quartiles.
+
+    table: (B,) scores of all that can be measured; random search on them is drawn beside, in closed
+           form.
+    """
     axes = axes or new_axes()
-    for name, best in best_so_far(frame).items():
+    curves = best_so_far(frame)
+    for name, best in curves.items():
         _band(axes, name, best)
+    if table is not None and curves:
+        draw_random(axes, table, max(best.shape[1] for best in curves.values()))
     axes.set(xlabel="evaluations", ylabel="best score so far")
     axes.legend(fontsize=8)
     return axes
 
 
-def regret(frame: pd.DataFrame, optimum: float, axes: Axes | None = None) -> Axes:
+def regret(
+    frame: pd.DataFrame, optimum: float, axes: Axes | None = None, table: Array | None = None
+) -> Axes:
     """Draw on a log scale by how much the best so far misses the best that there is.
 
     optimum: the best score of the table. Zero regret lies on the lower edge.
+    table:   as of ``search_curves``.
     """
     axes = axes or new_axes()
-    for name, best in best_so_far(frame).items():
+    curves = best_so_far(frame)
+    for name, best in curves.items():
         _band(axes, name, optimum - best)
+    if table is not None and curves:
+        draw_random(axes, table, max(best.shape[1] for best in curves.values()), optimum)
     axes.set(xlabel="evaluations", ylabel="regret")
     axes.set_yscale("symlog", linthresh=1e-4)
     axes.set_ylim(bottom=0)
@@ -82,7 +103,7 @@ def front(
         volume = _hypervolume(cost[on_front], y[on_front], cost.max(), y.min())
         axes.plot(cost.max() if minimise else -cost.max(), y.min(), "k+")
         axes.set_title(f"front of {len(on_front)}, hypervolume {volume:.4g}", fontsize=9)
-    axes.set(xlabel=objective.replace("_", " "), ylabel="score")
+    axes.set(xlabel=_LABELS.get(objective, objective.replace("_", " ")), ylabel="score")
     return axes
 
 
@@ -96,7 +117,7 @@ def workers(frame: pd.DataFrame, axes: Axes | None = None) -> Axes:
     for start, end in zip(starts, ends, strict=True):
         place = next((i for i, until in enumerate(free) if until <= start), len(free))
         free[place : place + 1] = [end]
-        axes.barh(place, end - start, left=start, height=0.8, color=colour_of("random"), alpha=0.8)
+        axes.barh(place, end - start, left=start, height=0.8, color=PALETTE[0], alpha=0.8)
     axes.set(xlabel="seconds", ylabel="evaluations at a time", yticks=range(len(free)))
     return axes
 

@@ -21,7 +21,7 @@ _SHARES = {
 def stage_walk(walk: pd.DataFrame, axes: Axes | None = None) -> Axes:
     """Draw costs after each stage as shares of the first network's, and accuracy below them.
 
-    walk: of one run, as ``runs.frames.stage_walk`` returns it.
+    walk: of one run, as ``runs.walk.stage_walk`` returns it.
     """
     axes = axes or new_axes()
     shown = [column for column in _SHARES if walk[column].notna().all() and walk[column].iloc[0]]

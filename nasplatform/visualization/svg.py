@@ -183,6 +183,9 @@ def ticks(low: float, high: float, most: int = 6, least: float = 0.0) -> list[fl
     """Return at most ``most`` round values between two ends: steps of 1, 2 or 5 times a ten.
 
     least: the smallest step; 1 where values are counts.
+
+    >>> ticks(0.0, 7.0, least=1.0)
+    [0.0, 2.0, 4.0, 6.0]
     """
     raw = max((high - low) / most, least)
     unit = 10.0 ** math.floor(math.log10(raw))

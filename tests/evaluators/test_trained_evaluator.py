@@ -265,6 +265,6 @@ def test_a_search_with_pruning_and_a_limit_on_parameters(tmp_path: Path) -> None
         search(study, one, store, 12, optimization=optimization)
     records = [TrialRecord.of(trial) for trial in study.get_trials()]
     known = [each for each in records if each is not None]
-    assert all(each.metrics["params"] <= 3000 for each in known)
+    assert all(each.attributes["params"] <= 3000 for each in known)
     assert any(each.stopped is not None for each in known)
     assert sum(each.counts for each in known) >= 3

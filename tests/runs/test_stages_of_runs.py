@@ -12,8 +12,8 @@ from nasplatform.evaluators.base import EvaluationContext
 from nasplatform.runs.driver import run
 from nasplatform.runs.events import Event
 from nasplatform.runs.experiment import make_experiment
-from nasplatform.runs.frames import runtime_words, stage_walk
 from nasplatform.runs.run import Run
+from nasplatform.runs.walk import runtime_words, stage_walk
 from nasplatform.training.datasets import load_task
 from nasplatform.training.evaluation import evaluate
 

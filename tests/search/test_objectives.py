@@ -95,7 +95,9 @@ def test_several_objectives(run_search: Any, kind: Any, objective: str) -> None:
     records = run_search(kind, evaluator, 20, optimization=asked)
     again = run_search(kind, evaluator, 20, optimization=asked, folder="again")
     assert records == again
-    assert all(one.values == [one.score, one.metrics[objective]] for one in records)
+    assert all(
+        one.values == [one.score, {**one.metrics, **one.attributes}[objective]] for one in records
+    )
 
 
 def test_three_objectives(run_search: Any) -> None:

@@ -1,7 +1,6 @@
 // The page: what the user builds goes to the service, what it says is shown.
 
 import { ask, Trouble, useKey } from "./api.js";
-import { draw, pretty } from "./cell.js";
 import { histogram, progress, scatter, score, short } from "./charts.js";
 
 const $ = (id) => document.getElementById(id);
@@ -47,6 +46,16 @@ async function choose(predictors, text) {
   if (text) await explain({ architecture: text });
   else await random();
   watchSpace(state.name);
+}
+
+// The service draws the architecture; the page shows it in its own colours.
+function draw(text) {
+  const drawn = new DOMParser().parseFromString(text, "image/svg+xml").documentElement;
+  $("drawing").replaceChildren(document.importNode(drawn, true));
+}
+
+function pretty(name) {
+  return name.replace(/-bn-relu$/, "").replace(/^nor_/, "").replaceAll("_", " ").replace(/(\D)(\d)x(\d)/, "$1 $2×$3").replace(/ +/g, " ");
 }
 
 // --- the builder
@@ -139,7 +148,7 @@ async function explain({ architecture, params, keep = true }) {
   const same = Object.entries(state.params).every(([k, v]) => !k.startsWith("edge_") || cell.params[k] === v);
   $("repaired").hidden = same || cell.edges.length === Object.entries(state.params).filter(([k, v]) => k.startsWith("edge_") && v).length;
   if (document.activeElement !== $("text")) $("text").value = cell.architecture;
-  draw($("drawing"), cell);
+  draw(cell.drawing);
   state.shown = cell.architecture;
   showRow(said.results[0], said.ranked_of);
   const known = new URLSearchParams({ predictor: state.name, architecture: cell.architecture });

@@ -1,0 +1,101 @@
+"""Every picture of the documents has a command; what a page draws is what its table says."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+
+from nasplatform.visualization import tau_against_labels
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+
+
+@pytest.fixture
+def analysis(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Return what imports a script of ``analysis``."""
+    monkeypatch.syspath_prepend(str(ROOT / "analysis"))
+
+    def script(name: str) -> ModuleType:
+        return importlib.import_module(name)
+
+    yield script
+    for name in ("figures", "predictors"):
+        sys.modules.pop(name, None)
+
+
+def test_every_picture_has_a_command(analysis: Any) -> None:
+    figures = analysis("figures")
+    drawn = {figure.picture for figure in figures.FIGURES}
+    assert drawn | figures.DRAWN_BY_HAND == {file.name for file in DOCS.glob("**/*.svg")}
+    pages = [ROOT / "README.md", *DOCS.glob("**/*.md")]
+    shown = {Path(p).name for f in pages for p in re.findall(r"!\[.*?\]\((.*?)\)", f.read_text())}
+    assert shown == drawn | figures.DRAWN_BY_HAND
+
+
+def test_every_command_is_there(analysis: Any) -> None:
+    found = list(analysis("figures").commands_of_pages())
+    assert len(found) > 20
+    for page, command in found:
+        assert (ROOT / command.split()[1]).is_file(), f"docs/{page}: {command}"
+
+
+def test_what_takes_long_or_lacks_its_table_is_named(
+    analysis: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    figures = analysis("figures")
+    monkeypatch.setenv("NASPLATFORM_HOME", str(tmp_path))
+    reasons = [figures.missing(figure) for figure in figures.FIGURES]
+    assert reasons[:2] == [None, None]
+    assert "nasbench201" in reasons[2]
+    long = figures.Figure("a.svg", "analysis/a.py", 61)
+    assert figures.missing(long) == "takes about 61 minutes"
+
+
+def test_the_figure_of_predictors_shows_the_table_of_its_page(
+    analysis: Any, tmp_path: Path
+) -> None:
+    predictors = analysis("predictors")
+    page = DOCS / "benchmarks" / "predictors.md"
+    found = predictors.summary_of_page(page.read_text(), "tnasp")
+    row = re.search(
+        r"^\| \*\*`default`\*\* \| \*\*(\S+) ± (\S+)\*\*", page.read_text(), re.MULTILINE
+    )
+    assert row is not None
+    first = found[(found["predictor"] == "default") & (found["labels"] == 100)].iloc[0]
+    assert (first["kendall_mean"], first["kendall_std"]) == (float(row[1]), float(row[2]))
+    assert {"flops", "parameters", "gp-trees", "renas"} <= set(found["predictor"])
+    assert sorted(set(found["labels"])) == [100, 172, 424, 4236]
+    assert len(tau_against_labels(found).containers) == found["predictor"].nunique()
+    with pytest.raises(ValueError, match="no table of protocol nb301"):
+        predictors.summary_of_page(page.read_text(), "nb301")
+    assert predictors.main(["--page", str(page), str(tmp_path)]) == 0
+    assert texts(tmp_path / "predictors-tnasp.svg") == texts(DOCS / "predictors-tnasp.svg")
+    assert paths(tmp_path / "predictors-tnasp.svg") == paths(DOCS / "predictors-tnasp.svg")
+
+
+@pytest.mark.slow
+def test_a_search_figure_is_made_anew(tmp_path: Path) -> None:
+    quick = ["--samplers", "random", "--seeds", "2", "--budget", "12", "--workers", "1"]
+    script = ["analysis/search_curves.py", "cells-digits", "valid_accuracy", *quick]
+    subprocess.run([sys.executable, *script, "--out", str(tmp_path)], check=True, cwd=ROOT)
+    assert "random search, expected" in texts(tmp_path / "searches-cells-digits-valid_accuracy.svg")
+
+
+def texts(file: Path) -> list[str | None]:
+    return [node.text for node in ElementTree.parse(file).iter() if node.tag.endswith("}text")]
+
+
+def paths(file: Path) -> list[str]:
+    """Return the lines of a picture, whatever names matplotlib gave to their parts."""
+    found = ElementTree.parse(file).iter()
+    return [node.get("d", "") for node in found if node.tag.endswith("}path")]

@@ -181,6 +181,9 @@ class SearchConfig(FileConfig):
                ``journal:///FILE`` on a shared disk; by default an SQLite file in the run folder.
                A password in it is never shown or kept: a run that goes on takes it from PGPASSWORD
                or ~/.pgpass, or from the file or ``--set`` again.
+    checkpoints: where trainings are kept on the way, so that another machine goes on with one that
+               was lost: a path that all share, or a URL of fsspec, ``s3://...``; by default a
+               folder of the run.
     """
 
     space: Choice | None = None
@@ -189,6 +192,7 @@ class SearchConfig(FileConfig):
     search: SearchOptions
     executor: Choice = Choice(name="inline")
     storage: str | None = None
+    checkpoints: str | None = Field(None, min_length=1)
 
 
 class CompressionConfig(FileConfig):

@@ -56,6 +56,7 @@ class EvaluationContext:
     """What an evaluator may work with beside its options.
 
     folder:   its own, for what it keeps between measurements; None where nothing is kept.
+    checkpoints: a path or URL for what any machine may go on with; None for the folder.
     task:     the data of the search file; None where it names none.
     device:   ``cpu`` or ``cuda``.
     runtime:  in which runtime latency counts; None for the best that is available.
@@ -67,6 +68,7 @@ class EvaluationContext:
     device: str = "cpu"
     runtime: str | None = None
     progress: Callable[[int, int, str], None] = lambda done, total, words: None
+    checkpoints: str | None = None
 
 
 class Evaluator(ABC, Generic[A]):

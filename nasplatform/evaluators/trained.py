@@ -27,6 +27,7 @@ from nasplatform.training.evaluation import evaluate
 from nasplatform.training.loop import Epoch, History, curve_of, train
 from nasplatform.training.recipe import Recipe
 from nasplatform.training.seeding import seeded
+from nasplatform.training.shelf import Shelf, open_shelf
 from nasplatform.training.streams import check_recipe
 from nasplatform.training.task import Task
 
@@ -99,7 +100,8 @@ class TrainedEvaluator(Evaluator[Any]):
         self._engine = self._latency_engine()
         measured = self.score_metric + (f"+latency:{self._engine}" if self._engine else "")
         self.task = f"{self.data.name}/{measured}/{recipe[:12]}@{self.data.digest[:12]}"
-        self._done: Path | None = None
+        self._shelf = self._open_shelf()
+        self._done: str | None = None  # the latest training's checkpoint
         self._said: dict[str, float] = {}
 
     @classmethod
@@ -142,11 +144,14 @@ class TrainedEvaluator(Evaluator[Any]):
     ) -> Evaluation:
         """Train one architecture, report after each epoch but the last, stop where told to."""
         recipe = self.options.recipe.model_copy(update={"epochs": fidelity})
-        checkpoint = self._checkpoint(architecture, fidelity, seed)
+        name = f"{architecture.hash}-e{fidelity}-s{seed}.safetensors"
+        checkpoint = self._checkpoint(name)
         told: list[Epoch] = []
 
         def hear(epoch: Epoch) -> bool:
             told.append(epoch)
+            if self._shelf is not None:
+                self._shelf.put(name)
             return epoch.epoch < fidelity and report(epoch.epoch, epoch.valid_accuracy)
 
         try:
@@ -157,7 +162,8 @@ class TrainedEvaluator(Evaluator[Any]):
             except TrainingError:
                 if told or checkpoint is None or not checkpoint.exists():
                     raise
-                checkpoint.unlink()  # it was damaged or another training's: begin anew
+                assert self._shelf is not None  # it gave the checkpoint
+                self._shelf.drop(name)  # it was damaged or another training's: begin anew
                 history = self._train(module, recipe, seed, checkpoint, hear)
             return self._measured(module, history, fidelity)
         except TrainingError as error:
@@ -220,13 +226,16 @@ class TrainedEvaluator(Evaluator[Any]):
             raise TrainingError(f"no latency: {found.note}")
         return found.median_ms
 
-    def _checkpoint(self, architecture: Any, fidelity: int, seed: int) -> Path | None:
+    def _open_shelf(self) -> Shelf | None:
+        if self.context.checkpoints is not None:
+            return open_shelf(self.context.checkpoints, self.context.folder)
+        return None if self.context.folder is None else Shelf(self.context.folder)
+
+    def _checkpoint(self, name: str) -> Path | None:
         """Return where a training is kept; the one before it is in the store by now."""
-        if self.context.folder is None:
+        if self._shelf is None:
             return None
         if self._done is not None and not self.options.keep:
-            self._done.unlink(missing_ok=True)
-        self.context.folder.mkdir(parents=True, exist_ok=True)
-        name = f"{architecture.hash}-e{fidelity}-s{seed}.safetensors"
-        self._done = self.context.folder / name
-        return self._done
+            self._shelf.drop(self._done)
+        self._done = name
+        return self._shelf.take(name)

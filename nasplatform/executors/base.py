@@ -23,6 +23,7 @@ class EvaluatorSpec(BaseModel):
     device:    ``cpu`` or ``cuda``.
     runtime:   what times networks; None for the best that is available.
     folder:    where the evaluator may keep what it needs between measurements; None for nowhere.
+    checkpoints: a path or URL for trainings that are under way; None for the folder.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -33,6 +34,7 @@ class EvaluatorSpec(BaseModel):
     device: str = "cpu"
     runtime: str | None = None
     folder: str | None = None
+    checkpoints: str | None = None
 
     @classmethod
     def of(cls, evaluator: Evaluator[Any], **rest: Any) -> Self:

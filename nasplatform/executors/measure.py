@@ -105,6 +105,7 @@ def make_evaluator(spec: EvaluatorSpec, progress: Progress) -> Evaluator[Any]:
         device=spec.device,
         runtime=spec.runtime,
         progress=progress,
+        checkpoints=spec.checkpoints,
     )
     chosen = plugins.make_options(kind.Options, options, "evaluator")
     space = get_space(space_name, **space_options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,7 @@ from nasplatform.search.objectives import OptimizationConfig
 from nasplatform.search.storage import require_storage
 from nasplatform.spaces import Space, get_space
 from nasplatform.stages.base import Stage
+from nasplatform.training.shelf import open_shelf
 from nasplatform.training.task import Task
 from nasplatform.yaml_source import Source
 
@@ -91,6 +93,7 @@ class Experiment:
             runtime=config.runtime,
             executor=with_options(config.executor.name, self.executor),
             storage=config.storage and without_password(config.storage),
+            checkpoints=config.checkpoints and without_password(config.checkpoints),
             provenance=Provenance(
                 measured=self.evaluator.task,
                 metric=self.evaluator.score_metric,
@@ -111,7 +114,13 @@ def make_experiment(config: SearchConfig, source: Source, context: EvaluationCon
             require_storage(config.storage)
     task = make_task(config, source)
     check_runtime(config, source)
-    context = replace(context, task=task, device=config.device, runtime=config.runtime)
+    context = replace(
+        context,
+        task=task,
+        device=config.device,
+        runtime=config.runtime,
+        checkpoints=_checkpoints(config, source),
+    )
     evaluator = _evaluator(config, source, context)
     space = evaluator.space
     predictor = _predictor(config, source)
@@ -149,11 +158,22 @@ def make_experiment(config: SearchConfig, source: Source, context: EvaluationCon
             device=config.device,
             runtime=config.runtime,
             folder=context.folder and str(context.folder.absolute()),
+            checkpoints=context.checkpoints,
         ),
         warm=warm,
         executor=options_of("executors", config.executor, source, "executor"),
         notes=notes,
     )
+
+
+def _checkpoints(config: SearchConfig, source: Source) -> str | None:
+    """Return where checkpoints lie, a path as seen from anywhere; ConfigError for no such place."""
+    place = config.checkpoints
+    if place is None:
+        return None
+    with source.blame("checkpoints"):
+        open_shelf(place)
+    return place if "://" in place else str(Path(place).absolute())
 
 
 def _check_a_network(evaluator: Evaluator[Any], built: Space[Any], task: Task) -> None:

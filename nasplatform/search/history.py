@@ -88,12 +88,14 @@ class History(Generic[A]):
 class _Row:
     """One trial as arrays want it.
 
+    number:         of the trial.
     code:           (W,) of the architecture, packed.
     values:         its objectives; None where it was not measured to the end.
     learning_curve: epochs -> score on the way, where the measurement reported.
     pruned:         whether it was given up on the way.
     """
 
+    number: int
     code: NDArray[np.uint64]
     key: int
     values: tuple[float, ...] | None
@@ -118,9 +120,9 @@ class Memory(Generic[A]):
             self._study, self._rows = weakref.ref(study), {}
         trials = [t for t in study.get_trials(deepcopy=False) if t.number != number]
         rows: Mapping[int, _Row | None] = self._rows | self._read(trials)
-        found = [(t.number, row) for t in trials if (row := rows[t.number]) is not None]
-        history = self._history([(each, row) for each, row in found if each < number], study)
-        later = np.array([row.key for each, row in found if each > number], np.uint64)
+        found = [row for t in trials if (row := rows[t.number]) is not None]
+        history = self._history([row for row in found if row.number < number], study)
+        later = np.array([row.key for row in found if row.number > number], np.uint64)
         return replace(history, seen=np.concatenate([history.seen, later]))
 
     def unread(self, number: int) -> bool:
@@ -140,28 +142,25 @@ class Memory(Generic[A]):
         self._rows |= ended
         return read
 
-    def _history(self, found: list[tuple[int, _Row]], study: Study) -> History[A]:
-        scored = [(row, _values(row, found[:place])) for place, (_, row) in enumerate(found)]
-        measured = [
-            (number, row)
-            for (number, row), (_, values) in zip(found, scored, strict=True)
-            if values is not None
-        ]
-        values = np.array([values for _, values in scored if values is not None], np.float64)
+    def _history(self, found: list[_Row], study: Study) -> History[A]:
+        """Put rows together; no object is made for each of them, which may be thousands."""
+        known = [_values(row, found, place) for place, row in enumerate(found)]
+        measured = [row for row, values in zip(found, known, strict=True) if values is not None]
+        values = np.array([values for values in known if values is not None], np.float64)
         return History(
-            seen=np.array([row.key for _, row in found], np.uint64),
-            architectures=self._population(row for _, row in measured),
+            seen=np.array([row.key for row in found], np.uint64),
+            architectures=self._population(measured),
             values=_bounded(
                 higher_is_better(
                     values.reshape(len(measured), len(study.directions)), study.directions
                 )
             ),
             limits={
-                name: np.array([row.limits.get(name, np.nan) for _, row in measured], np.float64)
-                for name in sorted({name for _, row in measured for name in row.limits})
+                name: np.array([row.limits.get(name, np.nan) for row in measured], np.float64)
+                for name in sorted({name for row in measured for name in row.limits})
             },
-            numbers=np.array([number for number, _ in measured], np.int64),
-            pending=self._population(row for _, row in found if row.pending),
+            numbers=np.array([row.number for row in measured], np.int64),
+            pending=self._population(row for row in found if row.pending),
         )
 
     def _population(self, rows: Iterable[_Row]) -> Population[A]:
@@ -170,16 +169,17 @@ class Memory(Generic[A]):
         return self._space.from_codes(np.stack(codes)) if codes else empty
 
 
-def _values(row: _Row, before: list[tuple[int, _Row]]) -> tuple[float, ...] | None:
+def _values(row: _Row, found: list[_Row], place: int) -> tuple[float, ...] | None:
     """Return the objectives of a trial, estimated where it was given up on the way.
 
-    before: the trials before it, so that an estimate never changes. A training that was given up
-    after e epochs is expected to end where those stand in their order that stood alike after e.
+    place: its own among the trials found; only those before it count, so that an estimate never
+           changes. A training that was given up after e epochs is expected to end where those
+           stand in their order that stood alike after e.
     """
     if not row.pruned or not row.learning_curve:
         return row.values
     epochs = max(row.learning_curve)
-    ended = [r for _, r in before if r.values is not None and epochs in r.learning_curve]
+    ended = [r for r in found[:place] if r.values is not None and epochs in r.learning_curve]
     if len(ended) < 2:
         return None
     then = np.sort([r.learning_curve[epochs] for r in ended])
@@ -202,6 +202,7 @@ def _bounded(values: Array) -> Array:
 def _row(trial: FrozenTrial, code: NDArray[np.uint64], key: int) -> _Row:
     complete = trial.state == TrialState.COMPLETE
     return _Row(
+        number=trial.number,
         code=code,
         key=key,
         values=tuple(trial.values) if complete else None,

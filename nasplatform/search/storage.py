@@ -27,7 +27,7 @@ from nasplatform.executors.store.database import (
     engine_of,
     journal_file,
     missing_file,
-    pool_options,
+    server_options,
 )
 from nasplatform.passwords import without_password
 from nasplatform.search.identity import differences
@@ -234,7 +234,7 @@ def _remote(url: str) -> BaseStorage:
         try:
             with engine.begin() as connection:
                 alone(connection)  # one process makes the tables, the others find them
-                return StudyStorage(url, engine_kwargs=pool_options(engine.url))
+                return StudyStorage(url, engine_kwargs=server_options(engine.url))
         finally:
             engine.dispose()
     except ImportError:

@@ -52,22 +52,24 @@ class Trials(Generic[A]):
         begun = time.perf_counter()
         trial = self.study.ask()
         try:
-            with self._together():
+            with self._together(trial):
                 self._evaluator.space.suggest(trial)
-            proposal = _proposal(trial)
-            seconds = {
-                "proposing": time.perf_counter() - begun,
-                "fitting": proposal.fitting if proposal else 0.0,
-            }
-            self.study._storage.set_trial_system_attr(trial._trial_id, SECONDS, seconds)
+                proposal = _proposal(trial)
+                seconds = {
+                    "proposing": time.perf_counter() - begun,
+                    "fitting": proposal.fitting if proposal else 0.0,
+                }
+                self.study._storage.set_trial_system_attr(trial._trial_id, SECONDS, seconds)
         except UpdateFinishedTrialError:
             return None
         return trial
 
-    def _together(self) -> AbstractContextManager[None]:
-        """Return what writes all decisions at once; another's storage writes one by one."""
+    def _together(self, trial: Trial) -> AbstractContextManager[Any]:
+        """Return what writes all that is set at once; another's storage writes one by one."""
         backend = getattr(self.study._storage, "_backend", None)
-        return backend.together() if isinstance(backend, StudyStorage) else nullcontext()
+        if isinstance(backend, StudyStorage):
+            return backend.together(trial._trial_id)
+        return nullcontext()
 
     def reopen(self, left: FrozenTrial) -> Trial:
         """Return a trial that was left running, to go on with it."""
@@ -129,7 +131,7 @@ class Trials(Generic[A]):
 
     def tell(self, trial: Trial, record: TrialRecord) -> None:
         """End a trial; nothing is changed where another process took it up and ended it."""
-        try:
+        with suppress(UpdateFinishedTrialError), self._together(trial):
             trial.set_user_attr(ATTRIBUTE, asdict(record))
             if record.score is None or not all(map(math.isfinite, record.values)):
                 self.study.tell(trial, state=TrialState.FAIL, skip_if_finished=True)
@@ -139,8 +141,6 @@ class Trials(Generic[A]):
                 for name, violation in record.violation.items():
                     trial.set_constraint(name, violation)
                 self.study.tell(trial, list(record.values), skip_if_finished=True)
-        except UpdateFinishedTrialError:
-            return
 
     def give_up(self, trial: Trial | FrozenTrial) -> None:
         """End a trial without a record: nobody measures for it what it chose."""

@@ -12,11 +12,11 @@ from fastapi import FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel
-from starlette.routing import Match, Route
-from starlette.types import Scope
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from nasplatform.service import metrics, oip, problems, routes, schemas, ui_routes
-from nasplatform.service.middleware import ServiceMiddleware
+from nasplatform.service.middleware import FrontDoor
 from nasplatform.service.routes import ServiceDep
 from nasplatform.service.service import Service
 from nasplatform.service.settings import Settings
@@ -35,6 +35,35 @@ _ABOUT = """Performance predictors of neural architectures: how good would this 
 we, what does it cost? Everything that is no success is a problem document (RFC 9457)."""
 
 
+_PREDICT = Route("/v1/predictors/{name}/predict", routes.predict_now, methods=["POST"])
+
+
+class _Application(FastAPI):
+    """Leads ``predict`` past the layers of the framework, which cost more than the rest of it."""
+
+    predict: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["method"] == "POST":
+            match = _PREDICT.path_regex.match(scope["path"])
+            if match is not None:
+                own = {"app": self, "route": _PREDICT, "path_params": match.groupdict()}
+                await self.predict({**scope, **own}, receive, send)
+                return
+        await super().__call__(scope, receive, send)
+
+
+async def _predict(scope: Scope, receive: Receive, send: Send) -> None:
+    try:
+        response = await routes.predict_now(Request(scope, receive))
+    except Exception as error:
+        problem = problems.problem_of(error)
+        if problem is None:
+            raise
+        raise problem from None
+    await response(scope, receive, send)
+
+
 def create_app(store: PredictorStore, settings: Settings | None = None) -> FastAPI:
     """Make the application over a store; it loads the predictors when it starts."""
     settings = settings or Settings()
@@ -48,7 +77,7 @@ def create_app(store: PredictorStore, settings: Settings | None = None) -> FastA
         finally:
             await service.stop()
 
-    app = FastAPI(
+    app = _Application(
         title="nasplatform",
         version=version("nasplatform"),
         description=_ABOUT,
@@ -59,9 +88,10 @@ def create_app(store: PredictorStore, settings: Settings | None = None) -> FastA
         redirect_slashes=False,
     )
     app.state.service = service
-    app.add_middleware(ServiceMiddleware, settings=settings, metrics=service.metrics)
+    door = FrontDoor(settings, service.metrics)
+    app.add_middleware(door.before)
+    app.predict = door.before(_predict)
     problems.install(app)
-    _add_fast_path(app)
     app.include_router(routes.router)
     app.include_router(ui_routes.router)
     app.include_router(oip.router)
@@ -103,20 +133,6 @@ def _add_problems(path: str, method: str, operation: dict[str, Any]) -> None:
         statuses |= {"408", "409", "413", "415", "422"}
     for status in sorted(statuses):
         operation["responses"][status] = {"description": "Problem", "content": content}
-
-
-class _FastPath(Route):
-    """A route that the middleware's records know by the path that the document knows."""
-
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        match, child = super().matches(scope)
-        return match, {**child, "route": self} if match is Match.FULL else child
-
-
-def _add_fast_path(app: FastAPI) -> None:
-    """Lead ``predict`` past the framework's resolving of parameters, which costs as much as it."""
-    path = "/v1/predictors/{name}/predict"
-    app.router.routes.append(_FastPath(path, routes.predict_now, methods=["POST"]))
 
 
 def _add_plain_pages(app: FastAPI) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from fastapi import Request
 from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
+from starlette.requests import ClientDisconnect
 
 from nasplatform.service.problems import Problem, bad_body
 from nasplatform.service.settings import Settings
@@ -48,7 +49,7 @@ async def off_loop(size: int, work: Callable[[], T]) -> T:
 
 async def body_of(request: Request, settings: Settings) -> bytes:
     """Return the body, unpacked where it came as gzip, without a byte order mark."""
-    body = await request.body()
+    body = await _received(request)
     coding = request.headers.get("content-encoding", "identity").strip().lower()
     if coding in ("gzip", "x-gzip"):
         body = await asyncio.to_thread(_unzipped, body, settings.max_body)
@@ -56,6 +57,18 @@ async def body_of(request: Request, settings: Settings) -> bytes:
         detail = f"content encoding {coding!r:.60}: send gzip, or the body as it is"
         raise Problem(415, "unsupported-media-type", detail)
     return body.removeprefix(_BOM)
+
+
+async def _received(request: Request) -> bytes:
+    """Return the body as it came; ``request.body`` does the same in three times the time."""
+    parts, more = [], True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        parts.append(message.get("body", b""))
+        more = message.get("more_body", False)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 async def read_json(request: Request, model: type[B], settings: Settings) -> B:

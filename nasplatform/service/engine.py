@@ -1,9 +1,10 @@
 """One thread that infers: dynamic batches, a bounded queue, and long work in between.
 
 Requests wait in a queue. The thread takes as many of them as fit into a batch, of one model at a
-time, and scores them together: under load batches grow by themselves, and a lone request waits
-for nobody. A large request is served in parts, between which the others have their turn. While
-nobody waits, the thread builds rankings of whole spaces in short steps.
+time, and scores them together, which takes little longer than to score one. Clients who ask again
+and again come back together: a batch waits a moment for as many as there were the last time. A
+lone request waits for nobody. A large request is served in parts, between which the others have
+their turn. While nobody waits, the thread builds rankings of whole spaces in short steps.
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ class _Job:
         return id(self.model), self.hashes, self.ranks, isinstance(self.texts, list)
 
 
+_PAUSE = 0.001  # seconds without a request after which no more are expected
 _Part = tuple[_Job, int, int]
 _Step = Callable[[], bool]
 
@@ -80,6 +82,7 @@ class Engine:
         self._queue: deque[_Job] = deque()
         self._chores: deque[_Step] = deque()
         self._waiting = 0  # architectures
+        self._expected = 1  # requests that were there the last time
         self._pace = 20_000.0  # architectures a second, a running mean
         self._wake = threading.Condition()
         self._stopped = False
@@ -124,7 +127,8 @@ class Engine:
                 raise QueueFullError(max(1, math.ceil(self._waiting / self._pace)))
             self._waiting += len(texts)
             self._queue.append(job)
-            self._wake.notify()
+            if len(self._queue) == 1 or len(self._queue) >= self._expected:
+                self._wake.notify()
         return future
 
     def when_idle(self, step: _Step) -> None:
@@ -146,11 +150,19 @@ class Engine:
                 if chore is not None:
                     self._do(chore)
                     continue
-                if self._settings.max_wait and self._waiting < self._settings.max_batch:
-                    time.sleep(self._settings.max_wait)
+                self._gather()
                 parts = self._take()
                 if parts:
                     self._answer(parts)
+
+    def _gather(self) -> None:
+        """Wait for the requests that are expected, as long as they keep coming."""
+        until = time.monotonic() + self._settings.max_wait
+        with self._wake:
+            before = 0
+            while before < len(self._queue) < self._expected and time.monotonic() < until:
+                before = len(self._queue)
+                self._wake.wait(_PAUSE)
 
     def _do(self, chore: _Step) -> None:
         try:
@@ -215,6 +227,7 @@ class Engine:
             at += stop - start
             if stop == len(job.texts):
                 finished.append(job)
+        self._expected = len(parts) + len(self._queue)
         self._observe(BatchStats(len(texts), len(parts), cached, seconds, self._waiting))
         _tell_all(finished)
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import random
 import re
-import secrets
 import sys
 import time
 from typing import Any
@@ -42,27 +42,34 @@ _HEADERS = [
 ]
 
 
-class ServiceMiddleware:
-    """Wraps the application; see the module."""
+class FrontDoor:
+    """One for all that a service answers with; ``before`` an application it sees its requests."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
-        self._app, self._settings, self._metrics = app, settings, metrics
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
+        self._settings, self._metrics = settings, metrics
         self._keys = KeyFile(settings.api_keys) if settings.api_keys else None
         self._limiter, self._strangers = RateLimiter(settings.rate), RateLimiter(settings.rate)
         self._active = 0
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+    def before(self, app: ASGIApp) -> ASGIApp:
+        """Return an application whose requests come through this door."""
+
+        async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] == "http":
+                await self._serve(app, scope, receive, send)
+            else:
+                await app(scope, receive, send)
+
+        return guarded
+
+    async def _serve(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         visit = _Visit(scope, receive, send)
         self._active += 1
         try:
             try:
                 visit.caller = self._admit(scope, visit.headers)
                 scope["state"]["caller"] = visit.caller.id
-                await self._app(scope, self._bounded(visit), visit.send)
+                await app(scope, self._bounded(visit), visit.send)
             except Problem as problem:
                 await visit.tell(problem)
             except Exception as error:
@@ -174,7 +181,9 @@ class _Visit:
         self.scope, self.receive, self._send = scope, receive, send
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         given = self.headers.get(b"x-request-id", b"")
-        self.id = given.decode() if _REQUEST_ID.fullmatch(given) else secrets.token_hex(8)
+        self.id = (
+            given.decode() if _REQUEST_ID.fullmatch(given) else f"{random.getrandbits(64):016x}"
+        )
         self.started = time.perf_counter()
         self.status = 499  # the client went away before an answer
         self.caller: Caller | None = None

@@ -111,22 +111,27 @@ def respond(request: Request, problem: Problem) -> Response:
     )
 
 
+def problem_of(error: Exception) -> Problem | None:
+    """Return what to tell of an error of an endpoint; None for one that is the service's own."""
+    match error:
+        case Problem():
+            return error
+        case RequestValidationError() | ValidationError():
+            return bad_body(error)
+        case BrokenVersionError():
+            return Problem(409, "conflict", str(error))
+        case PredictorError():
+            return Problem(404, "unknown-predictor", str(error))
+    return None
+
+
 def install(app: FastAPI) -> None:
     """Let everything that an endpoint raises leave as a problem."""
 
-    async def on_problem(request: Request, error: Exception) -> Response:
-        assert isinstance(error, Problem)
-        return respond(request, error)
-
-    async def on_validation(request: Request, error: Exception) -> Response:
-        assert isinstance(error, (RequestValidationError, ValidationError))
-        return respond(request, bad_body(error))
-
-    async def on_unknown(request: Request, error: Exception) -> Response:
-        return respond(request, Problem(404, "unknown-predictor", str(error)))
-
-    async def on_broken(request: Request, error: Exception) -> Response:
-        return respond(request, Problem(409, "conflict", str(error)))
+    async def on_error(request: Request, error: Exception) -> Response:
+        problem = problem_of(error)
+        assert problem is not None  # of the classes below
+        return respond(request, problem)
 
     async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -145,9 +150,7 @@ def install(app: FastAPI) -> None:
             ),
         )
 
-    app.add_exception_handler(Problem, on_problem)
-    app.add_exception_handler(RequestValidationError, on_validation)
-    app.add_exception_handler(ValidationError, on_validation)
-    app.add_exception_handler(PredictorError, on_unknown)
-    app.add_exception_handler(BrokenVersionError, on_broken)
+    for kind in (Problem, RequestValidationError, ValidationError, PredictorError):
+        app.add_exception_handler(kind, on_error)
+    app.add_exception_handler(BrokenVersionError, on_error)
     app.add_exception_handler(HTTPException, on_http)

@@ -18,7 +18,9 @@ class Settings(BaseModel):
     max_values: int = Field(400_000, ge=1, description="values of a JSON body; an object is 4")
     max_items: int = Field(50_000, ge=1, description="architectures of one request")
     max_batch: int = Field(1024, ge=1, description="architectures scored at once")
-    max_wait: float = Field(0.0, ge=0, description="seconds that a batch waits for company")
+    max_wait: float = Field(
+        0.01, ge=0, description="seconds that a batch waits at most for those who came before"
+    )
     max_queue: int = Field(100_000, ge=1, description="architectures that may wait")
     max_requests: int = Field(512, ge=1, description="requests that may be in progress")
     connections: int = Field(512, ge=1, description="connections from one address")

@@ -34,7 +34,7 @@ def test_the_same_file_runs_inline_in_processes_with_workers_and_on_ray(
     url = postgresql_server.new_database()
     ways: dict[str, dict[str, Any]] = {
         "inline": {},
-        "process": {"executor": {"name": "process", "workers": 2}},
+        "process": {"executor": {"name": "process", "workers": 4}},
         "ray": {"executor": {"name": "ray", "max_in_flight": 4}},
         "postgresql": {"storage": url},
     }

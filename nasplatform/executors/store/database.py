@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import StaticPool
 
@@ -15,6 +18,7 @@ from nasplatform.passwords import without_password
 
 _SCHEMA_LOCK = 0x6E6173  # any number that all processes agree on
 _REACH = 10  # seconds to reach a server
+_FRESH = 2.0  # seconds after its use in which a connection is not tried
 _EPOCH = 2440587.5  # 1970-01-01 as a Julian day
 _PATIENCE = 60.0  # seconds for which a writer waits for others
 
@@ -33,7 +37,9 @@ def engine_of(target: Path | str) -> sa.Engine:
     if url.get_backend_name() == "sqlite":
         return engine_of(Path(url.database) if url.database else ":memory:")
     if url.get_backend_name() == "postgresql":
-        return sa.create_engine(url, **pool_options(url))
+        engine = sa.create_engine(url, **server_options(url))
+        replace_broken(engine)
+        return engine
     raise ConfigError(
         f"storage {without_password(target)!r}: measurements are shared through SQLite or "
         f"PostgreSQL, not {url.get_backend_name()}: only there leases are proven to be safe; "
@@ -72,12 +78,32 @@ def require_there(target: Path | str) -> None:
         raise RunError(f"{file}: no such file; the first search with this storage makes it")
 
 
-def pool_options(url: sa.URL) -> dict[str, Any]:
-    """Return how connections to a server are kept: a broken one is noticed and replaced."""
-    if url.get_backend_name() != "postgresql":
+def server_options(url: sa.URL) -> dict[str, Any]:
+    """Return how a server is reached: not for ever, unless the URL says so."""
+    if url.get_backend_name() != "postgresql" or "connect_timeout" in url.query:
         return {}
-    known = "connect_timeout" in url.query
-    return {"pool_pre_ping": True, "connect_args": {} if known else {"connect_timeout": _REACH}}
+    return {"connect_args": {"connect_timeout": _REACH}}
+
+
+def replace_broken(engine: sa.Engine) -> None:
+    """Let connections be tried before they are used, and replaced where they broke.
+
+    Only after a while without use, for to ask each time is a seventh of all round trips; one that
+    broke just before its use is an outage like any other.
+    """
+
+    @sa.event.listens_for(engine, "checkin")
+    def _note(connection: Any, record: Any) -> None:
+        record.info["used"] = time.monotonic()
+
+    @sa.event.listens_for(engine, "checkout")
+    def _try(connection: Any, record: Any, proxy: Any) -> None:
+        if time.monotonic() - record.info.get("used", math.inf) < _FRESH:
+            return
+        try:
+            engine.dialect.do_ping(connection)
+        except Exception as error:
+            raise sa.exc.DisconnectionError from error
 
 
 def alone(connection: sa.Connection) -> None:
@@ -103,6 +129,11 @@ def url_of(text: str) -> sa.URL:
             f"storage {without_password(text)!r}: an @ inside a password is written %40"
         )
     return url
+
+
+def insert(dialect: str, table: sa.Table) -> Any:
+    """Return an INSERT that may say what it does on a conflict, as the dialect writes it."""
+    return {"sqlite": sqlite.insert, "postgresql": postgresql.insert}[dialect](table)
 
 
 def now(engine: sa.Engine) -> sa.ColumnElement[float]:

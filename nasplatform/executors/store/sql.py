@@ -15,7 +15,6 @@ from typing import Any
 from uuid import uuid4
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import SQLAlchemyError
 
 from nasplatform.errors import RunError
@@ -23,11 +22,10 @@ from nasplatform.evaluators.base import ErrorClass, Evaluation
 from nasplatform.executors.store import schema
 from nasplatform.executors.store.base import Busy, Claim, EvaluationKey, EvaluationStore
 from nasplatform.executors.store.bell import Bell
-from nasplatform.executors.store.database import alone, engine_of, now
+from nasplatform.executors.store.database import alone, engine_of, insert, now
 from nasplatform.executors.store.outage import outages_named
 from nasplatform.passwords import without_password
 
-_INSERT: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
 _TABLE, _ROW = schema.MEASUREMENTS, schema.MEASUREMENTS.c
 _NO_RESULT = {"score": None, "metrics": "{}", "cost": 0.0, "stopped": None, "curve": None}
 _MEMORY = "memory"
@@ -68,6 +66,11 @@ class SQLEvaluationStore(EvaluationStore):
 
     def claim(self, key: EvaluationKey, ttl: float) -> Claim | Evaluation | Busy:
         """Ask for a measurement; of several who ask at once, one gets the claim."""
+        with self._transaction() as connection:
+            first = self._claim_first(connection, key, ttl)
+        if first is not None:
+            self._mine.add(key.digest)
+            return first
         with self._transaction() as connection:
             row = self._locked_row(connection, key)
             lost_answer = row.owner == self.owner and key.digest not in self._mine
@@ -146,18 +149,20 @@ class SQLEvaluationStore(EvaluationStore):
     def admit(self, search: str, hash: str, budget: int) -> bool:
         """Let a search pay for an architecture; False where others spent its budget."""
         admitted, searches = schema.ADMITTED, schema.SEARCHES
+        new = self._insert(admitted).values(search=search, hash=hash).on_conflict_do_nothing()
+        there_is_room = (searches.c.name == search, searches.c.admitted < budget)
+        more = sa.update(searches).where(*there_is_room).values(admitted=searches.c.admitted + 1)
         with self._transaction() as connection:
-            self._row_of_search(connection, search)
-            known = (admitted.c.search == search, admitted.c.hash == hash)
-            if connection.execute(sa.select(admitted.c.hash).where(*known)).first():
+            if connection.execute(new.returning(admitted.c.hash)).first() is None:
                 return True
-            there_is_room = (searches.c.name == search, searches.c.admitted < budget)
-            more = sa.update(searches).where(*there_is_room)
-            one_more = connection.execute(more.values(admitted=searches.c.admitted + 1))
-            if not one_more.rowcount:
-                return False
-            connection.execute(admitted.insert().values(search=search, hash=hash))
-            return True
+            if connection.execute(more).rowcount:
+                return True
+            self._row_of_search(connection, search)  # there may be none yet
+            if connection.execute(more).rowcount:
+                return True
+            mine = (admitted.c.search == search, admitted.c.hash == hash)
+            connection.execute(sa.delete(admitted).where(*mine))
+            return False
 
     def forget(self, search: str, known: Collection[str]) -> None:
         """Take back what was admitted, is not ``known`` and is not measured now."""
@@ -236,7 +241,7 @@ class SQLEvaluationStore(EvaluationStore):
                 raise RunError(f"{self._where}: {str(error.orig).splitlines()[0]}") from None
 
     def _insert(self, table: sa.Table) -> Any:
-        return _INSERT[self._engine.dialect.name](table)
+        return insert(self._engine.dialect.name, table)
 
     def _row_of_search(self, connection: sa.Connection, search: str) -> None:
         """Hold the row of a search for the transaction; it is made where there is none."""
@@ -254,20 +259,21 @@ class SQLEvaluationStore(EvaluationStore):
                 sa.update(workers).where(workers.c.id == self.owner).values(**values)
             )
 
+    def _claim_first(
+        self, connection: sa.Connection, key: EvaluationKey, ttl: float
+    ) -> Claim | None:
+        """Claim what nobody has asked for yet, None where somebody has."""
+        lease = {"lease_until": self._now + ttl, "owner": self.owner, "changed": self._now}
+        new = {**vars(key), "key": key.digest, "state": "running", "attempt": 1, "failures": 0}
+        made = self._insert(_TABLE).values(**new, **lease).on_conflict_do_nothing()
+        claimed = connection.execute(made.returning(_ROW.key)).first() is not None
+        return Claim(key, 1, ttl) if claimed else None
+
     def _locked_row(self, connection: sa.Connection, key: EvaluationKey) -> sa.Row[Any]:
-        """Return the row of a key, made where there is none, and hold it for the transaction."""
-        wanted = (
-            sa.select(_TABLE, (_ROW.lease_until - self._now).label("left"))
-            .where(_ROW.key == key.digest)
-            .with_for_update()
-        )
-        row = connection.execute(wanted).one_or_none()
-        if row is None:
-            new = {**vars(key), "key": key.digest, "state": "free", "attempt": 0, "failures": 0}
-            made = self._insert(_TABLE).values(**new, changed=self._now)
-            connection.execute(made.on_conflict_do_nothing())
-            row = connection.execute(wanted).one()
-        return row
+        """Return the row of a key, and hold it for the transaction."""
+        left = (_ROW.lease_until - self._now).label("left")
+        wanted = sa.select(_TABLE, left).where(_ROW.key == key.digest)
+        return connection.execute(wanted.with_for_update()).one()
 
     def _write(self, connection: sa.Connection, key: EvaluationKey, **values: Any) -> None:
         changed = sa.update(_TABLE).where(_ROW.key == key.digest)

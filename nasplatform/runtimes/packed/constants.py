@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasplatform.runtimes.base import Arrays
-from nasplatform.runtimes.packed.library import BLOCK
-from nasplatform.runtimes.packed.program import Program, Step
+from nasplatform.runtimes.packed.program import Program
 from nasplatform.runtimes.packed.reference import apply_maps, unpacked
+from nasplatform.runtimes.packed.steps import BLOCK, Step
 
 Words = NDArray[np.uint32]
 Ints = NDArray[np.int32]

@@ -82,20 +82,20 @@ class Following(Operations):
         found = self.maps.whole(places)
         return self._in_one_map(places) if found is None else found
 
-    def arranged(self, places: Tensor, shape: Shape | None = None) -> int:
-        """Return the number of a map that has places (B, h, w, c) in this order.
+    def arranged(self, places: Tensor, by_rows: bool = False) -> int:
+        """Return the number of a map (h, w, c) that has places (B, h, w, c) in this order.
 
-        shape: of the map; None for any that has c channels.
+        by_rows: any map with c channels will do.
         Raises ValueError where images are mixed.
         """
-        wanted = (*places.shape[1:3], places.shape[3]) if shape is None else shape
+        wanted = (places.shape[1], places.shape[2], places.shape[3])
         number, index = self.maps.found(places.flatten(1))
         first = int(number[0])
         same = bool((number == first).all() and (index == np.arange(len(index))).all())
         if first < 0 or not same or len(index) != np.prod(self.maps.shapes[first]):
             return self._gathered(number, index, wanted)
         given = self.maps.shapes[first]
-        if given == wanted or (shape is None and given[2] == wanted[2]):
+        if given == wanted or (by_rows and given[2] == wanted[2]):
             return first
         return self.append(Step(op="view", source=first, shape=wanted))
 
@@ -170,12 +170,10 @@ class Following(Operations):
         first = places.permute(0, 2, 3, 1) if places.ndim == 4 else None
         if first is not None and len(places) == self.maps.images:
             lengths = [runs(*self.maps.found(each.flatten(1))) for each in (first, places)]
-            if lengths[0] >= lengths[1]:
-                return Laid(
-                    shape, self.arranged(first, tuple(first.shape[1:])), Order.CHANNELS_FIRST
-                )
+            if lengths[0] > lengths[1]:
+                return Laid(shape, self.arranged(first), Order.CHANNELS_FIRST)
         rows = places.reshape(self.maps.images, 1, -1, places.shape[-1])
-        number = self.arranged(rows, tuple(rows.shape[1:]))
+        number = self.arranged(rows)
         return Laid(shape, number, Order.CHANNELS_LAST)
 
     def _gathered(self, number: NDArray[np.int64], index: NDArray[np.int64], shape: Shape) -> int:

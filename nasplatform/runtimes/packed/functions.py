@@ -85,8 +85,13 @@ def layer_norm(values: Arrays, epsilon: Arrays) -> Arrays:
 
 
 def softmax(values: Arrays) -> Arrays:
-    """Return shares (..., c) that add up to 1; all of them are no numbers where one value is."""
-    apart = values - np.fmax.reduce(values, axis=-1, keepdims=True)
-    powers = np.where(apart == apart, exponential(apart), apart)
+    """Return shares (..., c) that add up to 1; all of them are no numbers where one value is.
+
+    What is masked has no share at all: beside it a value of exactly 0 keeps its sign.
+    """
+    most: Arrays = np.fmax.reduce(values, axis=-1, keepdims=True)
+    apart = values - most
+    powers: Arrays = np.where(apart == apart, exponential(apart), apart)
+    powers = np.where(apart < LOWEST, _F(0), powers)
     found: Arrays = powers / lane_sum(powers)
     return found

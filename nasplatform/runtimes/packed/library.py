@@ -27,10 +27,9 @@ PORTABLE = "portable"
 INSTRUCTIONS = (PORTABLE, "avx2", "avx512")
 """The paths of the kernels, slowest first."""
 KINDS = (
-    *("layout", "pad", "pack", "binary_conv", "conv", "product", "map", "max_pool", "avg_pool"),
-    *("layer_norm", "softmax", "gather"),
+    *("layout", "pad", "pack", "binary_conv", "conv", "depthwise", "product", "map", "max_pool"),
+    *("avg_pool", "layer_norm", "softmax", "gather"),
 )
-MAP_KINDS = ("mul", "add", "prelu", "clamp", "plus", "times", "gate", "sigmoid", "gelu")
 _NUMBERS = (
     *("kind", "images", "groups", "in_h", "in_w", "in_c", "padded_h", "padded_w"),
     *("out_h", "out_w", "out_c", "kernel_h", "kernel_w", "stride_h", "stride_w"),

@@ -44,7 +44,7 @@ def lowered(module: nn.Module, input_shape: tuple[int, int, int]) -> Program:
         raise BuildError("the network returns something else than one tensor of its images")
     try:
         logits = following.places(made).reshape(len(made), 1, 1, -1)
-        output = following.arranged(logits, tuple(logits.shape[1:]))
+        output = following.arranged(logits)
         program = Program((height, width, channels), tuple(following.steps), following.tensors)
         return fused(program, output)
     except ValueError as error:

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from nasplatform.runtimes.base import Arrays
 from nasplatform.runtimes.packed import constants
 from nasplatform.runtimes.packed.constants import Thresholds, words_of
-from nasplatform.runtimes.packed.library import KINDS, MAP_KINDS, KernelStep, MapOp
+from nasplatform.runtimes.packed.library import KINDS, KernelStep, MapOp
 from nasplatform.runtimes.packed.program import Program
-from nasplatform.runtimes.packed.steps import Shape, Step
+from nasplatform.runtimes.packed.steps import MAPS, Shape, Step
 
 
 class Constants:
@@ -82,7 +82,8 @@ class Plan:
         weights = self._known.weights(index)
         offsets = constants.offsets(step, padded[1], numbers, each)
         self._kept += [offsets, *weights]
-        found = self._step(index, step, step.op, shape)
+        kind = "depthwise" if constants.is_depthwise(step) else step.op
+        found = self._step(index, step, kind, shape)
         found.in_c, (found.padded_h, found.padded_w) = numbers, padded
         found.count, found.depth = step.inputs, len(offsets)
         found.weights, found.offsets = _address(weights[0]), _address(offsets)
@@ -184,10 +185,10 @@ class Plan:
     def _step(self, index: int, step: Step, kind: str, shape: Shape) -> KernelStep:
         """Begin a kernel step with the geometry of a step and the shape of its source."""
         window, (height, width, channels) = step.window, self._program.shapes[index + 1]
-        maps = step.maps if kind == step.op and index not in self._known.fused else ()
+        computes = kind in (step.op, "depthwise")  # not what comes before, such as packing
+        maps = step.maps if computes and index not in self._known.fused else ()
         operations = [
-            MapOp(MAP_KINDS.index(each.kind), self._operand(each.values, each.other))
-            for each in maps
+            MapOp(MAPS.index(each.kind), self._operand(each.values, each.other)) for each in maps
         ]
         array = (MapOp * len(operations))(*operations)
         self._kept.append(array)

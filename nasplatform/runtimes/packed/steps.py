@@ -13,6 +13,12 @@ Shape = tuple[int, int, int]
 Tensors = Mapping[str, NDArray[Any]]
 LARGEST = 2**28
 """Most numbers in the map of one image."""
+OPS = (
+    *("conv", "binary_conv", "product", "map", "max_pool", "avg_pool", "layer_norm", "softmax"),
+    *("gather", "view", "constant"),
+)
+MAPS = ("mul", "add", "prelu", "clamp", "plus", "times", "gate", "sigmoid", "gelu")
+"""What steps and maps there are; the kernels know the maps by their places here."""
 BLOCK = 16
 """Outputs that the weights of a convolution or product are laid side by side for."""
 
@@ -31,7 +37,7 @@ class Map(_Part):
     other:  number of the other map, of a ``gate`` 1 x 1; else none.
     """
 
-    kind: str = Field(pattern="^(mul|add|prelu|clamp|plus|times|gate|sigmoid|gelu)$")
+    kind: str = Field(pattern=f"^({'|'.join(MAPS)})$")
     values: str | None = None
     other: int | None = None
 
@@ -86,10 +92,7 @@ class Step(_Part):
     maps:    what is done to the result before anyone sees it.
     """
 
-    op: str = Field(
-        pattern="^(conv|binary_conv|product|map|max_pool|avg_pool|layer_norm|softmax|gather|view"
-        "|constant)$"
-    )
+    op: str = Field(pattern=f"^({'|'.join(OPS)})$")
     source: int = Field(default=0, ge=0, le=2**20)
     other: int | None = Field(default=None, ge=0, le=2**20)
     window: Window = Window()

@@ -90,12 +90,17 @@ def _of_maps(f: Following, made: Tensor, one: Tensor, other: Tensor, kind: str) 
         one, other = other, one
     laid, beside = f.laid(one, shape), f.known(other)
     each = Map(kind=_OF_MAPS[kind], other=0)
-    alike = isinstance(beside, Laid) and laid.order is beside.order is not Order.MIXED
-    if alike and beside.shape == shape and _shape(f, beside) == _shape(f, laid):
+    if isinstance(beside, Laid) and _alike(f, laid, beside):
         number = beside.number
     else:
         number, each = _beside(f, laid, f.places(other).expand(shape), each)
     f.know(made, mapped(f, laid, (each.model_copy(update={"other": number}),)))
+
+
+def _alike(f: Following, one: Laid, other: Laid) -> bool:
+    """Say whether two tensors lie in their maps in the same order."""
+    ordered = one.order is other.order is not Order.MIXED
+    return ordered and one.shape == other.shape and _shape(f, one) == _shape(f, other)
 
 
 def _beside(f: Following, laid: Laid, places: Tensor, each: Map) -> tuple[int, Map]:
@@ -103,8 +108,8 @@ def _beside(f: Following, laid: Laid, places: Tensor, each: Map) -> tuple[int, M
     placed, shape = f.maps.in_map(laid, places), _shape(f, laid)
     one = placed[:, :1, :1]
     if each.kind == "times" and shape[:2] != (1, 1) and (placed == one).all():
-        return f.arranged(one, (1, 1, shape[2])), Map(kind="gate", other=0)
-    return f.arranged(placed, shape), each
+        return f.arranged(one), Map(kind="gate", other=0)
+    return f.arranged(placed), each
 
 
 def _shape(f: Following, laid: Laid) -> tuple[int, int, int]:

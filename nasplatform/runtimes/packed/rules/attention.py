@@ -47,7 +47,7 @@ def _in_rows(f: Following, known: Laid | Tensor, shape: torch.Size) -> Laid:
     if laid is None or not f.maps.has_rows(laid):
         places = f.maps.places(known) if isinstance(known, Laid) else known
         rows = places.reshape(f.maps.images, 1, -1, shape[-1])
-        number = f.arranged(rows, tuple(rows.shape[1:]))
+        number = f.arranged(rows)
         return Laid(tuple(shape), number, Order.CHANNELS_LAST)
     size = math.prod(f.maps.shapes[laid.number])
     if f.maps.shapes[laid.number][2] == shape[-1]:

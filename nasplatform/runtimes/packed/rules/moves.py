@@ -33,6 +33,12 @@ def _same(f: Following, made: Tensor, inputs: Any, *_: Any, **__: Any) -> None:
     f.know(made, f.known(inputs))
 
 
+def _strided(f: Following, made: Tensor, inputs: Any, *_: Any) -> None:
+    """What torch does to means of maps with channels last: only the strides of axes of 1 change."""
+    expect(made.shape == inputs.shape and set(made.shape[2:]) <= {1}, "other strides")
+    f.know(made, f.known(inputs))
+
+
 def _joined(f: Following, made: Tensor, inputs: Any, axis: int = 0) -> None:
     """Concatenated or stacked, also with constants such as class tokens."""
     parts = [f.places(each) if f.follows(each) else _of_constant(f, each) for each in inputs]
@@ -73,4 +79,5 @@ RULES: Rules = {
     **dict.fromkeys(("cat", "stack"), _joined),
     **dict.fromkeys(("zeros_like", "ones_like", "full_like", "empty_like"), _nothing),
     "constant_pad_nd": _pad,
+    "as_strided_": _strided,
 }

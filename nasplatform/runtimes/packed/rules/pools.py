@@ -89,7 +89,7 @@ def _reduced(f: Following, made: Tensor, inputs: Tensor, axes: Any, whole: bool 
         kept = [axis for axis in range(inputs.ndim) if axis not in gone]
         rows = f.places(inputs).permute(*kept, *sorted(gone))
         rows = rows.reshape(f.maps.images, 1, -1, many).mT
-        source, kernel = f.arranged(rows, tuple(rows.shape[1:])), (1, many)
+        source, kernel = f.arranged(rows), (1, many)
     found = f.append(Step(op="avg_pool", source=source, window=Window(kernel=kernel)))
     laid = Laid(tuple(made.shape), found, Order.CHANNELS_LAST)
     if whole:

@@ -19,16 +19,20 @@ def map_of_channels(f: Following, inputs: Tensor) -> int:
     if isinstance(known, Laid) and known.order is Order.CHANNELS_FIRST:
         return known.number
     places = f.places(inputs).permute(0, 2, 3, 1)
-    return f.arranged(places, tuple(places.shape[1:]))
+    return f.arranged(places)
 
 
 def map_of_rows(f: Following, inputs: Tensor) -> int:
     """Return the number of a map of which each pixel is a row of a tensor (..., c)."""
     known, channels = f.known(inputs), inputs.shape[-1]
-    in_order = isinstance(known, Laid) and known.order is Order.CHANNELS_LAST
-    if in_order and f.maps.shapes[known.number][2] == channels:
+    if (
+        isinstance(known, Laid)
+        and known.order is Order.CHANNELS_LAST
+        and f.maps.shapes[known.number][2] == channels
+    ):
         return known.number
-    return f.arranged(f.places(inputs).reshape(f.maps.images, 1, -1, channels))
+    rows = f.places(inputs).reshape(f.maps.images, 1, -1, channels)
+    return f.arranged(rows, by_rows=True)
 
 
 def product(f: Following, left: Tensor, right: Tensor, maps: tuple[Map, ...] = ()) -> Tensor:
@@ -39,11 +43,11 @@ def product(f: Following, left: Tensor, right: Tensor, maps: tuple[Map, ...] = (
     images, groups, rows, depth = left.shape
     columns = right.shape[-1]
     blocks = torch.nn.functional.pad(right, (0, -columns % BLOCK))  # with the place of 0
-    blocks = blocks.unflatten(-1, (-1, BLOCK)).transpose(2, 3).flatten(1, 2)
+    blocks = torch.unflatten(blocks, -1, (-1, BLOCK)).transpose(2, 3).flatten(1, 2)
     step = Step(
         op="product",
         source=_grouped(f, left),
-        other=f.arranged(blocks, tuple(blocks.shape[1:])),
+        other=f.arranged(blocks),
         inputs=depth,
         groups=groups,
         outputs=groups * columns,
@@ -54,7 +58,7 @@ def product(f: Following, left: Tensor, right: Tensor, maps: tuple[Map, ...] = (
 
 def _grouped(f: Following, left: Tensor) -> int:
     """Return the map (., T, g K) of places (B, g, T, K)."""
-    return f.arranged(left.transpose(1, 2).flatten(2)[:, None])
+    return f.arranged(left.transpose(1, 2).flatten(2)[:, None], by_rows=True)
 
 
 def _ungrouped(f: Following, number: int, shape: tuple[int, int, int, int]) -> Tensor:
@@ -113,7 +117,7 @@ def _bmm(f: Following, made: Tensor, one: Any, other: Any) -> None:
         places = _by_weights(f, f.places(one), other)
     else:
         sides = (f.places(one), f.places(other))
-        left, right = (side.unflatten(0, (f.maps.images, -1)) for side in sides)
+        left, right = (torch.unflatten(side, 0, (f.maps.images, -1)) for side in sides)
         places = product(f, left, right).flatten(0, 1)
     f.know(made, places)
 
@@ -126,11 +130,11 @@ def _by_weights(f: Following, left: Tensor, weights: Tensor) -> Tensor:
     images = f.maps.images
     by_matrix = len(left) % images == 0
     if by_matrix:
-        blocks = weights.unflatten(0, (images, -1))
+        blocks = torch.unflatten(weights, 0, (images, -1))
         by_matrix = bool((blocks == blocks[:1]).all()) and f.maps.by_image(left)
     if by_matrix:
-        return _groups(f, left.unflatten(0, (images, -1)), blocks[0]).flatten(0, 1)
-    rows = left.unflatten(1, (images, -1)).transpose(0, 1)
+        return _groups(f, torch.unflatten(left, 0, (images, -1)), blocks[0]).flatten(0, 1)
+    rows = torch.unflatten(left, 1, (images, -1)).transpose(0, 1)
     return _groups(f, rows, weights).transpose(0, 1).flatten(1, 2)
 
 

@@ -245,6 +245,23 @@ INLINE int64_t units_of(const step *s) {
 EVERY_BLOCK(binary_block)
 EVERY_BLOCK(float_block)
 
+/* One kernel for each channel: the channels of a pixel are made together. */
+TARGET static void depthwise(const step *s, int64_t part, int64_t parts) {
+    int64_t pixels = s->images * s->out_h * s->out_w, c = s->out_c;
+    int64_t pixel = begin(pixels, part, parts), to = begin(pixels, part + 1, parts);
+    for (spot at = spot_of(s, pixel); pixel < to; pixel++, advance(s, &at)) {
+        float *restrict out = (float *)s->out + pixel * c;
+        memset(out, 0, c * sizeof(float));
+        for (int64_t k = 0; k < s->depth; k++) {
+            const float *x = (const float *)s->in + corner(s, at) + s->offsets[k];
+            const float *w = (const float *)s->weights + k * c;
+            for (int64_t i = 0; i < c; i++)
+                out[i] += x[i] * w[i];
+        }
+        apply(s, out, 0, c, pixel * c);
+    }
+}
+
 /* Convolutions of 1 x 1 whose weights are another map: those of each image are its own. */
 TARGET static void products(const step *s, int64_t part, int64_t parts) {
     int64_t pixels = s->out_h * s->out_w, units = units_of(s), work = s->images * units;
@@ -316,19 +333,28 @@ TARGET static void pack(const step *s, int64_t part, int64_t parts) {
     }
 }
 
-/* Runs of numbers of the source, each to its place in the new map. */
-TARGET static void gather(const step *s, int64_t part, int64_t parts) {
-    int64_t run = s->count, size = s->in_h * s->in_w * s->in_c;
-    for (EACH_ROW(s, part, parts, s->depth)) {
-        int64_t from = s->offsets[row % s->depth];
-        if (from < 0)
+/* Runs of numbers of the source, each to its place in the new map: those of one image. */
+INLINE void gather_runs(const step *s, const float *in, float *out, int64_t first, int64_t last) {
+    const int32_t *from = s->offsets;
+    int64_t run = s->count;
+    for (int64_t k = first; k < last; k++)
+        if (from[k] < 0)
             continue;
-        const float *in = (const float *)s->in + row / s->depth * size + from;
-        float *out = (float *)s->out + row * run;
-        if (run == 1)
-            *out = *in;
+        else if (run == 1)
+            out[k] = in[from[k]];
         else
-            memcpy(out, in, run * sizeof(float));
+            memcpy(out + k * run, in + from[k], run * sizeof(float));
+}
+
+TARGET static void gather(const step *s, int64_t part, int64_t parts) {
+    int64_t size = s->in_h * s->in_w * s->in_c, runs = s->depth;
+    int64_t to = begin(s->images * runs, part + 1, parts);
+    for (int64_t at = begin(s->images * runs, part, parts), last; at < to; at = last) {
+        int64_t image = at / runs;
+        last = smaller(to, (image + 1) * runs);
+        gather_runs(s, (const float *)s->in + image * size,
+                    (float *)s->out + image * runs * s->count, at - image * runs,
+                    last - image * runs);
     }
 }
 
@@ -375,7 +401,8 @@ TARGET static void avg_pool(const step *s, int64_t part, int64_t parts) {
 }
 
 TARGET void NAME(kernel)(const step *s, int64_t part, int64_t parts) {
-    static const kernel kinds[] = {layout, pad,      pack,     binary_blocks, float_blocks, products,
-                                   map,    max_pool, avg_pool, layer_norm,    softmax,      gather};
+    static const kernel kinds[] = {layout,    pad,      pack, binary_blocks, float_blocks,
+                                   depthwise, products, map,  max_pool,      avg_pool,
+                                   layer_norm, softmax, gather};
     kinds[s->kind](s, part, parts);
 }

@@ -13,6 +13,7 @@ enum {
     PACK,
     BINARY_CONV,
     CONV,
+    DEPTHWISE,
     PRODUCT,
     MAP,
     MAX_POOL,
@@ -43,7 +44,8 @@ typedef struct {
     int64_t depth, count;
     const void *in;
     void *out;
-    const void *weights;       /* [group][block][depth][BLOCK], float or bits; PRODUCT: by image */
+    const void *weights;       /* [group][block][depth][BLOCK], float or bits; PRODUCT: those of each
+                                * image; DEPTHWISE: [depth][channel] */
     const int32_t *offsets;    /* [depth] */
     const int32_t *tap_counts; /* [group][block][tap][BLOCK]: weights of +1 in each place */
     const int32_t *thresholds; /* [channel], or NULL where floats are made */

@@ -15,6 +15,22 @@ INLINE float lane_sum(const float *x, int64_t n, const int squared) {
     return lanes[0];
 }
 
+/* The largest number; what is none is passed over. */
+INLINE float largest(const float *x, int64_t n) {
+    float lanes[BLOCK];
+    for (int i = 0; i < BLOCK; i++)
+        lanes[i] = -INFINITY;
+    int64_t whole = n - n % BLOCK;
+    for (int64_t k = 0; k < whole; k += BLOCK)
+        for (int i = 0; i < BLOCK; i++)
+            lanes[i] = x[k + i] > lanes[i] ? x[k + i] : lanes[i];
+    for (int64_t k = whole; k < n; k++)
+        lanes[0] = x[k] > lanes[0] ? x[k] : lanes[0];
+    for (int i = 1; i < BLOCK; i++)
+        lanes[0] = lanes[i] > lanes[0] ? lanes[i] : lanes[0];
+    return lanes[0];
+}
+
 TARGET static void layer_norm(const step *s, int64_t part, int64_t parts) {
     int64_t c = s->in_c;
     for (EACH_ROW(s, part, parts, s->in_h * s->in_w)) {
@@ -33,12 +49,11 @@ TARGET static void softmax(const step *s, int64_t part, int64_t parts) {
     int64_t c = s->in_c;
     for (EACH_ROW(s, part, parts, s->in_h * s->in_w)) {
         const float *in = (const float *)s->in + row * c;
-        float *out = (float *)s->out + row * c, most = in[0];
-        for (int64_t i = 1; i < c; i++)
-            most = in[i] > most || most != most ? in[i] : most;
+        float *out = (float *)s->out + row * c, most = largest(in, c);
         for (int64_t i = 0; i < c; i++) {
             float x = in[i] - most;
-            out[i] = x == x ? exponential(x) : x;
+            float power = x == x ? exponential(x) : x;
+            out[i] = x < -87.0f ? 0.0f : power;
         }
         float sum = lane_sum(out, c, 0);
         for (int64_t i = 0; i < c; i++)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_vit_network import CLASSES, EVERY, SHAPE
+from transformer_kinds import CLASSES, EVERY, SHAPE
 
 from nasplatform.models.costs import count_parameters
 from nasplatform.models.edits import Edit

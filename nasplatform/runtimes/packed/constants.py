@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from nasplatform.runtimes.base import Arrays
-from nasplatform.runtimes.packed.library import BLOCK
-from nasplatform.runtimes.packed.program import Program, Step
+from nasplatform.runtimes.packed.program import Program
 from nasplatform.runtimes.packed.reference import apply_maps, unpacked
+from nasplatform.runtimes.packed.steps import BLOCK, Step
 
 Words = NDArray[np.uint32]
 Ints = NDArray[np.int32]
@@ -35,9 +35,16 @@ def words_of(channels: int) -> int:
 
 
 def interleaved_floats(program: Program, step: Step) -> Arrays:
-    """Return a convolution's weight as (groups, blocks, depth, 16)."""
+    """Return a convolution's weight as (groups, blocks, depth, 16), depth-wise (depth, groups)."""
     weight = program.tensors[step.weight or ""]
+    if is_depthwise(step):
+        return np.ascontiguousarray(weight.reshape(step.outputs, -1).T)
     return _blocks(weight.reshape(step.outputs, -1), step.groups)
+
+
+def is_depthwise(step: Step) -> bool:
+    """Say whether a convolution in floats has one kernel for each channel."""
+    return step.op == "conv" and step.inputs == 1 and step.outputs == step.groups
 
 
 def interleaved_bits(program: Program, step: Step) -> tuple[Words, Ints]:

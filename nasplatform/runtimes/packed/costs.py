@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from nasplatform.runtimes.base import Costs
-from nasplatform.runtimes.packed.program import Program, Step
+from nasplatform.runtimes.packed.program import Program
+from nasplatform.runtimes.packed.steps import Step
 
 
 def program_costs(program: Program) -> Costs:
@@ -14,7 +15,7 @@ def program_costs(program: Program) -> Costs:
     Of a binary convolution the shift, the first factor and a number added right behind it are
     scales, as in the layer; what normalisations became is of full precision.
     """
-    macs = {"conv": 0, "binary_conv": 0}
+    macs = {"conv": 0, "binary_conv": 0, "product": 0}
     bits, scales, weights = set(), set(), 0
     for step, shape in zip(program.steps, program.shapes[1:], strict=True):
         if step.op not in macs:
@@ -27,11 +28,11 @@ def program_costs(program: Program) -> Costs:
             bits.add(step.weight)
             scales |= _scales(step)
     sizes = {name: values.nbytes for name, values in program.tensors.items()}
-    floats = sum(values.size for name, values in program.tensors.items() if name not in bits)
+    floats = sum(v.size for v in program.tensors.values() if v.dtype == np.float32)
     binary, of_scales = (sum(sizes[n] for n in names if n) for names in (bits, scales))
     return Costs(
         parameters=floats + weights,
-        macs=macs["conv"],
+        macs=macs["conv"] + macs["product"],
         binary_macs=macs["binary_conv"],
         bytes_binary=binary,
         bytes_scales=of_scales,

@@ -21,8 +21,9 @@ from nasplatform.atomic_io import replace_file
 from nasplatform.errors import RunError
 from nasplatform.foreign import blaming, require_regular
 from nasplatform.models.inputs import check_images
-from nasplatform.runtimes.packed.program import Program, Tensors
+from nasplatform.runtimes.packed.program import Program
 from nasplatform.runtimes.packed.session import PackedSession
+from nasplatform.runtimes.packed.steps import Tensors
 
 SUFFIX, FORMAT = ".nasbin", "1"
 

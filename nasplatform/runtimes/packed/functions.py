@@ -23,6 +23,7 @@ ERF_P = _F(0.3275911)
 ERF = tuple(map(_F, (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592)))
 """Abramowitz and Stegun, 7.1.26: absolute error 1.5e-7."""
 HALF, ONE, ROOT_HALF = _F(0.5), _F(1), _F(0.70710678)
+LANES = 16
 
 
 def exponential(values: Arrays) -> Arrays:
@@ -57,4 +58,40 @@ def gelu(values: Arrays) -> Arrays:
     tail = (made * t) * exponential(-(size * size))
     share = np.where(x < 0, tail, (ONE - tail) + ONE)
     found: Arrays = np.where(values == values, values * HALF * share, values)
+    return found
+
+
+def lane_sum(values: Arrays) -> Arrays:
+    """Return (..., 1): sixteen lanes sum every sixteenth channel each, then halves are added."""
+    padded = np.pad(values, (*[(0, 0)] * (values.ndim - 1), (0, -values.shape[-1] % LANES)))
+    rows = padded.reshape(*values.shape[:-1], -1, LANES)
+    lanes = np.zeros((*values.shape[:-1], LANES), _F)
+    for place in range(rows.shape[-2]):
+        lanes = lanes + rows[..., place, :]
+    while lanes.shape[-1] > 1:
+        half = lanes.shape[-1] // 2
+        lanes = lanes[..., :half] + lanes[..., half:]
+    found: Arrays = lanes
+    return found
+
+
+def layer_norm(values: Arrays, epsilon: Arrays) -> Arrays:
+    """Return (..., c) less its mean over channels, by the root of its variance and epsilon (1,)."""
+    many = _F(values.shape[-1])
+    apart = values - lane_sum(values) / many
+    variance = lane_sum(apart * apart) / many
+    found: Arrays = apart * (ONE / np.sqrt(variance + epsilon))
+    return found
+
+
+def softmax(values: Arrays) -> Arrays:
+    """Return shares (..., c) that add up to 1; all of them are no numbers where one value is.
+
+    What is masked has no share at all: beside it a value of exactly 0 keeps its sign.
+    """
+    most: Arrays = np.fmax.reduce(values, axis=-1, keepdims=True)
+    apart = values - most
+    powers: Arrays = np.where(apart == apart, exponential(apart), apart)
+    powers = np.where(apart < LOWEST, _F(0), powers)
+    found: Arrays = powers / lane_sum(powers)
     return found

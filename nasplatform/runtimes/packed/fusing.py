@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from nasplatform.runtimes.packed.program import Map, Program, Step
+from nasplatform.runtimes.packed.program import Program
+from nasplatform.runtimes.packed.steps import Map, Step
 
-_MAPPED = ("conv", "binary_conv", "map", "max_pool", "avg_pool")
+_MAPPED = ("conv", "binary_conv", "product", "map", "max_pool", "avg_pool", "layer_norm")
 
 
 def fused(program: Program, output: int) -> Program:
@@ -15,12 +16,7 @@ def fused(program: Program, output: int) -> Program:
     order = _Fusion(nodes, output).order()
     numbers = {0: 0, **{old + 1: new + 1 for new, old in enumerate(order)}}
     steps = tuple(_renumbered(nodes[old].step, numbers) for old in order)
-    used = {
-        name
-        for step in steps
-        for name in (step.weight, step.shift, *(each.values for each in step.maps))
-        if name is not None
-    }
+    used = {name for step in steps for name in step.constants}
     tensors = {name: values for name, values in program.tensors.items() if name in used}
     return Program(program.input_shape, steps, tensors)
 
@@ -90,6 +86,8 @@ def _renumbered(step: Step, numbers: dict[int, int]) -> Step:
         each if each.other is None else each.model_copy(update={"other": numbers[each.other]})
         for each in step.maps
     )
-    parts = tuple((numbers[part[0]], *part[1:]) for part in step.parts)
-    source = 0 if step.parts else numbers[step.source]
-    return step.model_copy(update={"maps": maps, "parts": parts, "source": source})
+    parts = tuple((numbers[source], name) for source, name in step.parts)
+    changed = {"maps": maps, "parts": parts, "source": numbers.get(step.source, 0)}
+    if step.other is not None:
+        changed["other"] = numbers[step.other]
+    return step.model_copy(update=changed)

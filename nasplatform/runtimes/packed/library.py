@@ -13,23 +13,28 @@ from nasplatform.errors import KernelError
 SOURCES = Sources(
     "packed",
     Path(__file__).with_name("source"),
-    ("-std=gnu11", "-O3", "-ffp-contract=off", "-fno-strict-aliasing", "-pthread"),
+    (
+        "-std=gnu11",
+        "-O3",
+        "-ffp-contract=off",
+        "-fno-math-errno",
+        "-fno-strict-aliasing",
+        "-pthread",
+    ),
     "counting bits fast",
 )
 PORTABLE = "portable"
 INSTRUCTIONS = (PORTABLE, "avx2", "avx512")
 """The paths of the kernels, slowest first."""
-BLOCK = 16
 KINDS = (
-    *("layout", "pad", "pack", "binary_conv", "conv", "map", "max_pool", "avg_pool", "copy"),
-    "flatten",
+    *("layout", "pad", "pack", "binary_conv", "conv", "depthwise", "product", "map", "max_pool"),
+    *("avg_pool", "layer_norm", "softmax", "gather"),
 )
-MAP_KINDS = ("mul", "add", "prelu", "clamp", "plus", "times", "gate", "sigmoid", "gelu")
 _NUMBERS = (
     *("kind", "images", "groups", "in_h", "in_w", "in_c", "padded_h", "padded_w"),
     *("out_h", "out_w", "out_c", "kernel_h", "kernel_w", "stride_h", "stride_w"),
     *("pad_top", "pad_left", "dilation_h", "dilation_w", "to_h", "to_w", "to_top", "to_left"),
-    *("depth", "in_from", "out_from", "count"),
+    *("depth", "count"),
 )
 _ADDRESSES = (
     *("source", "made", "weights", "offsets", "tap_counts", "thresholds", "flips", "shift"),

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from nasplatform.runtimes.base import Arrays
 from nasplatform.runtimes.packed import constants
 from nasplatform.runtimes.packed.constants import Thresholds, words_of
-from nasplatform.runtimes.packed.library import KINDS, MAP_KINDS, KernelStep, MapOp
-from nasplatform.runtimes.packed.program import Program, Shape, Step
+from nasplatform.runtimes.packed.library import KINDS, KernelStep, MapOp
+from nasplatform.runtimes.packed.program import Program
+from nasplatform.runtimes.packed.steps import MAPS, Shape, Step
 
 
 class Constants:
@@ -53,7 +54,7 @@ class Plan:
         self._free: list[NDArray[np.float32]] = []
         self._maps: dict[int, NDArray[np.float32]] = {}
         self._bits: dict[int, NDArray[np.uint32]] = {}
-        self._gaps: set[int] = set()  # maps of which a part stays 0
+        self._fixed: set[int] = set()  # addresses of maps of which a part never changes
         self._steps: list[KernelStep] = []
         self.inputs: list[int] = []
         self._build()
@@ -69,9 +70,7 @@ class Plan:
             _BUILDERS.get(step.op, Plan._plain)(self, index, step)
             for source in set(step.sources):
                 if last[source] == index and source in self._maps:
-                    made = self._maps.pop(source)
-                    if source not in self._gaps:
-                        self._free.append(made)
+                    self._give_back(self._maps.pop(source))
 
     def _convolution(self, index: int, step: Step) -> None:
         binary = step.op == "binary_conv"
@@ -83,7 +82,8 @@ class Plan:
         weights = self._known.weights(index)
         offsets = constants.offsets(step, padded[1], numbers, each)
         self._kept += [offsets, *weights]
-        found = self._step(index, step, step.op, shape)
+        kind = "depthwise" if constants.is_depthwise(step) else step.op
+        found = self._step(index, step, kind, shape)
         found.in_c, (found.padded_h, found.padded_w) = numbers, padded
         found.count, found.depth = step.inputs, len(offsets)
         found.weights, found.offsets = _address(weights[0]), _address(offsets)
@@ -143,30 +143,52 @@ class Plan:
         self._add(found, self._map(step.source))
         self._make(index, step)
 
-    def _copy(self, index: int, step: Step) -> None:
-        shape = self._program.shapes[index + 1]
-        covered = np.zeros(step.outputs, bool)
-        for _, _, count, there in step.parts:
-            covered[there : there + count] = True
-        size = self._images * int(np.prod(shape))
-        if covered.all():
+    def _gather(self, index: int, step: Step) -> None:
+        places = [np.ascontiguousarray(self._program.tensors[name]) for _, name in step.parts]
+        size = self._images * self._size(index + 1)
+        if np.logical_or.reduce([each >= 0 for each in places]).all():
             made = self._take(size)
         else:
             made = self._zeros((size,), np.float32)
-            self._gaps.add(index + 1)
-        for source, first, count, there in step.parts:
-            found = self._step(index, step, "copy", self._program.shapes[source])
-            found.in_from, found.out_from, found.count = first, there, count
+            self._fixed.add(_address(made))
+        for (source, _), each in zip(step.parts, places, strict=True):
+            found = self._step(index, step, "gather", self._program.shapes[source])
+            found.depth, found.count, found.offsets = len(each), step.inputs, _address(each)
+            self._kept.append(each)
             self._add(found, self._map(source), made)
         self._maps[index + 1] = made
+
+    def _product(self, index: int, step: Step) -> None:
+        offsets = np.arange(step.inputs, dtype=np.int32)
+        self._kept.append(offsets)
+        shape = self._program.shapes[step.source]
+        found = self._step(index, step, "product", shape)
+        found.padded_h, found.padded_w = shape[:2]
+        found.depth, found.offsets = step.inputs, _address(offsets)
+        found.weights = _address(self._map(step.other or 0))
+        self._add(found, self._map(step.source))
+        self._make(index, step)
+
+    def _view(self, index: int, step: Step) -> None:
+        self._maps[index + 1] = self._map(step.source)
+
+    def _constant(self, index: int, step: Step) -> None:
+        made = self._zeros((self._images, self._size(index + 1)), np.float32)
+        made[:] = self._program.tensors[step.weight or ""].reshape(-1)
+        self._maps[index + 1] = made.reshape(-1)
+        self._fixed.add(_address(made))
+
+    def _layer_norm(self, index: int, step: Step) -> None:
+        self._plain(index, step)
+        self._steps[-1].shift = self._tensor(step.weight or "")
 
     def _step(self, index: int, step: Step, kind: str, shape: Shape) -> KernelStep:
         """Begin a kernel step with the geometry of a step and the shape of its source."""
         window, (height, width, channels) = step.window, self._program.shapes[index + 1]
-        maps = step.maps if kind == step.op and index not in self._known.fused else ()
+        computes = kind in (step.op, "depthwise")  # not what comes before, such as packing
+        maps = step.maps if computes and index not in self._known.fused else ()
         operations = [
-            MapOp(MAP_KINDS.index(each.kind), self._operand(each.values, each.other))
-            for each in maps
+            MapOp(MAPS.index(each.kind), self._operand(each.values, each.other)) for each in maps
         ]
         array = (MapOp * len(operations))(*operations)
         self._kept.append(array)
@@ -233,6 +255,12 @@ class Plan:
             return self._free.pop(min(fitting, key=lambda i: self._free[i].size))
         return self._zeros((size,), np.float32)
 
+    def _give_back(self, made: NDArray[np.float32]) -> None:
+        """Let others use a buffer, unless a view of it is still read or it must stay as it is."""
+        read = any(_address(other) == _address(made) for other in self._maps.values())
+        if not read and _address(made) not in self._fixed:
+            self._free.append(made)
+
     def _zeros(self, shape: tuple[int, ...], kind: type[np.generic]) -> NDArray[Any]:
         made = np.zeros(shape, kind)
         self._kept.append(made)
@@ -255,7 +283,11 @@ class Plan:
 _BUILDERS = {
     "conv": Plan._convolution,
     "binary_conv": Plan._convolution,
-    "copy": Plan._copy,
+    "product": Plan._product,
+    "layer_norm": Plan._layer_norm,
+    "gather": Plan._gather,
+    "view": Plan._view,
+    "constant": Plan._constant,
 }
 
 

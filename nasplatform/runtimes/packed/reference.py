@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from nasplatform.runtimes.base import Arrays
 from nasplatform.runtimes.packed import functions
-from nasplatform.runtimes.packed.program import Map, Program, Step, Window
+from nasplatform.runtimes.packed.program import Program
+from nasplatform.runtimes.packed.steps import BLOCK, Map, Step, Window
 
 _FUNCTIONS = {"sigmoid": functions.sigmoid, "gelu": functions.gelu}
 
@@ -20,7 +21,7 @@ def run_reference(program: Program, images: Arrays) -> Arrays:
         made = apply_maps(step.maps, _KINDS[step.op](program, step, maps), program, maps)
         maps.append(made)
         for source in step.sources:
-            if last[source] == index:
+            if last[source] == index and source:  # of the images the number is asked
                 maps[source] = maps[source][:0]  # nobody reads it any more
     logits: Arrays = maps[-1].reshape(len(images), -1).copy()
     return logits
@@ -132,21 +133,43 @@ def _avg_pool(program: Program, step: Step, maps: list[Arrays]) -> Arrays:
     return made
 
 
-def _copy(program: Program, step: Step, maps: list[Arrays]) -> Arrays:
-    (top, left), (down, across) = step.window.padding[:2], step.window.stride
-    taken = [
-        maps[source][:, top::down, left::across, first : first + count]
-        for source, first, count, _ in step.parts
-    ]
-    made = np.zeros((*taken[0].shape[:3], step.outputs), np.float32)
-    for values, (_, _, count, there) in zip(taken, step.parts, strict=True):
-        made[..., there : there + count] = values
-    return made
+def _gather(program: Program, step: Step, maps: list[Arrays]) -> Arrays:
+    images, run = len(maps[step.parts[0][0]]), step.inputs
+    made = np.zeros((images, int(np.prod(step.shape or ())) // run, run), np.float32)
+    for source, name in step.parts:
+        places = program.tensors[name]
+        here = places >= 0
+        flat = maps[source].reshape(images, -1)
+        made[:, here] = flat[:, places[here, None] + np.arange(run)]
+    return made.reshape(images, *(step.shape or ()))
 
 
-def _flatten(program: Program, step: Step, maps: list[Arrays]) -> Arrays:
-    inputs = maps[step.source]
-    return inputs.transpose(0, 3, 1, 2).reshape(len(inputs), 1, 1, -1)
+def _view(program: Program, step: Step, maps: list[Arrays]) -> Arrays:
+    return maps[step.source].reshape(-1, *(step.shape or ()))
+
+
+def _constant(program: Program, step: Step, maps: list[Arrays]) -> Arrays:
+    values = program.tensors[step.weight or ""]
+    return np.broadcast_to(values, (len(maps[0]), *values.shape))
+
+
+def _product(program: Program, step: Step, maps: list[Arrays]) -> Arrays:
+    inputs, each = maps[step.source], step.outputs // step.groups
+    blocks = maps[step.other or 0].reshape(len(inputs), step.groups, -1, step.inputs, BLOCK)
+    weights = blocks.transpose(0, 1, 3, 2, 4).reshape(len(inputs), step.groups, step.inputs, -1)
+    rows = inputs.reshape(len(inputs), -1, step.groups, step.inputs)
+    sums = np.zeros((*rows.shape[:3], each), np.float32)
+    for k in range(step.inputs):
+        sums += rows[..., k, None] * weights[:, None, :, k, :each]
+    return sums.reshape(*inputs.shape[:3], step.outputs)
+
+
+def _layer_norm(program: Program, step: Step, maps: list[Arrays]) -> Arrays:
+    return functions.layer_norm(maps[step.source], program.tensors[step.weight or ""])
+
+
+def _softmax(program: Program, step: Step, maps: list[Arrays]) -> Arrays:
+    return functions.softmax(maps[step.source])
 
 
 def _identity(program: Program, step: Step, maps: list[Arrays]) -> Arrays:
@@ -156,9 +179,13 @@ def _identity(program: Program, step: Step, maps: list[Arrays]) -> Arrays:
 _KINDS = {
     "conv": _conv,
     "binary_conv": _binary_conv,
+    "product": _product,
     "map": _identity,
     "max_pool": _max_pool,
     "avg_pool": _avg_pool,
-    "copy": _copy,
-    "flatten": _flatten,
+    "layer_norm": _layer_norm,
+    "softmax": _softmax,
+    "gather": _gather,
+    "view": _view,
+    "constant": _constant,
 }

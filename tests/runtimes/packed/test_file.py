@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from binary_networks import SmallResNet, SmallVGG, made
+from binary_transformers import Transformer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
@@ -156,7 +157,7 @@ def numbers_in(value, path=()):
 def test_programs_that_do_not_fit_their_tensors_never_reach_the_kernels(tmp_path, data):
     """Wrong numbers under a right digest: refused, or run without harm."""
     path = tmp_path / "network.nasbin"
-    write_packed(network(SmallResNet), path)
+    write_packed(network(data.draw(st.sampled_from([SmallResNet, Transformer]))), path)
 
     def change(described):
         place = data.draw(st.sampled_from(sorted(numbers_in(described["program"]), key=str)))

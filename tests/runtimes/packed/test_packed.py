@@ -234,9 +234,9 @@ class Function(nn.Module):
     ("module", "words"),
     [
         (nn.Sequential(nn.GELU("tanh"), nn.Flatten()), "GELU by tanh"),
-        (nn.Sequential(nn.Softplus(), nn.Flatten()), "no 'softplus'"),
+        (nn.Sequential(nn.Softplus(), nn.Flatten()), "no 'softplus', which layer '0' computes"),
         (nn.Sequential(nn.ConvTranspose2d(1, 1, 2), nn.Flatten()), "a transposed"),
-        (nn.Sequential(nn.Flatten(), nn.Softmax(1)), "no '_softmax'"),
+        (nn.Sequential(nn.Flatten(), nn.LogSoftmax(1)), "no '_log_softmax', which layer '1'"),
     ],
 )
 def test_what_cannot_be_expressed_is_named(module, words):

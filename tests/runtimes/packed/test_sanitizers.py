@@ -10,21 +10,42 @@ import pytest
 CODE = """
 import sys
 from dataclasses import replace
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = sys.argv[1:]
 import numpy as np
+import torch
 from binary_networks import Gated, SmallResNet, SmallVGG, all_outputs, made
+from binary_transformers import Transformer
+from test_kernel_corners import POOLS
+from test_transformers import PARTS, Computed
 from nasplatform.runtimes.choice import noise
 from nasplatform.runtimes.packed import library
 from nasplatform.runtimes.packed.lowering import lowered
 from nasplatform.runtimes.packed.reference import run_reference
+from nasplatform.runtimes.packed.steps import MAPS, OPS
 more = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g")
 flags = (*(flag for flag in library.SOURCES.flags if flag != "-O3"), "-O1", *more)
 library.SOURCES = replace(library.SOURCES, flags=flags)
-images = noise((1, 8, 8), 3)
-for kind in (SmallResNet, SmallVGG, Gated):
-    program = lowered(made(kind), (1, 8, 8))
+
+
+def compare(module, shape, batch=3):
+    program, images = lowered(module.eval(), shape), noise(shape, batch)
     expected = run_reference(program, images)
+    seen.update(step.op for step in program.steps)
+    seen.update(each.kind for step in program.steps for each in step.maps)
     assert all(np.array_equal(found, expected) for found in all_outputs(program, images))
+
+
+seen = set()
+for kind in (SmallResNet, SmallVGG, Gated):
+    compare(made(kind), (1, 8, 8))
+for gate in (torch.tanh, torch.nn.functional.gelu, torch.nn.functional.hardswish):
+    compare(made(lambda: Gated(gate)), (1, 8, 8))
+for kind in ("swin", "cmt"):
+    compare(made(lambda: Transformer(kind)), (1, 8, 8))
+for function in (*PARTS.values(), *POOLS.values()):
+    compare(Computed(function), (6, 5, 7))
+lacking = {*OPS, *MAPS} - seen
+assert not lacking, lacking
 print("clean")
 """
 
@@ -44,8 +65,9 @@ def test_kernels_are_clean_under_the_sanitizers(tmp_path):
     ]
     if not all(Path(path).is_absolute() for path in found):
         pytest.skip("needs the sanitizers' libraries")
+    here = Path(__file__).parent
     done = subprocess.run(
-        [sys.executable, "-c", CODE, Path(__file__).parent],
+        [sys.executable, "-c", CODE, here, here.parents[1]],
         env={
             "LD_PRELOAD": " ".join(found),
             "ASAN_OPTIONS": "detect_leaks=0",

@@ -1,6 +1,7 @@
 /* For x86-64 with AVX2: bits counted by looking up nibbles. */
 #if defined(__x86_64__)
 #include <immintrin.h>
+#include <math.h>
 #include <string.h>
 
 #include "packed.h"

@@ -1,6 +1,7 @@
 /* For x86-64 with AVX-512 and VPOPCNTDQ, which counts the bits of sixteen words at once. */
 #if defined(__x86_64__)
 #include <immintrin.h>
+#include <math.h>
 #include <string.h>
 
 #include "packed.h"

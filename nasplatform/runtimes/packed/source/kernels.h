@@ -211,30 +211,68 @@ INLINE void float_block(const step *s, int64_t group, int64_t block, int64_t fro
     }
 }
 
+/* Blocks of output channels that are made together, of all groups. */
+INLINE int64_t units_of(const step *s) {
+    int64_t rows = (s->out_c / s->groups + BLOCK - 1) / BLOCK;
+    return s->groups * ((rows + BLOCKS - 1) / BLOCKS);
+}
+
+/* make_unit: one unit, for pixels [from, to). make_blocks: all of a step. */
 #define EVERY_BLOCK(make)                                                                          \
-    TARGET static void make##s(const step *s, int64_t part, int64_t parts) {                       \
-        int64_t pixels = s->images * s->out_h * s->out_w;                                          \
+    TARGET static void make##_unit(const step *s, int64_t unit, int64_t from, int64_t to) {        \
         int64_t rows = (s->out_c / s->groups + BLOCK - 1) / BLOCK;                                 \
-        int64_t steps = (rows + BLOCKS - 1) / BLOCKS, units = s->groups * steps;                   \
+        int64_t steps = (rows + BLOCKS - 1) / BLOCKS;                                              \
+        int64_t group = unit / steps, block = unit % steps * BLOCKS;                               \
+        if (to - from < PIXELS / 2)                                                                \
+            for (int64_t b = block; b < smaller(rows, block + BLOCKS); b++)                        \
+                make(s, group, b, from, to, 1, 1);                                                 \
+        else if (block + BLOCKS <= rows)                                                           \
+            make(s, group, block, from, to, PIXELS, BLOCKS);                                       \
+        else                                                                                       \
+            make(s, group, block, from, to, PIXELS, 1);                                            \
+    }                                                                                              \
+    TARGET static void make##s(const step *s, int64_t part, int64_t parts) {                       \
+        int64_t pixels = s->images * s->out_h * s->out_w, units = units_of(s);                     \
         int by_pixel = pixels >= PIXELS * parts;                                                   \
         int64_t from = by_pixel ? begin(pixels, part, parts) : 0;                                  \
         int64_t to = by_pixel ? begin(pixels, part + 1, parts) : pixels;                           \
         int64_t unit = by_pixel ? 0 : begin(units, part, parts);                                   \
         int64_t last = by_pixel ? units : begin(units, part + 1, parts);                           \
-        for (; unit < last; unit++) {                                                              \
-            int64_t group = unit / steps, block = unit % steps * BLOCKS;                           \
-            if (to - from < PIXELS / 2)                                                            \
-                for (int64_t b = block; b < smaller(rows, block + BLOCKS); b++)                    \
-                    make(s, group, b, from, to, 1, 1);                                             \
-            else if (block + BLOCKS <= rows)                                                       \
-                make(s, group, block, from, to, PIXELS, BLOCKS);                                   \
-            else                                                                                   \
-                make(s, group, block, from, to, PIXELS, 1);                                        \
-        }                                                                                          \
+        for (; unit < last; unit++)                                                                \
+            make##_unit(s, unit, from, to);                                                        \
     }
 
 EVERY_BLOCK(binary_block)
 EVERY_BLOCK(float_block)
+
+/* One kernel for each channel: the channels of a pixel are made together. */
+TARGET static void depthwise(const step *s, int64_t part, int64_t parts) {
+    int64_t pixels = s->images * s->out_h * s->out_w, c = s->out_c;
+    int64_t pixel = begin(pixels, part, parts), to = begin(pixels, part + 1, parts);
+    for (spot at = spot_of(s, pixel); pixel < to; pixel++, advance(s, &at)) {
+        float *restrict out = (float *)s->out + pixel * c;
+        memset(out, 0, c * sizeof(float));
+        for (int64_t k = 0; k < s->depth; k++) {
+            const float *x = (const float *)s->in + corner(s, at) + s->offsets[k];
+            const float *w = (const float *)s->weights + k * c;
+            for (int64_t i = 0; i < c; i++)
+                out[i] += x[i] * w[i];
+        }
+        apply(s, out, 0, c, pixel * c);
+    }
+}
+
+/* Convolutions of 1 x 1 whose weights are another map: those of each image are its own. */
+TARGET static void products(const step *s, int64_t part, int64_t parts) {
+    int64_t pixels = s->out_h * s->out_w, units = units_of(s), work = s->images * units;
+    int64_t blocks = s->groups * ((s->out_c / s->groups + BLOCK - 1) / BLOCK);
+    step one = *s;
+    for (int64_t i = begin(work, part, parts); i < begin(work, part + 1, parts); i++) {
+        int64_t image = i / units;
+        one.weights = (const float *)s->weights + image * blocks * s->depth * BLOCK;
+        float_block_unit(&one, i % units, image * pixels, (image + 1) * pixels);
+    }
+}
 
 /* ---------------------------------------------------------------- from one form to another */
 
@@ -295,28 +333,32 @@ TARGET static void pack(const step *s, int64_t part, int64_t parts) {
     }
 }
 
-/* `count` channels from `in_from` of every stride-th pixel -> those from `out_from`. */
-TARGET static void copy(const step *s, int64_t part, int64_t parts) {
-    for (EACH_ROW(s, part, parts, s->out_h)) {
-        int64_t image = row / s->out_h, y = row % s->out_h * s->stride_h + s->pad_top;
-        const float *in = (const float *)s->in +
-                          ((image * s->in_h + y) * s->in_w + s->pad_left) * s->in_c + s->in_from;
-        float *out = (float *)s->out + row * s->out_w * s->out_c + s->out_from;
-        for (int64_t x = 0; x < s->out_w; x++)
-            memcpy(out + x * s->out_c, in + x * s->stride_w * s->in_c, s->count * sizeof(float));
+/* Runs of numbers of the source, each to its place in the new map: those of one image. */
+INLINE void gather_runs(const step *s, const float *in, float *out, int64_t first, int64_t last) {
+    const int32_t *from = s->offsets;
+    int64_t run = s->count;
+    for (int64_t k = first; k < last; k++)
+        if (from[k] < 0)
+            continue;
+        else if (run == 1)
+            out[k] = in[from[k]];
+        else
+            memcpy(out + k * run, in + from[k], run * sizeof(float));
+}
+
+TARGET static void gather(const step *s, int64_t part, int64_t parts) {
+    int64_t size = s->in_h * s->in_w * s->in_c, runs = s->depth;
+    int64_t to = begin(s->images * runs, part + 1, parts);
+    for (int64_t at = begin(s->images * runs, part, parts), last; at < to; at = last) {
+        int64_t image = at / runs;
+        last = smaller(to, (image + 1) * runs);
+        gather_runs(s, (const float *)s->in + image * size,
+                    (float *)s->out + image * runs * s->count, at - image * runs,
+                    last - image * runs);
     }
 }
 
-TARGET static void flatten(const step *s, int64_t part, int64_t parts) {
-    int64_t area = s->in_h * s->in_w;
-    for (EACH_ROW(s, part, parts, 1)) {
-        const float *in = (const float *)s->in + row * area * s->in_c;
-        float *out = (float *)s->out + row * area * s->in_c;
-        for (int64_t c = 0; c < s->in_c; c++)
-            for (int64_t i = 0; i < area; i++)
-                out[c * area + i] = in[i * s->in_c + c];
-    }
-}
+#include "pixels.h"
 
 /* ---------------------------------------------------------------- pooling */
 
@@ -359,7 +401,8 @@ TARGET static void avg_pool(const step *s, int64_t part, int64_t parts) {
 }
 
 TARGET void NAME(kernel)(const step *s, int64_t part, int64_t parts) {
-    static const kernel kinds[] = {layout,   pad,      pack, binary_blocks, float_blocks, map,
-                                   max_pool, avg_pool, copy, flatten};
+    static const kernel kinds[] = {layout,    pad,      pack, binary_blocks, float_blocks,
+                                   depthwise, products, map,  max_pool,      avg_pool,
+                                   layer_norm, softmax, gather};
     kinds[s->kind](s, part, parts);
 }

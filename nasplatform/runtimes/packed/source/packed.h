@@ -7,7 +7,21 @@
 
 enum { BLOCK = 16 }; /* output channels that weights are interleaved by */
 
-enum { LAYOUT, PAD, PACK, BINARY_CONV, CONV, MAP, MAX_POOL, AVG_POOL, COPY, FLATTEN };
+enum {
+    LAYOUT,
+    PAD,
+    PACK,
+    BINARY_CONV,
+    CONV,
+    DEPTHWISE,
+    PRODUCT,
+    MAP,
+    MAX_POOL,
+    AVG_POOL,
+    LAYER_NORM,
+    SOFTMAX,
+    GATHER
+};
 
 enum { MUL, ADD, PRELU, CLAMP, PLUS, TIMES, GATE, SIGMOID, GELU }; /* kinds of map_op */
 
@@ -20,21 +34,23 @@ typedef struct {
 } map_op;
 
 /* Geometry is that of the source (in_*), of the source with its padding (padded_*) and of what is
- * made (out_*). offsets: of each of the `depth` numbers under a kernel, from its first corner. */
+ * made (out_*). offsets: of each of the `depth` numbers under a kernel, from its first corner; of a
+ * gather where each run of `count` numbers begins in the source, or below 0 where it is not there. */
 typedef struct {
     int64_t kind, images, groups;
     int64_t in_h, in_w, in_c, padded_h, padded_w, out_h, out_w, out_c;
     int64_t kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left, dilation_h, dilation_w;
     int64_t to_h, to_w, to_top, to_left; /* of bits made by thresholds: where they are put */
-    int64_t depth, in_from, out_from, count;
+    int64_t depth, count;
     const void *in;
     void *out;
-    const void *weights;       /* [group][block][depth][BLOCK], float or bits */
+    const void *weights;       /* [group][block][depth][BLOCK], float or bits; PRODUCT: those of each
+                                * image; DEPTHWISE: [depth][channel] */
     const int32_t *offsets;    /* [depth] */
     const int32_t *tap_counts; /* [group][block][tap][BLOCK]: weights of +1 in each place */
     const int32_t *thresholds; /* [channel], or NULL where floats are made */
     const int32_t *flips;      /* [block]: bits that are set below the threshold instead */
-    const float *shift;        /* [channel] or NULL */
+    const float *shift;        /* [channel] or NULL; LAYER_NORM: what is added to the variance */
     const map_op *ops;
     int64_t n_ops;
 } step;

@@ -1,4 +1,5 @@
 /* For any processor: vectors of four, bits counted by adding neighbours. */
+#include <math.h>
 #include <string.h>
 
 #include "packed.h"

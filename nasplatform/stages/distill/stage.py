@@ -74,8 +74,8 @@ class DistillOptions(BaseModel):
     distillation: DistillationOptions = DistillationOptions()
     """Share of the loss that is the teacher's, temperature, hard or soft answers."""
     alignment: AlignmentOptions | None = None
-    """Adversarial alignment of labelled and unlabelled images, ``{}`` for that with its defaults; none
-    by default, for it helped on no pair of sources that was measured."""
+    """Adversarial alignment of labelled and unlabelled images, ``{}`` for that with its defaults;
+    null for none: it helped on no pair of sources that was measured."""
     choice: Choice | None = None
     """Keep only some unlabelled images: ``{by: confidence, keep}`` (DFND) or ``{by: pu, prior}``
     (PU compression)."""

@@ -116,7 +116,7 @@ def test_next_weight_against_loops(shape, groups):
 
 
 def test_epsilon_is_normal_with_the_published_deviation_and_carries_no_gradient():
-    features = torch.randn((8, 3, 16, 16), generator=rng(), requires_grad=True)
+    features = 3 * torch.randn((8, 3, 16, 16), generator=rng(), requires_grad=True)
     weight = torch.tensor([0.5, -0.2, 0.0])
     noise = torch.randn(features.shape, generator=rng(1))
     epsilon = distortion(features, weight, 5.0, noise)

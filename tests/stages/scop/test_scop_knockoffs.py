@@ -125,6 +125,18 @@ class TestCheck:
         assert found.accuracy == pytest.approx(0.5, abs=0.03)
         assert found.correlation == pytest.approx(1, abs=1e-3)
 
+    def test_the_judge_is_asked_about_images_that_it_never_saw(self):
+        images, shown = torch.arange(100.0).view(-1, 1, 1, 1).expand(100, *SHAPE), []
+
+        def copies(batch, generator):
+            shown.append(set(batch[:, 0, 0, 0].tolist()))
+            return batch.clone()
+
+        self.check(images, copies)
+        *learnt, asked = shown
+        assert len(asked) == 50
+        assert not asked & set.union(*learnt)
+
     def test_shifted_images_are_told_apart(self):
         images = correlated(1000)
         found = self.check(images, lambda x, r: shuffled(x, r) + 3)

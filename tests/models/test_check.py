@@ -1,3 +1,4 @@
+import warnings
 from dataclasses import replace
 
 import pytest
@@ -19,6 +20,12 @@ def network(module: nn.Module) -> Network:
 
 def linear(outputs: int = 3) -> nn.Sequential:
     return nn.Sequential(nn.Flatten(), nn.Linear(64, outputs))
+
+
+def scripted() -> nn.Module:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # people still bring such networks
+        return torch.jit.script(linear())
 
 
 class Returning(nn.Module):
@@ -129,8 +136,8 @@ class Uncopied(nn.Module):
 @pytest.mark.parametrize(
     ("module", "words"),
     [
-        (torch.jit.script(linear()), "is compiled by TorchScript"),
-        (nn.Sequential(torch.jit.script(linear())), "part '0' of the network is compiled"),
+        (scripted(), "is compiled by TorchScript"),
+        (nn.Sequential(scripted()), "part '0' of the network is compiled"),
         (nn.DataParallel(linear()), r"is a DataParallel: give its '\.module'"),
         (with_lazy(), "'1.weight' is not initialised"),
         (first("double"), r"'1\.weight' is float64, expected float32: call '\.float\(\)'"),

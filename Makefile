@@ -33,6 +33,9 @@ docs: $(STAMP)  ## build the documentation into build/site; a broken link is an 
 figures: $(STAMP)  ## make the figures of docs/ that fit in an hour anew; say what else there is
 	OMP_NUM_THREADS=1 $(BIN)/python analysis/figures.py
 
+wheel: $(STAMP)  ## build sdist and wheel; run the quickstart from the wheel in an empty environment
+	PYTHON=$(BIN)/python .ci/wheel
+
 benchmark: $(STAMP)  ## measure speed
 	$(BIN)/python -m pytest --benchmark-only --override-ini addopts=-q tests
 

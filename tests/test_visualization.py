@@ -1,5 +1,6 @@
 """Pictures show what the frames say."""
 
+import re
 from xml.etree import ElementTree
 
 import numpy as np
@@ -200,3 +201,30 @@ def test_tau_has_published_points_beside(tmp_path):
     text = (tmp_path / "tau.svg").read_text()
     assert "PINAT" in text
     assert "Kendall" in text
+
+
+@pytest.mark.parametrize("text", ["[3M1]1011/110/01/1", "[333]1101/110/10/1", "[33]111/11/1"])
+def test_no_edge_runs_behind_a_box(text):
+    home = get_space("nasbench101")
+    drawn = ElementTree.fromstring(
+        visualization.architecture_drawing(home.graphs([home.parse(text)]))
+    )
+    svg = "{http://www.w3.org/2000/svg}"
+    boxes = [
+        tuple(float(box.get(name)) for name in ("x", "y", "width", "height"))
+        for box in drawn.iter(f"{svg}rect")
+    ]
+    left, top, width, height = map(float, drawn.get("viewBox").split())
+    for x, y, w, h in boxes:
+        assert left <= x <= x + w <= left + width
+        assert top <= y <= y + h <= top + height
+    for edge in (one for one in drawn.iter(f"{svg}path") if one.get("marker-end")):
+        p = np.array([float(n) for n in re.findall(r"-?\d+", edge.get("d"))]).reshape(4, 2)
+        t = np.linspace(0.02, 0.98, 200)[:, None]
+        curve = (1 - t) ** 3 * p[0] + 3 * t * (1 - t) ** 2 * p[1]
+        curve = curve + 3 * t**2 * (1 - t) * p[2] + t**3 * p[3]
+        assert (curve[:, 0] > left).all()
+        assert (curve[:, 0] < left + width).all()
+        for x, y, w, h in boxes:
+            inside = (abs(curve - (x + w / 2, y + h / 2)) < (w / 2, h / 2)).all(axis=1)
+            assert not inside.any(), (text, x, y)

@@ -78,7 +78,11 @@ def test_jacov_is_of_the_correlations_of_slopes(network: nn.Module, batch: Any) 
             step[row].view(-1)[pixel] = 1e-3
             ends = [
                 float(
-                    copy.deepcopy(network).double().train()((images + sign * step).double()).sum()
+                    copy.deepcopy(network)
+                    .double()
+                    .train()((images + sign * step).double())
+                    .sum()
+                    .detach()
                 )
                 for sign in (1, -1)
             ]

@@ -44,6 +44,7 @@ _SHORT = {"3": "conv3x3-bn-relu", "1": "conv1x1-bn-relu", "M": "maxpool3x3"}
 _LETTERS = {name: letter for letter, name in _SHORT.items()}
 _INTERIOR = range(1, MAX_VERTICES - 1)
 _PAIRS = [(row, column) for row in range(MAX_VERTICES) for column in range(row + 1, MAX_VERTICES)]
+_PARAMETERS = (*(f"edge_{i}_{j}" for i, j in _PAIRS), *(f"op_{v}" for v in _INTERIOR))
 _JSON = 'expected JSON {"matrix": [[...]], "ops": [...]}'
 _OUTPUT = MAX_VERTICES - 1
 
@@ -191,7 +192,7 @@ class NASBench101(Space[Cell]):
         more than nine edges are left after pruning the last one in row-major order goes.
         Raises ArchitectureError for a parameter that is missing.
         """
-        required(params, self.distributions())
+        required(params, _PARAMETERS)
         adjacency = np.zeros((1, MAX_VERTICES, MAX_VERTICES), np.uint8)
         for i, j in _PAIRS:
             adjacency[0, i, j] = params[f"edge_{i}_{j}"]

@@ -9,7 +9,7 @@ import re
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -76,6 +76,19 @@ def replace_folder(folder: Path) -> Iterator[Path]:
             _put(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def require_own(folder: Path, names: Collection[str], error: type[Exception]) -> None:
+    """Raise ``error`` where a folder that would be replaced holds other files, or is a file.
+
+    names: of the files that a folder of the kind has.
+    """
+    if folder.is_dir():
+        others = sorted({path.name for path in folder.iterdir()} - set(names))
+        if others:
+            raise error(f"{folder}: holds {others[0]!r}, which is not of ours; give another name")
+    elif folder.exists():
+        raise error(f"{folder}: is a file, expected the name of a folder")
 
 
 def recover(folder: Path, age: float = 0.0) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from itertools import islice
 from typing import Any, TypeVar, get_args
@@ -95,10 +95,10 @@ def in_short(text: str) -> str:
 
 
 def validated(model: type[M], values: Mapping[str, Any]) -> M:
-    """Validate values; raise ValidationError, also for true and false in place of a number."""
+    """Validate values; raise ValidationError, also for truths and texts in place of a number."""
     made = model.model_validate(dict(values))
-    for path in _truths_as_numbers(values, made):
-        given = {"type": "int_type", "loc": path, "input": _at(values, path)}
+    for kind, *path in _misread_numbers(values, made):
+        given = {"type": kind, "loc": tuple(path), "input": _at(values, path)}
         raise ValidationError.from_exception_data(model.__name__, [given])  # type: ignore[list-item] # a plain dict is one
     return made
 
@@ -196,11 +196,17 @@ def _example(model: type[BaseModel], finding: ErrorDetails) -> str:
     return f" such as {{{first}: {in_short(given)}}}"
 
 
-def _truths_as_numbers(given: Any, made: Any) -> Iterator[tuple[int | str, ...]]:
-    """Yield where true or false was read as a number: YAML's yes, no, on and off are such."""
-    if isinstance(given, bool):
-        if isinstance(made, (int, float)) and not isinstance(made, bool):
-            yield ()
+def _misread_numbers(given: Any, made: Any) -> Iterator[tuple[Any, ...]]:
+    """Yield where something else was read as a number: YAML's yes, no, on and off, or a text.
+
+    Each is pydantic's word for what was expected, and the path.
+
+    Texts of numbers with a point or an exponent are none of them: YAML has 1e-3 as a text.
+    """
+    number = isinstance(made, (int, float)) and not isinstance(made, bool)
+    if isinstance(given, (bool, str)):
+        if number and (isinstance(given, bool) or isinstance(made, int) or "_" in given):
+            yield ("int_type" if isinstance(made, int) else "float_type",)
         return
     pairs: list[tuple[int | str, Any, Any]] = []
     if isinstance(given, Mapping) and isinstance(made, BaseModel):
@@ -210,11 +216,11 @@ def _truths_as_numbers(given: Any, made: Any) -> Iterator[tuple[int | str, ...]]
     elif isinstance(given, (list, tuple)) and isinstance(made, (list, tuple)):
         pairs = [(place, *both) for place, both in enumerate(zip(given, made, strict=False))]
     for key, one, other in pairs:
-        for path in _truths_as_numbers(one, other):
-            yield key, *path
+        for kind, *path in _misread_numbers(one, other):
+            yield kind, key, *path
 
 
-def _at(values: Any, path: tuple[int | str, ...]) -> Any:
+def _at(values: Any, path: Sequence[int | str]) -> Any:
     for part in path:
         values = values[part]
     return values

@@ -49,7 +49,7 @@ def require_regular(path: Path) -> int:
     """Return the bytes of a regular file; OSError where it is missing or something else."""
     found = path.stat()
     if not stat.S_ISREG(found.st_mode):
-        raise OSError(f"{path.name} is no regular file")
+        raise OSError(f"{path.name or path} is no regular file")
     return found.st_size
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -26,6 +26,8 @@ KINDS = (
 def get(kind: str, name: str) -> Any:
     """Load a plug-in; raise PluginError where it is unknown, clashes or does not import."""
     known = _entries(kind)
+    if not isinstance(name, str):
+        raise PluginError(f"expected the name of a {kind.rstrip('s')}, got {type(name).__name__}")
     if name not in known:
         raise PluginError(f"unknown {kind.rstrip('s')} {name!r}{did_you_mean(name, known)}")
     return _load(kind, known[name])
@@ -80,6 +82,8 @@ def of_third_party(module: str) -> str | None:
 
 def make_options(model: type[BaseModel], values: dict[str, Any], where: str) -> BaseModel:
     """Validate the options of a plug-in; raise ConfigError that names ``where`` and the key."""
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{where}: expected keys and values, got {type(values).__name__}")
     try:
         return validated(model, values)
     except ValidationError as error:

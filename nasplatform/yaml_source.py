@@ -315,6 +315,8 @@ def _set(values: dict[str, Any], dotted: str, value: Any) -> tuple[Key, ...]:
     """Set a dotted key in nested mappings and lists; return its path."""
     path: list[Key] = []
     inner: Any = values
+    if not isinstance(dotted, str):
+        raise ConfigError(f"overrides: expected dotted keys such as 'seed', got {dotted!r:.40}")
     if not all(dotted.split(".")):
         raise ConfigError(f"override {dotted}: expected keys with '.' between them, one is empty")
     *heads, last = dotted.split(".")

@@ -12,7 +12,8 @@ from safetensors import safe_open
 
 from nasplatform import cli
 from nasplatform.atomic_io import replace_file, replace_folder
-from nasplatform.errors import DataError
+from nasplatform.errors import DataError, RunError
+from nasplatform.testing.tiny import tiny_network
 
 FULL = """
 import resource, signal, sys
@@ -79,3 +80,18 @@ def test_out_of_memory_is_one_line(monkeypatch, capsys) -> None:
     monkeypatch.setattr(cli, "app", broken)
     with pytest.raises(RuntimeError, match="another fault"):
         cli.main()
+
+
+def test_only_a_folder_of_our_own_is_replaced(tmp_path: Path) -> None:
+    home = tmp_path / "network"
+    tiny_network().save(home)
+    tiny_network().save(str(home))  # again, and by text
+    (home / "photo.jpg").write_bytes(b"mine")
+    with pytest.raises(RunError, match=r"holds 'photo.jpg', which is not of ours"):
+        tiny_network().save(home)
+    assert (home / "photo.jpg").read_bytes() == b"mine"
+    file = tmp_path / "notes"
+    file.write_text("mine")
+    with pytest.raises(RunError, match="is a file"):
+        tiny_network().save(file)
+    assert file.read_text() == "mine"

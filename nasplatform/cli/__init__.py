@@ -13,6 +13,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 
 import typer
 from pydantic import ValidationError
@@ -40,6 +41,7 @@ _TYPED = (
     (re.compile(r"\banother out\b"), "another --out"),
     (re.compile(r"\boverride (?=\S+)"), "--set "),
 )
+_NOTHING = re.compile(r"--[\w-]+=")
 app = typer.Typer(
     name="nasplatform",
     help="Neural architecture search from few trained networks.",
@@ -77,8 +79,9 @@ def _root(context: typer.Context, version: bool = typer.Option(False, "--version
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; return the exit code."""
-    given = None if arguments is None else list(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
     try:
+        _require_texts(given)
         with _terminated_as_interrupted(), warnings.catch_warnings():
             warnings.showwarning = _say_warning
             code = app(args=given, prog_name="nasplatform", standalone_mode=False)
@@ -96,6 +99,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _complain(words, 2 if isinstance(error, OSError) else 1)
     return code if isinstance(code, int) else 0
+
+
+def _require_texts(given: Sequence[str]) -> None:
+    """Raise InputError for an empty text, which would else be the folder that one stands in."""
+    for before, text in pairwise(["", *given]):
+        if not text or _NOTHING.fullmatch(text):
+            after = f" after {before}" if before and not text else ""
+            raise InputError(
+                f"{text or 'an empty text'}{after}: expected a value; a variable of the shell may "
+                f"be unset"
+            )
 
 
 @contextmanager

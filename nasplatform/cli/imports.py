@@ -137,6 +137,8 @@ def _import_own(
     from nasplatform.errors import DataError
     from nasplatform.foreign import blaming
 
+    if file.is_dir():
+        raise DataError(f"{file} is a folder, expected a file of measurements")
     called = name or file.stem
     if not _NAME.fullmatch(called):
         raise DataError(f"table {called!r}: a name has letters, digits, '.', '_', '-'; use --name")

@@ -172,7 +172,10 @@ def _load(path: Path, module: str | None) -> Network:
     from nasplatform.runs.run import Run
 
     if path.is_file():
-        raise RunError(f"{path} is a file, expected the folder of a network or of a run")
+        raise RunError(
+            f"{path} is a file, expected the folder of a network or of a run; predict-images reads "
+            f".onnx and .nasbin files, measure .nasbin files"
+        )
     if module is not None:
         import_trusted(module)
     return Network.load(path) if _is_network(path) else Run(path).network()

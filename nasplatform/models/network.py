@@ -17,9 +17,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from nasplatform.atomic_io import replace_folder
+from nasplatform.atomic_io import replace_folder, require_own
 from nasplatform.errors import RunError
-from nasplatform.foreign import blaming, read_text, require_regular
+from nasplatform.foreign import blaming, path_of, read_text, require_regular
 from nasplatform.models.edits import Edit
 from nasplatform.models.functions import describe_function
 from nasplatform.models.networks.base import describe_network
@@ -98,16 +98,21 @@ class Network:
         """Return the network, knowing what images the task's are."""
         return replace(self, structure=replace(self.structure, input=describe_input(task)))
 
-    def save(self, folder: Path) -> None:
-        """Write the folder; it appears whole or not at all."""
-        with replace_folder(folder) as temporary:
+    def save(self, folder: Path | str) -> None:
+        """Write the folder; it appears whole or not at all.
+
+        Raises RunError where something else than a network stands there.
+        """
+        home = path_of(folder, RunError)
+        require_own(home, (STRUCTURE, WEIGHTS), RunError)
+        with replace_folder(home) as temporary:
             (temporary / STRUCTURE).write_text(self.structure.to_json(), encoding="utf-8")
             save_file(detached_state(self.module.state_dict()), temporary / WEIGHTS)
 
     @classmethod
     def load(cls, folder: Path | str) -> Self:
         """Read a folder back, to equal outputs; raise RunError where it is missing or damaged."""
-        folder = Path(folder)
+        folder = path_of(folder, RunError)
         with blaming(folder, RunError, "holds no network that can be loaded"):
             text = read_text(folder / STRUCTURE)
             require_regular(folder / WEIGHTS)

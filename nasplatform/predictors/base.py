@@ -15,13 +15,15 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel
 from safetensors.numpy import load_file, save_file
 
-from nasplatform.atomic_io import replace_folder
+from nasplatform.atomic_io import replace_folder, require_own
 from nasplatform.errors import PredictorError
-from nasplatform.foreign import blaming, read_json, require_regular
+from nasplatform.foreign import blaming, path_of, read_json, require_regular
 from nasplatform.plugin_contracts import check_reason
 from nasplatform.spaces.graph import Attribute, GraphBatch, Operation
 
 FORMAT = 4
+FILES = ("card.json", "state.safetensors", "space.json", "learnt_from.json")
+"""What the folder of a saved predictor may hold; the last two say more of it (``runs.saved``)."""
 LARGEST_SCORE = 1e12
 """Magnitude up to which scores can be squared and summed in single precision."""
 Progress = Callable[[int, int], None]
@@ -106,6 +108,7 @@ class Predictor(ABC):
         labels = _labels(scores)
         self._check_labels(graphs, labels)
         if unlabelled is not None:
+            _require_graphs(unlabelled)
             graphs.require_same_kind(unlabelled)
         self._fit(graphs, labels, unlabelled, progress or (lambda done, total: None))
         self._like = graphs[:0]
@@ -133,10 +136,15 @@ class Predictor(ABC):
         return found
 
     def save(self, folder: Path | str) -> None:
-        """Write ``card.json`` and ``state.safetensors``; the folder appears whole or not at all."""
+        """Write ``card.json`` and ``state.safetensors``; the folder appears whole or not at all.
+
+        Raises PredictorError before ``fit``, and where something else than a predictor stands.
+        """
         if self._like is None:
             raise PredictorError(f"predictor {self.name!r} was not fitted yet: nothing to save")
-        with replace_folder(Path(folder)) as new:
+        home = path_of(folder, PredictorError)
+        require_own(home, FILES, PredictorError)
+        with replace_folder(home) as new:
             save_file(self._arrays(), new / "state.safetensors")
             (new / "card.json").write_text(json.dumps(self.card(), indent=2) + "\n")
 
@@ -264,7 +272,7 @@ class Predictor(ABC):
 
 def read_card(folder: Path | str) -> dict[str, Any]:
     """Read ``card.json`` of a saved predictor; raise PredictorError where there is none."""
-    path = Path(folder) / "card.json"
+    path = path_of(folder, PredictorError) / "card.json"
     with blaming(folder, PredictorError, "no predictor stands here"):
         card = read_json(path)
         version, _ = card["format"], card["predictor"]
@@ -294,7 +302,7 @@ def _labels(scores: ArrayLike) -> NDArray[np.float64]:
         if found.dtype.kind in "cmMV":
             raise TypeError(f"{found.dtype} is no real number")
         return np.asarray(values, dtype=np.float64)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:  # the last: a tensor with gradients
         raise PredictorError(f"scores: expected one number for each graph ({error})") from None
 
 

@@ -90,7 +90,8 @@ def evaluate(
     """
     _check_request(protocol, labels, draws)
     contestants = [*baselines_of(graphs_of(protocol)), *dict.fromkeys([*predictors, GP_TREES])]
-    runs = [(n, seed, name) for n in labels for seed in range(draws) for name in contestants]
+    counts = dict.fromkeys(labels)  # one that stands twice would count its draws twice
+    runs = [(n, seed, name) for n in counts for seed in range(draws) for name in contestants]
     rows: list[dict[str, Any]] = []
     drawn, of = None, (-1, -1)
     for done, (n, seed, name) in enumerate(runs):

@@ -17,6 +17,7 @@ from nasplatform.config import load_compression, load_config
 from nasplatform.errors import RunError
 from nasplatform.evaluators.base import EvaluationContext
 from nasplatform.executors.store import Unsent, open_store
+from nasplatform.foreign import path_of
 from nasplatform.models.network import Network
 from nasplatform.predictors.fitting import fit_on_space
 from nasplatform.runs import epochs, frames, tables, timings
@@ -271,7 +272,7 @@ def _walk_stages(
 
 
 def _folder(out: Path | str | None, name: str) -> RunFolder:
-    return RunFolder(Path(out) if out is not None else Path("runs") / name)
+    return RunFolder(path_of(Path("runs") / name if out is None else out, RunError))
 
 
 def _report(folder: RunFolder, write: Callable[[], None], watch: Watch) -> None:

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from nasplatform import predictors
-from nasplatform.atomic_io import replace_folder
+from nasplatform.atomic_io import replace_folder, require_own
 from nasplatform.errors import PredictorError
-from nasplatform.foreign import blaming, read_json
-from nasplatform.predictors.base import Predictor
+from nasplatform.foreign import blaming, path_of, read_json
+from nasplatform.predictors.base import FILES, Predictor
 from nasplatform.spaces import Space, get_space
 
 SPACE, LEARNT_FROM = "space.json", "learnt_from.json"
@@ -34,8 +34,11 @@ def save_predictor(
     """Write a fitted predictor and its space; the folder appears whole or not at all.
 
     labels: where its labels come from, as JSON values: table, metric, epochs, unit.
+    Raises PredictorError where something else than a predictor stands there.
     """
-    with replace_folder(Path(folder)) as temporary:
+    home = path_of(folder, PredictorError)
+    require_own(home, FILES, PredictorError)
+    with replace_folder(home) as temporary:
         predictor.save(temporary)
         text = json.dumps(space.describe(), indent=2) + "\n"
         (temporary / SPACE).write_text(text, encoding="utf-8")

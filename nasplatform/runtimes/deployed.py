@@ -76,12 +76,12 @@ def open_deployed(path: Path) -> Deployed:
 
 def open_for_images(path: Path) -> Deployed | OnnxFile:
     """Make ready a network of one file, an exported ONNX file among them; see ``open_deployed``."""
-    return read_onnx(path) if path.suffix == ONNX else open_deployed(path)
+    return read_onnx(path) if path.suffix.lower() == ONNX else open_deployed(path)
 
 
 def is_for_images(path: Path) -> bool:
     """Say whether a path is by its ending a file that ``open_for_images`` reads."""
-    return is_deployed(path) or (path.suffix == ONNX and not path.is_dir())
+    return is_deployed(path) or (path.suffix.lower() == ONNX and not path.is_dir())
 
 
 def measure_deployed(path: Path, task: Task | None = None) -> Measurements:

@@ -102,11 +102,25 @@ class ArchitectureSampler(BaseSampler, ABC, Generic[A]):
     ) -> None:
         """Take the space, a seed, the only architectures that may be proposed (or None), limits.
 
-        Raises ConfigError for several objectives where the sampler knows one only.
+        Raises ConfigError for several objectives where the sampler knows one only, and for anything
+        else than that; ArchitectureError for candidates of another space.
         """
         if optimization is not None and optimization.objectives and not self.several_objectives:
             names = ", ".join(optimization.objectives)
             raise ConfigError(f"sampler {self.name!r} searches by the score alone, not by {names}")
+        if not isinstance(space, Space):
+            raise ConfigError(
+                f"sampler {self.name!r}: space is a {type(space).__name__}, expected a Space, as "
+                f"get_space makes one"
+            )
+        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+            raise ConfigError(
+                f"sampler {self.name!r}: seed is {seed!r:.40}, expected a number from 0"
+            )
+        if candidates is not None:
+            candidates = space.population(candidates)
+            if not len(candidates):
+                raise ConfigError(f"sampler {self.name!r}: there are no candidates")
         self.space = space
         self.seed = seed
         self.optimization = optimization

@@ -54,7 +54,11 @@ class Population(Sequence[A], ABC):
 
     def __init__(self, codes: NDArray[np.uint64]) -> None:
         """Take codes (B, W), or (B,) where W is 1; raise ArchitectureError for another shape."""
-        codes = np.asarray(codes, np.uint64)
+        codes = np.asarray(codes)
+        whole = codes.dtype.kind == "u" or (codes.dtype.kind == "i" and not (codes < 0).any())
+        if codes.size and not whole:
+            raise ArchitectureError(f"codes are {codes.dtype}, expected whole numbers from 0")
+        codes = codes.astype(np.uint64, copy=False)
         if codes.ndim == 1 and (self.words == 1 or not len(codes)):
             codes = codes.reshape(-1, self.words)
         if codes.ndim != 2 or codes.shape[1] != self.words:
@@ -322,6 +326,35 @@ def architectures_of(values: Iterable[T], kind: type[T]) -> list[T]:
                 f"expected {kind.__name__}{advice}"
             )
     return found
+
+
+def architecture_of(value: object, kind: type[T]) -> T:
+    """Return one architecture; raise ArchitectureError for what is none of the kind."""
+    if not isinstance(value, kind):
+        advice = "; a text becomes one by parse" if isinstance(value, str) else ""
+        raise ArchitectureError(
+            f"expected {kind.__module__.split('.')[2]}'s {kind.__name__}, found "
+            f"{type(value).__name__} {repr(value)[:60]}{advice}"
+        )
+    return value
+
+
+def required(params: Mapping[str, Any], names: Iterable[str]) -> None:
+    """Raise ArchitectureError where a decision is missing."""
+    for name in names:
+        if name not in params:
+            raise ArchitectureError(f"decision {name!r} is missing")
+
+
+def check_draw(n: object, rng: object) -> None:
+    """Raise ArchitectureError unless ``n`` is a number of architectures and ``rng`` a generator."""
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 0:
+        raise ArchitectureError(f"n: expected a whole number of at least 0, got {n!r:.40}")
+    if not isinstance(rng, np.random.Generator):
+        raise ArchitectureError(
+            f"rng: expected a generator of numpy, as numpy.random.default_rng(0) makes one, got "
+            f"{type(rng).__name__}"
+        )
 
 
 def as_text(value: object) -> str:

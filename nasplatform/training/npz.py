@@ -56,6 +56,13 @@ def npz(options: NpzOptions) -> Task:
     shapes |= set() if more is None else {more.shape[1:]}
     if len(shapes) > 1:
         raise DataError(f"{where}: splits have images of different shapes: {sorted(shapes)}")
+    every = [x for x, _ in found.values()] + ([] if more is None else [more])
+    if len({x.dtype.kind == "f" for x in every}) > 1:
+        kinds = " and ".join(sorted({str(x.dtype) for x in every}))
+        raise DataError(
+            f"{where}: the images of some splits are whole numbers, of others not ({kinds}): save "
+            f"all of them in one scale"
+        )
     task = standardised_task("npz", hold_out(found, options, where), where, more)
     pictures = found["train"][0].dtype == np.uint8
     return task if pictures else replace(task, white=None)

@@ -9,19 +9,29 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import nasplatform
 from nasplatform.errors import (
     ArchitectureError,
     ConfigError,
+    DataError,
     InputError,
     PluginError,
     PredictorError,
     RunError,
 )
+from nasplatform.models.network import Network
+from nasplatform.predictors import Predictor, load_predictor
+from nasplatform.runs.saved import save_predictor
+from nasplatform.search import RandomSampler
+from nasplatform.training.datasets import load_task
 
 SPACE = nasplatform.get_space("nasbench101", stem_channels=8)
 CELLS = nasplatform.get_space("nasbench201")
+MACRO = nasplatform.get_space("macro-chain")
+VIT = nasplatform.get_space("vit", subspace="digits")
+RNG = np.random.default_rng(0)
 TEXTS = ["[333]1101/110/10/1", "[3]11/1", "[33]110/10/1", "[3M3]1100/010/10/1"]
 SCORES = [0.1, 0.4, 0.2, 0.3]
 GRAPHS = SPACE.graphs([SPACE.parse(text) for text in TEXTS])
@@ -45,6 +55,14 @@ def fitted(scores: Any, graphs: Any = GRAPHS, **options: Any) -> list[float]:
 def cell(matrix: Any, ops: Any) -> str:
     value = {"module_adjacency": matrix, "module_operations": ops}
     return SPACE.format(SPACE.read(value, API))
+
+
+def trained(**more: Any) -> Predictor:
+    return nasplatform.get_predictor("gp-trees").fit(GRAPHS, SCORES, **more)
+
+
+def network() -> Network:
+    return Network.named("resnet", depth=8, width=4)
 
 
 def arc(value: Any, form: str | None = "naslib") -> str:
@@ -139,6 +157,56 @@ WRONG: list[tuple[Callable[[], Any], type[InputError], str]] = [
     (lambda: nasplatform.read_runs(["t.yaml"]), RunError, "expected the path .*, got list"),
     (lambda: nasplatform.list_runs("t.yaml"), RunError, "no run stands here or below"),
     (lambda: nasplatform.read_stages("nowhere"), RunError, "no run stands here or below"),
+    (lambda: ran("t.yaml", overrides={3: 4}), ConfigError, "dotted keys such as 'seed', got 3"),
+    (lambda: nasplatform.run("t.yaml", 3), RunError, "expected the path .*, got int"),
+    (lambda: SPACE.sample(-1, RNG), ArchitectureError, "n: expected a whole number .* got -1"),
+    (lambda: MACRO.sample(1.5, RNG), ArchitectureError, "n: expected a whole number .* got 1.5"),
+    (lambda: VIT.sample(True, RNG), ArchitectureError, "n: expected a whole number .* got True"),
+    (lambda: CELLS.sample(3, 0), ArchitectureError, "rng: .* makes one, got int"),
+    (lambda: SPACE.sample(3, None), ArchitectureError, "rng: .* got NoneType"),
+    (lambda: SPACE.build("[3]11/1"), ArchitectureError, "nasbench101's Cell, found str .* parse"),
+    (lambda: SPACE.build(CELLS.parse(ARC)), ArchitectureError, "nasbench101's Cell, found Cell"),
+    (lambda: CELLS.format(None), ArchitectureError, "nasbench201's Cell, found NoneType"),
+    (lambda: MACRO.format(3), ArchitectureError, "macro_chain's Chain, found int 3"),
+    (lambda: VIT.to_params("x"), ArchitectureError, "vit's VisionTransformer, found str 'x'"),
+    (lambda: SPACE.from_params({}), ArchitectureError, "decision 'edge_0_1' is missing"),
+    (lambda: CELLS.from_params({"x": 1}), ArchitectureError, "decision 'edge_0_1' is missing"),
+    (lambda: MACRO.from_params({}), ArchitectureError, "is missing"),
+    (lambda: VIT.from_params({}), ArchitectureError, "is missing"),
+    (lambda: SPACE.from_codes(np.array([1.5])), ArchitectureError, "float64, expected whole"),
+    (lambda: CELLS.from_codes(np.array([-1])), ArchitectureError, "expected whole numbers from 0"),
+    (lambda: MACRO.from_codes(np.array(["a"])), ArchitectureError, "expected whole numbers from 0"),
+    (lambda: VIT.from_codes(np.zeros((2, 9), int)), ArchitectureError, r"shape \(2, 9\), expected"),
+    (lambda: nasplatform.get_space(None), PluginError, "the name of a space, got NoneType"),
+    (lambda: nasplatform.get_space(3), PluginError, "the name of a space, got int"),
+    (lambda: nasplatform.get_predictor(None), PluginError, "name of a predictor, got NoneType"),
+    (lambda: nasplatform.get_predictor("gp", steps="5"), ConfigError, "whole number, got '5'"),
+    (lambda: nasplatform.get_predictor("gp", steps="1_0"), ConfigError, "whole number, got '1_0'"),
+    (lambda: nasplatform.get_space("nasbench101", classes=True), ConfigError, "got true"),
+    (lambda: load_task(None, {}, "task"), PluginError, "the name of a dataset, got NoneType"),
+    (lambda: load_task("digits", None, "task"), ConfigError, "keys and values, got NoneType"),
+    (lambda: load_task("npz", {"path": "."}, "task"), DataError, "is no regular file"),
+    (lambda: trained(unlabelled=["a"]), PredictorError, "graphs of architectures.* found list"),
+    (lambda: trained(unlabelled=SPACE.parse_many(TEXTS)[0]), PredictorError, "found Cells"),
+    (lambda: fitted(torch.ones(4, requires_grad=True)), PredictorError, "one number for each"),
+    (lambda: trained().save(None), PredictorError, "expected the path .*, got NoneType"),
+    (lambda: trained().save("t.yaml"), PredictorError, "t.yaml: is a file, expected the name of"),
+    (lambda: trained().save("."), PredictorError, "holds 't.yaml', which is not of ours"),
+    (lambda: load_predictor(3), PredictorError, "expected the path .*, got int"),
+    (lambda: save_predictor(trained(), SPACE, "."), PredictorError, "holds 't.yaml', which is"),
+    (lambda: Network.load(None), RunError, "expected the path .*, got NoneType"),
+    (lambda: network().save("t.yaml"), RunError, "t.yaml: is a file, expected the name of"),
+    (lambda: network().save("."), RunError, "holds 't.yaml', which is not of ours"),
+    (lambda: RandomSampler("nasbench101"), ConfigError, "space is a str, expected a Space"),
+    (lambda: RandomSampler(SPACE, seed="x"), ConfigError, "seed is 'x', expected a number from"),
+    (lambda: RandomSampler(SPACE, seed=-1), ConfigError, "seed is -1, expected a number from"),
+    (lambda: RandomSampler(SPACE, candidates=[]), ConfigError, "there are no candidates"),
+    (lambda: RandomSampler(SPACE, candidates=TEXTS), ArchitectureError, "is str .* by parse"),
+    (
+        lambda: RandomSampler(SPACE, candidates=CELLS.sample(2, RNG)),
+        ArchitectureError,
+        "expected Cell",
+    ),
 ]
 
 

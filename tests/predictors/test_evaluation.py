@@ -69,7 +69,7 @@ def test_a_draw_keeps_labels_and_truth_apart() -> None:
 def test_evaluate_sets_the_simple_ones_beside() -> None:
     told = []
     results = evaluate(
-        {"gp": {"steps": 10}}, get_protocol("digits"), [30], 2, lambda *step: told.append(step)
+        {"gp": {"steps": 10}}, get_protocol("digits"), [30, 30], 2, lambda *step: told.append(step)
     )
     names = {*BASELINES, "gp", "gp-trees"}  # cells have no flat numbers
     assert told[-1] == (2 * len(names), 2 * len(names))

@@ -17,6 +17,7 @@ from uuid import uuid4
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
+from nasplatform import faults
 from nasplatform.errors import RunError
 from nasplatform.evaluators.base import ErrorClass, Evaluation
 from nasplatform.executors.store import schema
@@ -58,7 +59,7 @@ class SQLEvaluationStore(EvaluationStore):
                 schema.prepare(connection, self._where)
         except (SQLAlchemyError, sqlite3.Error) as error:
             self.close()
-            words = str(error).splitlines()[0]
+            words = faults.of_database(error)
             raise RunError(f"{self._where}: not a store of evaluations ({words})") from None
         except RunError:
             self.close()
@@ -238,7 +239,7 @@ class SQLEvaluationStore(EvaluationStore):
             except sa.exc.DBAPIError as error:
                 if error.connection_invalidated or not _refuses(error):
                     raise
-                raise RunError(f"{self._where}: {str(error.orig).splitlines()[0]}") from None
+                raise RunError(f"{self._where}: {faults.of_database(error)}") from None
 
     def _insert(self, table: sa.Table) -> Any:
         return insert(self._engine.dialect.name, table)

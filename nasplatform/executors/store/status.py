@@ -9,6 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
+from nasplatform import faults
 from nasplatform.errors import RunError
 from nasplatform.executors.store import schema
 from nasplatform.executors.store.database import engine_of, journal_file, now, require_there
@@ -66,7 +67,7 @@ class Status:
                     **self._throughput(connection),
                 }
         except SQLAlchemyError as error:
-            raise RunError(f"{self._where}: {str(error).splitlines()[0]}") from None
+            raise RunError(f"{self._where}: {faults.of_database(error)}") from None
 
     def close(self) -> None:
         """Free the connections."""

@@ -12,6 +12,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy.exc import SQLAlchemyError
 
+from nasplatform import faults
 from nasplatform.errors import RunError
 from nasplatform.executors.store import schema
 from nasplatform.executors.store.database import alone, engine_of, journal_file, missing_file
@@ -59,7 +60,7 @@ def _opened(storage: Path | str) -> Iterator[sa.Connection]:
         with engine.begin() as connection:
             yield connection
     except SQLAlchemyError as error:
-        words = str(error).splitlines()[0]
+        words = faults.of_database(error)
         raise RunError(f"{without_password(str(storage))}: {words}") from None
     finally:
         engine.dispose()

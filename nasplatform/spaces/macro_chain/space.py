@@ -12,7 +12,14 @@ from optuna.distributions import BaseDistribution
 from torch import nn
 
 from nasplatform.errors import ArchitectureError
-from nasplatform.spaces.base import Space, architectures_of, as_text, in_order
+from nasplatform.spaces.base import (
+    Space,
+    architecture_of,
+    architectures_of,
+    as_text,
+    check_draw,
+    in_order,
+)
 from nasplatform.spaces.graph import GraphBatch
 from nasplatform.spaces.macro_chain.chains import (
     MAX_STAGES,
@@ -78,6 +85,7 @@ class MacroChain(Space[Chain]):
 
     def format(self, architecture: Chain) -> str:
         """Return the text form."""
+        architecture = architecture_of(architecture, Chain)
         return str(architecture)
 
     def population(self, architectures: Sequence[Chain]) -> Chains:
@@ -116,6 +124,7 @@ class MacroChain(Space[Chain]):
 
     def sample(self, n: int, rng: np.random.Generator) -> Chains:
         """Draw chains, every decision uniform."""
+        check_draw(n, rng)
         skeleton = self.options
         stages = np.zeros((n, MAX_STAGES), STAGE)
         known = np.array([block.code for block in skeleton.blocks], np.uint8)
@@ -177,6 +186,7 @@ class MacroChain(Space[Chain]):
 
     def build(self, architecture: Chain) -> nn.Module:
         """Make the network, freshly initialised from torch's generator."""
+        architecture = architecture_of(architecture, Chain)
         from nasplatform.spaces.macro_chain.network import Network
 
         return Network(architecture, self.options)
@@ -191,6 +201,7 @@ class MacroChain(Space[Chain]):
 
     def to_params(self, architecture: Chain) -> dict[str, Any]:
         """Express a chain in its decisions."""
+        architecture = architecture_of(architecture, Chain)
         return self._decisions.of(architecture)
 
     def from_params(self, params: Mapping[str, Any]) -> Chain:

@@ -12,7 +12,15 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from torch import nn
 
 from nasplatform.errors import ArchitectureError
-from nasplatform.spaces.base import Space, architectures_of, as_text, in_order
+from nasplatform.spaces.base import (
+    Space,
+    architecture_of,
+    architectures_of,
+    as_text,
+    check_draw,
+    in_order,
+    required,
+)
 from nasplatform.spaces.forms import Readers, split_form
 from nasplatform.spaces.graph import GraphBatch
 from nasplatform.spaces.nasbench101.cells import (
@@ -36,6 +44,7 @@ _SHORT = {"3": "conv3x3-bn-relu", "1": "conv1x1-bn-relu", "M": "maxpool3x3"}
 _LETTERS = {name: letter for letter, name in _SHORT.items()}
 _INTERIOR = range(1, MAX_VERTICES - 1)
 _PAIRS = [(row, column) for row in range(MAX_VERTICES) for column in range(row + 1, MAX_VERTICES)]
+_PARAMETERS = (*(f"edge_{i}_{j}" for i, j in _PAIRS), *(f"op_{v}" for v in _INTERIOR))
 _JSON = 'expected JSON {"matrix": [[...]], "ops": [...]}'
 _OUTPUT = MAX_VERTICES - 1
 
@@ -83,6 +92,7 @@ class NASBench101(Space[Cell]):
 
     def format(self, architecture: Cell) -> str:
         """Return the compact form, e.g. ``[3M]101/10/1`` for four vertices."""
+        architecture = architecture_of(architecture, Cell)
         matrix, ops = architecture.matrix, architecture.ops[1:-1]
         rows = ["".join(map(str, row[i + 1 :])) for i, row in enumerate(matrix[:-1])]
         return f"[{''.join(_LETTERS[op] for op in ops)}]{'/'.join(rows)}"
@@ -96,7 +106,7 @@ class NASBench101(Space[Cell]):
 
     def from_codes(self, codes: NDArray[np.uint64]) -> Cells:
         """Wrap packed codes (B,)."""
-        return Cells(np.asarray(codes, np.uint64))
+        return Cells(codes)
 
     def enumerate(self) -> Cells:
         """Return all 423,624 unique cells; the first call takes a few seconds."""
@@ -104,6 +114,7 @@ class NASBench101(Space[Cell]):
 
     def sample(self, n: int, rng: np.random.Generator) -> Cells:
         """Draw cells uniformly, with replacement, over the unique ones."""
+        check_draw(n, rng)
         cells = self.enumerate()
         return cells[rng.integers(len(cells), size=n)]
 
@@ -152,6 +163,7 @@ class NASBench101(Space[Cell]):
 
     def build(self, architecture: Cell) -> nn.Module:
         """Make the network with nasbench-pytorch, freshly initialised from torch's generator."""
+        architecture = architecture_of(architecture, Cell)
         from nasplatform.spaces.nasbench101.network import build
 
         return build(architecture, self.options)
@@ -167,6 +179,7 @@ class NASBench101(Space[Cell]):
 
     def to_params(self, architecture: Cell) -> dict[str, Any]:
         """Express a cell in the padded parameters; an absent vertex is a conv3x3 without edges."""
+        architecture = architecture_of(architecture, Cell)
         adjacency, ops = unpack(np.array([architecture.code], np.uint64))
         params: dict[str, Any] = {f"edge_{i}_{j}": int(adjacency[0, i, j]) for i, j in _PAIRS}
         names = [VOCABULARY[max(int(op), INTERIOR_OPS[0])].name for op in ops[0]]
@@ -177,7 +190,9 @@ class NASBench101(Space[Cell]):
 
         A repair is always the same: an unconnected cell gets the edge input -> output, and while
         more than nine edges are left after pruning the last one in row-major order goes.
+        Raises ArchitectureError for a parameter that is missing.
         """
+        required(params, _PARAMETERS)
         adjacency = np.zeros((1, MAX_VERTICES, MAX_VERTICES), np.uint8)
         for i, j in _PAIRS:
             adjacency[0, i, j] = params[f"edge_{i}_{j}"]

@@ -13,7 +13,15 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from torch import nn
 
 from nasplatform.errors import ArchitectureError
-from nasplatform.spaces.base import Space, architectures_of, as_text, in_order
+from nasplatform.spaces.base import (
+    Space,
+    architecture_of,
+    architectures_of,
+    as_text,
+    check_draw,
+    in_order,
+    required,
+)
 from nasplatform.spaces.forms import Readers, split_form
 from nasplatform.spaces.graph import GraphBatch
 from nasplatform.spaces.nasbench201.cells import (
@@ -99,6 +107,7 @@ class NASBench201(Space[Cell]):
 
     def format(self, architecture: Cell) -> str:
         """Return the field's own form."""
+        architecture = architecture_of(architecture, Cell)
         return _texts()[architecture.code]
 
     def population(self, architectures: Sequence[Cell]) -> Cells:
@@ -110,7 +119,7 @@ class NASBench201(Space[Cell]):
 
     def from_codes(self, codes: NDArray[np.uint64]) -> Cells:
         """Wrap packed codes (B,); raise ArchitectureError for one that is no cell."""
-        return Cells(np.asarray(codes, np.uint64))
+        return Cells(codes)
 
     def enumerate(self) -> Cells:
         """Return the 6,466 unique cells, of each class one with the fewest parameters."""
@@ -122,6 +131,7 @@ class NASBench201(Space[Cell]):
 
     def sample(self, n: int, rng: np.random.Generator) -> Cells:
         """Draw cells uniformly, with replacement, over the unique ones."""
+        check_draw(n, rng)
         cells = self.enumerate()
         return cells[rng.integers(len(cells), size=n)]
 
@@ -166,6 +176,7 @@ class NASBench201(Space[Cell]):
 
     def build(self, architecture: Cell) -> nn.Module:
         """Make the network, freshly initialised from torch's generator."""
+        architecture = architecture_of(architecture, Cell)
         from nasplatform.spaces.nasbench201.network import Network
 
         return Network(architecture, self.options)
@@ -176,10 +187,15 @@ class NASBench201(Space[Cell]):
 
     def to_params(self, architecture: Cell) -> dict[str, Any]:
         """Express a cell as labelled."""
+        architecture = architecture_of(architecture, Cell)
         return dict(zip(_PARAMETERS, architecture.operations, strict=True))
 
     def from_params(self, params: Mapping[str, Any]) -> Cell:
-        """Read parameters back; every combination is a cell, so nothing is ever repaired."""
+        """Read parameters back; every combination is a cell, so nothing is ever repaired.
+
+        Raises ArchitectureError for one that is missing.
+        """
+        required(params, _PARAMETERS)
         return Cell.of([params[name] for name in _PARAMETERS])
 
 

@@ -12,7 +12,14 @@ from optuna.distributions import BaseDistribution
 from torch import nn
 
 from nasplatform.errors import ArchitectureError
-from nasplatform.spaces.base import Space, architectures_of, as_text, in_order
+from nasplatform.spaces.base import (
+    Space,
+    architecture_of,
+    architectures_of,
+    as_text,
+    check_draw,
+    in_order,
+)
 from nasplatform.spaces.families import Family
 from nasplatform.spaces.graph import GraphBatch
 from nasplatform.spaces.vit import decisions
@@ -66,6 +73,7 @@ class VisionTransformers(Space[VisionTransformer]):
 
     def format(self, architecture: VisionTransformer) -> str:
         """Return the text form."""
+        architecture = architecture_of(architecture, VisionTransformer)
         return format_text(architecture)
 
     def population(self, architectures: Sequence[VisionTransformer]) -> Transformers:
@@ -106,6 +114,7 @@ class VisionTransformers(Space[VisionTransformer]):
 
     def sample(self, n: int, rng: np.random.Generator) -> Transformers:
         """Draw transformers, every decision uniform."""
+        check_draw(n, rng)
         return Transformers(codes(drawn(n, self.subspace, rng), self.subspace))
 
     def neighbours(self, architectures: Sequence[VisionTransformer]) -> Transformers:
@@ -138,6 +147,7 @@ class VisionTransformers(Space[VisionTransformer]):
 
     def build(self, architecture: VisionTransformer) -> nn.Module:
         """Make the network, freshly initialised from torch's generator."""
+        architecture = architecture_of(architecture, VisionTransformer)
         from nasplatform.spaces.vit.network import Network
 
         return Network(architecture, self.options.input_shape, self.options.classes)
@@ -156,6 +166,7 @@ class VisionTransformers(Space[VisionTransformer]):
 
     def to_params(self, architecture: VisionTransformer) -> dict[str, Any]:
         """Express a transformer in its decisions."""
+        architecture = architecture_of(architecture, VisionTransformer)
         return decisions.to_params(self.subspace.row(architecture), self.subspace)
 
     def from_params(self, params: Mapping[str, Any]) -> VisionTransformer:

@@ -23,6 +23,7 @@ from nasplatform.executors.store import (
     Unsent,
     patiently,
 )
+from nasplatform.search.base import ArchitectureSampler
 from nasplatform.search.coordination import Coordinator
 from nasplatform.search.measurement import Measurement, Measurer, Outcome, Refused
 from nasplatform.search.objectives import OptimizationConfig
@@ -90,6 +91,8 @@ def search(
     described = spec or EvaluatorSpec.of(evaluator)
     chosen = executor or InlineExecutor.around(evaluator, described)
     wanted = optimization or OptimizationConfig({}, (), evaluator.attributes, frozenset())
+    if isinstance(study.sampler, ArchitectureSampler):
+        study.sampler.shared = not exclusive
     trials = Trials(study, evaluator, wanted, seed)
     rule = StoppingRule(budget, max_seconds, target)
     if exclusive:

@@ -50,7 +50,7 @@ class Server:
 
     @contextmanager
     def away(self) -> Iterator[None]:
-        """Let the server be away within, as after a crash; it is back afterwards, whatever happens."""
+        """Let the server be away within, as after a crash; afterwards it is back in any case."""
         self.stop()
         try:
             yield

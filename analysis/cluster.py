@@ -14,6 +14,7 @@ import argparse
 import heapq
 import json
 import multiprocessing
+import os
 import resource
 import sys
 import time
@@ -109,16 +110,18 @@ def _coordination(storage: str, workers: int, budget: int) -> Row:
     with open_study(storage, "coordination") as study, open_store(storage) as store:
         trials = study.get_trials(deepcopy=False)
         records = [record for t in trials if (record := TrialRecord.of(t)) is not None]
-        hashes = [record.hash for record in records]
+        hashes = [record.hash for record in records if record.repeats is None]
         made = sum(one["made"] for one in found)
         return {
             "workers": workers,
             "budget": budget,
             "records": len(store),
             "duplicates": len(hashes) - len(set(hashes)),
+            "proposed_twice": len(records) - len(hashes),
             "left_running": sum(not t.state.is_finished() for t in trials),
             "measured": made,
             "trials_given_up": len(trials) - len(records),
+            "load_average": round(os.getloadavg()[0], 1),
             "wall_ms_per_evaluation": 1000 * max(one["wall"] for one in found) / made,
             "wall_ms_per_evaluation_of_a_worker": 1000 * sum(o["wall"] for o in found) / made,
             "cpu_ms_per_evaluation_of_a_worker": 1000 * sum(one["cpu"] for one in found) / made,

@@ -59,12 +59,6 @@ def short(error: BaseException) -> str:
     return words if len(words) <= _LONGEST else words[:_LONGEST] + "..."
 
 
-def of_database(error: Exception) -> str:
-    """Return the first line of what a database said, without the words of who passed it on."""
-    lines = str(getattr(error, "orig", None) or error).splitlines()
-    return lines[0] if lines else type(error).__name__
-
-
 def _chain(error: BaseException) -> Iterator[BaseException]:
     """Yield an exception and what it came from, the first cause last."""
     seen = set[int]()

@@ -48,6 +48,15 @@ class Server:
     def stop(self, mode: str = "immediate") -> None:
         self._run("pg_ctl", "-D", self._data, "-m", mode, "stop")
 
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """Let the server be away within, as after a crash; afterwards it is back in any case."""
+        self.stop()
+        try:
+            yield
+        finally:
+            self.start()
+
     def new_database(self) -> str:
         """Make an empty database; return its URL."""
         name = f"t{uuid4().hex}"

@@ -85,12 +85,14 @@ class ArchitectureSampler(BaseSampler, ABC, Generic[A]):
 
     several_objectives: whether the sampler knows what to do with more than the score.
     initial: trials that are labels to begin with; the budget must pay for them.
+    shared:  whether other processes propose for the same study; set by ``search``.
     """
 
     name: ClassVar[str]
     Options: ClassVar[type[SamplerOptions]]
     several_objectives: ClassVar[bool] = False
     initial: int = 0
+    shared: bool = False
 
     def __init__(
         self,

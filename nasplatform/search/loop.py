@@ -23,6 +23,7 @@ from nasplatform.executors.store import (
     Unsent,
     patiently,
 )
+from nasplatform.search.base import ArchitectureSampler
 from nasplatform.search.coordination import Coordinator
 from nasplatform.search.measurement import Measurement, Measurer, Outcome, Refused
 from nasplatform.search.objectives import OptimizationConfig
@@ -92,6 +93,8 @@ def search(
     wanted = optimization or OptimizationConfig(
         {}, (), evaluator.attributes, frozenset(evaluator.attribute_names())
     )
+    if isinstance(study.sampler, ArchitectureSampler):
+        study.sampler.shared = not exclusive
     trials = Trials(study, evaluator, wanted, seed)
     rule = StoppingRule(budget, max_seconds, target)
     if exclusive:

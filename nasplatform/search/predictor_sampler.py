@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, ClassVar, Generic, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +27,7 @@ from nasplatform.search.base import (
 from nasplatform.search.candidates import CandidatePool, farthest_point_sampling
 from nasplatform.search.history import History
 from nasplatform.search.objectives import OptimizationConfig
+from nasplatform.search.shared_fits import KEY, ScoredCandidates, SharedFits
 from nasplatform.search.surrogate import (
     CandidatePredictions,
     CandidateScores,
@@ -35,6 +35,10 @@ from nasplatform.search.surrogate import (
 )
 from nasplatform.search.target_transforms import Scale
 from nasplatform.spaces.base import A, Population, Space
+
+if TYPE_CHECKING:
+    from optuna.study import Study
+    from optuna.trial import FrozenTrial
 
 _IMPROVEMENT: tuple[Acquisition, ...] = ("expected_improvement",)
 _WITH_DRAWS: tuple[Acquisition, ...] = (*_IMPROVEMENT * 7, "thompson")
@@ -80,14 +84,6 @@ class PredictorOptions(SamplerOptions):
         return (value,) if isinstance(value, str) else value
 
 
-@dataclass(frozen=True)
-class _ScoredCandidates(Generic[A]):
-    """All candidates of one fit with what was found of them."""
-
-    population: Population[A]
-    scores: CandidateScores
-
-
 class PredictorSampler(ArchitectureSampler[A]):
     """Fits a predictor to the labels so far and proposes the most promising unseen candidate.
 
@@ -106,6 +102,9 @@ class PredictorSampler(ArchitectureSampler[A]):
     more of them that of a random scalarisation; objectives that are known of every candidate, such
     as parameters, are used as they are, others are predicted. Limits on what only measuring tells
     weigh a candidate with the probability that it keeps them.
+
+    Of several processes at one study one fits at a time; trials that begin meanwhile take the best
+    that the fit before left, or, without one, a random architecture (see ``shared_fits``).
     """
 
     name: ClassVar[str] = "predictor"
@@ -135,7 +134,8 @@ class PredictorSampler(ArchitectureSampler[A]):
         self._acquisitions = self.options.acquisition or (_IMPROVEMENT if several else _WITH_DRAWS)
         self._pool: CandidatePool[A] | None = None
         self._fitting = 0.0  # seconds of the latest fit, until a proposal tells them
-        self._latest: tuple[tuple[int, bytes], _ScoredCandidates[A]] | None = None
+        self._latest: tuple[tuple[int, bytes], ScoredCandidates[A]] | None = None
+        self._others: SharedFits[A] = SharedFits(space)
 
     @classmethod
     def from_options(cls, options: BaseModel, context: SamplerContext[A]) -> Self:
@@ -160,7 +160,28 @@ class PredictorSampler(ArchitectureSampler[A]):
         explores = self.rng(number, _EXPLORE).random() < self.options.exploration
         if explores or not self._learnable(labels):
             return self._random(number, history, "random")
-        scored = self._scored(first, labels)
+        return self._best(self._scored(first, labels), number, history)
+
+    def choose(self, study: Study, trial: FrozenTrial, history: History[A]) -> Proposal[A]:
+        """Choose the architecture of a trial; fit only where nobody else is about to."""
+        number = trial.number
+        if not self.shared or number < self.initial:
+            return self.propose(number, history)
+        trials = study.get_trials(deepcopy=False)[:number]
+        newest = self._others.newest(trials)
+        fitted = newest is not None and newest[0] >= self._first_of_batch(number)
+        if not fitted and not self._others.somebody_fits(trials, number):
+            proposal = self.propose(number, history)
+            if self._latest is not None and proposal.source == "predicted":
+                found = self._latest[1].to_text()
+                study._storage.set_trial_system_attr(trial._trial_id, KEY, found)
+            return proposal
+        if newest is None:
+            return self._random(number, history, "random")
+        return self._best(newest[1], number, history)
+
+    def _best(self, scored: ScoredCandidates[A], number: int, history: History[A]) -> Proposal[A]:
+        """Return the best unseen candidate by the acquisition whose turn it is."""
         values = scored.scores.values[number % len(self._acquisitions)]
         fresh = np.flatnonzero(~np.isin(scored.population.keys, history.seen))
         if not len(fresh):
@@ -227,7 +248,7 @@ class PredictorSampler(ArchitectureSampler[A]):
         enough = len(labels) >= max(2, self.predictor.min_labels)
         return enough and bool(np.ptp(labels.scores) > 0)
 
-    def _scored(self, first: int, labels: History[A]) -> _ScoredCandidates[A]:
+    def _scored(self, first: int, labels: History[A]) -> ScoredCandidates[A]:
         """Fit and score for the batch that begins with trial ``first``; once per batch."""
         pending = labels.pending
         known = (labels.architectures.keys, labels.values, labels.violation, pending.keys)
@@ -259,5 +280,5 @@ class PredictorSampler(ArchitectureSampler[A]):
             )
             codes = np.concatenate([batch.population.codes for batch, _ in found])
             scores = weigh([one for _, one in found])
-            self._latest = signature, _ScoredCandidates(self.space.from_codes(codes), scores)
+            self._latest = signature, ScoredCandidates(self.space.from_codes(codes), scores)
         return self._latest[1]

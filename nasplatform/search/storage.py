@@ -20,7 +20,6 @@ from optuna.storages import BaseStorage
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 from sqlalchemy.exc import IntegrityError, OperationalError, ProgrammingError, SQLAlchemyError
 
-from nasplatform import faults
 from nasplatform.errors import ConfigError, RunError, did_you_mean
 from nasplatform.executors.store.database import (
     alone,
@@ -30,6 +29,7 @@ from nasplatform.executors.store.database import (
     missing_file,
     server_options,
 )
+from nasplatform.executors.store.outage import is_outage, said
 from nasplatform.passwords import without_password
 from nasplatform.search.identity import differences
 from nasplatform.search.objectives import Direction
@@ -154,7 +154,7 @@ def _sqlite(file: Path) -> StudyStorage:
     try:
         return StudyStorage(f"sqlite:///{file}", engine_kwargs={"creator": lambda: connect(file)})
     except (SQLAlchemyError, sqlite3.DatabaseError) as error:
-        raise RunError(f"{file}: not a study ({faults.of_database(error)})") from None
+        raise RunError(f"{file}: not a study ({said(error)})") from None
 
 
 def require_study(file: Path, name: str, directions: Sequence[Direction]) -> None:
@@ -195,7 +195,7 @@ def require_storage(url: str) -> None:
         with open_storage(url) as database:
             _require_writable(database, url)
     except SQLAlchemyError as error:
-        raise ConfigError(f"{_named(url)} cannot be written: {faults.of_database(error)}") from None
+        raise ConfigError(f"{_named(url)} cannot be written: {said(error)}") from None
 
 
 def _require_writable(database: BaseStorage, url: str) -> None:
@@ -246,7 +246,8 @@ def _remote(url: str) -> BaseStorage:
     except ConfigError:
         raise
     except (SQLAlchemyError, ValueError, RuntimeError) as error:  # the last: an older Optuna's
-        raise ConfigError(f"{_named(url)} does not open: {faults.of_database(error)}") from None
+        kind = "" if is_outage(error) else "does not open: "
+        raise ConfigError(f"{_named(url)} {kind}{said(error)}") from None
 
 
 def _journal(file: Path) -> JournalStorage:
@@ -256,7 +257,7 @@ def _journal(file: Path) -> JournalStorage:
     except OSError as error:
         raise RunError(f"{file}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise RunError(f"{file}: not a study ({faults.of_database(error)})") from None
+        raise RunError(f"{file}: not a study ({said(error)})") from None
 
 
 def _sqlite_of_several(url: str) -> StudyStorage:

@@ -21,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from nasplatform.executors.store.database import replace_broken
-from nasplatform.executors.store.outage import patiently
+from nasplatform.executors.store.outage import patiently, said
 from nasplatform.search import trial_changes, trial_rows
 from nasplatform.search.trial_changes import Changes, copied
 
@@ -215,7 +215,7 @@ def _storage_errors() -> Iterator[None]:
     try:
         yield
     except SQLAlchemyError as error:
-        raise StorageInternalError(str(error).splitlines()[0]) from error
+        raise StorageInternalError(said(error)) from error
 
 
 def _patient(name: str) -> Callable[..., Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import postgresql
@@ -158,6 +159,36 @@ def test_a_storage_that_may_not_be_written_is_said_so(
         assert not (tmp_path / "run").exists()
         postgresql_server.execute(f"ALTER DATABASE {name} RESET default_transaction_read_only")
         assert main([*told[:-1], str(tmp_path / "other"), "--force"]) == 0
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize(
+    ("place", "words"),
+    [
+        ("nas:secret@127.0.0.1:1/x", "cannot be reached: connection failed: .* refused"),
+        ("nas:secret@nowhere.invalid/x", "cannot be reached: .*'nowhere.invalid'"),
+        ("nas:secret@/x?host=/nowhere", "cannot be reached: .*No such file or directory"),
+    ],
+)
+def test_a_server_that_is_not_there_is_said_so(
+    place: str, words: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    file, url = tmp_path / "search.yaml", f"postgresql+psycopg://{place}"
+    file.write_text(
+        "name: s\nevaluator: {name: table, table: cells-digits}\n"
+        "search: {budget: 3, sampler: {name: random}}\n"
+    )
+    for command_line in (
+        ["run", str(file), "--set", f"storage={url}", "--out", str(tmp_path / "run")],
+        ["worker", str(file), "--storage", url],
+        *([*each, "--storage", url] for each in (["status"], ["requeue"], ["db", "current"])),
+    ):
+        assert main(command_line) == 2
+        last = capsys.readouterr().err.strip().splitlines()[-1]
+        assert re.search(words, last)
+        assert "secret" not in last
+        assert "psycopg." not in last
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("url", ["mysql://me@host/db", "mysql+pymysql://me@host/db"])

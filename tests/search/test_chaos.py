@@ -22,8 +22,9 @@ import pytest
 from optuna.trial import TrialState
 from search_toys import toy_evaluator, toy_sampler
 
-from nasplatform.errors import EvaluationError
+from nasplatform.errors import EvaluationError, RunError
 from nasplatform.executors.store import Unsent, open_store
+from nasplatform.executors.store.status import status_of
 from nasplatform.search import TrialRecord, open_study, search
 from nasplatform.search.random_sampler import RandomSampler
 from nasplatform.search.requeue import requeue
@@ -56,7 +57,7 @@ def worker(
         with open_study(storage, "s", sampler) as study, open_store(storage) as store:
             search(study, evaluator, store, budget, exclusive=False, unsent=kept)
 
-    process = _FORK.Process(target=work)
+    process = _FORK.Process(target=work, daemon=True)
     process.start()
     return process
 
@@ -107,9 +108,8 @@ def test_the_database_restarts_and_cuts_connections_in_mid_run(
     for part in (0.2, 0.4, 0.6):
         until(lambda part=part: log.exists() and len(log.read_text().split()) >= part * budget)
         if part == 0.4:
-            postgresql_server.stop()
-            time.sleep(1.0)
-            postgresql_server.start()
+            with postgresql_server.away():
+                time.sleep(1.0)
         else:
             postgresql_server.cut_connections(storage)
     assert joined(workers) == [0] * 3
@@ -124,11 +124,10 @@ def test_what_was_paid_for_while_the_database_was_away_survives_a_kill(
 ) -> None:
     log, kept = tmp_path / "log", tmp_path / "unsent"
     dying = worker(storage, 3, log=str(log), seconds=1.5, unsent=kept)
-    until(lambda: _running(storage))
-    postgresql_server.stop()
-    until(lambda: list(Unsent(kept)))
-    dying.kill()
-    postgresql_server.start()
+    until(lambda: _measuring(storage))
+    with postgresql_server.away():
+        until(lambda: list(Unsent(kept)))
+        dying.kill()
     dying.join(10)
     paid_before = log.read_text().split()
     assert len(paid_before) == 1
@@ -139,9 +138,16 @@ def test_what_was_paid_for_while_the_database_was_away_survives_a_kill(
     assert list(Unsent(kept)) == []
 
 
-def _running(storage: str) -> bool:
-    with open_study(storage, "s") as study:
-        return any(len(t.params) == 8 for t in study.get_trials(states=(TrialState.RUNNING,)))
+def _measuring(storage: str) -> bool:
+    """Return whether a measurement was claimed and admitted: it is being made."""
+    looking = status_of(storage)
+    try:
+        found = looking.look()
+    except RunError:  # no tables yet
+        return False
+    finally:
+        looking.close()
+    return bool(found["leases"]) and bool(found["searches"][0]["admitted"])
 
 
 @pytest.mark.slow

@@ -41,6 +41,13 @@ def is_outage(error: BaseException | None) -> bool:
     return False
 
 
+def said(error: Exception) -> str:
+    """Return the first line of what a database or its driver says, without names of classes."""
+    inner = getattr(error, "orig", None) or error
+    words = (str(inner).splitlines() or [""])[0].strip() or type(inner).__name__
+    return f"cannot be reached: {words}" if is_outage(error) else words
+
+
 @contextmanager
 def outages_named() -> Iterator[None]:
     """Raise StorageAwayError for whatever an outage raises within."""
@@ -48,8 +55,7 @@ def outages_named() -> Iterator[None]:
         yield
     except DBAPIError as error:
         if is_outage(error):
-            words = str(error.orig).splitlines()
-            raise StorageAwayError(words[0] if words else type(error.orig).__name__) from error
+            raise StorageAwayError(said(error)) from error
         raise
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
-from nasplatform import faults
 from nasplatform.errors import ConfigError, RunError
 from nasplatform.executors.store import schema
 from nasplatform.executors.store.database import engine_of, journal_file, require_there
+from nasplatform.executors.store.outage import said
 from nasplatform.passwords import without_password
 
 
@@ -39,6 +39,6 @@ def stored_searches(storage: str) -> dict[str, Any]:
             one.name: None if one.resolved is None else json.loads(one.resolved) for one in rows
         }
     except SQLAlchemyError as error:
-        raise RunError(f"{where}: {faults.of_database(error)}") from None
+        raise RunError(f"{where}: {said(error)}") from None
     finally:
         engine.dispose()

@@ -17,14 +17,13 @@ from uuid import uuid4
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
-from nasplatform import faults
 from nasplatform.errors import RunError
 from nasplatform.evaluators.base import ErrorClass, Evaluation
 from nasplatform.executors.store import schema
 from nasplatform.executors.store.base import Busy, Claim, EvaluationKey, EvaluationStore
 from nasplatform.executors.store.bell import Bell
 from nasplatform.executors.store.database import alone, engine_of, insert, now
-from nasplatform.executors.store.outage import outages_named
+from nasplatform.executors.store.outage import is_outage, outages_named, said
 from nasplatform.passwords import without_password
 
 _TABLE, _ROW = schema.MEASUREMENTS, schema.MEASUREMENTS.c
@@ -59,8 +58,8 @@ class SQLEvaluationStore(EvaluationStore):
                 schema.prepare(connection, self._where)
         except (SQLAlchemyError, sqlite3.Error) as error:
             self.close()
-            words = faults.of_database(error)
-            raise RunError(f"{self._where}: not a store of evaluations ({words})") from None
+            kind = "" if is_outage(error) else "not a store of evaluations: "
+            raise RunError(f"{self._where}: {kind}{said(error)}") from None
         except RunError:
             self.close()
             raise
@@ -239,7 +238,7 @@ class SQLEvaluationStore(EvaluationStore):
             except sa.exc.DBAPIError as error:
                 if error.connection_invalidated or not _refuses(error):
                     raise
-                raise RunError(f"{self._where}: {faults.of_database(error)}") from None
+                raise RunError(f"{self._where}: {said(error)}") from None
 
     def _insert(self, table: sa.Table) -> Any:
         return insert(self._engine.dialect.name, table)

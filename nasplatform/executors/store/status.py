@@ -9,12 +9,12 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
-from nasplatform import faults
 from nasplatform.errors import RunError
 from nasplatform.executors.store import schema
 from nasplatform.executors.store.database import engine_of, journal_file, now, require_there
 from nasplatform.executors.store.journal import JournalEvaluationStore, measurements_beside
 from nasplatform.executors.store.ledger import Measurement, Worker
+from nasplatform.executors.store.outage import said
 from nasplatform.passwords import without_password
 
 _SPANS = {"last_minute": 60.0, "last_ten_minutes": 600.0, "last_hour": 3600.0}
@@ -67,7 +67,7 @@ class Status:
                     **self._throughput(connection),
                 }
         except SQLAlchemyError as error:
-            raise RunError(f"{self._where}: {faults.of_database(error)}") from None
+            raise RunError(f"{self._where}: {said(error)}") from None
 
     def close(self) -> None:
         """Free the connections."""

@@ -12,10 +12,10 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy.exc import SQLAlchemyError
 
-from nasplatform import faults
 from nasplatform.errors import RunError
 from nasplatform.executors.store import schema
 from nasplatform.executors.store.database import alone, engine_of, journal_file, missing_file
+from nasplatform.executors.store.outage import said
 from nasplatform.passwords import without_password
 
 
@@ -60,7 +60,6 @@ def _opened(storage: Path | str) -> Iterator[sa.Connection]:
         with engine.begin() as connection:
             yield connection
     except SQLAlchemyError as error:
-        words = faults.of_database(error)
-        raise RunError(f"{without_password(str(storage))}: {words}") from None
+        raise RunError(f"{without_password(str(storage))}: {said(error)}") from None
     finally:
         engine.dispose()

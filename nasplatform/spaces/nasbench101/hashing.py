@@ -41,17 +41,18 @@ def official_hashes(adjacency: NDArray[np.uint8], ops: NDArray[np.int8]) -> list
 
 def _hash_module(adjacency: NDArray[np.uint8], ops: NDArray[np.int8]) -> str:
     """Hash one padded cell, adjacency (N, N) and ops (N,), as the benchmark's own code does."""
-    vertices = np.flatnonzero(ops >= 0).tolist()
-    sources = {v: np.flatnonzero(adjacency[:, v]).tolist() for v in vertices}
-    targets = {v: np.flatnonzero(adjacency[v]).tolist() for v in vertices}
+    edges, labels = adjacency.tolist(), ops.tolist()
+    vertices = [v for v, label in enumerate(labels) if label >= 0]
+    sources = {v: [w for w in vertices if edges[w][v]] for v in vertices}
+    targets = {v: [w for w in vertices if edges[v][w]] for v in vertices}
     hashes = {
-        v: _md5(str((len(targets[v]), len(sources[v]), int(_LABELS[ops[v]])))) for v in vertices
+        v: _md5(str((len(targets[v]), len(sources[v]), int(_LABELS[labels[v]])))) for v in vertices
     }
     for _ in vertices:
         hashes = {
             v: _md5(
-                "".join(sorted(hashes[w] for w in sources[v]))
-                + f"|{''.join(sorted(hashes[w] for w in targets[v]))}|{hashes[v]}"
+                "".join(sorted([hashes[w] for w in sources[v]]))
+                + f"|{''.join(sorted([hashes[w] for w in targets[v]]))}|{hashes[v]}"
             )
             for v in vertices
         }

@@ -1,7 +1,10 @@
 """How fast and how small networks of bits are, beside ONNX Runtime in float32 and in 8 bits.
 
+OpenVINO computes the network of bits too, its convolutions by ``BinaryConvolution`` where it can.
+
 A network of the shape of ResNet-18 for images of 224 x 224 (He et al. 2016, table 1), and single
-3x3 convolutions of its stages; the binary one keeps stem, shortcuts and classifier in float32.
+3x3 convolutions of its stages, with the mean of the map; the binary network keeps stem, shortcuts
+and classifier in float32.
 Weights are random: speed does not ask for them. Each time is the median of single images, and all
 are of one run on one machine.
 
@@ -18,8 +21,10 @@ import torch
 from torch import Tensor, nn
 
 from nasplatform.models.binary import BinaryConv2d
+from nasplatform.runtimes.base import Session
 from nasplatform.runtimes.choice import noise
 from nasplatform.runtimes.comparison import alternatives
+from nasplatform.runtimes.openvino_runtime import OpenVino
 from nasplatform.runtimes.packed.file import write_program
 from nasplatform.runtimes.packed.library import INSTRUCTIONS, instructions
 from nasplatform.runtimes.packed.lowering import lowered
@@ -29,6 +34,7 @@ from nasplatform.runtimes.timing import timed
 SHAPE = (3, 224, 224)
 WIDTHS = (64, 64, 128, 256, 512)
 LAYERS = ((64, 56), (128, 28), (256, 14), (512, 7))
+MEAN = (nn.AdaptiveAvgPool2d(1), nn.Flatten())
 CALIBRATED = 4
 
 
@@ -82,14 +88,19 @@ def times(
 ) -> dict[str, float]:
     """Return milliseconds by runtime."""
     images = noise(shape, CALIBRATED)
-    packed = PackedSession(lowered(after, shape), threads)
+    of_bits: list[Session] = [PackedSession(lowered(after, shape), threads)]
+    if OpenVino().available() is None:
+        of_bits.append(OpenVino().compile(after, shape, threads))
     found = alternatives(before, images, threads)
-    return found | {packed.runtime: timed(partial(packed.run, images[:1])).median_ms}
+    for each in of_bits:
+        found[each.runtime] = timed(partial(each.run, images[:1])).median_ms
+    return found
 
 
 def row(name: str, threads: int, found: dict[str, float]) -> str:
     """Return a line of the table: times, and how often faster bits are than float32."""
-    columns = ("onnxruntime", "onnxruntime-int8-static", "onnxruntime-int8-dynamic", "packed")
+    floats = ("onnxruntime", "onnxruntime-int8-static", "onnxruntime-int8-dynamic")
+    columns = (*floats, "openvino", "packed")
     cells = [f"{found[c]:.2f}" if c in found else "-" for c in columns]
     return (
         f"| {name} | {threads} | {' | '.join(cells)} | "
@@ -116,13 +127,14 @@ def main() -> None:
         "Made by `python analysis/packed_speed.py`: median milliseconds of one image, in one run;"
     )
     print(f"instructions of the packed runtime: {INSTRUCTIONS[instructions()]}.\n")
-    print("| network | threads | fp32 | int8 static | int8 dynamic | packed | fp32 / packed |")
-    print("|---|---|---|---|---|---|---|")
+    names = ("network", "threads", "fp32", "int8 static", "int8 dynamic", "bits by OpenVINO")
+    print(f"| {' | '.join(names)} | packed | fp32 / packed |")
+    print("|---" * (len(names) + 2) + "|")
     for threads in (1, 2):
         print(row("ResNet-18 shape, 224 x 224", threads, times(before, after, SHAPE, threads)))
     for channels, side in LAYERS:
         pair = [
-            nn.Sequential(conv3x3(channels, channels, 1, binary), nn.Flatten()).eval()
+            nn.Sequential(conv3x3(channels, channels, 1, binary), *MEAN).eval()
             for binary in (False, True)
         ]
         for threads in (1, 2):

@@ -211,6 +211,17 @@ class TestWidths:
         fine = ranked(graph, scores(graph), "uniform")
         assert all(len(step.groups) == 1 for step in fine)
 
+    @pytest.mark.parametrize("allocation", ["uniform", "global"])
+    @pytest.mark.parametrize(("multiple", "before"), [(16, 32), (8, 16)])
+    def test_what_leaves_part_of_a_block_goes_later(self, allocation, multiple, before):
+        """Half of 16 channels saves time where blocks are of 8, and none where they are of 16."""
+        graph = chain((3, 64, 16, 2))
+        values = np.concatenate([np.repeat([0.2, 0.4, 0.6, 0.8], 16), np.repeat([0.25, 0.7], 8)])
+        steps = ranked(graph, values, allocation, multiple)
+        first = [step.coupling_class for step in steps].index(1)
+        assert sum(len(step.groups) for step in steps[:first]) == before
+        assert len(steps[first].groups) == 8
+
     def test_rate_is_rounded_to_the_nearest(self):
         graph = chain((3, 32, 16, 2))
         removed = uniform_rate(graph, scores(graph), 0.3, 16)

@@ -82,7 +82,8 @@ class ScopOptions(BaseModel):
     round_to: int | None = Field(default=None, ge=1)
     """Keep widths at multiples of this, and below it at its halves (see ``widths``): 16 under
     a budget, for that is what ONNX Runtime computes at a time with AVX-512, so that other widths
-    cost as much as the next multiple (8 with AVX2); 1, any width, under a rate, as in the paper."""
+    cost as much as the next multiple (8 with AVX2), and what leaves part of a block goes later;
+    1, any width, under a rate, as in the paper."""
     criterion: Criterion = "scop"
     """What is dispensable: ``scop``, or a baseline that needs neither knockoffs nor scales."""
     knockoffs: KnockoffOptions = KnockoffOptions()

@@ -56,7 +56,8 @@ class MonotoneMap:
         Scores do not tell labels at the lowest knot apart: as far as a score may lie there, the
         spread of those labels adds to the standard deviation.
         """
-        half_width = (self.label(mean + std) - self.label(mean - std)) / 2
+        with np.errstate(invalid="ignore"):  # what is not finite is told by who asked
+            half_width = (self.label(mean + std) - self.label(mean - std)) / 2
         bottom = ndtr((self.knots[0] - mean) / std)
         return Prediction(self.label(mean), np.sqrt(half_width**2 + bottom * self.lowest**2))
 

@@ -10,11 +10,13 @@ before is drawn again, and in the end gives way to the nearest of a table that w
 
 from __future__ import annotations
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, NSGAIISampler, TPESampler
 from optuna.trial import FrozenTrial
 from pydantic import BaseModel, Field
@@ -147,15 +149,17 @@ class TPE(OptunaSampler[A]):
     def make(self, seed: int) -> BaseSampler:
         """Return Optuna's sampler."""
         conditional = self.space.active({}) != set(self._distributions)
-        return TPESampler(
-            n_startup_trials=self.initial,
-            n_ei_candidates=self.options.ei_candidates,
-            multivariate=self.options.multivariate,
-            # what stands together is modelled together, also where not all trials have it
-            group=self.options.multivariate and conditional,
-            constant_liar=True,
-            seed=seed,
-        )
+        with warnings.catch_warnings():
+            # of ``group``: what stands together is modelled together, also where not all have it
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            return TPESampler(
+                n_startup_trials=self.initial,
+                n_ei_candidates=self.options.ei_candidates,
+                multivariate=self.options.multivariate,
+                group=self.options.multivariate and conditional,
+                constant_liar=True,
+                seed=seed,
+            )
 
 
 class NSGA2Options(OptunaOptions):

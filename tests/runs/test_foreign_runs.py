@@ -15,6 +15,7 @@ from nasplatform.cli import main
 from nasplatform.runs import frames
 from nasplatform.runs.driver import run
 
+pytestmark = pytest.mark.filterwarnings("default::UserWarning")  # that name what is left out
 SEARCH = """
 name: small
 evaluator: {name: table, table: cells-digits, metric: valid_accuracy}

@@ -65,6 +65,7 @@ def test_what_is_no_run_of_this_version_is_refused_in_a_line(
         assert "\n" not in str(caught.value)
 
 
+@pytest.mark.filterwarnings("default::UserWarning")  # that name what is left out
 def test_a_damaged_run_never_takes_the_list_down(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

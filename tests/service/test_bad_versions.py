@@ -51,7 +51,7 @@ BAD = [
     ("card.json", rewrite(n_labels=-1), "n_labels"),
     ("card.json", rewrite(seed=1 << 64), "seed"),
     ("card.json", rewrite(graphs={"n_nodes": -1}), "damaged predictor"),
-    ("card.json", lambda path: rewrite(predictor=["renas"])(path), "unhashable"),
+    ("card.json", lambda path: rewrite(predictor=["renas"])(path), "the name of a pred"),
     ("space.json", rewrite(input_shape=[3, 1 << 63, 8]), "too large"),
     ("space.json", rewrite(name=7), "space"),
     ("state.safetensors", lambda path: path.write_bytes(b"\0" * 8), "changed after"),

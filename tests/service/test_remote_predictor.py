@@ -177,7 +177,8 @@ def test_the_same_predictor_is_published_once(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("target", "words"), [("", "expected DIR"), (":x", "expected DIR"), ("d:a b", "expected DIR")]
+    ("target", "words"),
+    [("", "an empty text after --publish"), (":x", "expected DIR"), ("d:a b", "expected DIR")],
 )
 def test_a_wrong_target_is_told_before_the_search(tmp_path, capsys, target, words):
     file = search_file(tmp_path, {"name": "gp-trees"})

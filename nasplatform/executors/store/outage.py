@@ -41,6 +41,13 @@ def is_outage(error: BaseException | None) -> bool:
     return False
 
 
+def was_cut(error: BaseException) -> bool:
+    """Return whether a server that answers ended the connection: the next one may be whole."""
+    return isinstance(error, DBAPIError) and (
+        (getattr(error.orig, "sqlstate", None) or "").startswith("57")
+    )
+
+
 def said(error: Exception) -> str:
     """Return the first line of what a database or its driver says, without names of classes."""
     inner = getattr(error, "orig", None) or error

@@ -15,7 +15,7 @@ from typing import Any
 from uuid import uuid4
 
 import sqlalchemy as sa
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from nasplatform.errors import RunError
 from nasplatform.evaluators.base import ErrorClass, Evaluation
@@ -23,7 +23,7 @@ from nasplatform.executors.store import schema
 from nasplatform.executors.store.base import Busy, Claim, EvaluationKey, EvaluationStore
 from nasplatform.executors.store.bell import Bell
 from nasplatform.executors.store.database import alone, engine_of, insert, now
-from nasplatform.executors.store.outage import is_outage, outages_named, said
+from nasplatform.executors.store.outage import is_outage, outages_named, said, was_cut
 from nasplatform.passwords import without_password
 
 _TABLE, _ROW = schema.MEASUREMENTS, schema.MEASUREMENTS.c
@@ -53,9 +53,7 @@ class SQLEvaluationStore(EvaluationStore):
         self._now = now(self._engine)
         self._bell = Bell(self._engine)
         try:
-            with self._engine.begin() as connection:
-                alone(connection)
-                schema.prepare(connection, self._where)
+            self._prepare()
         except (SQLAlchemyError, sqlite3.Error) as error:
             self.close()
             kind = "" if is_outage(error) else "not a store of evaluations: "
@@ -63,6 +61,19 @@ class SQLEvaluationStore(EvaluationStore):
         except RunError:
             self.close()
             raise
+
+    def _prepare(self) -> None:
+        try:
+            self._prepare_once()
+        except DBAPIError as error:
+            if not was_cut(error):
+                raise
+            self._prepare_once()
+
+    def _prepare_once(self) -> None:
+        with self._engine.begin() as connection:
+            alone(connection)
+            schema.prepare(connection, self._where)
 
     def claim(self, key: EvaluationKey, ttl: float) -> Claim | Evaluation | Busy:
         """Ask for a measurement; of several who ask at once, one gets the claim."""

@@ -60,6 +60,7 @@ def test_zeros_of_both_signs_are_positive_and_what_is_no_number_is_not(inputs, s
         {"padding": (1, 1), "shift": 40},
     ],
 )
+@pytest.mark.filterwarnings("ignore:Using padding='same'")  # of torch, slower that way
 def test_bits_are_put_where_the_next_layer_reads_them(second):
     """Two layers of which the first decides the bits of the second, windows of unequal sides."""
     torch.manual_seed(0)

@@ -2,9 +2,9 @@
 
 OpenVINO computes the network of bits too, its convolutions by ``BinaryConvolution`` where it can.
 
-A network of the shape of ResNet-18 for images of 224 x 224 (He et al. 2016, table 1), and single
-3x3 convolutions of its stages, with the mean of the map; the binary network keeps stem, shortcuts
-and classifier in float32.
+Networks of the shapes of ResNet-18 (He et al. 2016, table 1) and DeiT-Ti (Touvron et al. 2021) for
+images of 224 x 224, and single 3x3 convolutions of the former's stages, with the mean of the map;
+the binary networks keep stem, shortcuts, attention and classifier in float32.
 Weights are random: speed does not ask for them. Each time is the median of single images, and all
 are of one run on one machine.
 
@@ -20,7 +20,8 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from nasplatform.models.binary import BinaryConv2d
+from nasplatform.models.binary import BinaryConv2d, BinaryLinear, put_layers
+from nasplatform.models.network import Network
 from nasplatform.runtimes.base import Session
 from nasplatform.runtimes.choice import noise
 from nasplatform.runtimes.comparison import alternatives
@@ -83,6 +84,17 @@ def resnet18(binary: bool) -> nn.Module:
     return nn.Sequential(*layers, *head).eval()
 
 
+def transformer(binary: bool) -> nn.Module:
+    """Return DeiT-Ti; of a binary one all linear layers but embedding and classifier are."""
+    module = Network.named("vit", 0, architecture="deit-ti").module.eval()
+    layers: dict[nn.Module, nn.Module] = {
+        layer: BinaryLinear.from_signs(layer.weight, torch.rand(len(layer.weight)))
+        for name, layer in module.named_modules()
+        if binary and isinstance(layer, nn.Linear) and "blocks" in name
+    }
+    return put_layers(module, layers)
+
+
 def times(
     before: nn.Module, after: nn.Module, shape: tuple[int, int, int], threads: int
 ) -> dict[str, float]:
@@ -130,16 +142,19 @@ def main() -> None:
     names = ("network", "threads", "fp32", "int8 static", "int8 dynamic", "bits by OpenVINO")
     print(f"| {' | '.join(names)} | packed | fp32 / packed |")
     print("|---" * (len(names) + 2) + "|")
-    for threads in (1, 2):
-        print(row("ResNet-18 shape, 224 x 224", threads, times(before, after, SHAPE, threads)))
+    whole = {"ResNet-18 shape": (before, after)}
+    whole["DeiT-Ti shape"] = (transformer(binary=False), transformer(binary=True))
+    for name, pair in whole.items():
+        for threads in (1, 2):
+            print(row(f"{name}, 224 x 224", threads, times(*pair, SHAPE, threads)))
     for channels, side in LAYERS:
-        pair = [
+        layers = [
             nn.Sequential(conv3x3(channels, channels, 1, binary), *MEAN).eval()
             for binary in (False, True)
         ]
         for threads in (1, 2):
             name = f"3x3, {channels} channels, {side} x {side}"
-            print(row(name, threads, times(pair[0], pair[1], (channels, side, side), threads)))
+            print(row(name, threads, times(layers[0], layers[1], (channels, side, side), threads)))
     print(f"\nSize of the ResNet-18 shape: {floats:,} bytes of weights in float32,", end=" ")
     print(f"{size:,} bytes as a packed file: {floats / size:.1f} times smaller.")
 

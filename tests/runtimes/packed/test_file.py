@@ -150,14 +150,27 @@ def numbers_in(value, path=()):
         yield path
 
 
+@pytest.fixture(scope="module")
+def many_programs(tmp_path_factory):
+    """The files of a convolutional network and of a transformer."""
+    path = tmp_path_factory.mktemp("programs") / "network.nasbin"
+    found = []
+    for kind in (SmallResNet, Transformer):
+        write_packed(network(kind), path)
+        found.append(path.read_bytes())
+    return found
+
+
 @settings(
     max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.data())
-def test_programs_that_do_not_fit_their_tensors_never_reach_the_kernels(tmp_path, data):
+def test_programs_that_do_not_fit_their_tensors_never_reach_the_kernels(
+    many_programs, tmp_path, data
+):
     """Wrong numbers under a right digest: refused, or run without harm."""
     path = tmp_path / "network.nasbin"
-    write_packed(network(data.draw(st.sampled_from([SmallResNet, Transformer]))), path)
+    path.write_bytes(data.draw(st.sampled_from(many_programs)))
 
     def change(described):
         place = data.draw(st.sampled_from(sorted(numbers_in(described["program"]), key=str)))

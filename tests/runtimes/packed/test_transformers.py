@@ -17,6 +17,7 @@ from nasplatform.runtimes.choice import noise, open_session
 from nasplatform.runtimes.packed import functions
 from nasplatform.runtimes.packed.costs import program_costs
 from nasplatform.runtimes.packed.lowering import lowered
+from nasplatform.runtimes.packed.native import Native
 from nasplatform.runtimes.packed.program import Program
 from nasplatform.runtimes.packed.reference import run_reference
 from nasplatform.runtimes.packed.steps import Step
@@ -64,6 +65,15 @@ def test_every_kind_of_transformer_computes_what_torch_does(kind):
 def test_what_has_no_step_is_refused_with_its_layer(kind):
     with seeded(0), pytest.raises(BuildError, match=REFUSED[kind]):
         lowered(Transformer(kind), SHAPE)
+
+
+def test_what_is_constant_is_there_when_a_session_computes_again():
+    with seeded(0):
+        program = lowered(Transformer("class").eval(), SHAPE)
+    native, images = Native(program), noise(SHAPE, 4)
+    expected = native.run(images)
+    native.run(noise(SHAPE, 8)[4:])
+    assert np.array_equal(native.run(images), expected)
 
 
 @pytest.mark.parametrize("draw", range(6))

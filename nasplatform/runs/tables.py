@@ -48,7 +48,7 @@ def read_table(path: Path, numbers: Sequence[str] = (), others: Sequence[str] = 
                 raise ValueError(f"column {name!r} has no numbers")
             if name == "feasible" and not pa.types.is_boolean(kind):
                 raise ValueError("column 'feasible' has no truth values")
-        return table
+        return table.replace_schema_metadata()  # what pandas wrote there is not needed
 
 
 def to_table(frame: pd.DataFrame) -> pa.Table:

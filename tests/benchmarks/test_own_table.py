@@ -159,7 +159,7 @@ def test_bad_rows_are_counted_named_and_left_out_only_when_asked(tmp_path: Path)
         ("architecture,accuracy\n", "0 architectures"),
         ("architecture,accuracy\n[]1,0.5\0\n", "line 2 holds a zero byte"),
         ("architecture,accuracy,a b,a-b\n[]1,1,1,1\n[3]11/1,2,2,2\n", "would be called 'a_b'"),
-        ("PAR1 and nothing else", "damaged parquet file"),
+        ("PAR1 and nothing else", "cannot be read as parquet"),
     ],
 )
 def test_what_is_no_such_file_is_one_line(tmp_path: Path, text: str, words: str) -> None:

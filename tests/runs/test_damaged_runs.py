@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
 import nasplatform
 from nasplatform.errors import InputError
+from nasplatform.runs import tables
 from nasplatform.runs.run import Run
 
 pytestmark = pytest.mark.usefixtures("toy")
@@ -113,3 +115,12 @@ def test_alone_a_damaged_run_is_one_line(folder: Path, read: Callable[[Path], An
     for name in DAMAGES:
         with pytest.raises(InputError):
             read(folder / name)
+
+
+def test_what_pandas_wrote_beside_a_frame_is_not_needed(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"text": ["a"], "number": [1.0]})
+    tables.write_frame(frame, tmp_path / "whole")
+    broken = pq.read_table(tmp_path / "whole").replace_schema_metadata({b"pandas": b"\x80{"})
+    pq.write_table(broken, tmp_path / "broken")
+    read = [tables.to_frame([tables.read_table(tmp_path / name)]) for name in ("whole", "broken")]
+    pd.testing.assert_frame_equal(*read)

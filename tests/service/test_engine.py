@@ -246,3 +246,31 @@ def test_answers_of_a_model_do_not_depend_on_the_cache(store, fitted):
     assert (first.hash == again.hash[::-1]).all()
     assert list(first.errors) == [60]
     assert first.hash[0] == fitted.space.parse(texts[0]).hash
+
+
+def test_clients_who_ask_again_and_again_are_answered_together():
+    model = Slow()
+
+    async def client(engine):
+        for _ in range(30):
+            await engine.submit(model, ["x"])
+
+    async def body(engine):
+        await asyncio.gather(*(client(engine) for _ in range(8)))
+
+    with_engine(body)
+    assert sum(map(len, model.batches)) == 240
+    assert len(model.batches) < 60  # 30 where all eight come together each time
+
+
+def test_who_is_alone_after_a_crowd_does_not_wait_for_it():
+    model = Slow()
+
+    async def body(engine):
+        await asyncio.gather(*(engine.submit(model, ["x"]) for _ in range(50)))
+        begun = time.monotonic()
+        for _ in range(10):
+            await engine.submit(model, ["x"])
+        return time.monotonic() - begun
+
+    assert with_engine(body, max_wait=20.0) < 5.0

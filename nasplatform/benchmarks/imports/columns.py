@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from nasplatform.benchmarks.imports.parquet import read_parquet
 from nasplatform.errors import DataError, did_you_mean
 
 _SEPARATORS = ",;\t"
@@ -115,11 +114,7 @@ def parse_columns(text: str, where: str) -> Columns:
 
 
 def _parquet(path: Path) -> Columns:
-    try:
-        table = pq.read_table(path)
-    except (OSError, pa.ArrowException) as error:
-        words = str(error).splitlines()[0]
-        raise DataError(f"{path}: damaged parquet file: {words}") from None
+    table = read_parquet(path)
     _require_distinct(table.column_names, str(path))
     cells = {}
     for name, column in zip(table.column_names, table.columns, strict=True):

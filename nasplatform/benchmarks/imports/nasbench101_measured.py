@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from nasplatform.benchmarks.imports.parquet import read_parquet
 from nasplatform.errors import DataError
 from nasplatform.spaces.nasbench101 import Cells
 from nasplatform.spaces.nasbench101.cells import (
@@ -103,10 +104,10 @@ def _read(path: Path, wanted: list[str]) -> dict[str, NDArray[Any]]:
             raise DataError(
                 f"{path} has no column {missing[0]!r}: it is not NAS-Bench-101's {MEASURED}"
             )
-        table = pq.read_table(path, columns=wanted)
     except (OSError, pa.ArrowException) as error:
         words = str(error).splitlines()[0]
         raise DataError(f"{path} cannot be read as parquet: {words}") from None
+    table = read_parquet(path, wanted)
     if not len(table):
         raise DataError(f"{path} has no rows")
     columns = {}

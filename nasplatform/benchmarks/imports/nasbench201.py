@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from nasplatform.atomic_io import sha256
 from nasplatform.benchmarks.imports.natsbench import read_archive
+from nasplatform.benchmarks.imports.parquet import read_parquet
 from nasplatform.benchmarks.table import BenchmarkTable, save_table
 from nasplatform.errors import DataError
 from nasplatform.spaces.nasbench201 import Cells, NASBench201, Skeleton
@@ -121,10 +122,10 @@ def _frame(file: Path) -> pd.DataFrame:
         if missing:
             raise DataError(f"{file} has no column {missing[0]!r}: it is not nb201.parquet")
         wanted = [n for n in names if n in needed or n.startswith(("hw_", "zc_"))]
-        frame: pd.DataFrame = pq.read_table(file, columns=wanted).to_pandas()
     except (OSError, pa.ArrowException) as error:
         words = str(error).splitlines()[0]
         raise DataError(f"{file} cannot be read as parquet: {words}") from None
+    frame: pd.DataFrame = read_parquet(file, wanted).to_pandas()
     for name in wanted:
         if name != "arch" and not pd.api.types.is_numeric_dtype(frame[name]):
             raise DataError(f"{file}: column {name!r} has type {frame[name].dtype}, not numbers")

@@ -24,13 +24,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from nasplatform.atomic_io import sha256
 from nasplatform.benchmarks.imports.measured import grouped
 from nasplatform.benchmarks.imports.own_table import repeated
+from nasplatform.benchmarks.imports.parquet import read_parquet
 from nasplatform.benchmarks.imports.safe_pickle import loads
 from nasplatform.benchmarks.statistics import describe_table
 from nasplatform.benchmarks.table import BenchmarkTable, save_table
@@ -204,10 +203,7 @@ def _save(
 def _parquet(file: Path) -> list[dict[str, Any]]:
     if not file.is_file():
         raise DataError(f"{file} is not a file")
-    try:
-        found: list[dict[str, Any]] = pq.read_table(file).to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{file} is no whole parquet file: {error}") from None
+    found: list[dict[str, Any]] = read_parquet(file).to_pylist()
     return found
 
 

@@ -1,0 +1,25 @@
+"""Parquet files of strangers: whole, with texts that are texts, or refused in a line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from nasplatform.errors import DataError
+
+
+def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a table, or some columns of it; raise DataError where it is damaged.
+
+    What pandas wrote beside it is left out: it may be damaged, and is not needed.
+    """
+    try:
+        table = pq.read_table(path, columns=None if columns is None else list(columns))
+        table.validate(full=True)  # texts that are no UTF-8 come to light here
+    except (OSError, pa.ArrowException) as error:
+        words = (str(error).splitlines() or [type(error).__name__])[0]
+        raise DataError(f"{path} cannot be read as parquet: {words}") from None
+    return table.replace_schema_metadata()

@@ -91,6 +91,13 @@ def test_a_trial_that_another_has_ended_is_not_written(url: str) -> None:
             assert (found.value, found.params, found.user_attrs) == (0.5, {}, {})
 
 
+def test_what_another_has_ended_is_read_though_it_began_here(url: str) -> None:
+    with open_study(url, "s") as mine, open_study(url, "s") as other:
+        mine.ask()
+        other.tell(0, 0.5)
+        assert [trial.value for trial in mine.get_trials()] == [0.5]
+
+
 def test_what_breaks_together_leaves_nothing(url: str) -> None:
     def half_done(trial: optuna.Trial) -> None:
         with storage_of(study).together(trial._trial_id):

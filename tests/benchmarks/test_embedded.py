@@ -171,6 +171,7 @@ LOOP = Setup(
 )
 
 
+@pytest.mark.slow
 def test_any_space_is_trained_by_the_ordinary_loop(tmp_path: Path) -> None:
     table = read_table(build(LOOP, tmp_path / "one"))
     assert len(table) == len(np.unique(table.architectures.keys)) == 9

@@ -69,6 +69,7 @@ def test_more_than_may_be_in_flight_waits_here_and_can_be_cancelled(
     assert not log.exists()
 
 
+@pytest.mark.slow
 def test_the_work_of_a_node_that_is_removed_is_done_elsewhere(
     make: Any, ray_cluster: Any, tmp_path: Path
 ) -> None:

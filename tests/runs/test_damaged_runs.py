@@ -122,5 +122,7 @@ def test_what_pandas_wrote_beside_a_frame_is_not_needed(tmp_path: Path) -> None:
     tables.write_frame(frame, tmp_path / "whole")
     broken = pq.read_table(tmp_path / "whole").replace_schema_metadata({b"pandas": b"\x80{"})
     pq.write_table(broken, tmp_path / "broken")
-    read = [tables.to_frame([tables.read_table(tmp_path / name)]) for name in ("whole", "broken")]
+    read = [
+        tables.to_frame([tables.read_table(tmp_path / name)], {}) for name in ("whole", "broken")
+    ]
     pd.testing.assert_frame_equal(*read)

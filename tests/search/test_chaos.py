@@ -119,6 +119,7 @@ def test_the_database_restarts_and_cuts_connections_in_mid_run(
     assert list(Unsent(tmp_path / "unsent")) == []
 
 
+@pytest.mark.slow
 def test_what_was_paid_for_while_the_database_was_away_survives_a_kill(
     storage: str, postgresql_server: postgresql.Server, tmp_path: Path
 ) -> None:

@@ -130,7 +130,7 @@ def expected(finding: ErrorDetails) -> str:
     if kind == "extra_forbidden":
         return "this key is not known"
     if kind == "value_error":
-        return finding["msg"].removeprefix("Value error, ")
+        return finding["msg"].removeprefix("Value error, ").removesuffix(".")
     if kind == "json_invalid":
         return f"no JSON: {context['error']}"
     if isinstance(finding["input"], bool) and kind in _OF_NUMBERS:

@@ -15,7 +15,7 @@ from nasplatform.evaluators.base import Evaluation
 from nasplatform.executors.measure import _wrong
 from nasplatform.models.edits import Edit
 from nasplatform.predictors import Prediction, Predictor
-from nasplatform.runtimes.base import Runtime
+from nasplatform.runtimes.base import Runtime, Session
 from nasplatform.runtimes.choice import _compiled
 from nasplatform.spaces import get_space
 from nasplatform.stages.base import StageResult, check_result
@@ -165,3 +165,30 @@ def test_a_runtime_that_breaks_is_not_used(answer):
 
     with pytest.raises(BuildError, match=r"NoneType, expected a Session|ZeroDivisionError"):
         _compiled(Own(), torch.nn.Identity(), (1, 8, 8), 1)
+
+
+@pytest.mark.parametrize(
+    ("attributes", "words"),
+    [
+        ({"runtime": "own"}, "session Own has threads = None, expected a whole number"),
+        ({"threads": 1}, "session Own has runtime = None, expected text"),
+        ({"runtime": "own", "threads": True}, "has threads = True, expected a whole number"),
+        ({"runtime": "own", "threads": 0}, "has threads = 0, expected a whole number"),
+        ({"runtime": "own", "threads": 1, "note": None}, "has note = None, expected text"),
+    ],
+)
+def test_a_session_that_does_not_say_what_computes_is_not_used(attributes, words):
+    class Own(Session):
+        def run(self, images):
+            return images
+
+    class Runs(Runtime):
+        name = "own"
+
+        def compile(self, module, input_shape, threads=1):
+            return Own()
+
+    for name, value in attributes.items():
+        setattr(Own, name, value)
+    with pytest.raises(BuildError, match=words):
+        _compiled(Runs(), torch.nn.Identity(), (1, 8, 8), 1)

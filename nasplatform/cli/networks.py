@@ -162,7 +162,7 @@ def _data(dataset: str | None, settings: list[str] | None) -> Task | None:
 
     if dataset is None:
         return None
-    return load_task(dataset, parse_overrides(settings or []), "--set")
+    return load_task(dataset, parse_overrides(settings or []), f"data set {dataset!r}")
 
 
 def _load(path: Path, module: str | None) -> Network:

@@ -89,7 +89,21 @@ def _compiled(
         raise BuildError(f"it cannot compile the network: {_told(error)}") from error
     if not isinstance(session, Session):
         raise BuildError(f"it compiles to a {type(session).__name__}, expected a Session")
+    _check_words(session)
     return session
+
+
+def _check_words(session: Session) -> None:
+    """Raise BuildError unless a session says what its base promises."""
+    told = {name: getattr(session, name, None) for name in ("runtime", "threads", "note")}
+    for name, value in told.items():
+        if name == "threads":
+            right, expected = type(value) is int and value >= 1, "a whole number of at least 1"
+        else:
+            right, expected = isinstance(value, str), "text"
+        if not right:
+            kind = type(session).__name__
+            raise BuildError(f"its session {kind} has {name} = {value!r:.40}, expected {expected}")
 
 
 def _told(error: Exception) -> str:

@@ -6,9 +6,11 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     FiniteFloat,
+    StrictBool,
     WithJsonSchema,
     model_validator,
 )
@@ -29,6 +31,16 @@ Item = Annotated[
         }
     ),
 ]
+
+
+def _no_truth_or_text(value: object) -> object:
+    """Refuse what pydantic would read as a number: true as 1, and '0.5' as 0.5."""
+    if isinstance(value, bool | str):
+        raise ValueError("expected a number")
+    return value
+
+
+_Number = BeforeValidator(_no_truth_or_text)
 
 
 class _Request(BaseModel):
@@ -108,10 +120,10 @@ class PredictResponse(BaseModel):
 class SuggestRequest(_Request):
     """Which architectures are worth measuring next."""
 
-    k: int = Field(10, ge=1, le=10_000)
-    max_params: int | None = Field(None, ge=0)
-    max_flops: int | None = Field(None, ge=0)
-    kappa: FiniteFloat = Field(
+    k: Annotated[int, _Number] = Field(10, ge=1, le=10_000)
+    max_params: Annotated[int | None, _Number] = Field(None, ge=0)
+    max_flops: Annotated[int | None, _Number] = Field(None, ge=0)
+    kappa: Annotated[FiniteFloat, _Number] = Field(
         0.0, ge=-10, le=10, description="best by mean + kappa * std; above 0 explores"
     )
     exclude: list[Item] = Field(default_factory=list, description="architectures not to suggest")
@@ -144,7 +156,7 @@ class MeasuredResult(_Request):
     """A result that was measured."""
 
     architecture: Item
-    score: float = Field(
+    score: Annotated[float, _Number] = Field(
         ge=-LARGEST_SCORE, le=LARGEST_SCORE, description="in the unit of the predictor's labels"
     )
 
@@ -153,7 +165,7 @@ class EvaluationsRequest(_Request):
     """Measured results, kept for the next refit."""
 
     evaluations: list[MeasuredResult] = Field(min_length=1, fail_fast=True)
-    refit: bool = Field(False, description="fit a new version in the background")
+    refit: StrictBool = Field(False, description="fit a new version in the background")
 
 
 class Refit(BaseModel):

@@ -119,6 +119,7 @@ def test_float_networks_go_into_such_a_file_too(tmp_path, capsys):
         (["measure", "{home}/network.nasbin", "--runtime", "torch"], "runs in the runtime that"),
         (["measure", "{home}/run", "--runtime", "torhc"], "did you mean 'torch'"),
         (["measure", "{home}/run", "--set", "size=8"], "give --dataset too"),
+        (["measure", "{home}/run", "--dataset", "folder"], "data set 'folder'.path: this key is"),
     ],
 )
 def test_bad_input_is_one_line(home, capsys, command, words):

@@ -82,7 +82,6 @@ class TestDataset(DatasetContract):
 
 class TestNetwork(NetworkContract):
     network_name = "plain"
-    options = {"input_shape": (1, 8, 8), "classes": 3}  # noqa: RUF012
 
 
 class TestRuntime(RuntimeContract):

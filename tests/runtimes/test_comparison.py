@@ -1,4 +1,5 @@
 import numpy as np
+from torch import nn
 
 from nasplatform.runtimes.choice import noise
 from nasplatform.runtimes.comparison import alternatives, float_sessions
@@ -21,3 +22,9 @@ def test_int8_is_near_float32():
     assert len(rounded) == 2
     for made in rounded:
         assert 0 < np.abs(made - exact).max() < 0.2 * np.abs(exact).max()
+
+
+def test_the_quantiser_gives_no_advice_that_nobody_can_follow(caplog):
+    tokens = nn.Sequential(nn.Flatten(2), nn.LayerNorm(64), nn.Linear(64, 8), nn.Flatten())
+    assert len(alternatives(tokens, noise(SHAPE, 4))) == 3
+    assert caplog.messages == []

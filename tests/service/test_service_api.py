@@ -253,6 +253,16 @@ def test_suggestions_are_unseen_and_within_limits(service, fitted):
     assert "k" in problem(service.http.post(path, json={"k": 0}), 422, "bad-body")
 
 
+@pytest.mark.parametrize("given", [True, "0.5"])
+def test_a_truth_or_a_text_is_no_number(service, given):
+    base, measured = "/v1/predictors/demo", {"architecture": "[]1", "score": given}
+    answer = service.http.post(f"{base}/evaluations", json={"evaluations": [measured]})
+    assert "evaluations.0.score: expected a number, got" in problem(answer, 422, "bad-body")
+    for key in ("k", "max_params", "max_flops", "kappa"):
+        answer = service.http.post(f"{base}/suggest", json={key: given})
+        assert f"{key}: expected a number, got" in problem(answer, 422, "bad-body")
+
+
 def test_an_architecture_is_explained_and_composed(service, fitted):
     path = "/v1/predictors/demo/explain"
     shown = service.http.post(path, json={"architecture": "[3M]101/10/1"}).json()

@@ -269,7 +269,10 @@ class _Step:
         check_result(result, self.stage.name, self.task)
         same_structure = result.network.structure == network.structure
         if same_structure and state_digest(result.network.module) == state_digest(network.module):
-            raise StageError(f"stage {self.stage.name!r} changed nothing")
+            given = result.network.module is network.module
+            how = "returned the network that it was given: change a copy, as network.copy() makes"
+            words = how if given else "changed nothing"
+            raise StageError(f"stage {self.stage.name!r} {words}")
 
 
 def _measured_start(

@@ -204,6 +204,18 @@ def test_stage_that_changed_nothing_fails_and_is_not_recorded(tmp_path):
 
 
 @pytest.mark.usefixtures("lazy")
+def test_stage_that_changes_what_it_was_given_is_told_so(tmp_path, monkeypatch):
+    def apply(self, network, task, context):
+        for weights in network.module.parameters():
+            weights.data.mul_(0.5)
+        return StageResult(network)
+
+    monkeypatch.setattr(Lazy, "apply", apply)
+    with pytest.raises(StageError, match=r"network that it was given: change a copy"):
+        run(tmp_path, [("lazy", {})])
+
+
+@pytest.mark.usefixtures("lazy")
 def test_metric_that_is_no_finite_number_fails(tmp_path):
     with pytest.raises(StageError, match="stage 'lazy': metric 'odd' is nan"):
         run(tmp_path, [("lazy", {"diverge": True})])

@@ -64,13 +64,14 @@ def serve(
     values = {**parse_overrides(settings or []), "api_keys": api_keys, "runs": runs}
     options = make_options(Settings, values, "serve")
     assert isinstance(options, Settings)
+    added = [text.partition("=")[::2] for text in add or []]
+    for text, (_, folder) in zip(add or [], added, strict=True):
+        if not folder:
+            raise ConfigError(f"--add {text}: expected NAME=FOLDER")
     if not predictors.exists():
         say(f"{predictors} is not there: it is made, and is empty")
     store = PredictorStore(predictors)
-    for text in add or []:
-        name, _, folder = text.partition("=")
-        if not folder:
-            raise ConfigError(f"--add {text}: expected NAME=FOLDER")
+    for name, folder in added:
         say(f"published {store.publish_folder(name, folder).label}")
     _listen(store, options, host, port, quiet)
 
@@ -108,5 +109,7 @@ def _listen(store: PredictorStore, options: Settings, host: str, port: int, quie
     config = server_config(create_app(store, options), options)
     taken.listen(2048)  # from here on a connection waits for the predictors to be loaded
     shown = f"[{host}]" if ":" in host else host
-    say(f"serving {len(store.names())} predictors at http://{shown}:{taken.getsockname()[1]}")
+    count = len(store.names())
+    served = f"{count} predictor{'s' * (count != 1)}"
+    say(f"serving {served} at http://{shown}:{taken.getsockname()[1]}")
     uvicorn.Server(config).run(sockets=[taken])

@@ -113,3 +113,19 @@ def test_scalarised_improvement_prefers_what_dominates() -> None:
         values = scalarised_improvement(points, measured, weights)
         assert np.argsort(values).tolist() == [0, 2, 1]
         assert (scalarised_improvement(measured, measured, weights) <= 0).all()
+
+
+def test_a_draw_is_each_candidates_own() -> None:
+    drawn = thompson(np.zeros(500), np.ones(500), np.random.default_rng(0))
+    assert len(np.unique(drawn)) == 500
+    assert drawn.std() == pytest.approx(1, abs=0.1)
+
+
+def test_a_scalarisation_looks_at_the_worst_objective() -> None:
+    """Of what two points win over (0, 0) in one objective each, and both a little, the even one."""
+    points = np.array([[1.0, -1.0], [0.4, 0.4], [-1.0, 1.0]])
+    measured = np.array([[0.0, 0.0]])
+    gains = scalarised_improvement(points, measured, np.array([0.5, 0.5]))
+    assert int(gains.argmax()) == 1
+    assert gains[1] == pytest.approx(0.5 * 0.4 + 0.05 * 0.5 * 0.8, abs=1e-6)
+    assert gains[[0, 2]] == pytest.approx([0, 0], abs=1e-6)

@@ -81,3 +81,9 @@ def test_a_training_that_was_given_up_is_estimated_by_its_place_among_the_others
     assert found.scores == pytest.approx([0.8, 0.9, 0.85, 0.8, 0.1])
     assert memory.before(study, 5).scores == pytest.approx(found.scores[:4])
     assert np.array_equal(memory.before(study, 6).seen, found.seen)
+
+
+def test_what_is_infinite_counts_as_the_worst_or_best_that_is_finite() -> None:
+    rows = [("0001", -np.inf), ("0011", 0.5), ("0111", 0.7), ("1111", np.inf)]
+    study, memory = study_of([(bits, "COMPLETE", value, {}) for bits, value in rows])
+    assert memory.before(study, 4).scores.tolist() == [0.5, 0.5, 0.7, 0.7]

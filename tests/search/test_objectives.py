@@ -49,6 +49,15 @@ def test_limits_measure_in_units_of_their_bound() -> None:
     assert Limit("a", 0.8, upper=False).violation(np.array([0.4, 0.8])) == pytest.approx([0.5, 0])
 
 
+def test_a_limit_may_just_be_reached() -> None:
+    evaluator = toy_evaluator(4)
+    every = evaluator.space.enumerate()
+    params = np.asarray(evaluator.attributes(every)["params"])
+    wanted = optimization(evaluator, constraints={"max_params": 3, "min_params": 2})
+    assert (wanted.feasible_mask(every) == ((params == 2) | (params == 3))).all()
+    assert {2, 3} <= set(params.tolist())
+
+
 @pytest.mark.parametrize("unknown", [True, False])
 @every_sampler
 def test_known_limits_are_kept_by_every_proposal(run_search: Any, kind: Any, unknown: bool) -> None:

@@ -52,6 +52,15 @@ def test_a_body_that_does_not_come_is_not_waited_for(store):
             assert b" 408 " in slow.recv(4096)
 
 
+def test_a_body_that_is_told_to_be_too_large_is_not_read(store):
+    with serving(store, max_body=2000, read_timeout=60.0) as running:
+        port = int(running.url.rsplit(":", 1)[1])
+        with socket.create_connection(("127.0.0.1", port), 10) as large:
+            head = f"POST {PREDICT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2001\r\n"
+            large.sendall((head + "Content-Type: application/json\r\n\r\n{").encode())
+            assert b" 413 " in large.recv(4096)
+
+
 def test_limits_may_just_be_reached(store):
     """What is allowed is allowed to the last item, byte and value."""
     with serving(store, max_items=3, max_body=2000, max_values=10_000) as running:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import isfinite
+from math import isfinite, nan
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -134,8 +134,7 @@ class TableEvaluator(Evaluator[Any]):
         metrics = {}
         for name, values in runs.items():
             answers = [v for s, v in enumerate(values) if s in used and isfinite(v)]
-            if answers:
-                metrics[name] = sum(answers) / len(answers)
+            metrics[name] = sum(answers) / len(answers) if answers else nan
         seconds = [v for s, v in enumerate(runs.get("seconds", ())) if s in used and isfinite(v)]
         cost = float(sum(seconds))
         attributes = {name: float(values[row]) for name, values in self.table.attributes.items()}

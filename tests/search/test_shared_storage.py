@@ -17,6 +17,7 @@ from typing import Any
 import optuna
 import postgresql
 import pytest
+import sqlalchemy as sa
 import yaml
 from optuna.trial import TrialState
 from search_toys import toy_evaluator, toy_sampler
@@ -24,6 +25,7 @@ from search_toys import toy_evaluator, toy_sampler
 import nasplatform
 from nasplatform.cli import main
 from nasplatform.executors.store import open_store
+from nasplatform.executors.store.database import engine_of
 from nasplatform.search import TrialRecord, open_study, search
 from nasplatform.search.random_sampler import RandomSampler
 
@@ -273,6 +275,27 @@ def test_a_worker_that_wakes_up_late_changes_nothing(
     paid = Counter(log.read_text().split())
     assert paid.pop(hash_of(left)) == 2  # made twice, recorded once
     assert set(paid.values()) == {1}
+
+
+def test_a_worker_that_froze_within_a_transaction_keeps_nobody(
+    storage: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another takes the row that it holds: the server ends its transaction."""
+    if not storage.startswith("postgresql"):
+        pytest.skip("only a server outlives the process that holds a lock")
+    monkeypatch.setattr("nasplatform.executors.store.database._FROZEN", 1)
+    with open_study(storage, "s"), open_store(storage):
+        pass
+    frozen, living = engine_of(storage), engine_of(storage)
+    held = sa.text("SELECT study_id FROM studies FOR UPDATE")
+    with frozen.connect() as one, living.connect() as other:
+        one.execute(held)
+        begun = time.monotonic()
+        assert len(other.execute(held).all()) == 1
+        assert 0.5 < time.monotonic() - begun < 10
+        one.invalidate()
+    frozen.dispose()
+    living.dispose()
 
 
 def test_living_workers_keep_their_trials(

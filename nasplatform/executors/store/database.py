@@ -19,6 +19,7 @@ from nasplatform.passwords import without_password
 _SCHEMA_LOCK = 0x6E6173  # any number that all processes agree on
 _REACH = 10  # seconds to reach a server
 _FRESH = 2.0  # seconds after its use in which a connection is not tried
+_FROZEN = 20  # seconds without a word within a transaction, after which the server ends it
 _EPOCH = 2440587.5  # 1970-01-01 as a Julian day
 _PATIENCE = 60.0  # seconds for which a writer waits for others
 
@@ -89,7 +90,8 @@ def replace_broken(engine: sa.Engine) -> None:
     """Let connections be tried before they are used, and replaced where they broke.
 
     Only after a while without use, for to ask each time is a seventh of all round trips; one that
-    broke just before its use is an outage like any other.
+    broke just before its use is an outage like any other. The server ends the transaction of a
+    process that froze within one, so that the others need not wait for its locks.
     """
 
     @sa.event.listens_for(engine, "checkin")
@@ -98,6 +100,10 @@ def replace_broken(engine: sa.Engine) -> None:
 
     @sa.event.listens_for(engine, "checkout")
     def _try(connection: Any, record: Any, proxy: Any) -> None:
+        if not record.info.get("bounded"):
+            connection.execute(f"SET idle_in_transaction_session_timeout = '{_FROZEN}s'")
+            connection.commit()
+            record.info["bounded"] = True
         if time.monotonic() - record.info.get("used", math.inf) < _FRESH:
             return
         try:

@@ -171,13 +171,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/search-fronts"))
     given = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    merged = given.out / f"{given.table}-merged.parquet"
+    source = load_table(given.table)
+    merged = given.out / f"{source.name}-merged.parquet"
     given.out.mkdir(parents=True, exist_ok=True)
     if not merged.exists():
-        save_table(one_of_each(load_table(given.table)), merged)
+        save_table(one_of_each(source), merged)
     options = TableOptions(table=str(merged), metric=given.metric)
     evaluator = TableEvaluator(options, TableEvaluator.implied_space(options))
-    file = given.out / f"fronts-{given.table}-{given.metric}-{given.objective}-{given.cost}.parquet"
+    file = given.out / f"fronts-{source.name}-{given.metric}-{given.objective}-{given.cost}.parquet"
     known = given.cost == "known"
     found = gather(evaluator, given.objective, file, given.seeds, given.budget, known)
     cost = costs(evaluator, given.objective)

@@ -44,6 +44,7 @@ def _read(path: Path) -> Mapping[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
+        # tensors alone: whatever else the file holds is refused, and nothing of it is run
         found: Any = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise NetworkError(f"{path}: there is no such file") from None

@@ -83,8 +83,10 @@ class GuardedProtocol(HttpToolsProtocol):
 
     door: Door
 
-    # uvicorn narrows asyncio's base class, and its own type with it
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(
+        self,
+        transport: asyncio.Transport,  # type: ignore[override]  # uvicorn narrows asyncio's type
+    ) -> None:
         """Let a connection in, or say that there are too many."""
         super().connection_made(transport)
         self.address = self.client[0] if self.client else "unknown"

@@ -332,8 +332,9 @@ def architecture_of(value: object, kind: type[T]) -> T:
     """Return one architecture; raise ArchitectureError for what is none of the kind."""
     if not isinstance(value, kind):
         advice = "; a text becomes one by parse" if isinstance(value, str) else ""
+        home = kind.__module__.removeprefix("nasplatform.spaces.").partition(".")[0]
         raise ArchitectureError(
-            f"expected {kind.__module__.split('.')[2]}'s {kind.__name__}, found "
+            f"expected {home}'s {kind.__name__}, found "
             f"{type(value).__name__} {repr(value)[:60]}{advice}"
         )
     return value

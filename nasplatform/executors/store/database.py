@@ -100,16 +100,23 @@ def replace_broken(engine: sa.Engine) -> None:
 
     @sa.event.listens_for(engine, "checkout")
     def _try(connection: Any, record: Any, proxy: Any) -> None:
-        if not record.info.get("bounded"):
-            connection.execute(f"SET idle_in_transaction_session_timeout = '{_FROZEN}s'")
-            connection.commit()
-            record.info["bounded"] = True
-        if time.monotonic() - record.info.get("used", math.inf) < _FRESH:
+        bounded = record.info.get("bounded", False)
+        if bounded and time.monotonic() - record.info.get("used", math.inf) < _FRESH:
             return
         try:
-            engine.dialect.do_ping(connection)
+            if bounded:
+                engine.dialect.do_ping(connection)
+            else:
+                _bound(connection)
+                record.info["bounded"] = True
         except Exception as error:
             raise sa.exc.DisconnectionError from error
+
+
+def _bound(connection: Any) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET idle_in_transaction_session_timeout = '{_FROZEN}s'")
+    connection.commit()
 
 
 def alone(connection: sa.Connection) -> None:

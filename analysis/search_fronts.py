@@ -4,9 +4,11 @@
 
 Searches a table for a metric and a cost at once, every sampler through the same loop. Broken off,
 the same command goes on. ``--cost measured``: a cost is told with the accuracy, so that the
-predictor has to predict both and all samplers know the same. ``--cost known``: the predictor sees
-the cost of every architecture beforehand, as where it can be counted or a device is at hand; the
-others have no use for it, so this says what knowing is worth and is no comparison of samplers.
+predictor has to predict both and all samplers know the same. ``--cost known``: all see the cost of
+every architecture beforehand, as where it can be counted or a device is at hand. Each of the others
+then says 16 times what it would take, and of these that is taken which is expected to grow the
+hypervolume most by what its cost tells of it: the predictor's own acquisition, with a Gaussian
+process of the accuracy on the logarithm of the cost in place of a predictor (``CostInformed``).
 Isomorphic architectures are one network, so each has the mean of what was measured of all of them:
 else a sampler that does not know them as one would draw the luckiest measurement of several.
 Hypervolume is the share of that of the table's own front, measured from the table's lowest accuracy
@@ -19,6 +21,8 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +30,9 @@ import numpy as np
 import optuna
 import pandas as pd
 from numpy.typing import NDArray
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
 from nasplatform import plugins
 from nasplatform.atomic_io import replace_file
@@ -40,7 +47,14 @@ from nasplatform.search import (
     TrialRecord,
     search,
 )
+from nasplatform.search.acquisition import expected_hypervolume_improvement, expected_improvement
+from nasplatform.search.base import ArchitectureSampler, Proposal
+from nasplatform.search.history import History
+from nasplatform.search.posterior import Posterior
+from nasplatform.spaces.base import Population
 
+ASKED = 16  # times, of what knows costs and chooses among its own proposals
+MARGIN = 0.1  # of the measured range, by which a corner lies below the worst
 SAMPLERS = ("predictor", "nsga2", "tpe", "random")
 PREDICTOR = "default"
 OPTIONS: dict[str, Any] = {"trees": 0, "steps": 30}
@@ -66,6 +80,76 @@ def one_of_each(table: BenchmarkTable) -> BenchmarkTable:
     )
 
 
+class CostInformed(ArchitectureSampler[Any]):
+    """Several samplers of a kind; of what they propose the best by its known cost alone is taken.
+
+    Without it a baseline would not know what the predictor is told. The first trials are left to
+    the first sampler.
+    """
+
+    name = "cost-informed"
+    several_objectives = True
+
+    def __init__(self, samplers: Sequence[ArchitectureSampler[Any]], cost: str) -> None:
+        first = samplers[0]
+        super().__init__(
+            first.space,
+            seed=first.seed,
+            candidates=first.candidates,
+            optimization=first.optimization,
+        )
+        self.samplers, self.cost, self.initial = samplers, cost, first.initial
+
+    def propose(self, number: int, history: History[Any]) -> Proposal[Any]:
+        """Leave it to the first: ``choose`` looks at the study."""
+        return self.samplers[0].propose(number, history)
+
+    def choose(
+        self, study: optuna.Study, trial: optuna.trial.FrozenTrial, history: History[Any]
+    ) -> Proposal[Any]:
+        """Choose among the proposals of all."""
+        if trial.number < max(self.initial, 3):
+            return self.samplers[0].choose(study, trial, history)
+        every = [one.choose(study, trial, history) for one in self.samplers]
+        told = self._costs(self.space.population([one.architecture for one in every]))
+        gains = gain_by_cost(history.values, self._costs(history.architectures), told)
+        return every[int(np.argmax(gains))]
+
+    def _costs(self, architectures: Population[Any]) -> Array:
+        assert self.optimization is not None
+        return np.asarray(self.optimization.attributes(architectures)[self.cost], np.float64)
+
+
+def gain_by_cost(values: Array, known: Array, asked: Array) -> Array:
+    """Return by how much candidates are expected to grow the hypervolume (B,), by costs alone.
+
+    values: (L, 2) accuracy and negative cost of what was measured. known, asked: (L,) and (B,)
+    costs of what was measured and of the candidates.
+    """
+    accuracy = values[:, 0]
+    centre, spread = accuracy.mean(), max(float(accuracy.std()), 1e-12)
+    kernel = ConstantKernel() * RBF(1.0, (0.1, 10.0)) + WhiteKernel(0.1, (1e-3, 10.0))
+    process = GaussianProcessRegressor(kernel, normalize_y=False)
+    place, width = np.log(known).mean(), max(float(np.log(known).std()), 1e-12)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a bound of the kernel is reached
+        process.fit((np.log(known)[:, None] - place) / width, (accuracy - centre) / spread)
+    mean, std = process.predict((np.log(asked)[:, None] - place) / width, return_std=True)
+    mean, std = mean * spread + centre, std * spread
+
+    def gained(thresholds: Array) -> Array:
+        return expected_improvement(mean[:, None], std[:, None], thresholds)
+
+    best, span = values.max(0), np.maximum(np.ptp(values, axis=0), 1e-12)
+    middle = np.array([np.median(mean), np.median(-asked)])
+    total = np.zeros(len(asked))
+    for corner in (values.min(0) - MARGIN * span, middle):
+        box = np.maximum(best - corner, MARGIN * span).prod()
+        excess = (gained, Posterior.known(-asked).excess)
+        total += expected_hypervolume_improvement(excess, values, corner) / box
+    return total
+
+
 def run(
     evaluator: TableEvaluator, cost: str, name: str, seed: int, budget: int, cost_known: bool
 ) -> pd.DataFrame:
@@ -78,8 +162,20 @@ def run(
         optimization = dataclasses.replace(optimization, static_names=known)
     predictor_kind = plugins.get("predictors", PREDICTOR)
     predictor = predictor_kind(predictor_kind.Options(**OPTIONS), seed=seed)
-    context = SamplerContext(evaluator.space, seed, evaluator.candidates, predictor, optimization)
-    sampler = kind.from_options(kind.Options(**DESIGN.get(name, {})), context)
+
+    def made(seed: int) -> ArchitectureSampler[Any]:
+        context = SamplerContext(
+            evaluator.space, seed, evaluator.candidates, predictor, optimization
+        )
+        sampler: ArchitectureSampler[Any] = kind.from_options(
+            kind.Options(**DESIGN.get(name, {})), context
+        )
+        return sampler
+
+    sampler = made(seed)
+    if cost_known and name != "predictor":
+        further = [made(1000 * (seed + 1) + place) for place in range(1, ASKED)]
+        sampler = CostInformed([sampler, *further], cost)
     study = optuna.create_study(directions=optimization.directions, sampler=sampler)
     with open_store(":memory:") as store:
         search(study, evaluator, store, budget, seed, optimization=optimization)

@@ -45,6 +45,7 @@ DATASETS: Mapping[str, tuple[str, ...]] = {
         "nb201:analognb_qat_acc",
         "nb201:analognb_noisy_acc",
         "nb201-cost:c10_test_e200",
+        "nasbench101-measured:valid_accuracy",
     ),
     "CIFAR-100": ("nb201:c100_test_e200", "nb201:c100_valid_e12", "nb201-cost:c100_test_e200"),
     "TransNAS": ("transnas:valid_accuracy",),
@@ -52,17 +53,17 @@ DATASETS: Mapping[str, tuple[str, ...]] = {
     "fashion": ("cells-fashion:valid_accuracy",),
 }
 _EI, _TS = "expected_improvement", "thompson"
-_GP = ("gp", {"propagation": True, "steps": 30})
-_PRIOR = ("default", {"trees": 0})
-_EIGHTH = (*[_EI] * 7, _TS)
 _FOURTH = (*[_EI] * 3, _TS)
-SETTINGS: Mapping[str, tuple[tuple[str, dict[str, Any]], dict[str, Any]]] = {
-    "gp, spread, EI": (_GP, {"acquisition": _EI, "design": "spread"}),
-    "gp, random, every 8th Thompson": (_GP, {"acquisition": _EIGHTH}),
-    "default, spread, EI": (_PRIOR, {"acquisition": _EI, "design": "spread"}),
-    "default, random, EI": (_PRIOR, {"acquisition": _EI}),
-    "default, random, every 4th Thompson": (_PRIOR, {"acquisition": _FOURTH}),
-    "default, random, every 8th Thompson": (_PRIOR, {"acquisition": _EIGHTH}),
+_UCB = (*[_EI] * 3, "upper_confidence_bound")
+SETTINGS: Mapping[str, dict[str, Any]] = {
+    "as it stands": {},
+    "EI only": {"acquisition": _EI},
+    "every 4th Thompson": {"acquisition": _FOURTH},
+    "every 4th upper confidence bound": {"acquisition": _UCB, "beta": 2.0},
+    "6 initial labels": {"initial": 6},
+    "3 spread initial labels": {"design": "spread"},
+    "a 10th at random": {"exploration": 0.1},
+    "6 initial labels, a 10th at random": {"initial": 6, "exploration": 0.1},
 }
 
 
@@ -76,8 +77,10 @@ class Task:
 
     @classmethod
     def of(cls, space: Space[Any], architectures: Population[Any], scores: Array) -> Task:
-        """Keep the first of isomorphic architectures."""
-        first = np.sort(np.unique(architectures.keys, return_index=True)[1])
+        """Keep what was measured, the first of isomorphic architectures."""
+        measured = np.flatnonzero(np.isfinite(scores))
+        keys = architectures.keys[measured]
+        first = measured[np.sort(np.unique(keys, return_index=True)[1])]
         return cls(space, architectures[first], scores[first])
 
     def part(self, size: int, seed: int) -> Task:
@@ -117,14 +120,13 @@ class Shared(PredictorSampler[Any]):
 
 def run(task: Task, pool: CandidatePool[Any], setting: str, seed: int, budget: int) -> Array:
     """Search until the best is found; return the scores in order."""
-    (predictor, options), chosen = SETTINGS[setting]
-    kind = plugins.get("predictors", predictor)
+    kind = plugins.get("predictors", "default")
     sampler = Shared(
         task.space,
-        kind(kind.Options(**options), seed=seed),
+        kind(kind.Options(trees=0), seed=seed),
         seed=seed,
         candidates=task.architectures,
-        **chosen,
+        **SETTINGS[setting],
     )
     sampler.pool = pool
     rows = {int(key): row for row, key in enumerate(task.architectures.keys)}

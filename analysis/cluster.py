@@ -239,11 +239,11 @@ class SimulatedCluster(Executor):
         self.idle += self._free - begun
         architecture = self._evaluator.space.parse(request.architecture)
         found = self._evaluator.evaluate(architecture, request.fidelity, request.seed)
-        self.trained += found.cost
+        self.trained += found.seconds
         future: Future[Evaluation] = Future()
         future.set_running_or_notify_cancel()
         self._left -= 1
-        heapq.heappush(self._running, (self._free + found.cost, self._left, future, found))
+        heapq.heappush(self._running, (self._free + found.seconds, self._left, future, found))
         while self._running and (len(self._running) == self.capacity or not self._left):
             self._end_next()
         self._since = _cpu()

@@ -30,7 +30,7 @@ def row(table: BenchmarkTable) -> str:
     epochs = ", ".join(map(str, table.fidelities))
     return (
         f"| `{table.name}` | {len(table):,} | {counted:,} | {epochs} | {ceiling} "
-        f"| {correlation['parameters']:.3f} | {correlation['flops']:.3f} "
+        f"| {correlation['params']:.3f} | {correlation['flops']:.3f} "
         f"| {counts:.3f} | {spread} |"
     )
 

@@ -53,7 +53,7 @@ def score_cells(folder: Path, images: Path, cells: int, batch: int) -> pd.DataFr
         cell = table.architectures[row]
         told = {name: maker.evaluate(cell, 0, 0) for name, maker in makers.items()}
         scores: dict[Any, Any] = {name: one.score for name, one in told.items()}
-        seconds: dict[Any, Any] = {f"{name}_seconds": one.cost for name, one in told.items()}
+        seconds: dict[Any, Any] = {f"{name}_seconds": one.seconds for name, one in told.items()}
         found.append({"row": row, "accuracy": accuracy[row], **scores, **seconds})
         if len(found) % 10 == 0 or len(found) == cells:
             with replace_file(path) as temporary:

@@ -143,15 +143,15 @@ def row(name: str, module: nn.Module, keep: float, rounds: int) -> dict[str, Any
         for way, network in every.items():
             now = [x.median_ms for x in latencies(network, SHAPE, BATCHES, "onnxruntime")]
             times[way] = [min(pair) for pair in zip(times[way], now, strict=True)]
-    macs, parameters = count_macs(module, SHAPE), count_parameters(module, SHAPE)
-    result: dict[str, Any] = {"network": name, "macs": macs, "parameters": parameters}
+    macs, params = count_macs(module, SHAPE), count_parameters(module, SHAPE)
+    result: dict[str, Any] = {"network": name, "macs": macs, "params": params}
     result |= {f"before_ms_{b}": t for b, t in zip(BATCHES, times["before"], strict=True)}
     for way, (made, why) in found.items():
         result[f"{way}_fails"] = why
         if made is None:
             continue
         result[f"{way}_macs"] = count_macs(made, SHAPE) / macs
-        result[f"{way}_parameters"] = count_parameters(made, SHAPE) / parameters
+        result[f"{way}_params"] = count_parameters(made, SHAPE) / params
         for batch, before, after in zip(BATCHES, times["before"], times[way], strict=True):
             result[f"{way}_ms_{batch}"] = after / before
     return result
@@ -181,7 +181,7 @@ def table(frame: pd.DataFrame) -> str:
 def _cells(found: Any, way: str) -> list[str]:
     if found[f"{way}_fails"]:
         return [f"fails: {found[f'{way}_fails']}", "", "", ""]
-    names = ("macs", "parameters", *(f"ms_{batch}" for batch in BATCHES))
+    names = ("macs", "params", *(f"ms_{batch}" for batch in BATCHES))
     return [f"{found[f'{way}_{name}']:.2f}" for name in names]
 
 

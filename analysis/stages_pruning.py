@@ -108,7 +108,7 @@ def rows(
         if widths not in timed:  # criteria that leave the same widths leave the same speed
             side = options.timed_side
             timed[widths] = speeds(base, after, (task.input_shape[0], side, side))
-        sizes = ("macs", "parameters", "bytes_on_disk")
+        sizes = ("macs", "params", "bytes_on_disk")
         yield {
             "network": name,
             "tune": options.tune,
@@ -157,7 +157,7 @@ def table(frame: pd.DataFrame) -> str:
             f"{cut} | {100 * mean.accuracy:.2f} ± {100 * spread.accuracy:.2f} | "
             f"{mean.change:+.2f} ± {spread.change:.2f} | "
             f"{lead(rivals, str(method))} | {mean.macs_kept:.3f} | "
-            f"{mean.parameters_kept:.3f} | {mean.bytes_on_disk_kept:.3f} | "
+            f"{mean.params_kept:.3f} | {mean.bytes_on_disk_kept:.3f} | "
             f"{shares[0]:.2f} | {shares[1]:.2f} |"
         )
     words = (

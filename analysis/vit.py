@@ -228,7 +228,7 @@ def searched(folder: Path, sampler: str, seed: int, budget: int) -> pd.DataFrame
             "architecture": [one.architecture for one in records],
             "valid_accuracy": [one.score for one in records],
             "test_accuracy": [one.metrics.get("test_accuracy") for one in records],
-            "seconds": [one.cost for one in records],
+            "seconds": [one.seconds for one in records],
         }
     )
 

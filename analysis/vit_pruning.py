@@ -66,7 +66,7 @@ def _pruned(options: argparse.Namespace, task: Task, seed: int) -> NDArray[np.fl
             for _ in range(options.rounds)
         ]
     ).min(0)
-    shares = (record["metrics"][f"{size}_kept"] for size in ("macs", "parameters"))
+    shares = (record["metrics"][f"{size}_kept"] for size in ("macs", "params"))
     return np.array(
         [100 * before, 100 * after, 100 * (after - before), *shares, times[1] / times[0]]
     )

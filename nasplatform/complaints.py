@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import reprlib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
+from difflib import get_close_matches
 from itertools import islice
 from typing import Any, TypeVar, get_args
 
@@ -111,14 +113,23 @@ def explain(
     path = ".".join(str(part) for part in (where, *key_path(finding, values)) if str(part))
     if finding["type"] == "extra_forbidden":
         key = str(finding["loc"][-1])
-        known = _fields(model, finding["loc"][:-1])
+        known = known_keys(model, finding["loc"][:-1])
         return f"{path}: unknown key {shortened(key)}{did_you_mean(key, known)}"
     if finding["type"] == "missing":
         return f"{path}: {expected(finding)}"
     beside = [one for one in error.errors() if key_path(one, values) == key_path(finding, values)]
     words = " or ".join(dict.fromkeys(expected(one) for one in beside))
     example = _example(model, finding)
-    return f"{path}: {words}{example}, got {shortened(finding['input'])}"
+    return f"{path}: {words}{example}, got {shortened(finding['input'])}{meant(finding)}"
+
+
+def meant(finding: ErrorDetails) -> str:
+    """Name the allowed word that is nearest to the one that was given, where there is one."""
+    if finding["type"] != "literal_error" or not isinstance(finding["input"], str):
+        return ""
+    allowed = re.findall("'(.*?)'", finding["ctx"]["expected"])
+    near = get_close_matches(finding["input"], allowed, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def expected(finding: ErrorDetails) -> str:
@@ -164,7 +175,8 @@ def telling(error: ValidationError) -> ErrorDetails:
     return next((one for one in findings if one["type"] == "extra_forbidden"), findings[0])
 
 
-def _fields(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+def known_keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
+    """Return the keys of the section to which a path leads; none where that is not known."""
     for part in path:
         inner = _section(model, str(part))
         if inner is None:

@@ -4,6 +4,7 @@
     ├── InputError (also a ValueError): what the user gave cannot be used; exit code 2
     │   ├── ConfigError         a search file: unknown key, impossible value
     │   ├── ArchitectureError   a text or a matrix that is no architecture of the space
+    │   │   └── PlaceError      (also an IndexError) places that a population does not have
     │   ├── GraphError          arrays of a space that are not what a GraphBatch promises
     │   ├── PluginError         an unknown, broken or clashing plug-in
     │   │   └── ContractError   one that is there and does not do what its kind promises
@@ -43,6 +44,10 @@ class ConfigError(InputError):
 
 class ArchitectureError(InputError):
     """A text, a matrix or a set of parameters that is no architecture of the space."""
+
+
+class PlaceError(ArchitectureError, IndexError):
+    """Places that a population does not have, or that are none."""
 
 
 class GraphError(InputError):

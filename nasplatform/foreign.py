@@ -68,8 +68,22 @@ def read_text(path: Path, limit: int = _TEXT) -> str:
 
 
 def read_json(path: Path, limit: int = _TEXT) -> Any:
-    """Return what a regular file of JSON holds; see ``read_bytes``."""
-    return json.loads(read_text(path, limit))
+    """Return what a regular file of JSON holds; see ``read_bytes`` and ``parse_json``."""
+    return parse_json(read_text(path, limit))
+
+
+def parse_json(text: str | bytes) -> Any:
+    """Return what JSON says; ValueError where it is none, InputError for a key given twice."""
+    return json.loads(text, object_pairs_hook=_with_single_keys)
+
+
+def _with_single_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for place, key in enumerate(keys) if key in keys[:place])
+        raise InputError(f"key {twice!r:.80} stands twice")
+    return found
 
 
 def path_of(value: object, error: type[NasplatformError]) -> Path:

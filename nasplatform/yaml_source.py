@@ -129,7 +129,7 @@ def parse_overrides(
 
 
 class _AmbiguousError(yaml.constructor.ConstructorError):
-    """A number that YAML reads otherwise than people do."""
+    """What YAML reads otherwise than people do, such as a key that stands twice."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -170,7 +170,7 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[tuple[Key, ...], int]]:
     lines: dict[tuple[Key, ...], int] = {}
 
     def look(node: yaml.Node) -> None:
-        lines.update(_lines(node, (), str(file)))
+        lines.update(_lines(node, ()))
 
     try:
         values = plain_yaml(text, look)
@@ -236,6 +236,7 @@ def _require_few(node: yaml.Node) -> None:
         sizes[id(each)] = _MOST_VALUES  # until it is known: a node within itself is too large
         inner = [1]
         if isinstance(each, yaml.MappingNode):
+            _require_single_keys(each)
             inner += [size(part) for pair in each.value for part in pair]
         elif isinstance(each, yaml.SequenceNode):
             inner += [size(part) for part in each.value]
@@ -247,6 +248,19 @@ def _require_few(node: yaml.Node) -> None:
             problem=f"more than {_MOST_VALUES:,} values, with each alias written out",
             problem_mark=node.start_mark,
         )
+
+
+def _require_single_keys(node: yaml.MappingNode) -> None:
+    """Raise _AmbiguousError for a key that stands twice in one mapping."""
+    lines: dict[str, int] = {}
+    for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+        line = key.start_mark.line + 1
+        before = lines.get(key.value)
+        if before is not None:
+            where = "twice" if before == line else f"in line {before} already"
+            problem = f"{in_short(key.value)}: stands {where}"
+            raise _AmbiguousError(None, None, problem, key.start_mark)
+        lines[key.value] = line
 
 
 def _contents(file: Path) -> str:
@@ -284,24 +298,16 @@ def _yaml_complaint(error: yaml.YAMLError, file: Path) -> str:
     return f"{place}: broken YAML{column}: {problem}"
 
 
-def _lines(
-    node: yaml.Node, path: tuple[Key, ...], file: str
-) -> Iterator[tuple[tuple[Key, ...], int]]:
-    """Walk a YAML tree: the path and line of each key; a key given twice is an error."""
+def _lines(node: yaml.Node, path: tuple[Key, ...]) -> Iterator[tuple[tuple[Key, ...], int]]:
+    """Walk a YAML tree: the path and line of each key."""
     children: list[tuple[Key, yaml.Node, yaml.Node]] = []
     if isinstance(node, yaml.MappingNode):
         children = [(str(key.value), key, value) for key, value in node.value]
     elif isinstance(node, yaml.SequenceNode):
         children = [(index, value, value) for index, value in enumerate(node.value)]
-    known: dict[Key, int] = {}
     for key, place, value in children:
-        line = place.start_mark.line + 1
-        if key in known:
-            dotted = ".".join(str(part) for part in (*path, key))
-            raise ConfigError(f"{file}:{line}: {dotted}: stands in line {known[key]} already")
-        known[key] = line
-        yield (*path, key), line
-        yield from _lines(value, (*path, key), file)
+        yield (*path, key), place.start_mark.line + 1
+        yield from _lines(value, (*path, key))
 
 
 def _as_yaml(value: Any) -> Any:

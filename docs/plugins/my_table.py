@@ -29,7 +29,7 @@ def write_table(file: Path, count: int, epochs: int = 3) -> None:
         writer.writerow(["architecture", "accuracy", "seconds"])
         for tower in space.sample(count, np.random.default_rng(0)):
             found = evaluator.evaluate(tower, epochs, seed=0)
-            writer.writerow([space.format(tower), found.score, f"{found.cost:.3f}"])
+            writer.writerow([space.format(tower), found.score, f"{found.seconds:.3f}"])
 
 
 if __name__ == "__main__":

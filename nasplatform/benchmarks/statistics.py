@@ -74,7 +74,7 @@ def _halves(seeds: int) -> list[list[int]]:
 def _simple(table: BenchmarkTable, metric: str) -> Iterator[tuple[str, NDArray[Any]]]:
     """Yield what may explain a metric without any learning: costs, counts, what else there is."""
     graphs = table.space.graphs(table.architectures)
-    yield "parameters", graphs.total_params
+    yield "params", graphs.total_params
     yield "flops", graphs.total_flops
     yield "conv3x3", graphs.operation_mask(kind="conv", kernel=3).sum(1)
     yield "blocks", graphs.operation_mask(kind="block").sum(1)

@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
+from typing import Any
 
 import typer
 from pydantic import ValidationError
@@ -84,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _require_texts(given)
         with _terminated_as_interrupted(), warnings.catch_warnings():
             warnings.showwarning = _say_warning
-            code = app(args=given, prog_name="nasplatform", standalone_mode=False)
+            code = _commands()(args=given, prog_name="nasplatform", standalone_mode=False)
     except InputError as error:
         return _complain(error, 2)
     except NasplatformError as error:
@@ -99,6 +100,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         return _complain(words, 2 if isinstance(error, OSError) else 1)
     return code if isinstance(code, int) else 0
+
+
+def _commands() -> Any:
+    """Return the commands as typer makes them, without a type beside flags in the help."""
+    made: Any = typer.main.get_command(app)
+    left = [made]
+    for command in left:
+        for param in command.get_params(typer.Context(command)):
+            if getattr(param, "is_flag", False):
+                param.metavar = ""
+        left += getattr(command, "commands", {}).values()
+    return made
 
 
 def _require_texts(given: Sequence[str]) -> None:

@@ -127,6 +127,11 @@ def measure(
 
     if settings and dataset is None:
         raise ConfigError("--set names options of the data: give --dataset too")
+    if network.suffix.lower() == ".onnx" and not network.is_dir():
+        raise ConfigError(
+            f"{network}: an ONNX file does not say what it costs, expected the folder of the "
+            f"network or run that it was exported from, or a .nasbin file"
+        )
     if is_deployed(network):
         if runtime is not None:
             raise ConfigError(f"--runtime {runtime}: {network} runs in the runtime that it is of")

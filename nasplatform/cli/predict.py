@@ -20,6 +20,7 @@ from nasplatform.cli.display import emit, say, show_table, watched
 from nasplatform.cli.run import JsonFlag
 
 _AT_ONCE = 20_000
+_NAME = re.compile(r"[\w .-]*")  # of a column
 _COLUMNS = ("line", "architecture", "mean", "std", "rank", "params", "flops", "error")
 
 
@@ -69,7 +70,7 @@ def predict(
         else:
             show_table(kept, _COLUMNS[1:-1])
         return
-    asked = _read(file, architecture)
+    asked = _read(file, architecture, space)
     if not asked.texts and not asked.broken:
         raise DataError(f"{'stdin' if file == '-' else file}: holds no architecture")
     words = f"scoring {len(asked.texts):,} architectures"
@@ -86,30 +87,39 @@ def _given(architectures: Sequence[str]) -> _Asked:
     return _Asked(architectures, range(1, len(architectures) + 1), {}, "architecture")
 
 
-def _read(file: str, column: str | None) -> _Asked:
+def _read(file: str, column: str | None, space: Any) -> _Asked:
     """Read a file, or stdin, of text forms: plain lines, or the column of a table."""
     from nasplatform.benchmarks.imports.columns import decoded, parse_columns, read_columns
     from nasplatform.errors import DataError
 
-    wanted = column or "architecture"
     where = "stdin" if file == "-" else file
     if file != "-" and not Path(file).is_file():
         raise DataError(f"{file} is not a file")
     data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     if file != "-" and data[:4] == b"PAR1":
         columns = read_columns(Path(file))
-        return _Asked(columns[wanted], columns.lines, {}, columns.unit)
-    text = decoded(data, where)
-    header = text.lstrip("\r\n").split("\n", 1)[0]
-    names = [cell.strip(' "') for cell in re.split("[,;\t]", header.strip("\r"))]
-    if column is None and wanted not in names:
-        filled = [(n, line.strip()) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
-        return _Asked([line for _, line in filled], [n for n, _ in filled], {}, "line")
-    columns = parse_columns(text, where)
+    else:
+        text = decoded(data, where)
+        if column is None and not _is_table(text, where, space):
+            lines = [(n, line.strip()) for n, line in enumerate(text.splitlines(), 1)]
+            filled = [(n, line) for n, line in lines if line]
+            return _Asked([line for _, line in filled], [n for n, _ in filled], {}, "line")
+        columns = parse_columns(text, where)
     try:
-        return _Asked(columns[wanted], columns.lines, columns.broken, columns.unit)
+        texts = columns[column or "architecture"]
     except DataError as error:
-        raise DataError(f"{where}: {error}") from None
+        hint = "" if column else "; --architecture names that of the text forms"
+        raise DataError(f"{where}: {error}{hint}") from None
+    return _Asked(texts, columns.lines, columns.broken, columns.unit)
+
+
+def _is_table(text: str, where: str, space: Any) -> bool:
+    """Say whether the first line is a header: it has the usual name, or is words that are none."""
+    first = text.lstrip("\r\n").split("\n", 1)[0].strip()
+    names = [cell.strip(' "') for cell in re.split("[,;\t]", first)]
+    several = len(names) > 1 or Path(where).suffix.lower() in (".csv", ".tsv")
+    words = several and any(names) and all(_NAME.fullmatch(name) for name in names)
+    return "architecture" in names or (words and bool(space.parse_many([first])[1]))
 
 
 def _rows(

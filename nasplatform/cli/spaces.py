@@ -13,7 +13,7 @@ from nasplatform.cli.run import JsonFlag
 app = typer.Typer(help="Look at search spaces.", no_args_is_help=True)
 _HEADS = {
     "macs_without_attention": "without attention",
-    "published_parameters_millions": "printed M",
+    "published_params_millions": "printed M",
     "published_macs_billions": "printed G",
 }
 

@@ -33,7 +33,7 @@ class Evaluation:
 
     score:       the searched metric, higher is better; NaN where the measurement failed.
     metrics:     everything else that was measured, by name.
-    cost:        seconds of training that it took (or took when the table was made).
+    seconds:     of training that it took (or took when the table was made).
     error:       why it failed, in one line; None where it did not.
     stopped:     epochs after which it was given up as hopeless; None where it ran to its end.
     error_class: whether another try would help; None where nothing failed.
@@ -43,7 +43,7 @@ class Evaluation:
 
     score: float
     metrics: Mapping[str, float] = field(default_factory=dict)
-    cost: float = 0.0
+    seconds: float = 0.0
     error: str | None = None
     stopped: int | None = None
     error_class: ErrorClass | None = None

@@ -65,7 +65,7 @@ class ProxyEvaluator(Evaluator[Any]):
         if name in ("params", "flops"):
             graphs = self.space.graphs([architecture])
             costs = graphs.total_params if name == "params" else graphs.total_flops
-            return Evaluation(float(costs[0]), cost=perf_counter() - begun)
+            return Evaluation(float(costs[0]), seconds=perf_counter() - begun)
         rng = torch.Generator().manual_seed(derive_seed(seed, 0))
         rows = torch.randperm(len(self.data.train), generator=rng)[: self.options.batch_size]
         images = self.data.train.inputs[rows].to(self.device)
@@ -73,8 +73,8 @@ class ProxyEvaluator(Evaluator[Any]):
         with seeded(seed, self.device):
             module = self.space.build(architecture).to(self.device)
             score = PROXIES[name](module, images, labels)
-        cost = perf_counter() - begun
+        seconds = perf_counter() - begun
         if not math.isfinite(score):
             words = f"{name} is not finite: the network answers all images alike"
-            return Evaluation(float("nan"), error=words, cost=cost)
-        return Evaluation(score, cost=cost)
+            return Evaluation(float("nan"), error=words, seconds=seconds)
+        return Evaluation(score, seconds=seconds)

@@ -116,7 +116,7 @@ class TableEvaluator(Evaluator[Any]):
         return picked
 
     def evaluate(self, architecture: Any, fidelity: int, seed: int) -> Evaluation:
-        """Answer from the table; ``cost`` is the training time that was spent making it.
+        """Answer from the table; ``seconds`` is the training time that was spent making it.
 
         With ``seeds: single`` the repetition is ``seed`` modulo those of the architecture.
         """
@@ -136,7 +136,7 @@ class TableEvaluator(Evaluator[Any]):
             answers = [v for s, v in enumerate(values) if s in used and isfinite(v)]
             metrics[name] = sum(answers) / len(answers) if answers else nan
         seconds = [v for s, v in enumerate(runs.get("seconds", ())) if s in used and isfinite(v)]
-        cost = float(sum(seconds))
+        total = float(sum(seconds))
         attributes = {name: float(values[row]) for name, values in self.table.attributes.items()}
         score = self._sign * metrics[self.metric]
-        return Evaluation(score, metrics | attributes, cost)
+        return Evaluation(score, metrics | attributes, total)

@@ -73,7 +73,7 @@ def _wrong(found: object) -> str | None:
     """Return in what an evaluator's answer is no measurement; None where it is one."""
     if not isinstance(found, Evaluation):
         return f"evaluate returned a {type(found).__name__}, expected an Evaluation"
-    for name, value in {"score": found.score, "cost": found.cost, **found.metrics}.items():
+    for name, value in {"score": found.score, "seconds": found.seconds, **found.metrics}.items():
         if not isinstance(value, float | int):
             return f"{name} is a {type(value).__name__}, expected a float"
     return None

@@ -16,7 +16,7 @@ from nasplatform.training.flops import count_products
 class Counted:
     """Parameters (trainable numbers) and multiply-adds of one image, as built here."""
 
-    parameters: int
+    params: int
     macs: int
     macs_without_attention: int
 
@@ -26,9 +26,9 @@ def count_family(space: Space[Any], family: Family[Any]) -> Counted:
     made = space.with_input(family.input_shape, family.classes)
     with torch.device("meta"):
         module = made.build(family.architecture)
-    parameters = sum(weight.numel() for weight in module.parameters())
+    params = sum(weight.numel() for weight in module.parameters())
     macs, attention = count_products(module, family.input_shape)
-    return Counted(parameters, macs, macs - attention)
+    return Counted(params, macs, macs - attention)
 
 
 def describe_family(space: Space[Any], family: Family[Any]) -> dict[str, Any]:
@@ -37,10 +37,10 @@ def describe_family(space: Space[Any], family: Family[Any]) -> dict[str, Any]:
     return {
         "name": family.name,
         "input": "x".join(map(str, family.input_shape)),
-        "parameters": counted.parameters,
+        "params": counted.params,
         "macs": counted.macs,
         "macs_without_attention": counted.macs_without_attention,
-        "published_parameters_millions": family.published_parameters,
+        "published_params_millions": family.published_params,
         "published_macs_billions": family.published_macs,
         "note": family.note,
     }

@@ -12,6 +12,7 @@ from torch import nn
 
 from nasplatform.complaints import explain
 from nasplatform.errors import NetworkError
+from nasplatform.foreign import parse_json
 from nasplatform.models.edits import Edit
 from nasplatform.models.functions import build_function
 from nasplatform.models.inputs import Images
@@ -94,7 +95,7 @@ class Structure:
     @classmethod
     def from_json(cls, text: str) -> Self:
         """Read ``to_json`` back; raise ValueError, KeyError or TypeError for anything else."""
-        found = json.loads(text)
+        found = parse_json(text)
         version = found.get("format", FORMAT) if isinstance(found, dict) else FORMAT
         if version != FORMAT:
             raise ValueError(f"format {version!r}, this version reads {FORMAT}")

@@ -64,7 +64,7 @@ def one_hot_trees(known: GraphBatch, labels: Floats, asked: GraphBatch, seed: in
 
 BASELINES: Mapping[str, Baseline] = {
     "random": lambda known, labels, asked, seed: np.random.default_rng(seed).random(len(asked)),
-    "parameters": lambda known, labels, asked, seed: asked.total_params.astype(np.float64),
+    "params": lambda known, labels, asked, seed: asked.total_params.astype(np.float64),
     "flops": lambda known, labels, asked, seed: asked.total_flops.astype(np.float64),
     "one-hot-gp": one_hot_gp,
     "one-hot-trees": one_hot_trees,

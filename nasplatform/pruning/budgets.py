@@ -26,7 +26,7 @@ class Budget(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    metric: Literal["macs", "parameters", "latency"] = "macs"
+    metric: Literal["macs", "params", "latency_ms"] = "macs"
     """Multiply-adds, parameters, or the measured time of one image on one thread of the CPU."""
     keep: float = Field(gt=0, lt=1)
     """Share that may be left, e.g. 0.45 for a cut by 55 %."""
@@ -40,7 +40,7 @@ class Size:
     """Multiply-adds for one image, and parameters, of a whole network."""
 
     macs: int
-    parameters: int
+    params: int
 
     @classmethod
     def of(cls, module: nn.Module, input_shape: tuple[int, int, int]) -> Size:

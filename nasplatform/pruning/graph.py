@@ -211,24 +211,24 @@ class Cost(NamedTuple):
     """Multiply-adds for one image, and parameters, of the layers that were traced."""
 
     macs: int
-    parameters: int
+    params: int
 
 
 def cost(graph: ChannelGraph, removed: Groups) -> Cost:
     """Count what is left of the traced layers and products when groups are removed."""
     removed = graph.gone(removed)
     macs = sum(one.macs(removed) for one in graph.contractions)
-    parameters = 0
+    params = 0
     for layer in graph.layers.values():
         outputs = int((~np.isin(layer.outputs, removed)).sum())
-        parameters += layer.vectors * outputs
+        params += layer.vectors * outputs
         if not layer.area:  # a normalisation
             continue
         inputs = int((~np.isin(layer.inputs, removed)).sum())
         groups = inputs if layer.groups == len(layer.inputs) else layer.groups
         weights = outputs * inputs // groups * layer.window
         macs += weights * layer.area
-        parameters += 0 if layer.tied else weights
+        params += 0 if layer.tied else weights
     for loose in graph.loose.values():
-        parameters += loose.each * int((~np.isin(loose.groups, removed)).sum())
-    return Cost(macs, parameters)
+        params += loose.each * int((~np.isin(loose.groups, removed)).sum())
+    return Cost(macs, params)

@@ -31,7 +31,7 @@ RUNS: Columns = {
 EVALUATIONS: Columns = {
     **{"number": "int64", "architecture": "str", "hash": "str", "fidelity": "int64"},
     **{"seed": "int64", "score": "float64", "mean": "float64", "std": "float64"},
-    **{"source": "str", "cost": "float64", "repeats": "Int64", "stopped": "Int64"},
+    **{"source": "str", "seconds": "float64", "repeats": "Int64", "stopped": "Int64"},
     **{"error": "str", "feasible": "bool", "started": _TIME, "ended": _TIME},
     **{"params": "int64", "flops": "int64"},
 }
@@ -44,7 +44,7 @@ PREDICTIONS: Columns = {
 
 _MEASUREMENTS: Columns = {
     "accuracy": "float64",
-    **dict.fromkeys(("parameters", "macs", "binary_macs", "bytes_on_disk"), "int64"),
+    **dict.fromkeys(("params", "macs", "binary_macs", "bytes_on_disk"), "int64"),
     **dict.fromkeys(("bytes_binary", "bytes_scales", "bytes_full_precision"), "int64"),
     **{"latency_ms": "float64", "latency_iqr_ms": "float64", "latency_repeats": "int64"},
     **{"latency_64_ms": "float64", "latency_64_repeats": "int64", "latency_threads": "int64"},

@@ -41,7 +41,7 @@ from nasplatform.search.trial_record import TrialRecord
 from nasplatform.spaces import Space, get_space
 
 _RECORDED = (
-    "architecture", "hash", "fidelity", "seed", "score", "mean", "std", "source", "cost",
+    "architecture", "hash", "fidelity", "seed", "score", "mean", "std", "source", "seconds",
     "repeats", "stopped", "error",
 )  # fmt: skip
 
@@ -56,7 +56,7 @@ def read_runs(path: Path | str = "runs", contact: bool = False) -> pd.DataFrame:
 
     Columns: run (folder), search (name), sampler, predictor, run_seed; number (of the trial),
     architecture, hash, fidelity (epochs), seed (repetition), score, mean and std (what the
-    predictor expected), source, cost (seconds of training), repeats (number of the earlier trial
+    predictor expected), source, seconds (of training), repeats (number of the earlier trial
     of the same architecture, which paid for it), stopped (epochs after which a hopeless training
     was given up), error, feasible (all limits kept, and measured to the end), params (weights of
     the searched network), flops (2 per multiply-add, for one image), started, ended (UTC; trials

@@ -32,7 +32,7 @@ _TOP = 8
 _STAGE_FORMATS = {
     "network": ("network", "{}"),
     "accuracy": ("test accuracy", "{}"),
-    "parameters": ("parameters", "{:,.0f}"),
+    "params": ("parameters", "{:,.0f}"),
     "macs": ("multiply-adds", "{:,.0f}"),
     "binary_macs": ("binary multiply-adds", "{:,.0f}"),
     "bytes_on_disk": ("bytes on disk", "{:,.0f}"),
@@ -290,7 +290,7 @@ def _compression_facts(stages: pd.DataFrame, task: Task) -> list[tuple[str, str]
     first, last = stages.iloc[0], stages.iloc[-1]
     accuracy = with_error(last["after_accuracy"], task)
     facts = [("test accuracy of the network", accuracy)]
-    for name in ("parameters", "macs", "latency_ms"):
+    for name in ("params", "macs", "latency_ms"):
         share = last[f"after_{name}"] / first[f"before_{name}"]
         facts.append((f"{_words(name)}, of those at the start", f"{share:.0%}"))
     return facts

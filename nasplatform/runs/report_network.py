@@ -117,7 +117,7 @@ def _deeds(stages: pd.DataFrame) -> list[Deed]:
             *(
                 f"{words} {_change(row[f'before_{name}'], row[f'after_{name}'])}"
                 for name, words in (
-                    ("parameters", "parameters"),
+                    ("params", "parameters"),
                     ("macs", "multiply-adds"),
                     ("bytes_on_disk", "bytes on disk"),
                     ("latency_ms", "latency of one image"),

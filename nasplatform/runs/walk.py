@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 _SIZES = (
-    *("accuracy", "parameters", "macs", "binary_macs", "bytes_on_disk"),
+    *("accuracy", "params", "macs", "binary_macs", "bytes_on_disk"),
     *("bytes_binary", "bytes_scales", "bytes_full_precision", "latency_ms", "latency_64_ms"),
 )
 _ENGINE = ("runtime", "latency_threads", "latency_repeats", "latency_64_repeats", "runtime_note")
@@ -14,7 +14,7 @@ _ENGINE = ("runtime", "latency_threads", "latency_repeats", "latency_64_repeats"
 def stage_walk(frame: pd.DataFrame) -> pd.DataFrame:
     """Return one row for the network that the first stage was given and one after each stage.
 
-    frame: of one run. Columns: network (``start`` or the stage), accuracy (test split), parameters,
+    frame: of one run. Columns: network (``start`` or the stage), accuracy (test split), params,
     macs and binary_macs, bytes_on_disk, of which bytes_binary, bytes_scales, bytes_full_precision,
     latency_ms and latency_64_ms (of one image and of 64), seconds (of the stage); runtime,
     latency_threads, latency_repeats, latency_64_repeats: with what and how often was measured;

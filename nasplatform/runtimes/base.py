@@ -42,7 +42,7 @@ class Session(ABC):
 class Costs:
     """What a network costs whatever computes it; the words of ``Measurements``."""
 
-    parameters: int
+    params: int
     macs: int
     binary_macs: int
     bytes_binary: int

@@ -89,11 +89,11 @@ def _compiled(
         raise BuildError(f"it cannot compile the network: {_told(error)}") from error
     if not isinstance(session, Session):
         raise BuildError(f"it compiles to a {type(session).__name__}, expected a Session")
-    _check_words(session)
+    check_words(session)
     return session
 
 
-def _check_words(session: Session) -> None:
+def check_words(session: Session) -> None:
     """Raise BuildError unless a session says what its base promises."""
     told = {name: getattr(session, name, None) for name in ("runtime", "threads", "note")}
     for name, value in told.items():

@@ -14,7 +14,7 @@ from nasplatform.errors import BuildError, InputError, MissingExtraError, Networ
 from nasplatform.models.network import Network
 from nasplatform.models.structure import describe_input
 from nasplatform.runtimes.base import Deployed, Runtime
-from nasplatform.runtimes.choice import Chosen, check_session
+from nasplatform.runtimes.choice import Chosen, check_session, check_words
 from nasplatform.runtimes.measure import (
     MANY,
     Measurements,
@@ -43,7 +43,7 @@ def deploy(network: Network, path: Path) -> float:
     runtime = _runtimes()[path.suffix]
     with replace_file(path) as temporary:
         runtime.write(network, temporary)
-        found = runtime.read(temporary)
+        found = _read(runtime, temporary)
         try:
             return check_session(found.session, network.module, found.input_shape, CHECKED_IMAGES)
         except BuildError as error:
@@ -71,7 +71,20 @@ def open_deployed(path: Path) -> Deployed:
     why = runtime.available()
     if why is not None:
         raise MissingExtraError(f"{path} needs the runtime {runtime.name!r}, which {why}")
-    return runtime.read(path)
+    return _read(runtime, path)
+
+
+def _read(runtime: Runtime, path: Path) -> Deployed:
+    """Read a file; raise BuildError where a third party's runtime makes something else of it."""
+    found: object = runtime.read(path)
+    if not isinstance(found, Deployed):
+        made = type(found).__name__
+        raise BuildError(f"runtime {runtime.name!r} reads a {made}, expected a Deployed")
+    try:
+        check_words(found.session)
+    except BuildError as error:
+        raise BuildError(f"runtime {runtime.name!r}: {error}") from None
+    return found
 
 
 def open_for_images(path: Path) -> Deployed | OnnxFile:

@@ -52,7 +52,7 @@ class Measurements:
     """One network on one task.
 
     accuracy:           on the test split, in [0, 1], by the runtime that is timed; NaN without.
-    parameters:         numbers with which something is computed; placeholders are not counted.
+    params:             numbers with which something is computed; placeholders are not counted.
     macs:               multiply-adds of convolutions and matrix products for one image, of floats.
     binary_macs:        likewise of signs, which count bits.
     bytes_on_disk:      of the saved folder.
@@ -70,7 +70,7 @@ class Measurements:
     """
 
     accuracy: float
-    parameters: int
+    params: int
     macs: int
     binary_macs: int
     bytes_on_disk: int
@@ -106,7 +106,7 @@ def measure(
     operations, parts = count_operations(module, shape), state_bytes(module)
     return Measurements(
         accuracy=math.nan if task is None else accuracy(judge.session, task),
-        parameters=count_parameters(module, shape),
+        params=count_parameters(module, shape),
         macs=operations.macs,
         binary_macs=operations.binary_macs,
         bytes_on_disk=_bytes_of(network, folder),

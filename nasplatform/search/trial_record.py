@@ -22,7 +22,7 @@ class TrialRecord:
     fidelity:     epochs.
     seed:         which repetition was measured.
     score:        None where the measurement gave no finite number.
-    cost:         seconds of training.
+    seconds:      of training.
     source:       why the sampler proposed it (see ``Proposal``).
     mean, std:    what the predictor expected when it proposed the architecture.
     repeats:      number of the earlier trial with the same architecture, which paid for it.
@@ -39,7 +39,7 @@ class TrialRecord:
     fidelity: int
     seed: int
     score: float | None
-    cost: float
+    seconds: float
     source: str
     mean: float | None = None
     std: float | None = None

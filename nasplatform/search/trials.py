@@ -116,7 +116,7 @@ class Trials(Generic[A]):
             fidelity=self._evaluator.target_fidelity,
             seed=self._seed,
             score=evaluation.score if math.isfinite(evaluation.score) else None,
-            cost=evaluation.cost,
+            seconds=evaluation.seconds,
             source=proposal.source if proposal else "sampled",
             mean=proposal.mean if proposal else None,
             std=proposal.std if proposal else None,

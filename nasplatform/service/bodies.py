@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect
 
+from nasplatform.errors import InputError
+from nasplatform.foreign import parse_json
 from nasplatform.service.problems import Problem, bad_body
 from nasplatform.service.settings import Settings
 
@@ -141,9 +143,13 @@ def _count(found: NDArray[np.uint8], sign: bytes) -> int:
 
 def _parsed(body: bytes, model: type[B]) -> B:
     try:
-        return model.model_validate_json(body)
+        found = model.model_validate_json(body)
+        parse_json(body)  # again, for pydantic's reader takes the last of several values of a key
     except ValidationError as error:
-        raise bad_body(error) from None
+        raise bad_body(error, model) from None
+    except InputError as error:
+        raise Problem(422, "bad-body", str(error)) from None
+    return found
 
 
 def _lines(body: bytes) -> list[str]:

@@ -11,8 +11,8 @@ from pydantic import BaseModel, Field, ValidationError
 from pydantic_core import ErrorDetails, to_json
 from starlette.exceptions import HTTPException
 
-from nasplatform.complaints import expected, shortened
-from nasplatform.errors import PredictorError
+from nasplatform.complaints import expected, known_keys, meant, shortened
+from nasplatform.errors import PredictorError, did_you_mean
 from nasplatform.service.facts import BrokenVersionError
 
 MEDIA_TYPE = "application/problem+json"
@@ -84,20 +84,25 @@ def overloaded(seconds: int, detail: str) -> Problem:
     return Problem(503, "overloaded", detail, {"Retry-After": str(seconds)})
 
 
-def explain(error: ErrorDetails) -> str:
-    """Turn a finding of pydantic into words that name the place."""
+def explain(error: ErrorDetails, model: type[BaseModel] | None = None) -> str:
+    """Turn a finding of pydantic about a model into words that name the place."""
     place = ".".join(f"{part!s:.60}" for part in error["loc"][:8] if part != "body")
     given = error.get("input")
     plain = error["type"] != "missing" and isinstance(given, (str, int, float, bool))
-    words = expected(error) + (f", got {shortened(given)}" if plain else "")
+    words = expected(error) + (f", got {shortened(given)}" if plain else "") + meant(error)
+    if error["type"] == "extra_forbidden" and model is not None:
+        *path, key = error["loc"]
+        words = f"this key is not known{did_you_mean(str(key), known_keys(model, tuple(path)))}"
     return f"{place}: {words}" if place else words
 
 
-def bad_body(error: ValidationError | RequestValidationError) -> Problem:
+def bad_body(
+    error: ValidationError | RequestValidationError, model: type[BaseModel] | None = None
+) -> Problem:
     """Return the problem of a body or parameter that does not fit its model."""
     findings = error.errors()
     more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
-    return Problem(422, "bad-body", explain(findings[0]) + more)
+    return Problem(422, "bad-body", explain(findings[0], model) + more)
 
 
 def respond(request: Request, problem: Problem) -> Response:

@@ -123,9 +123,9 @@ def _outcome(code: int, out: str, err: str, started: float | None) -> Refit:
     except (ValueError, LookupError, TypeError):
         version = None
     if version is not None:
-        return Refit(state="done", started=started, finished=now, version=version)
+        return Refit(state="done", started=started, ended=now, version=version)
     words = (err.strip().splitlines() or [f"ended with code {code}"])[-1]
-    return Refit(state="failed", started=started, finished=now, error=words[:500])
+    return Refit(state="failed", started=started, ended=now, error=words[:500])
 
 
 def _finished(process: subprocess.Popen[str]) -> tuple[str, str]:

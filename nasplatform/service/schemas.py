@@ -173,7 +173,7 @@ class Refit(BaseModel):
 
     state: Literal["none", "running", "done", "failed"]
     started: float | None = Field(None, description="seconds since 1970")
-    finished: float | None = None
+    ended: float | None = None
     version: int | None = Field(None, description="the version that was made")
     error: str | None = None
 

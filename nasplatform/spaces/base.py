@@ -18,7 +18,8 @@ from optuna.trial import BaseTrial
 from pydantic import BaseModel
 from torch import nn
 
-from nasplatform.errors import ArchitectureError, ConfigError
+from nasplatform.complaints import shortened
+from nasplatform.errors import ArchitectureError, ConfigError, PlaceError
 from nasplatform.plugins import make_options
 from nasplatform.spaces.families import Family
 from nasplatform.spaces.forms import Readers, read_form
@@ -81,10 +82,20 @@ class Population(Sequence[A], ABC):
     def __getitem__(self, index: Index) -> Self: ...
 
     def __getitem__(self, index: int | Index) -> A | Self:
-        """Return one architecture for an integer, a population for anything else."""
-        if isinstance(index, int | np.integer):
-            return self._unpack(self.codes[index])
-        return type(self)(self.codes[index])
+        """Return one architecture for an integer, a population for anything else.
+
+        Raises PlaceError, an IndexError too, for places that there are not.
+        """
+        single = isinstance(index, int | np.integer) and not isinstance(index, bool)
+        try:
+            found = self.codes[index]
+        except IndexError:
+            given = f"{index:,}" if single else shortened(index)
+            raise PlaceError(
+                f"no place {given} in a population of {len(self):,}, counted from 0: expected "
+                f"a whole number, a slice, whole numbers or a mask"
+            ) from None
+        return self._unpack(found) if single else type(self)(found)
 
     @property
     def labels(self) -> NDArray[Any]:

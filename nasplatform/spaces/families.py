@@ -15,7 +15,7 @@ class Family(Generic[A]):
     name:                 e.g. ``deit-ti``.
     architecture:         the point of the space.
     input_shape, classes: channels, height, width of its images, and outputs.
-    published_parameters: as printed, in millions.
+    published_params:     as printed, in millions.
     published_macs:       multiply-adds as printed, in billions.
     note:                 why what is counted here is not what was printed.
     """
@@ -24,6 +24,6 @@ class Family(Generic[A]):
     architecture: A
     input_shape: tuple[int, int, int]
     classes: int
-    published_parameters: float
+    published_params: float
     published_macs: float
     note: str

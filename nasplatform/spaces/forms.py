@@ -6,14 +6,14 @@ text after the colon becomes here.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from nasplatform.errors import ArchitectureError, did_you_mean
+from nasplatform.errors import ArchitectureError, InputError, did_you_mean
+from nasplatform.foreign import parse_json
 
 Readers = Mapping[str, Callable[[Any], Any]]
 _PREFIX = re.compile(r"([a-z][a-z0-9-]*):(.*)", re.DOTALL)
@@ -74,6 +74,8 @@ def _value(text: str) -> Any:
     if re.fullmatch(r"[\d\s,]+", inner):
         inner = f"[{inner}]"
     try:
-        return json.loads(re.sub(r",\s*\]", "]", inner))
+        return parse_json(re.sub(r",\s*\]", "]", inner))
+    except InputError as error:
+        raise ArchitectureError(f"{error}: {text[:120]!r}") from None
     except (ValueError, RecursionError):
         raise ArchitectureError(f"{text[:120]!r} is neither digits, a list nor JSON") from None

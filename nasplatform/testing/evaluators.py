@@ -73,7 +73,7 @@ class EvaluatorContract:
         found = one.evaluate(self.some(one)[0], one.fidelities[-1], 0)
         assert set(one.metrics()) <= found.metrics.keys()
         assert all(isinstance(value, float) for value in found.metrics.values())
-        assert found.cost >= 0
+        assert found.seconds >= 0
 
     def test_knows_attributes_of_many_at_once(self, tmp_path: Path) -> None:
         """One value per architecture, params and FLOPs among them."""

@@ -58,7 +58,7 @@ class CostEvaluator(Evaluator[Any]):
         graphs = self.space.graphs([architecture])
         edges = float(graphs.adjacency.sum())
         weight = math.log(float(graphs.total_params[0]))
-        return Evaluation(edges - abs(weight - 8.0), {"edges": edges}, cost=1.0)
+        return Evaluation(edges - abs(weight - 8.0), {"edges": edges}, seconds=1.0)
 
 
 class SamplerContract:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import warnings
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +14,7 @@ from pydantic import Field, model_validator
 
 from nasplatform.errors import DataError
 from nasplatform.training.datasets import DatasetOptions
-from nasplatform.training.image_store import Raw
+from nasplatform.training.image_store import DiskImages, Raw
 from nasplatform.training.preprocessing import count_classes, generator
 from nasplatform.training.task import Labels
 
@@ -54,6 +57,29 @@ def hold_out(
     cut = stratified(labels, missing, generator(options.seed), where, class_names)
     parts = {name: (images[rows], labels[rows]) for name, rows in cut.items()}
     return [(dict(found) | parts)[name] for name in ("train", "valid", "test")]
+
+
+def warn_of_twins(splits: Sequence[tuple[Raw, Labels]], where: str) -> None:
+    """Warn of images that are pixel by pixel the same in two of train, valid and test."""
+    named = zip(("train", "valid", "test"), splits, strict=True)
+    digests = {name: _digests(images) for name, (images, _) in named}
+    shared = {
+        f"{one} and {other}": len(digests[one] & digests[other])
+        for one, other in combinations(digests, 2)
+    }
+    told = [f"{count:,} in {both}" for both, count in shared.items() if count]
+    if told:
+        warnings.warn(
+            f"{where}: the same images stand in two splits ({', '.join(told)}): what was learnt "
+            f"by heart counts as known",
+            stacklevel=3,
+        )
+
+
+def _digests(images: Raw) -> set[bytes]:
+    if isinstance(images, DiskImages):
+        return {row.tobytes() for row in images.digests[images.rows]}
+    return {hashlib.sha256(image.tobytes()).digest() for image in images}
 
 
 def stratified(

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from nasplatform.errors import DataError
 from nasplatform.training.decoding import decoded
-from nasplatform.training.holdout import SplitOptions, hold_out
+from nasplatform.training.holdout import SplitOptions, hold_out, warn_of_twins
 from nasplatform.training.preprocessing import standardised_task
 from nasplatform.training.task import Task
 
@@ -59,7 +59,9 @@ def image_folder(options: FolderOptions) -> Task:
             raise DataError(f"{folder / names[empty[0]]} holds no image: fill or remove it")
         found[part] = (decoded([file for file, _ in files], options.size, options.grey), labels)
     parts = hold_out(found, options, where, names)
-    return standardised_task("folder", parts, where, class_names=tuple(names))
+    task = standardised_task("folder", parts, where, class_names=tuple(names))
+    warn_of_twins(parts, where)
+    return task
 
 
 def _splits(path: Path) -> dict[str, Path]:

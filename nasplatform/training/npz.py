@@ -11,7 +11,7 @@ import numpy as np
 
 from nasplatform.errors import DataError
 from nasplatform.foreign import require_regular
-from nasplatform.training.holdout import SplitOptions, hold_out
+from nasplatform.training.holdout import SplitOptions, hold_out, warn_of_twins
 from nasplatform.training.image_store import Array
 from nasplatform.training.preprocessing import standardised_task
 from nasplatform.training.task import Labels, Task
@@ -63,7 +63,9 @@ def npz(options: NpzOptions) -> Task:
             f"{where}: the images of some splits are whole numbers, of others not ({kinds}): save "
             f"all of them in one scale"
         )
-    task = standardised_task("npz", hold_out(found, options, where), where, more)
+    splits = hold_out(found, options, where)
+    task = standardised_task("npz", splits, where, more)
+    warn_of_twins(splits, where)
     pictures = found["train"][0].dtype == np.uint8
     return task if pictures else replace(task, white=None)
 

@@ -19,7 +19,7 @@ _METHOD = ["sampler", "predictor"]
 _LABELS = {
     "params": "parameters",
     "flops": "FLOPs of one image",
-    "cost": "seconds of training",
+    "seconds": "seconds of training",
 }
 
 

@@ -51,7 +51,7 @@ def test_description_of_a_table() -> None:
     assert found["correlation"]["test_accuracy"] == 1
     scores = table.values("valid_accuracy")
     params = SPACE.graphs(cells).total_params
-    assert found["correlation"]["parameters"] == round(kendalltau(scores, params)[0], 3)
+    assert found["correlation"]["params"] == round(kendalltau(scores, params)[0], 3)
     convolutions = [cell.ops.count("conv3x3-bn-relu") for cell in cells]
     assert found["correlation"]["conv3x3"] == round(kendalltau(scores, convolutions)[0], 3)
     assert found["quantiles"]["1.0"] == pytest.approx(scores.max(), abs=1e-4)

@@ -203,7 +203,7 @@ def test_evaluator_answers_as_the_arrays_do(
                 found = evaluator.evaluate(cell, epochs, seed)
                 assert found.score == pytest.approx(float(runs[row, f, used].mean()), rel=1e-6)
                 assert found.metrics["valid_accuracy"] == found.score
-                assert found.cost == 7 * len(used)
+                assert found.seconds == 7 * len(used)
                 assert found.metrics["params"] == table.attributes["params"][row]
 
 

@@ -173,7 +173,7 @@ def test_protocols_of_the_published_tables(capsys: pytest.CaptureFixture[str]) -
     results = evaluate({"trees": {}}, get_protocol("vitbench101-pit-cifar100"), [40], 2)
     tau = results.groupby("predictor")["kendall"].mean()
     assert {"width", "flat-gp", "flat-trees"} <= set(tau.index)
-    assert tau["parameters"] == pytest.approx(0.81, abs=0.02)
+    assert tau["params"] == pytest.approx(0.81, abs=0.02)
     assert tau["flat-gp"] > tau["width"] + 0.05
     assert draw(get_protocol("vitbench101-flowers"), 80, 0).truth.shape == (120,)
     assert draw(get_protocol("autoformer-small"), 500, 0).truth.shape == (501,)

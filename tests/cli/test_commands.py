@@ -184,3 +184,13 @@ def test_export_keeps_what_stands(search: Path, capsys: pytest.CaptureFixture[st
     assert not Path("new").exists()
     assert main(["results", "export", "runs", "--out", "all.csv", "--force"]) == 0
     assert len(Path("all.csv").read_text().splitlines()) == 13
+
+
+@pytest.mark.parametrize("command", ["run", "serve", "predictors fit", "data import"])
+def test_flags_have_no_type_in_the_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*command.split(), "--help"]) == 0
+    told = capsys.readouterr().out
+    assert "--help" in told
+    assert "Show this message" in told
+    assert "<bool>" not in told
+    assert "BOOLEAN" not in told

@@ -50,7 +50,7 @@ def test_the_schema_marks_what_a_run_refuses(schema: Draft202012Validator, chang
 
 
 def test_every_key_of_every_plugin_is_explained() -> None:
-    for entry in catalogue.catalogue():
+    for entry in (one for one in catalogue.catalogue() if one.origin == "nasplatform"):
         assert entry.summary, entry.name
         for option in options_in(entry.schema or {}):
             assert option.meaning or option.key.endswith("name"), (entry.name, option.key)

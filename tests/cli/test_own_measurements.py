@@ -73,7 +73,7 @@ def test_evaluate_on_any_table_is_deterministic_and_paired(
     command += ["-p", "trees,gp"]
     first, again = answer(capsys, *command), answer(capsys, *command)
     summary = pd.DataFrame(first["summary"])  # type: ignore[index]
-    names = {"random", "parameters", "flops", "one-hot-gp", "one-hot-trees", "gp-trees"}
+    names = {"random", "params", "flops", "one-hot-gp", "one-hot-trees", "gp-trees"}
     assert set(summary["predictor"]) == {*names, "trees", "gp"}
     timed = [name for name in summary if "seconds" in name]
     pd.testing.assert_frame_equal(
@@ -82,12 +82,12 @@ def test_evaluate_on_any_table_is_deterministic_and_paired(
     )
     draws = pd.DataFrame(first["draws"])  # type: ignore[index]
     wide = draws[draws["labels"] == 10].pivot(index="draw", columns="predictor", values="kendall")
-    gap = wide["parameters"] - wide["trees"]
-    row = summary.set_index(["predictor", "labels"]).loc[("parameters", 10)]
+    gap = wide["params"] - wide["trees"]
+    row = summary.set_index(["predictor", "labels"]).loc[("params", 10)]
     assert row["difference"] == pytest.approx(gap.mean())
     assert row["difference_sem"] == pytest.approx(gap.std() / np.sqrt(3))
-    assert row["kendall_sem"] == pytest.approx(wide["parameters"].std() / np.sqrt(3))
-    assert wide["parameters"].mean() > 0.6 > 0.3 > abs(wide["random"].mean())
+    assert row["kendall_sem"] == pytest.approx(wide["params"].std() / np.sqrt(3))
+    assert wide["params"].mean() > 0.6 > 0.3 > abs(wide["random"].mean())
     assert main([*command[:4], "--labels", "10", "--draws", "1", "-p", "trees", "--csv"]) == 0
     written = pd.read_csv(io.StringIO(capsys.readouterr().out))
     assert set(written["predictor"]) == {*names, "trees"}

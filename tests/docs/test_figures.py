@@ -73,7 +73,7 @@ def test_the_figure_of_predictors_shows_the_table_of_its_page(
     assert row is not None
     first = found[(found["predictor"] == "default") & (found["labels"] == 100)].iloc[0]
     assert (first["kendall_mean"], first["kendall_std"]) == (float(row[1]), float(row[2]))
-    assert {"flops", "parameters", "gp-trees", "renas"} <= set(found["predictor"])
+    assert {"flops", "params", "gp-trees", "renas"} <= set(found["predictor"])
     assert sorted(set(found["labels"])) == [100, 172, 424, 4236]
     assert len(tau_against_labels(found).containers) == found["predictor"].nunique()
     with pytest.raises(ValueError, match="no table of protocol nb301"):

@@ -55,7 +55,7 @@ def test_measures_the_same_twice_and_otherwise_with_another_seed() -> None:
     assert first.score == history.epochs[-1].valid_accuracy
     assert first.metrics["train_loss"] == history.epochs[-1].train_loss
     assert first.metrics["test_accuracy"] == accuracy_of(module, one.data, "test")
-    assert first.cost > 0
+    assert first.seconds > 0
     assert first.stopped is None
 
 
@@ -91,7 +91,7 @@ def test_a_broken_off_training_goes_on_from_its_last_epoch(tmp_path: Path) -> No
     found = resumed.evaluate(cell, 3, 0)
     assert set(epochs) == {"epoch 3"}
     assert found.metrics == wanted.metrics
-    assert found.cost == pytest.approx(sum(found.curve["seconds"]))
+    assert found.seconds == pytest.approx(sum(found.curve["seconds"]))
     for column in ("epoch", "train_loss", "valid_accuracy", "learning_rate"):
         assert len(found.curve[column]) == 3
         assert found.curve[column] == wanted.curve[column]

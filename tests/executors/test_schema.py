@@ -62,7 +62,7 @@ def test_an_older_version_is_refused_and_upgraded_with_its_records(
 ) -> None:
     make_version(storage, "0001")
     known = {**vars(KEY), "key": KEY.digest, "state": "ended", "attempt": 1, "failures": 0}
-    measured = {"changed": 0.0, "score": 0.5, "metrics": json.dumps({"loss": 1.0}), "cost": 2.0}
+    measured = {"changed": 0.0, "score": 0.5, "metrics": json.dumps({"loss": 1.0}), "seconds": 2.0}
     columns = {**known, **measured}
     names = ", ".join(columns)
     values = ", ".join(f":{name}" for name in columns)

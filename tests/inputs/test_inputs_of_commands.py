@@ -67,6 +67,11 @@ FILES = [
     (BASE.replace("budget: 12", "budget: 0"), "expected a number of at least 1, got 0"),
     (BASE.replace(BUDGET, BUDGET + ", objectives: {params: min}"), "'minimize' or 'maximize', got"),
     (BASE.replace(BUDGET, BUDGET + ", constraints: {params: 3}"), "expected max_NAME or min_NAME"),
+    (BASE.replace(BUDGET, BUDGET + ", objectives: {parameters: minimize}"), "mean 'params'?"),
+    (BASE.replace(BUDGET, BUDGET + ", constraints: {max_parameters: 3}"), "mean 'params'?"),
+    (BASE.replace(BUDGET, BUDGET + ", budget: 13"), ":5: budget: stands twice"),
+    (BASE.replace(BUDGET, BUDGET + ",\n  budget: 13"), ":6: budget: stands in line 5 already"),
+    ('{"name": "toy",\n "name": "toy"}', ":2: name: stands in line 1 already"),
     (
         BASE.replace(BUDGET, BUDGET + ", constraints: {max_params: 1M}"),
         "expected a number, got '1M'",
@@ -88,6 +93,7 @@ TYPED = [
     (["--set", "search.budget=yes"], f"search.budget: {NUMBER}, got true"),
     (["--set", "seed=010"], "--set seed=010: 010 would be read as a number in octal"),
     (["--set", "search.budget=10_0"], "10_0 would be read as 100: write 100, or quote it"),
+    (["--set", "search={budget: 1, budget: 2}"], "budget: stands twice"),
     (["--set", "=1"], "--set =1: expected KEY=VALUE such as search.budget=20"),
     (["--set", "search.budget=[1"], "what follows '=' is not a YAML value"),
     (["--set", "name.x=1"], "with --set name.x=1: name: expected text"),
@@ -140,6 +146,7 @@ OTHERS = [
     (["predict-images", "nowhere", "photo.jpg"], "nowhere"),
     (["export", "nowhere", "x.onnx"], "nowhere"),
     (["measure", "nowhere"], "nowhere"),
+    (["measure", "none.onnx"], "an ONNX file does not say what it costs, expected the folder"),
     (["serve"], "--predictors: the folder of predictors is missing"),
     (["serve", "--predictors", "toy.yaml"], "is a file, expected a folder of predictors"),
     (["serve", "--predictors", "s", "--host", "0.0.0.0"], "so it needs --api-keys FILE"),
@@ -247,16 +254,27 @@ def test_wrong_commands(
     assert set(Path().iterdir()) - there <= {Path("s")}  # the store that serve was told to make
 
 
-@pytest.mark.parametrize("text", ["", "\n\n", "architecture\n", "architecture,score\n"])
+NONE, OTHER = "asked.csv: holds no architecture", "no column is called 'architecture'"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        *[(text, NONE) for text in ("", "\n\n", "architecture\n", "architecture,score\n")],
+        ("arch,score\n00000000,0.5\n", f"{OTHER}; known are arch, score; --architecture names"),
+        (",text\n0,00000000\n", f"{OTHER}; known are text; --architecture names that of the text"),
+        ("bits\n00000000\n", f"{OTHER}; known are bits; --architecture names that of the text"),
+    ],
+)
 def test_a_file_without_architectures_is_refused(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, words: str
 ) -> None:
     file, out = tmp_path / "toy.yaml", str(tmp_path / "run")
     file.write_text(BASE)
     assert main(["run", str(file), "--out", out]) == 0
     (tmp_path / "asked.csv").write_text(text)
     assert main(["predict", "-p", out, "--file", str(tmp_path / "asked.csv")]) == 2
-    _one_line(capsys.readouterr().err, "asked.csv: holds no architecture")
+    _one_line(capsys.readouterr().err, words)
 
 
 @pytest.mark.parametrize("change", ["bom", "crlf", "json"])

@@ -19,7 +19,7 @@ def test_flat_numbers_have_baselines_of_their_own() -> None:
 def test_costs_and_chance() -> None:
     given = samples("vit")
     for name, costs in (
-        ("parameters", given.other.total_params),
+        ("params", given.other.total_params),
         ("flops", given.other.total_flops),
     ):
         said = BASELINES[name](given.known, given.scores, given.other, 0)

@@ -53,7 +53,7 @@ def cut(module, graph, removed, shape=SHAPE):
     traced, left = cost(graph, np.zeros(0, np.int64)), cost(graph, removed)
     assert count_macs(module, shape) - count_macs(small, shape) == traced.macs - left.macs > 0
     saved = count_parameters(module, shape) - count_parameters(small, shape)
-    assert saved == traced.parameters - left.parameters > 0
+    assert saved == traced.params - left.params > 0
     return small
 
 

@@ -62,7 +62,7 @@ def test_every_training_has_its_epochs_with_keys_to_join(finished: Run) -> None:
     assert len(last) == 2
     assert (last["valid_accuracy"] == last["score"]).all()
     cost = trained.groupby("number")["seconds"].sum()
-    assert np.allclose(cost.to_numpy(), evaluations["cost"].to_numpy())
+    assert np.allclose(cost.to_numpy(), evaluations["seconds"].to_numpy())
     parts = nasplatform.read_timings(folder)
     assert parts.loc[parts["stage"] == "train", "part"].tolist() == ["stage", "measuring"]
     walked = found[found["stage"].notna()].merge(finished.stages, on=["index", "stage"])

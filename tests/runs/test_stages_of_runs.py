@@ -49,7 +49,7 @@ def test_stages_are_measured_before_and_after(finished: Run) -> None:
     stages = finished.stages
     assert stages["stage"].tolist() == ["train", "disout"]
     assert stages["before_accuracy"][1] == stages["after_accuracy"][0]
-    assert (stages["after_parameters"] == finished.best["params"]).all()
+    assert (stages["after_params"] == finished.best["params"]).all()
     assert (2 * stages["after_macs"] <= finished.best["flops"]).all()
     assert (stages["after_latency_ms"] > 0).all()
     assert (stages["after_latency_64_ms"] > stages["after_latency_ms"]).all()

@@ -7,7 +7,8 @@ from torch import nn
 
 from nasplatform import plugins
 from nasplatform.errors import BuildError, MissingExtraError, PluginError
-from nasplatform.runtimes.base import Runtime, Session
+from nasplatform.runtimes import deployed
+from nasplatform.runtimes.base import Costs, Deployed, Runtime, Session
 from nasplatform.runtimes.choice import choose_runtime, open_session
 
 SHAPE = (1, 8, 8)
@@ -143,6 +144,30 @@ def test_compiling_that_fails_is_left_to_torch(off):
 
     off.setattr(OffRuntime, "compile", compile_)
     assert open_session(linear(), SHAPE).note == "off was not used: it knows no linear layers"
+
+
+class Silent(Session):
+    """A session that does not name its runtime."""
+
+    def run(self, images):
+        return images
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (Silent(), "reads a Silent, expected a Deployed"),
+        (Deployed(Silent(), SHAPE, None, Costs(*[1] * 6)), "Silent has runtime = None, expected t"),
+    ],
+)
+def test_what_a_runtime_reads_is_looked_at(monkeypatch, tmp_path, made, words):
+    class Odd(OffRuntime):
+        def read(self, path, threads=1):
+            return made
+
+    monkeypatch.setattr(deployed, "_runtimes", lambda: {".odd": Odd()})
+    with pytest.raises(BuildError, match=f"runtime 'off'.*{words}"):
+        deployed.open_deployed(tmp_path / "network.odd")
 
 
 def test_attention_goes_through_onnx():

@@ -55,7 +55,7 @@ def test_measure_is_made_of_its_parts(tmp_path, runtime):
     network.save(tmp_path / "n")
     found = measure(network, task, tmp_path / "n", runtime)
     assert found.accuracy == evaluate(network.module, task, "test")
-    assert found.parameters == count_parameters(network.module, task.input_shape)
+    assert found.params == count_parameters(network.module, task.input_shape)
     assert found.macs == count_macs(network.module, task.input_shape)
     assert found.bytes_on_disk == sum(path.stat().st_size for path in (tmp_path / "n").iterdir())
     assert 0 < found.latency_ms < found.latency_64_ms

@@ -263,6 +263,21 @@ def test_a_truth_or_a_text_is_no_number(service, given):
         assert f"{key}: expected a number, got" in problem(answer, 422, "bad-body")
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "words"),
+    [
+        ("suggest", '{"k": 3, "k": 3}', "key 'k' stands twice"),
+        ("predict", '{"architectures": [{"ops": [], "ops": []}]}', "key 'ops' stands twice"),
+        ("suggest", '{"max_parameters": 3}', "max_parameters: this key is not known; did you mean"),
+        ("predict", '{"architectures": [], "include": ["parameters"]}', "; did you mean 'params'?"),
+    ],
+)
+def test_another_key_or_the_same_key_again_is_named(service, path, body, words):
+    headers = {"content-type": "application/json"}
+    answer = service.http.post(f"/v1/predictors/demo/{path}", content=body, headers=headers)
+    assert words in problem(answer, 422, "bad-body")
+
+
 def test_an_architecture_is_explained_and_composed(service, fitted):
     path = "/v1/predictors/demo/explain"
     shown = service.http.post(path, json={"architecture": "[3M]101/10/1"}).json()

@@ -72,8 +72,8 @@ def without_relative(family):
 @pytest.mark.parametrize("name", COUNTED)
 def test_a_family_is_as_large_as_its_authors_code(name):
     family = FAMILIES[name]
-    parameters, macs, attention = COUNTED[name]
-    assert sum(weight.numel() for weight in built(family).parameters()) == parameters
+    params, macs, attention = COUNTED[name]
+    assert sum(weight.numel() for weight in built(family).parameters()) == params
     if attention is None:  # the formula leaves products with relative positions out
         family = without_relative(family)
     if name in BY_MODULES_ONLY:
@@ -92,7 +92,7 @@ def test_modules_and_closed_form_count_the_same(name):
     family = FAMILIES[name]
     counted = count_family(get_space("vit"), family)
     costs = count(Numbers.of_one(family.architecture), family.input_shape, family.classes)
-    assert (counted.parameters, counted.macs) == (costs.params[0], costs.macs[0])
+    assert (counted.params, counted.macs) == (costs.params[0], costs.macs[0])
     assert counted.macs - counted.macs_without_attention == costs.attention_macs.sum()
 
 
@@ -125,7 +125,7 @@ def test_printed_figures_are_near_or_explained(name):
     """What was printed is the count, rounded or cut, or a note says more than that."""
     family = FAMILIES[name]
     for counted, printed in (
-        (COUNTED[name][0] / 1e6, family.published_parameters),
+        (COUNTED[name][0] / 1e6, family.published_params),
         (COUNTED[name][1], family.published_macs),
     ):
         unit = 1 if isinstance(printed, int) else 0.1
@@ -139,7 +139,7 @@ def test_the_documents_show_these_counts():
     text = (Path(__file__).parents[2] / "docs" / "transformers.md").read_text()
     rows = re.findall(r"^\| `([\w-]+)` \| ([\d,]+) \| ([\d.]+) \|", text, re.MULTILINE)
     shown = {name: int(number.replace(",", "")) for name, number, _ in rows}
-    assert shown == {name: parameters for name, (parameters, _, _) in COUNTED.items()}
+    assert shown == {name: params for name, (params, _, _) in COUNTED.items()}
 
 
 def test_the_command_prints_counts_beside_printed_figures(capsys, monkeypatch):
@@ -149,10 +149,10 @@ def test_the_command_prints_counts_beside_printed_figures(capsys, monkeypatch):
         {
             "name": "deit-ti",
             "input": "3x224x224",
-            "parameters": 5_717_416,
+            "params": 5_717_416,
             "macs": 1_253_683_200,
             "macs_without_attention": 1_253_683_200 - 12 * 2 * 197**2 * 192,
-            "published_parameters_millions": 5,
+            "published_params_millions": 5,
             "published_macs_billions": 1.3,
             "note": "cut in print, not rounded",
         }

@@ -221,8 +221,8 @@ class BitsEvaluator(Evaluator[Bitstring]):
             if len(log.read_text().splitlines()) == self.options.kill_after:
                 os.kill(os.getpid(), signal.SIGKILL)
         if architecture.hash in self.options.broken:
-            return Evaluation(float("nan"), cost=1.5, error="out of memory")
-        return Evaluation(value, {"ones": float(sum(architecture.bits))}, cost=1.5)
+            return Evaluation(float("nan"), seconds=1.5, error="out of memory")
+        return Evaluation(value, {"ones": float(sum(architecture.bits))}, seconds=1.5)
 
     def evaluate_reporting(
         self, architecture: Bitstring, fidelity: int, seed: int, report: Report

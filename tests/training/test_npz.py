@@ -43,8 +43,14 @@ class TestNpz:
         found = np.round(raw).astype(int).reshape(20, -1)
         assert np.array_equal(np.unique(found, axis=0), np.unique(expected, axis=0))
 
-    def test_given_splits_are_used_and_short_names_work(self, tmp_path):
+    def test_the_same_images_in_two_splits_are_told(self, tmp_path):
         arrays = good() | {"x_test": good()["x_train"][:7], "y_test": good()["y_train"][:7]}
+        with pytest.warns(UserWarning, match=r"data\.npz: the same images stand .* train and test"):
+            load("npz", path=written(tmp_path, arrays))
+
+    def test_given_splits_are_used_and_short_names_work(self, tmp_path):
+        others = rng(1).integers(0, 256, (7, 3, 6, 5)).astype(np.uint8)
+        arrays = good() | {"x_test": others, "y_test": good()["y_train"][:7]}
         arrays |= {"x_unlabelled": good()["x_train"][:3]}
         long = load("npz", path=written(tmp_path, arrays))
         assert torch.equal(long.test.labels, torch.from_numpy(arrays["y_test"]))

@@ -50,14 +50,14 @@ class Outcome:
     words:   what to say of each of ``COLUMNS``, e.g. "result" or "refused".
     notes:   the whole lines.
     pins:    what the first pruning keeps, one line each.
-    macs:    and parameters, shares that pruning leaves; 1 where nothing was pruned.
+    macs:    and params, shares that pruning leaves; 1 where nothing was pruned.
     """
 
     words: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     pins: list[str] = field(default_factory=list)
     macs: float = 1.0
-    parameters: float = 1.0
+    params: float = 1.0
 
     @property
     def taken(self) -> bool:
@@ -67,7 +67,7 @@ class Outcome:
     @property
     def pruned(self) -> bool:
         """Whether multiply-adds and parameters are fewer than before."""
-        return self.macs < 1 and self.parameters < 1
+        return self.macs < 1 and self.params < 1
 
     def refuse(self, column: str, error: Exception) -> None:
         """Note a line in which something is refused."""
@@ -132,7 +132,7 @@ def _judge(outcome: Outcome, records: Mapping[str, Mapping[str, Any]]) -> None:
             continue
         before, after = record["before"], record["after"]
         outcome.macs *= after["macs"] / before["macs"]
-        outcome.parameters *= after["parameters"] / before["parameters"]
+        outcome.params *= after["params"] / before["params"]
         pins = [note for note in record["notes"] if note.startswith("pinned")]
         outcome.pins = outcome.pins or pins
         if pins:

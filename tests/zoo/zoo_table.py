@@ -74,9 +74,7 @@ def table(found: dict[str, Outcome]) -> str:
     for member in members:
         outcome = found[member.name]
         words = [outcome.words.get(column, "") for column in COLUMNS]
-        shares = (
-            [f"{outcome.macs:.2f}", f"{outcome.parameters:.2f}"] if outcome.pruned else ["", ""]
-        )
+        shares = [f"{outcome.macs:.2f}", f"{outcome.params:.2f}"] if outcome.pruned else ["", ""]
         name = member.name.replace("_", " ")
         lines.append(f"| {member.kind} | {name} | {' | '.join([*words, *shares])} |")
         plain = (note.replace("](", "] (") for note in (*outcome.notes, *outcome.pins))

@@ -27,7 +27,7 @@ from nasplatform.executors.store.outage import is_outage, outages_named, said, w
 from nasplatform.passwords import without_password
 
 _TABLE, _ROW = schema.MEASUREMENTS, schema.MEASUREMENTS.c
-_NO_RESULT = {"score": None, "metrics": "{}", "cost": 0.0, "stopped": None, "curve": None}
+_NO_RESULT = {"score": None, "metrics": "{}", "seconds": 0.0, "stopped": None, "curve": None}
 _MEMORY = "memory"
 
 
@@ -116,7 +116,7 @@ class SQLEvaluationStore(EvaluationStore):
             score=None if math.isnan(evaluation.score) else evaluation.score,
             metrics=json.dumps(dict(evaluation.metrics)),
             curve=json.dumps(dict(evaluation.curve)) if evaluation.curve else None,
-            cost=evaluation.cost,
+            seconds=evaluation.seconds,
             stopped=evaluation.stopped,
             error=evaluation.error,
             error_class=evaluation.error_class,
@@ -319,7 +319,7 @@ def _evaluation(row: sa.Row[Any]) -> Evaluation:
     return Evaluation(
         score=math.nan if row.score is None else row.score,
         metrics=json.loads(row.metrics),
-        cost=row.cost,
+        seconds=row.seconds,
         error=row.error,
         stopped=row.stopped,
         error_class=row.error_class,

@@ -31,7 +31,7 @@ def program_costs(program: Program) -> Costs:
     floats = sum(v.size for v in program.tensors.values() if v.dtype == np.float32)
     binary, of_scales = (sum(sizes[n] for n in names if n) for names in (bits, scales))
     return Costs(
-        parameters=floats + weights,
+        params=floats + weights,
         macs=macs["conv"] + macs["product"],
         binary_macs=macs["binary_conv"],
         bytes_binary=binary,

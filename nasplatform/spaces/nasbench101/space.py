@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -11,7 +10,8 @@ from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from torch import nn
 
-from nasplatform.errors import ArchitectureError
+from nasplatform.errors import ArchitectureError, InputError
+from nasplatform.foreign import parse_json
 from nasplatform.spaces.base import (
     Space,
     architecture_of,
@@ -215,7 +215,9 @@ class NASBench101(Space[Cell]):
 
 def _parse_json(text: str) -> Cell:
     try:
-        value = json.loads(text)
+        value = parse_json(text)
+    except InputError as error:
+        raise ArchitectureError(f"{error}: {text[:60]!r}") from None
     except (ValueError, RecursionError):
         raise ArchitectureError(f"{_JSON}, found {text[:60]!r}") from None
     try:

@@ -135,7 +135,7 @@ class Scop(Stage):
         network = separated(network)
         graph = channel_graph(network.module, task.input_shape)
         budget = self.options.budget
-        if budget is None or budget.metric != "latency":
+        if budget is None or budget.metric != "latency_ms":
             start = Size.of(network.module, task.input_shape)
             last, context = self.options.rounds - 1, StageContext(Path())
             whole = _Round.at(last, self.options, network, task, context, start)
@@ -165,7 +165,7 @@ class Scop(Stage):
             curves.append(history.curve())
         end = Size.of(current.module, task.input_shape)
         metrics["macs_kept"] = end.macs / start.macs
-        metrics["parameters_kept"] = end.parameters / start.parameters
+        metrics["params_kept"] = end.params / start.params
         metrics["pinned"] = float(len(pinned))
         notes = tuple(f"pinned: {pin}" for pin in pinned)
         return StageResult(current, metrics, notes=notes, curve=thinned(joined(curves)))
@@ -305,7 +305,7 @@ class _Round:
         module, shape = self.network.module, self.task.input_shape
         if budget is None:
             return None
-        if budget.metric == "latency":
+        if budget.metric == "latency_ms":
             share = float(budget.keep ** (1 / rounds))
             return timed_goal(module, graph, shape, budget, share, self.context.runtime)
         share = budget.keep ** ((self.number + 1) / rounds)

@@ -47,12 +47,12 @@ def apply(folder, network=None, seed=0, **options):
     return stage.apply(network or wide(), tiny_task(), context)
 
 
-@pytest.mark.parametrize("metric", ["macs", "parameters"])
+@pytest.mark.parametrize("metric", ["macs", "params"])
 @pytest.mark.parametrize("allocation", ["uniform", "global"])
 def test_budget_is_met_but_not_by_much(tmp_path, metric, allocation):
     budget = {"metric": metric, "keep": 0.45}
     result = apply(tmp_path, budget=budget, allocation=allocation, criterion="l1")
-    count = {"macs": count_macs, "parameters": count_parameters}[metric]
+    count = {"macs": count_macs, "params": count_parameters}[metric]
     share = count(result.network.module, SHAPE) / count(wide().module, SHAPE)
     assert 0.33 < share <= 0.45
     assert result.metrics[f"{metric}_kept"] == share
@@ -62,7 +62,7 @@ def test_latency_budget_makes_it_faster(tmp_path, monkeypatch):
     monkeypatch.setattr("nasplatform.runtimes.timing.TIMED_RUNS", 25)
     space = get_space("nasbench101", stem_channels=32, modules_per_stack=1, input_shape=SHAPE)
     network = Network.of(space, space.parse("[333]1000/100/10/1"), 0)
-    options = QUICK | {"criterion": "l1", "budget": {"metric": "latency", "keep": 0.7}}
+    options = QUICK | {"criterion": "l1", "budget": {"metric": "latency_ms", "keep": 0.7}}
     stage = make_stage("scop", options, "test")
     result = stage.apply(network, tiny_task(), StageContext(tmp_path))
     assert (
@@ -192,13 +192,15 @@ def test_latency_goal_that_is_out_of_reach_is_refused_before_anything_is_trained
     tmp_path, monkeypatch
 ):
     monkeypatch.setattr("nasplatform.stages.scop.stage.train_scales", None)
-    with pytest.raises(StageError, match=r"a budget of 0\.001 of the latency cannot"):
-        apply(tmp_path, budget={"metric": "latency", "keep": 0.001})
+    with pytest.raises(StageError, match=r"a budget of 0\.001 of the latency_ms cannot"):
+        apply(tmp_path, budget={"metric": "latency_ms", "keep": 0.001})
 
 
 def test_two_goals_are_refused():
     with pytest.raises(ConfigError, match="give rate or budget, not both"):
         make_stage("scop", {"rate": 0.3, "budget": {"keep": 0.5}}, "stages[0]")
+    with pytest.raises(ConfigError, match=r"'parameters'; did you mean 'params'\?$"):
+        make_stage("scop", {"budget": {"keep": 0.5, "metric": "parameters"}}, "stages[0]")
     assert Scop().options.rate_of_round == pytest.approx(0.3)
 
 

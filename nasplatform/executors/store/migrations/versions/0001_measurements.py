@@ -23,7 +23,7 @@ def upgrade() -> None:
         sa.Column("changed", sa.Double, nullable=False),
         sa.Column("score", sa.Double),
         sa.Column("metrics", sa.Text),
-        sa.Column("cost", sa.Double),
+        sa.Column("seconds", sa.Double),
         sa.Column("stopped", sa.BigInteger),
         sa.Column("error", sa.Text),
         sa.Column("error_class", sa.String(16)),

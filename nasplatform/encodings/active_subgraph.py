@@ -171,7 +171,13 @@ def active_subgraphs(graphs: GraphBatch) -> ActiveSubgraphs:
     first = np.ascontiguousarray(graphs.channels[:, 0].T).astype(np.float32)
     shares = np.where(active, first / np.maximum(first[-1], 1), 0).astype(np.float32)
     return ActiveSubgraphs(
-        vocabulary, classes, inner, edges.astype(np.float32), member[:, inner], active, shares
+        vocabulary,
+        classes,
+        inner,
+        edges.astype(np.float32),
+        member.take(inner, axis=1),
+        active,
+        shares,
     )
 
 

@@ -7,6 +7,7 @@ walk forth from the input that takes each outgoing edge alike.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from nasplatform.encodings.path_statistics import MOST
 
 Floats = NDArray[np.floating[Any]]
 _UNCROWDED = 60  # nodes up to which fewer than ``MOST`` paths lead: each has twice as many
-OnEdges = Floats  # (P, ..., B), a row for each of the ``pairs``
+OnEdges = Sequence[Floats] | Floats  # (..., B) for each of the P ``pairs``
 
 
 def walk_features(graphs: ActiveSubgraphs) -> tuple[Floats, Floats]:
@@ -38,8 +39,7 @@ def edge_counts(graphs: ActiveSubgraphs) -> Floats:
 
     The first source is the input, the last target the output.
     """
-    sources, targets = _ends(graphs)
-    return _flows(graphs, graphs.edges[sources, targets], ())
+    return _flows(graphs, [graphs.edges[pair] for pair in graphs.pairs], ())
 
 
 def _flows(graphs: ActiveSubgraphs, traffic: OnEdges, lead: tuple[int, ...]) -> Floats:
@@ -63,17 +63,20 @@ def _flows(graphs: ActiveSubgraphs, traffic: OnEdges, lead: tuple[int, ...]) -> 
     return sums.reshape(*lead, (k + 1) ** 2, b)
 
 
-def _weightings(graphs: ActiveSubgraphs) -> OnEdges:
+def _weightings(graphs: ActiveSubgraphs) -> Floats:
     """Return (P, 4, B): the factor that each edge puts on a path."""
     edges, (sources, targets) = graphs.edges, _ends(graphs)
     entering, leaving = np.maximum(edges.sum(0), 1), np.maximum(edges.sum(1), 1)
     widths = edges[:, -1] * graphs.shares
     all_widths = np.maximum(widths.sum(0), np.float32(1e-6))
     taken = edges[sources, targets]
-    backward, forward = taken / entering[targets], taken / leaving[sources]
-    by_width, last = backward.copy(), targets == len(edges) - 1
-    by_width[last] = widths[sources[last]] / all_widths
-    return np.stack([taken, backward, by_width, forward], axis=1)
+    weights = np.empty((len(taken), 4, edges.shape[2]), np.float32)
+    weights[:, 0] = taken
+    weights[:, 1] = weights[:, 2] = taken / entering[targets]
+    last = targets == len(edges) - 1
+    weights[last, 2] = widths[sources[last]] / all_widths
+    weights[:, 3] = taken / leaving[sources]
+    return weights
 
 
 def _ends(graphs: ActiveSubgraphs) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -82,7 +85,7 @@ def _ends(graphs: ActiveSubgraphs) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     return sources, targets
 
 
-def _statistics(graphs: ActiveSubgraphs, weights: OnEdges, found: Floats) -> Floats:
+def _statistics(graphs: ActiveSubgraphs, weights: Floats, found: Floats) -> Floats:
     """Return (4, 3 T + 1, B) for four weights of the edges and op counts (T, N, B).
 
     What is known of the paths to a node are rows of one array (4, 1 + 3 T, B), since they are
@@ -93,7 +96,8 @@ def _statistics(graphs: ActiveSubgraphs, weights: OnEdges, found: Floats) -> Flo
     start: Floats = np.zeros((lead, 1 + 3 * t, b), np.float32)
     start[:, 0] = start[:, without] = 1
     known, entropy = [start], [np.zeros_like(start[:, 0])]
-    logarithms = np.log(np.where(weights > 0, weights, 1))
+    logarithms = np.where(weights > 0, weights, 1)
+    np.log(logarithms, out=logarithms)
     for j in range(1, n):
         rows: Floats = np.zeros(start.shape, np.float32)
         surprise: Floats = np.zeros((lead, b), np.float32)
@@ -118,7 +122,7 @@ def _statistics(graphs: ActiveSubgraphs, weights: OnEdges, found: Floats) -> Flo
     return np.concatenate([mean, spread, rest, uncertain], axis=1)
 
 
-def _traffic(graphs: ActiveSubgraphs, weights: OnEdges) -> OnEdges:
+def _traffic(graphs: ActiveSubgraphs, weights: Floats) -> Floats:
     """Return (P, 4, B): share of the paths, by weight, that take each edge."""
     n, _, b = graphs.edges.shape
     ahead, behind = np.zeros((2, n, 4, b), np.float32)
@@ -133,5 +137,8 @@ def _traffic(graphs: ActiveSubgraphs, weights: OnEdges) -> OnEdges:
             behind[i] += weights[pair] * behind[j]
     total = np.maximum(ahead[n - 1], np.float32(1e-6))
     sources, targets = _ends(graphs)
-    shares: Floats = ahead[sources] * weights * behind[targets] / total
+    shares: Floats = ahead[sources]
+    shares *= weights
+    shares *= behind[targets]
+    shares /= total
     return shares

@@ -213,7 +213,10 @@ class Models:
 
     def _tried(self, name: str, number: int) -> tuple[str, Model | None]:
         """Load a version; one that failed is not tried again before one of its files changes."""
-        stamp = self.store.stamp(name, number)
+        try:
+            stamp = self.store.stamp(name, number)
+        except OSError as error:  # e.g. a link to nothing: it may come back
+            return faults.short(error), None
         known = self._failed.get((name, number))
         if known is not None and known[0] == stamp:
             return known[1], None

@@ -17,6 +17,7 @@ import numpy as np
 HOST = "127.0.0.1"
 PREDICT = "/v1/predictors/demo/predict"
 Result = dict[str, Any]
+_LATE = 0.0015  # seconds that a timer of the event loop may be late: it counts whole milliseconds
 
 
 class Connection(asyncio.Protocol):
@@ -153,10 +154,10 @@ async def open_loop(
         begun = time.perf_counter()
         for number in range(int(rate * seconds)):
             due = begun + number / rate
-            if (wait := due - time.perf_counter()) > 0:
-                await asyncio.sleep(wait)
-            elif number % 16 == 0:
+            if number % 16 == 0:
                 await asyncio.sleep(0)
+            while (wait := due - time.perf_counter()) > 0:
+                await asyncio.sleep(max(0.0, wait - _LATE))
             tasks.add(task := asyncio.create_task(visit(due)))
             task.add_done_callback(tasks.discard)
         if tasks:

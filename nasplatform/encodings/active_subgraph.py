@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +14,9 @@ from nasplatform.spaces.graph import GraphBatch, Operation
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.floating[Any]]
+T = TypeVar("T")
+FAR = np.float32(1e6)
+"""Stands for infinity in sweeps of maxima and minima."""
 _NOT_INTERIOR = ("input", "output", "zero")
 _TOLD_APART = 8  # operations; of a larger vocabulary families are told apart in the graph
 
@@ -45,19 +49,47 @@ class ActiveSubgraphs:
     def pairs(self) -> list[tuple[int, int]]:
         """Every (source, target) between which any of the graphs has an edge, targets ascending."""
         n = len(self.edges)
-        used: Bools = np.asarray((self.edges > 0).any(axis=2))
-        return [(i, j) for j in range(1, n) for i in range(j) if used[i, j]]
+        used: list[list[bool]] = np.any(self.edges > 0, axis=2).tolist()
+        return [(i, j) for j in range(1, n) for i in range(j) if used[i][j]]
+
+    @cached_property
+    def pairs_into(self) -> list[list[tuple[int, int]]]:
+        """For each node, the sources of its ``pairs``, each with the place of the pair."""
+        found: list[list[tuple[int, int]]] = [[] for _ in self.edges]
+        for place, (i, j) in enumerate(self.pairs):
+            found[j].append((i, place))
+        return found
 
     @cached_property
     def sources(self) -> list[list[int]]:
         """For each node, those from which any of the graphs has an edge to it."""
-        return [[i for i, j in self.pairs if j == node] for node in range(len(self.edges))]
+        return [[i for i, _ in pairs] for pairs in self.pairs_into]
+
+    @cached_property
+    def detours(self) -> Floats:
+        """(N, N, B): 0 where an edge runs, ``FAR`` elsewhere."""
+        return (1 - self.edges) * FAR
 
     @cached_property
     def op_counts(self) -> Floats:
         """(T, N, B): 1 where a node's operation is in each set of ``operation_sets``."""
         sets = operation_sets(self.vocabulary, self.classes)
-        return np.stack([self.has[list(chosen)].sum(0) for chosen in sets])
+        return self.within(sets)
+
+    def derived(self, make: Callable[[ActiveSubgraphs], T]) -> T:
+        """Return ``make(graphs)``, made once for all that read it."""
+        kept: dict[object, T] = self.__dict__.setdefault("_derived", {})
+        if make not in kept:
+            kept[make] = make(self)
+        return kept[make]
+
+    def within(self, sets: Sequence[tuple[int, ...]]) -> Floats:
+        """Return (S, N, B): 1 where a node's operation is of a class in each set of classes."""
+        chosen = np.zeros((len(sets), len(self.classes)), np.float32)
+        for row, members in enumerate(sets):
+            chosen[row, list(members)] = 1
+        found: Floats = np.tensordot(chosen, self.has, axes=1)
+        return found
 
 
 def is_connected(graphs: GraphBatch) -> Bools:
@@ -133,11 +165,19 @@ def active_subgraphs(graphs: GraphBatch) -> ActiveSubgraphs:
     classes = interior_classes(vocabulary)
     inner = np.where(active, ops, np.int8(-1))
     inner[[0, -1]] = -1
-    has = np.stack([np.any([inner == op for op in known], axis=0) for known in classes])
+    member = np.zeros((len(classes), len(vocabulary) + 1), np.float32)  # the last: no operation
+    for row, known in enumerate(classes):
+        member[row, list(known)] = 1
     first = np.ascontiguousarray(graphs.channels[:, 0].T).astype(np.float32)
     shares = np.where(active, first / np.maximum(first[-1], 1), 0).astype(np.float32)
     return ActiveSubgraphs(
-        vocabulary, classes, inner, edges.astype(np.float32), has.astype(np.float32), active, shares
+        vocabulary,
+        classes,
+        inner,
+        edges.astype(np.float32),
+        member.take(inner, axis=1),
+        active,
+        shares,
     )
 
 

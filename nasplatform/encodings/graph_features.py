@@ -22,6 +22,7 @@ from nasplatform.encodings.active_subgraph import (
 from nasplatform.encodings.base import Encoding
 from nasplatform.encodings.node_numbers import has_numbers, node_numbers
 from nasplatform.encodings.path_statistics import (
+    extreme_counts,
     extreme_path_features,
     path_features,
     subset_features,
@@ -61,10 +62,10 @@ def feature_groups(graphs: GraphBatch, without: Collection[str] = ()) -> dict[st
     profile:  the same as means over windows along the nodes; places: at each place.
     """
     chunk = max(1, min(_CHUNK, _PAIRS // graphs.n_nodes**2))
-    starts = range(0, max(len(graphs), 1), chunk)
+    if len(graphs) <= chunk:
+        return _groups_of_chunk(graphs, without)
+    starts = range(0, len(graphs), chunk)
     parts = [_groups_of_chunk(graphs[start : start + chunk], without) for start in starts]
-    if len(parts) == 1:
-        return parts[0]
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -120,20 +121,13 @@ def _widths(active: ActiveSubgraphs) -> Floats:
 
 def _depths(active: ActiveSubgraphs) -> Floats:
     """Return (2 T, B): extreme counts on the way to each node, mean over what feeds the output."""
-    found = active.op_counts
-    n = len(active.edges)
     arriving = active.edges[:, -1] * active.shares
     weight = arriving / np.maximum(arriving.sum(0), np.float32(1e-6))
+    most, least = active.derived(extreme_counts)
     rows = []
-    for extreme, worst in ((np.maximum, -1e6), (np.minimum, 1e6)):
-        far = np.float32(worst)
-        best = {0: np.zeros_like(found[:, 0])}
-        mean = np.zeros_like(found[:, 0])
-        for j in range(1, n - 1):
-            best[j] = np.full_like(mean, far)
-            for i in active.sources[j]:
-                best[j] = extreme(best[j], best[i] + (1 - active.edges[i, j]) * far)
-            best[j] = np.where(active.active[j], best[j] + found[:, j], 0)
+    for best in (most, least):
+        mean = np.zeros(best[0].shape, np.float32)
+        for j in range(1, len(weight) - 1):
             mean += weight[j] * best[j]
         rows.append(mean)
     return np.concatenate(rows)

@@ -13,11 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from nasplatform.encodings.active_subgraph import ActiveSubgraphs
+from nasplatform.encodings.active_subgraph import FAR, ActiveSubgraphs
 
 Floats = NDArray[np.floating[Any]]
 MOST = np.float32(1e18)  # paths beyond it are not counted: their number doubles with each node
-_FAR = np.float32(1e6)  # stands for minus or plus infinity in sweeps of maxima and minima
 
 
 def path_features(graphs: ActiveSubgraphs) -> Floats:
@@ -31,7 +30,7 @@ def path_features(graphs: ActiveSubgraphs) -> Floats:
     ways = _sweep_sums(graphs, np.concatenate([np.ones_like(found[:1]), 1 - found]))
     paths, without = ways[n - 1][:1], ways[n - 1][1:]
     total = _sweep_means(graphs, found, ways)
-    most, least = _sweep_extremes(graphs, found, found)
+    most, least = (best[-1] for best in graphs.derived(extreme_counts))
     direct = graphs.edges[0, -1][None]
     mean = total / np.maximum(paths, 1)
     some = paths > 0
@@ -48,13 +47,12 @@ def subset_features(graphs: ActiveSubgraphs) -> Floats:
     """
     k = len(graphs.classes)
     sets = [*combinations(range(k), 1), *combinations(range(k), 2)]
-    inside = np.stack([graphs.has[list(chosen)].sum(0) for chosen in sets])
+    inside = graphs.within(sets)
     count = _sweep_sums(graphs, inside)[inside.shape[1] - 1]
     # Outside its set a node is infinitely far: no longest or shortest path runs through it.
-    apart = (1 - inside) * _FAR
-    longest, shortest = _sweep_extremes(graphs, inside - apart, inside + apart)
-    longest = np.maximum(longest, -1)
-    shortest = np.minimum(shortest, inside.shape[1])
+    apart = (1 - inside) * FAR
+    most, least = _sweep_extremes(graphs, inside - apart, inside + apart)
+    longest, shortest = np.maximum(most[-1], -1), np.minimum(least[-1], inside.shape[1])
     leaving, entering = graphs.edges.sum(1), graphs.edges.sum(0)
     return np.concatenate(
         [
@@ -75,67 +73,77 @@ def extreme_path_features(graphs: ActiveSubgraphs) -> Floats:
     return np.concatenate([counts[0], lengths[:1], counts[1], lengths[1:]])
 
 
-def _sweep_sums(graphs: ActiveSubgraphs, through: Floats) -> dict[int, Floats]:
+def _sweep_sums(graphs: ActiveSubgraphs, through: Floats) -> list[Floats]:
     """Return node -> (R, B): weighted number of paths from the input through allowed nodes."""
     n = len(graphs.edges)
-    reached = {0: np.ones_like(through[:, 0])}
+    reached = [np.ones_like(through[:, 0])]
     for j in range(1, n):
-        reached[j] = np.zeros_like(reached[0])
+        here = np.zeros(reached[0].shape, np.float32)
         for i in graphs.sources[j]:
-            reached[j] += graphs.edges[i, j] * reached[i]
+            here += graphs.edges[i, j] * reached[i]
         if j < n - 1:
-            reached[j] *= through[:, j]
-        np.minimum(reached[j], MOST, out=reached[j])
+            here *= through[:, j]
+        reached.append(np.minimum(here, MOST, out=here))
     return reached
 
 
-def _sweep_means(graphs: ActiveSubgraphs, found: Floats, ways: dict[int, Floats]) -> Floats:
+def _sweep_means(graphs: ActiveSubgraphs, found: Floats, ways: list[Floats]) -> Floats:
     """Return (R, B): sums over all paths of what they hold; ways[j][0]: paths to node j."""
     n = len(graphs.edges)
-    total = {0: np.zeros_like(found[:, 0])}
+    total = [np.zeros_like(found[:, 0])]
     for j in range(1, n):
-        total[j] = found[:, j] * ways[j][0]
+        here = found[:, j] * ways[j][0]
         for i in graphs.sources[j]:
-            total[j] += graphs.edges[i, j] * total[i]
-        np.minimum(total[j], n * MOST, out=total[j])
-    return total[n - 1]
+            here += graphs.edges[i, j] * total[i]
+        total.append(np.minimum(here, n * MOST, out=here))
+    return total[-1]
 
 
-def _sweep_extremes(graphs: ActiveSubgraphs, most: Floats, least: Floats) -> tuple[Floats, Floats]:
-    """Return two (R, B): the largest sum of ``most`` and the smallest of ``least`` on a path."""
+def extreme_counts(graphs: ActiveSubgraphs) -> tuple[list[Floats], list[Floats]]:
+    """Return (T, B) for each node: the most and the fewest of ``op_counts`` on a way to it."""
+    return _sweep_extremes(graphs, graphs.op_counts, graphs.op_counts)
+
+
+def _sweep_extremes(
+    graphs: ActiveSubgraphs, most: Floats, least: Floats
+) -> tuple[list[Floats], list[Floats]]:
+    """Return (R, B) for each node: largest sum of ``most``, smallest of ``least`` on its paths."""
     n = len(graphs.edges)
     found = np.concatenate([most, -least])  # the smallest sum is the largest of the negatives
-    best = {0: np.zeros_like(found[:, 0])}
+    best = [np.zeros_like(found[:, 0])]
+    nowhere = np.full_like(best[0], -FAR)
     for j in range(1, n):
-        best[j] = np.full_like(best[0], -_FAR)
+        here = nowhere.copy()
         for i in graphs.sources[j]:
-            np.maximum(best[j], best[i] - (1 - graphs.edges[i, j]) * _FAR, out=best[j])
+            np.maximum(here, best[i] - graphs.detours[i, j], out=here)
         if j < n - 1:
-            best[j] += found[:, j]
-    return best[n - 1][: len(most)], -best[n - 1][len(most) :]
+            here += found[:, j]
+        best.append(here)
+    return [rows[: len(most)] for rows in best], [-rows[len(most) :] for rows in best]
 
 
 def _longest(graphs: ActiveSubgraphs, found: Floats) -> tuple[Floats, Floats]:
     """Return lengths (2, B) of the longest and of the shortest paths, mean counts (2, T, B)."""
     n, (t, _, b) = len(graphs.edges), found.shape
     sign = np.array([[1], [-1]], np.float32)
-    length = {0: np.zeros((2, b), np.float32)}
-    ways = {0: np.ones((2, b), np.float32)}
-    counts = {0: np.zeros((2, t, b), np.float32)}
+    limits = np.full((1 + t, 1), n * MOST)
+    limits[0] = MOST
+    length = [np.zeros((2, b), np.float32)]
+    known = [np.zeros((2, 1 + t, b), np.float32)]  # number of paths, then counts on all of them
+    known[0][:, 0] = 1
+    nowhere = np.full((2, b), -FAR)
     for j in range(1, n):
         before = graphs.sources[j]
-        options = [np.where(graphs.edges[i, j] > 0, length[i] + sign, -_FAR) for i in before]
-        length[j] = np.full((2, b), -_FAR)
+        options = [np.where(graphs.edges[i, j] > 0, length[i] + sign, -FAR) for i in before]
+        best = nowhere.copy()
         for option in options:
-            np.maximum(length[j], option, out=length[j])
-        ways[j], counts[j] = np.zeros_like(ways[0]), np.zeros_like(counts[0])
+            np.maximum(best, option, out=best)
+        here = np.zeros(known[0].shape, np.float32)
         for i, option in zip(before, options, strict=True):
-            chosen = (option == length[j]) * graphs.edges[i, j]
-            ways[j] += chosen * ways[i]
-            counts[j] += chosen[:, None] * counts[i]
-        counts[j] += found[:, j] * ways[j][:, None]
-        np.minimum(ways[j], MOST, out=ways[j])
-        np.minimum(counts[j], n * MOST, out=counts[j])
-    some = ways[n - 1] > 0
-    steps = np.where(some, sign * length[n - 1] - 1, -1).astype(np.float32)
-    return steps, counts[n - 1] / np.maximum(ways[n - 1], 1)[:, None]
+            here += ((option == best) * graphs.edges[i, j])[:, None] * known[i]
+        here[:, 1:] += found[:, j] * here[:, :1]
+        length.append(best)
+        known.append(np.minimum(here, limits, out=here))
+    ways, counts = known[-1][:, 0], known[-1][:, 1:]
+    steps = np.where(ways > 0, sign * length[-1] - 1, -1).astype(np.float32)
+    return steps, counts / np.maximum(ways, 1)[:, None]

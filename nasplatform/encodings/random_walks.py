@@ -7,7 +7,7 @@ walk forth from the input that takes each outgoing edge alike.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,8 @@ from nasplatform.encodings.active_subgraph import ActiveSubgraphs
 from nasplatform.encodings.path_statistics import MOST
 
 Floats = NDArray[np.floating[Any]]
-OnEdges = Mapping[tuple[int, int], Floats]  # (source, target) -> (..., B), for ``pairs``
+_UNCROWDED = 60  # nodes up to which fewer than ``MOST`` paths lead: each has twice as many
+OnEdges = Sequence[Floats] | Floats  # (..., B) for each of the P ``pairs``
 
 
 def walk_features(graphs: ActiveSubgraphs) -> tuple[Floats, Floats]:
@@ -38,19 +39,19 @@ def edge_counts(graphs: ActiveSubgraphs) -> Floats:
 
     The first source is the input, the last target the output.
     """
-    return _flows(graphs, {(i, j): graphs.edges[i, j] for i, j in graphs.pairs}, ())
+    return _flows(graphs, [graphs.edges[pair] for pair in graphs.pairs], ())
 
 
 def _flows(graphs: ActiveSubgraphs, traffic: OnEdges, lead: tuple[int, ...]) -> Floats:
     """Return (*lead, (K + 1)^2, B): traffic (*lead, B) summed by operations, as ``edge_counts``."""
     k, n, b = graphs.has.shape
     sums = np.zeros((*lead, k + 1, k + 1, b), np.float32)
-    for j in range(1, n):
-        if not graphs.sources[j]:
+    for j, pairs in enumerate(graphs.pairs_into):
+        if not pairs:
             continue
         arriving = np.zeros((*lead, k + 1, b), np.float32)
-        for i in graphs.sources[j]:
-            taken = traffic[i, j]
+        for i, pair in pairs:
+            taken = traffic[pair]
             if i == 0:
                 arriving[..., 0, :] += taken
             else:
@@ -62,22 +63,29 @@ def _flows(graphs: ActiveSubgraphs, traffic: OnEdges, lead: tuple[int, ...]) -> 
     return sums.reshape(*lead, (k + 1) ** 2, b)
 
 
-def _weightings(graphs: ActiveSubgraphs) -> OnEdges:
-    """Return (4, B) on each edge: the factor that it puts on a path."""
-    edges, last = graphs.edges, len(graphs.edges) - 1
+def _weightings(graphs: ActiveSubgraphs) -> Floats:
+    """Return (P, 4, B): the factor that each edge puts on a path."""
+    edges, (sources, targets) = graphs.edges, _ends(graphs)
     entering, leaving = np.maximum(edges.sum(0), 1), np.maximum(edges.sum(1), 1)
     widths = edges[:, -1] * graphs.shares
     all_widths = np.maximum(widths.sum(0), np.float32(1e-6))
-    weights = {}
-    for i, j in graphs.pairs:
-        edge = edges[i, j]
-        backward = edge / entering[j]
-        by_width = widths[i] / all_widths if j == last else backward
-        weights[i, j] = np.stack([edge, backward, by_width, edge / leaving[i]])
+    taken = edges[sources, targets]
+    weights = np.empty((len(taken), 4, edges.shape[2]), np.float32)
+    weights[:, 0] = taken
+    weights[:, 1] = weights[:, 2] = taken / entering[targets]
+    last = targets == len(edges) - 1
+    weights[last, 2] = widths[sources[last]] / all_widths
+    weights[:, 3] = taken / leaving[sources]
     return weights
 
 
-def _statistics(graphs: ActiveSubgraphs, weights: OnEdges, found: Floats) -> Floats:
+def _ends(graphs: ActiveSubgraphs) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return the sources and the targets (P,) of the ``pairs``."""
+    sources, targets = np.array(graphs.pairs, np.intp).reshape(-1, 2).T
+    return sources, targets
+
+
+def _statistics(graphs: ActiveSubgraphs, weights: Floats, found: Floats) -> Floats:
     """Return (4, 3 T + 1, B) for four weights of the edges and op counts (T, N, B).
 
     What is known of the paths to a node are rows of one array (4, 1 + 3 T, B), since they are
@@ -88,18 +96,21 @@ def _statistics(graphs: ActiveSubgraphs, weights: OnEdges, found: Floats) -> Flo
     start: Floats = np.zeros((lead, 1 + 3 * t, b), np.float32)
     start[:, 0] = start[:, without] = 1
     known, entropy = [start], [np.zeros_like(start[:, 0])]
+    logarithms = np.where(weights > 0, weights, 1)
+    np.log(logarithms, out=logarithms)
     for j in range(1, n):
-        rows, surprise = np.zeros_like(start), np.zeros_like(entropy[0])
-        for i in graphs.sources[j]:
-            w = weights[i, j]
+        rows: Floats = np.zeros(start.shape, np.float32)
+        surprise: Floats = np.zeros((lead, b), np.float32)
+        for i, pair in graphs.pairs_into[j]:
+            w = weights[pair]
             rows += w[:, None] * known[i]
-            surprise += w * (entropy[i] - known[i][:, 0] * np.log(np.where(w > 0, w, 1)))
+            surprise += w * (entropy[i] - known[i][:, 0] * logarithms[pair])
         if j < n - 1:
             here, mass = found[:, j], rows[:, :1]
             rows[:, second] += here * (2 * rows[:, first] + mass)
             rows[:, first] += here * mass
             rows[:, without] *= 1 - here
-        if rows[:, 0].max(initial=0) > MOST:
+        if j > _UNCROWDED and rows[:, 0].max(initial=0) > MOST:
             scale = np.minimum(1, MOST / np.maximum(rows[:, 0], 1))
             rows, surprise = rows * scale[:, None], surprise * scale
         known.append(rows)
@@ -107,22 +118,27 @@ def _statistics(graphs: ActiveSubgraphs, weights: OnEdges, found: Floats) -> Flo
     total = np.maximum(known[-1][:, :1], np.float32(1e-6))
     mean, squares, rest = (known[-1][:, rows] / total for rows in (first, second, without))
     spread = np.sqrt(np.maximum(squares - mean**2, 0))
-    surprise = entropy[-1][:, None] / total + np.log(total)
-    return np.concatenate([mean, spread, rest, surprise], axis=1)
+    uncertain = entropy[-1][:, None] / total + np.log(total)
+    return np.concatenate([mean, spread, rest, uncertain], axis=1)
 
 
-def _traffic(graphs: ActiveSubgraphs, weights: OnEdges) -> OnEdges:
-    """Return (4, B) on each edge: share of the paths, by weight, that take it."""
+def _traffic(graphs: ActiveSubgraphs, weights: Floats) -> Floats:
+    """Return (P, 4, B): share of the paths, by weight, that take each edge."""
     n, _, b = graphs.edges.shape
     ahead, behind = np.zeros((2, n, 4, b), np.float32)
     ahead[0] = behind[n - 1] = 1
     for j in range(1, n):
-        for i in graphs.sources[j]:
-            ahead[j] += weights[i, j] * ahead[i]
+        for i, pair in graphs.pairs_into[j]:
+            ahead[j] += weights[pair] * ahead[i]
         np.minimum(ahead[j], MOST, out=ahead[j])
     for j in range(n - 1, 0, -1):
         np.minimum(behind[j], MOST, out=behind[j])
-        for i in graphs.sources[j]:
-            behind[i] += weights[i, j] * behind[j]
+        for i, pair in graphs.pairs_into[j]:
+            behind[i] += weights[pair] * behind[j]
     total = np.maximum(ahead[n - 1], np.float32(1e-6))
-    return {(i, j): ahead[i] * weights[i, j] * behind[j] / total for i, j in graphs.pairs}
+    sources, targets = _ends(graphs)
+    shares: Floats = ahead[sources]
+    shares *= weights
+    shares *= behind[targets]
+    shares /= total
+    return shares

@@ -38,10 +38,8 @@ class PredictionCache:
         if not len(self._codes):
             return
         slots = self._slots(codes)
-        # Where two codes of the batch share a slot, one of them must take it whole.
-        slots, last = np.unique(slots[::-1], return_index=True)
-        chosen = len(codes) - 1 - last
-        self._codes[slots], self._rows[slots] = codes[chosen], rows[chosen]
+        # Where codes of the batch share a slot, numpy keeps the last of them, here as there.
+        self._codes[slots], self._rows[slots] = codes, rows
         self._used[slots] = True
 
     def _slots(self, codes: NDArray[np.uint64]) -> NDArray[np.uint64]:

@@ -7,6 +7,7 @@ a descriptor, and no key has been seen yet: everything here is counted as it arr
 from __future__ import annotations
 
 import asyncio
+import re
 import resource
 from collections import defaultdict
 from contextlib import suppress
@@ -18,6 +19,7 @@ from nasplatform.service.settings import Settings
 
 _HEAD = 32 << 10  # bytes of a request line with all headers
 _HEADERS = 100
+_ABSOLUTE = re.compile(rb"[a-z]+://([^/?#]*)", re.IGNORECASE)  # an address that names the host
 _AROUND_BODY = 1 << 20  # bytes that the pieces of a body may take around it
 _SWEEP = 0.5  # seconds between two looks at what is late
 _LINGER = 0.5  # seconds between a refusal and the end
@@ -164,6 +166,9 @@ class GuardedProtocol(HttpToolsProtocol):
         if len(self.url) > _HEAD // 2:
             self._refused = 431
             raise ValueError("address")
+        named = _ABSOLUTE.match(self.url)
+        if named and (b"host", named[1]) not in self.headers:
+            self.headers.append((b"host", named[1]))  # a second one, where there is one
         self._in_head, self.late_from = False, None
         super().on_headers_complete()
 
@@ -203,6 +208,7 @@ class GuardedProtocol(HttpToolsProtocol):
         self._over = True
         if self.idle:
             head = f"HTTP/1.1 {status} {_PHRASES[status]}\r\ncontent-type: text/plain\r\n"
+            head += "retry-after: 1\r\n" if status == 503 else ""
             head += f"content-length: {len(words)}\r\nconnection: close\r\n\r\n"
             self.transport.write((head + words).encode())
             self.loop.call_later(_LINGER, self.transport.close)

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 
 from nasplatform.atomic_io import replace_file
 from nasplatform.errors import PredictorError
-from nasplatform.foreign import blaming, require_regular
+from nasplatform.foreign import blaming, read_bytes, require_regular
 from nasplatform.spaces.base import Population, Space
 
 LABELS = "labels.parquet"
 _COLUMNS = ["architecture", "score"]
+_LARGEST = 1 << 30  # bytes of reported results
 _FAR = 100  # ranges of the labels; 94.2 among fractions is a percentage
 
 
@@ -102,6 +103,8 @@ class ReportedResults:
     def append(self, entries: Iterable[tuple[str, float]], by: str) -> None:
         """Add (text, score) pairs, on the disk when this returns."""
         lines = [json.dumps({"architecture": t, "score": s, "by": by}) for t, s in entries]
+        if self.path.exists():
+            require_regular(self.path)  # nobody may ever read what is written to a pipe
         with self.path.open("ab") as file:
             # A leading line break sets the lines apart from one that a crash tore.
             file.write(("\n" + "\n".join(lines) + "\n").encode())
@@ -111,7 +114,7 @@ class ReportedResults:
     def read(self) -> Labels:
         """Return everything that was reported, oldest first."""
         try:
-            lines = self.path.read_bytes().split(b"\n")
+            lines = read_bytes(self.path, _LARGEST).split(b"\n")
         except FileNotFoundError:
             lines = []
         entries = [entry for line in lines if line and (entry := _entry(line)) is not None]
@@ -122,6 +125,6 @@ def _entry(line: bytes) -> tuple[str, float] | None:
     try:
         value = json.loads(line)
         text, score = value["architecture"], float(value["score"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
     return (text, score) if isinstance(text, str) and math.isfinite(score) else None

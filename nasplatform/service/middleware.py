@@ -27,6 +27,7 @@ from nasplatform.service.settings import Settings
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _PUBLIC_PATHS = ("/", "/docs", "/openapi.json", "/v2/health/live", "/v2/health/ready")
+_HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(?::\d*)?")
 _WRITE_PATHS = re.compile(r"/evaluations/?$")
 _SINGLE = (b"host", b"authorization", b"content-length", b"content-type", b"content-encoding")
 _DIGITS = 18  # of a length
@@ -90,6 +91,8 @@ class FrontDoor:
             raise overloaded(1, f"{settings.max_requests} requests are in progress: try again")
         if len(headers) < len(scope["headers"]):
             _require_single(scope["headers"])
+        if b"host" not in headers and scope["http_version"] == "1.1":
+            raise Problem(400, "bad-request", "the header 'host' is missing")
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or len(length) > _DIGITS or int(length) > settings.max_body:
             raise _too_large(settings.max_body)
@@ -228,7 +231,8 @@ def _require_single(headers: list[tuple[bytes, bytes]]) -> None:
 
 def _require_local_name(host: str) -> None:
     """A web page elsewhere must not reach a service without keys under a name of its own."""
-    name = host.rsplit(":", 1)[0] if not host.endswith("]") else host
+    found = _HOST.fullmatch(host)
+    name = found[1] if found else host
     if name and not is_loopback(name):
         raise Problem(
             403,

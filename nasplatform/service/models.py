@@ -117,14 +117,13 @@ class Model:
 
     def _named(self, population: Population[Any]) -> list[str]:
         codes = [code.tobytes() for code in population.codes]
-        new = [row for row, code in enumerate(codes) if code not in self._hashes]
+        new = {code: row for row, code in enumerate(codes) if code not in self._hashes}
         if new:
             if len(self._hashes) + len(new) > _HASHES:
                 self._hashes.clear()
-                new = list(range(len(codes)))
-            chosen = _distinct(population[np.array(new)])[0]
-            kept = [code.tobytes() for code in chosen.codes]
-            self._hashes.update(zip(kept, chosen.hashes, strict=True))
+                new = {code: row for row, code in enumerate(codes)}
+            chosen = population[np.array(list(new.values()))]
+            self._hashes.update(zip(new, chosen.hashes, strict=True))
         return [self._hashes[code] for code in codes]
 
 
@@ -214,7 +213,10 @@ class Models:
 
     def _tried(self, name: str, number: int) -> tuple[str, Model | None]:
         """Load a version; one that failed is not tried again before one of its files changes."""
-        stamp = self.store.stamp(name, number)
+        try:
+            stamp = self.store.stamp(name, number)
+        except OSError as error:  # e.g. a link to nothing: it may come back
+            return faults.short(error), None
         known = self._failed.get((name, number))
         if known is not None and known[0] == stamp:
             return known[1], None

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from nasplatform.atomic_io import replace_file, sha256
+from nasplatform.foreign import require_regular
 from nasplatform.service.space_ranking import Reference, SpaceRanking
 from nasplatform.service.store import Version
 from nasplatform.spaces.base import Space
@@ -40,6 +41,7 @@ def load(
     """
     path = _path(home, version, space, reference)
     try:
+        require_regular(path)
         with np.load(path, allow_pickle=False) as file:  # checks the checksum of each array
             arrays = [file[name] for name in _COLUMNS]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):

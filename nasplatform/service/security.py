@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
 import re
 import secrets
 import threading
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -142,10 +144,9 @@ class RateLimiter:
             del self._buckets[name]
 
 
+@lru_cache(maxsize=32)
 def is_loopback(host: str) -> bool:
     """Return whether a host name or address (without port) is this machine's own."""
-    import ipaddress
-
     if host.lower() in ("localhost", "localhost."):
         return True
     try:

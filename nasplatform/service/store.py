@@ -42,6 +42,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _VERSION_FILE = "version.json"
 _FILES = ("card.json", "state.safetensors", SPACE)
 _WATCHED = frozenset({*_FILES, _VERSION_FILE, LABELS})
+_LARGEST = 4 << 30  # bytes of a file of a version; more would take minutes to look at
 _DIGITS = 18  # of a version's number
 
 
@@ -114,6 +115,8 @@ class PredictorStore:
         with blaming(version.folder, PredictorError, "cannot be loaded"):
             for file, digest in version.facts.files.items():
                 path = version.folder / Path(file).name
+                if path.is_file() and path.stat().st_size > _LARGEST:
+                    raise PredictorError(f"{path}: has more than {_LARGEST:,} bytes")
                 if not path.is_file() or sha256(path) != digest:
                     raise PredictorError(
                         f"{path}: is missing or was changed after it was published"

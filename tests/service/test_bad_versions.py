@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from served import PREDICT, serving, until
 from nasplatform.atomic_io import sha256
 from nasplatform.errors import PredictorError
 from nasplatform.service import PredictorStore, Settings
-from nasplatform.service.labels import Labels
+from nasplatform.service.labels import Labels, ReportedResults
 from nasplatform.service.models import Models
 from nasplatform.service.space_ranking import RankingBuilder
 
@@ -120,8 +122,6 @@ def test_leftovers_of_a_name_that_never_had_a_version_are_removed(tmp_path):
 
 
 def test_a_pipe_in_place_of_a_file_is_not_waited_for(store):
-    import os
-
     made = store.folder / "pipes"
     shutil.copytree(store.folder / "demo" / "1", made / "1")
     for file in ("version.json", "space.json"):
@@ -132,6 +132,67 @@ def test_a_pipe_in_place_of_a_file_is_not_waited_for(store):
         shutil.copyfile(store.folder / "demo" / "1" / file, made / "1" / "copy")
         (made / "1" / file).unlink()
         (made / "1" / "copy").rename(made / "1" / file)
+
+
+def link_to_nothing(path):
+    path.unlink()
+    path.symlink_to("nowhere")
+
+
+def link_in_a_circle(path):
+    path.unlink()
+    path.symlink_to(path.name)
+
+
+def folder_in_its_place(path):
+    path.unlink()
+    path.mkdir()
+
+
+def a_hole_of_terabytes(path):
+    with path.open("r+b") as file:
+        file.truncate(8 << 40)
+
+
+def from_the_future(path):
+    path.write_text(path.read_text().replace('"published":"20', '"published":"99'))
+    os.utime(path, (1 << 34, 1 << 34))
+
+
+STRANGE = [link_to_nothing, link_in_a_circle, folder_in_its_place, a_hole_of_terabytes]
+
+
+@pytest.mark.parametrize("change", STRANGE)
+@pytest.mark.parametrize("file", ["state.safetensors", "space.json", "version.json"])
+def test_whatever_stands_in_place_of_a_file_the_version_before_answers(store, file, change):
+    damaged_copy(store, 2, file, change)
+    models = Models(store, Settings())
+    begun = time.monotonic()
+    assert [model.version.number for model in models.reload()] == [1]
+    assert time.monotonic() - begun < 20
+    assert "demo@1 answers in its place" in models.broken["demo"]
+
+
+@pytest.mark.parametrize("change", [*STRANGE, from_the_future])
+def test_what_is_not_needed_to_predict_may_be_anything(store, change):
+    made = store.folder / "demo"
+    for file in ("aliases.json", "reported.jsonl"):
+        (made / file).write_text("{}\n")
+        change(made / file)
+    models = Models(store, Settings())
+    assert [model.version.number for model in models.reload()] == [1]
+
+
+def test_reported_results_may_be_anything(store):
+    log = ReportedResults(store.folder / "demo")
+    lines = [b"[" * 50_000, b'{"architecture": "[]1", "score": ' + b"9" * 400 + b"}", b"\xff", b"5"]
+    log.path.write_bytes(b"\n".join([*lines, b'{"architecture": "[]1", "score": 0.5}']))
+    assert log.read().texts == ["[]1"]
+    log.path.unlink()
+    os.mkfifo(log.path)
+    for act in (log.read, lambda: log.append([("[]1", 0.5)], "me")):
+        with pytest.raises(OSError, match="no regular file"):
+            act()
 
 
 def test_labels_far_outside_of_the_known_ones_are_told(service):

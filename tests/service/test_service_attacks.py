@@ -85,13 +85,14 @@ def test_many_bad_lines_are_told_once_and_briefly(service):
     assert "30,000 characters" in answer.json()["results"][0]["error"]
 
 
-def raw(service, data: bytes, wait: float = 20) -> bytes:
+def raw(service, data: bytes, wait: float = 20, whole: bool = False) -> bytes:
     """Send bytes as they are; return what comes until the service hangs up."""
     host, port = service.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=wait) as connection:
         try:
             connection.sendall(data)
-            connection.shutdown(socket.SHUT_WR)
+            if not whole:
+                connection.shutdown(socket.SHUT_WR)
         except OSError:
             pass  # hung up already
         found = b""
@@ -133,6 +134,57 @@ def test_trailers_are_bounded(service):
 def test_headers_that_decide_stand_there_once(service, twice):
     head = ASK + b"authorization: Bearer y\r\ncontent-type: a/c\r\n" + twice + b"\r\n\r\n"
     assert raw(service, head).startswith(b"HTTP/1.1 400")
+
+
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"GET http://evil/v1/predictors HTTP/1.1\r\nhost: localhost\r\n", b"400"),
+        (b"GET http://localhost/v1/predictors HTTP/1.1\r\nhost: localhost\r\n", b"200"),
+        (b"GET http://evil/v1/predictors HTTP/1.0\r\n", b"403"),
+        (b"GET /v1/predictors HTTP/1.1\r\nhost: localhost:evil\r\n", b"403"),
+        (b"GET /v1/predictors HTTP/1.1\r\nhost: localhost@evil\r\n", b"403"),
+        (b"GET /v1/predictors HTTP/1.1\r\nhost: [::1]:80\r\n", b"200"),
+        (b"GET /v1/predictors HTTP/1.1\r\n", b"400"),
+        (b"GET /v1/predictors HTTP/1.0\r\n", b"200"),
+    ],
+)
+def test_a_request_names_one_host_in_one_way(service, head, status):
+    assert raw(service, head + b"connection: close\r\n\r\n", whole=True)[9:12] == status
+
+
+def chunked(body: bytes, *more: bytes) -> bytes:
+    head = b"POST " + PREDICT.encode() + b" HTTP/1.1\r\nhost: localhost\r\n"
+    lines = (b"content-type: application/json", b"connection: close", *more, b"", body)
+    return head + b"\r\n".join(lines)
+
+
+ONE = b'{"architectures": ["[]1"]}'
+PIECES = b"%x\r\n%s\r\n0\r\n" % (len(ONE), ONE)
+
+
+@pytest.mark.parametrize(
+    ("data", "status"),
+    [
+        (chunked(PIECES + b"\r\n", b"transfer-encoding: chunked"), b"200"),
+        (chunked(ONE, b"transfer-encoding: xchunked"), b"400"),
+        (chunked(PIECES + b"\r\n", b"transfer-encoding: chunked", b"content-length: 4"), b"400"),
+        (chunked(PIECES + b"host: evil\r\n\r\n", b"transfer-encoding: chunked"), b"400"),
+        (chunked(b"f" * 18 + b"\r\nx", b"transfer-encoding: chunked"), b"400"),
+        (chunked(ONE, b"content-length: +26"), b"400"),
+        (chunked(ONE, b"content-length : 26"), b"400"),
+        (chunked(ONE, b"content-length: 26", b"x: a", b" b"), b"400"),
+        (chunked(ONE, b"content-length: 26").replace(b"\r\n", b"\n"), b"400"),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"400"),
+        (b"CONNECT localhost:80 HTTP/1.1\r\nhost: localhost\r\n\r\n", b"400"),
+        (ASK + b"upgrade: h2c\r\nconnection: upgrade, close\r\n\r\n", b"200"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" * 20, b"400"),
+    ],
+)
+def test_a_request_ends_in_one_place(service, data, status):
+    answer = raw(service, data, whole=True)
+    assert answer[9:12] == status
+    assert answer.count(b"HTTP/1.1 ") == 1
 
 
 def test_half_requests_are_not_waited_for_and_take_nobodys_place(store):
@@ -238,6 +290,26 @@ def test_unknown_keys_are_rate_limited(store, tmp_path):
 @pytest.mark.parametrize(("host", "own"), [("LOCALHOST", True), ("LocalHost", True), ("x", False)])
 def test_names_of_this_machine_in_any_case(host, own):
     assert is_loopback(host) is own
+
+
+LONG = "9" * 500
+ODD = [
+    f'{{"matrix": [[0, {LONG}], [0, 0]], "ops": ["input", "output"]}}',
+    '{"matrix": [[0, 1e999], [0, 0]], "ops": ["input", "output"]}',
+    '{"matrix": [[0, 1], [0]], "ops": ["input", {}]}',
+    '{"matrix": {"0": [NaN]}, "ops": 1e400}',
+    f'"nni:{{\\"op1\\": \\"conv3x3\\", \\"input1\\": [{LONG}], \\"input2\\": [1e400]}}"',
+    f'"nasbench-api:[[[0, {LONG}], [0, 0]], [\\"input\\", \\"output\\"]]"',
+    "NaN", "-1e400", '"\\u0000"', "{}", "[[[[]]]]", "true", "null",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("item", ODD)
+def test_an_odd_architecture_is_the_error_of_one(service, item):
+    body = f'{{"architectures": [{item}, "[]1"]}}'.encode()
+    answer = service.http.post(PREDICT, content=body, headers=KIND)
+    assert answer.status_code == 200, answer.text[:300]
+    assert [error["index"] for error in answer.json()["errors"]] == [0]
 
 
 def test_the_service_is_alive_after_all_of_this(service):

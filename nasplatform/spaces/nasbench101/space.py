@@ -222,9 +222,9 @@ def _parse_json(text: str) -> Cell:
         raise ArchitectureError(f"{_JSON}, found {text[:60]!r}") from None
     try:
         return from_api(value)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, ArchitectureError):
-            raise
+    except ArchitectureError:
+        raise
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError):
         raise ArchitectureError(f"{_JSON}, found {text[:60]!r}") from None
 
 

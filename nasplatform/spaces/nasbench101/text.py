@@ -7,6 +7,7 @@ matrix of bytes whose columns each have one meaning.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,25 +53,33 @@ def _length(vertices: int) -> int:
     return vertices + vertices * (vertices - 1) // 2 + vertices - 2
 
 
+@cache
+def _layout(vertices: int) -> tuple[dict[int, int], list[int], list[int], list[int]]:
+    """Return the place of each sign with its letter, the places of the bits, and their edges."""
+    nodes = [*range(vertices - 1), MAX_VERTICES - 1]
+    signs, bits, edges = {0: ord("["), vertices - 1: ord("]")}, list[int](), list[tuple[int, int]]()
+    at = vertices
+    for row in range(vertices - 1):
+        if row:
+            signs[at] = ord("/")
+            at += 1
+        bits += range(at, at + vertices - 1 - row)
+        edges += [(nodes[row], column) for column in nodes[row + 1 :]]
+        at += vertices - 1 - row
+    return signs, bits, [row for row, _ in edges], [column for _, column in edges]
+
+
 def _parse_one_length(
     letters: NDArray[np.uint8], vertices: int
 ) -> tuple[NDArray[np.uint64], NDArray[np.bool_]]:
     """Read letters (B, L) of cells with this many vertices; return codes (B,) and a mask (B,)."""
+    signs, bits_at, rows, columns = _layout(vertices)
     interior = _OPS[letters[:, 1 : vertices - 1]]
-    good = (letters[:, 0] == ord("[")) & (letters[:, vertices - 1] == ord("]"))
-    good &= (interior >= 0).all(1)
-    nodes = [*range(vertices - 1), MAX_VERTICES - 1]
+    bits = letters[:, bits_at] - ord("0")  # wraps round: what is no bit is above 1
+    good = (letters[:, list(signs)] == list(signs.values())).all(1)
+    good &= (interior >= 0).all(1) & (bits <= 1).all(1)
     adjacency = np.zeros((len(letters), MAX_VERTICES, MAX_VERTICES), np.uint8)
-    at = vertices
-    for row in range(vertices - 1):
-        if row:
-            good &= letters[:, at] == ord("/")
-            at += 1
-        width = vertices - 1 - row
-        bits = letters[:, at : at + width] - ord("0")  # wraps round: what is no bit is above 1
-        good &= (bits <= 1).all(1)
-        adjacency[:, nodes[row], nodes[row + 1 :]] = bits
-        at += width
+    adjacency[:, rows, columns] = bits
     ops = np.full((len(letters), MAX_VERTICES), -1, np.int8)
     ops[:, 0], ops[:, -1] = INPUT, OUTPUT
     ops[:, 1 : vertices - 1] = interior

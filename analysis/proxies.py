@@ -1,12 +1,13 @@
-"""How well training-free proxies rank NAS-Bench-201 cells by their CIFAR-10 test accuracy.
+"""How well training-free proxies rank the architectures that a label protocol is judged by.
 
-    python analysis/proxies.py results/ --images cifar10.npz --cells 250
+    python analysis/proxies.py results/ --protocols nb201 --images cifar10.npz --cells 300
 
-Needs the table ``nasbench201`` and training images as an npz file (``x_train``, ``y_train``, as the
-data set ``npz`` reads them). Random cells are scored one after the other, each by every proxy, and
-kept in ``proxies.csv``; a run that was broken off goes on where it stood. Writes Kendall's tau with
-a bootstrap error, over all cells and over those whose network learns anything, beside what others
-published.
+Random judged architectures are scored one after the other, each by every proxy, in the skeleton of
+the protocol's table and on its data: those an embedded table was made of, else an npz file
+(``x_train``, ``y_train``, as the data set ``npz`` reads them). ``proxies.csv`` keeps the scores; a
+run that was broken off goes on where it stood. Writes Kendall's tau with a bootstrap error beside
+what others published of all cells. AZ-NAS ranks all that were scored, and in a further row each
+among the first fifty, as the evaluator ranks it among fifty others.
 """
 
 from __future__ import annotations
@@ -15,84 +16,144 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
 from nasplatform.atomic_io import replace_file
-from nasplatform.benchmarks.registry import load_table
+from nasplatform.benchmarks.embedded import SETUPS
+from nasplatform.benchmarks.registry import list_tables, load_table
+from nasplatform.benchmarks.table import BenchmarkTable
+from nasplatform.errors import DataError, InputError
+from nasplatform.evaluators.az_nas import PARTS, log_ranks
 from nasplatform.evaluators.base import EvaluationContext
 from nasplatform.evaluators.proxy import ProxyEvaluator, ProxyOptions
+from nasplatform.predictors.protocols import Protocol, get_protocol
 from nasplatform.training.datasets import load_task
+from nasplatform.training.task import Task
 
-METRIC = "c10_test_accuracy"
-PROXIES = ("params", "flops", "jacov", "naswot", "synflow", "zico")
-PUBLISHED = {"jacov": 0.616, "zico": 0.607}  # all cells, as quoted by AZ-NAS (CVPR 2024), table 1
-_RESAMPLED = 1000
+PROXIES = ("params", "flops", "jacov", "naswot", "synflow", "zico", "az-nas")
+KEYS = ["protocol", "row", "proxy"]
+PUBLISHED = {"nb201": {"jacov": 0.616, "zico": 0.607, "az-nas": 0.741}}
+_RESAMPLED, _POOL = 1000, 50
 
 
-def score_cells(folder: Path, images: Path, cells: int, batch: int) -> pd.DataFrame:
-    """Return one row per cell: its row in the table, its accuracy and every proxy's score."""
-    table, task = load_table("nasbench201"), load_task("npz", {"path": str(images)}, "task")
-    rows = np.random.default_rng(0).permutation(len(table.architectures))[:cells].tolist()
-    accuracy = table.values(METRIC)
-    path = folder / "proxies.csv"
-    found: list[dict[Any, Any]] = []
-    if path.exists():
-        found = pd.read_csv(path).to_dict("records")
-    context = EvaluationContext(None, task)
-    makers = {
-        name: ProxyEvaluator(
-            ProxyOptions.model_validate({"proxy": name, "batch_size": batch}), table.space, context
-        )
+def table_of(protocol: Protocol) -> BenchmarkTable:
+    """Return the table of a protocol, the first that is at hand."""
+    at_hand = [name for name in protocol.table if name in list_tables()]
+    return load_table((at_hand or protocol.table)[0])
+
+
+def task_of(table: BenchmarkTable, images: Path | None) -> Task:
+    """Return the data that an embedded table was made of, else those of the npz file."""
+    if table.name in SETUPS:
+        setup = SETUPS[table.name]
+        return load_task(setup.dataset, dict(setup.options), table.name)
+    if images is None:
+        raise DataError(f"table {table.name!r} is not embedded: give its images as --images FILE")
+    return load_task("npz", {"path": str(images)}, "--images")
+
+
+def scores_of(maker: ProxyEvaluator, architecture: Any) -> dict[str, float]:
+    """Return what a proxy says of an architecture: of AZ-NAS the parts, of any other one score."""
+    name = maker.options.proxy
+    if name == "az-nas":
+        return maker.parts(architecture, 0)
+    return {name: maker.evaluate(architecture, 0, 0).score}
+
+
+def score(path: Path, protocol: Protocol, images: Path | None, cells: int, batch: int) -> None:
+    """Score what is missing of a protocol and write the file after each architecture."""
+    table = table_of(protocol)
+    judged = np.flatnonzero(np.isfinite(protocol.test.values(table)))
+    rows = np.random.default_rng(0).permutation(judged)[:cells].tolist()
+    context = EvaluationContext(None, task_of(table, images))
+    known = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=KEYS)
+    done = set(known[KEYS].itertuples(index=False, name=None))
+    makers = [
+        ProxyEvaluator(ProxyOptions(proxy=name, batch_size=batch), table.space, context)
         for name in PROXIES
-    }
-    for row in rows[len(found) :]:
-        cell = table.architectures[row]
-        told = {name: maker.evaluate(cell, 0, 0) for name, maker in makers.items()}
-        scores: dict[Any, Any] = {name: one.score for name, one in told.items()}
-        seconds: dict[Any, Any] = {f"{name}_seconds": one.seconds for name, one in told.items()}
-        found.append({"row": row, "accuracy": accuracy[row], **scores, **seconds})
-        if len(found) % 10 == 0 or len(found) == cells:
+    ]
+    for count, row in enumerate(rows, 1):
+        new: list[dict[str, Any]] = []
+        for maker in makers:
+            names = PARTS if maker.options.proxy == "az-nas" else (maker.options.proxy,)
+            if (protocol.name, row, names[0]) in done:
+                continue
+            begun = process_time()
+            found = scores_of(maker, table.architectures[row])
+            place = {"protocol": protocol.name, "row": row, "batch": batch}
+            place["seconds"] = process_time() - begun
+            new += [place | {"proxy": name, "score": found[name]} for name in names]
+        if new:
+            known = pd.concat([known, pd.DataFrame(new)]) if len(known) else pd.DataFrame(new)
             with replace_file(path) as temporary:
-                pd.DataFrame(found).to_csv(temporary, index=False)
-            sys.stderr.write(f"{len(found)} of {cells} cells\n")
-    return pd.DataFrame(found[:cells])
+                known.to_csv(temporary, index=False)
+            sys.stderr.write(f"{protocol.name}: {count} of {len(rows)} architectures\n")
 
 
-def tau(frame: pd.DataFrame, name: str) -> tuple[float, float]:
-    """Return Kendall's tau and its bootstrap error; what is not finite ranks last."""
-    scores = frame[name].fillna(-np.inf).to_numpy()
-    truth, rng = frame["accuracy"].to_numpy(), np.random.default_rng(0)
+def frame_of(path: Path, protocol: Protocol) -> tuple[pd.DataFrame, pd.Series[float]]:
+    """Return one row per architecture, every proxy and the truth; and median seconds by proxy."""
+    known = pd.read_csv(path).query("protocol == @protocol.name")
+    frame = known.pivot(index="row", columns="proxy", values="score").loc[known["row"].unique()]
+    parts = frame[[*PARTS, "flops"]].to_numpy()
+    frame["az-nas"] = log_ranks(parts)
+    frame["az-nas among 50"] = [log_ranks(np.vstack([parts[:_POOL], one]))[-1] for one in parts]
+    frame["truth"] = protocol.test.values(table_of(protocol))[frame.index]
+    seconds = known.groupby("proxy")["seconds"].median()
+    seconds["az-nas"] = seconds[PARTS[0]]
+    return frame, seconds
+
+
+def tau(scores: NDArray[np.float64], truth: NDArray[np.float64]) -> str:
+    """Return Kendall's tau and its bootstrap error in words; what is not finite ranks last."""
+    scores, rng = np.nan_to_num(scores, nan=-np.inf), np.random.default_rng(0)
     again = []
     for _ in range(_RESAMPLED):
-        some = rng.integers(len(frame), size=len(frame))
+        some = rng.integers(len(truth), size=len(truth))
         again.append(kendalltau(scores[some], truth[some])[0])
-    return float(kendalltau(scores, truth)[0]), float(np.std(again))
+    return f"{kendalltau(scores, truth)[0]:.3f} ± {np.std(again):.3f}"
+
+
+def markdown(path: Path, protocol: Protocol) -> str:
+    """Return the table of a protocol."""
+    frame, seconds = frame_of(path, protocol)
+    truth, published = frame["truth"].to_numpy(), PUBLISHED.get(protocol.name, {})
+    lines = [
+        f"{protocol.name}: {len(frame)} random architectures\n",
+        "| proxy | tau | published, all cells | CPU s each |",
+        "|---|---|---|---|",
+    ]
+    for name in (*PROXIES, "az-nas among 50", *PARTS):
+        known, spent = published.get(name, ""), seconds.get(name)
+        cost = "" if spent is None else f"{spent:.2f}"
+        lines.append(f"| {name} | {tau(frame[name].to_numpy(), truth)} | {known} | {cost} |")
+    return "\n".join(lines) + "\n"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the script."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--images", type=Path, required=True)
-    parser.add_argument("--cells", type=int, default=250)
+    parser.add_argument("--protocols", default="nb201")
+    parser.add_argument("--images", type=Path)
+    parser.add_argument("--cells", type=int, default=300)
     parser.add_argument("--batch", type=int, default=64)
     given = parser.parse_args(arguments)
     given.folder.mkdir(parents=True, exist_ok=True)
-    frame = score_cells(given.folder, given.images, given.cells, given.batch)
-    alive = frame[frame["accuracy"] > frame["accuracy"].min() + 0.05]
-    print(f"{len(frame)} random cells, {len(alive)} of which learn anything; batch {given.batch}\n")
-    print("| proxy | tau | tau of those that learn | published, all cells | s a cell |")
-    print("|---|---|---|---|---|")
-    for name in PROXIES:
-        every, some = tau(frame, name), tau(alive, name)
-        print(
-            f"| {name} | {every[0]:.3f} ± {every[1]:.3f} | {some[0]:.3f} ± {some[1]:.3f} | "
-            f"{PUBLISHED.get(name, '')} | {frame[f'{name}_seconds'].median():.2f} |"
-        )
+    path = given.folder / "proxies.csv"
+    try:
+        for name in given.protocols.split(","):
+            protocol = get_protocol(name)
+            score(path, protocol, given.images, given.cells, given.batch)
+            print(markdown(path, protocol))
+    except InputError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
     return 0
 
 

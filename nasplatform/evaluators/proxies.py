@@ -7,6 +7,7 @@ running statistics and gradients behind: give them a network of their own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 import torch
@@ -16,6 +17,17 @@ from torch.nn import functional
 Proxy = Callable[[nn.Module, Tensor, Tensor], float]
 """(untrained network, images (B, c, h, w), labels (B,)) -> score, higher is better."""
 _SMALL = 1e-5  # keeps logarithm and quotient of an eigenvalue finite (release of jacov)
+_SWITCHES = (nn.ReLU, nn.ReLU6, nn.GELU, nn.SiLU, nn.Hardswish)
+_WEIGHTED = (nn.Conv2d, nn.Linear)
+
+
+def awake(module: nn.Module) -> nn.Module:
+    """Return the module, its batch normalisations as in training, all else as in evaluation."""
+    module.eval()
+    for layer in module.modules():
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm):
+            layer.train()
+    return module
 
 
 def jacov(module: nn.Module, images: Tensor, labels: Tensor) -> float:
@@ -25,8 +37,10 @@ def jacov(module: nn.Module, images: Tensor, labels: Tensor) -> float:
     -sum(log(v + k) + 1 / (v + k)).
     """
     given = images.clone().requires_grad_()
-    module.train()
-    (slopes,) = torch.autograd.grad(module(given).sum(), given, allow_unused=True)
+    logits = awake(module).requires_grad_(False)(given)
+    if not logits.requires_grad:
+        return float("nan")
+    (slopes,) = torch.autograd.grad(logits.sum(), given, allow_unused=True)
     if slopes is None:
         return float("nan")
     rows = slopes.flatten(1).double()
@@ -41,20 +55,19 @@ def jacov(module: nn.Module, images: Tensor, labels: Tensor) -> float:
 def naswot(module: nn.Module, images: Tensor, labels: Tensor) -> float:
     """How many patterns of active rectifiers there are (Mellor et al., ICML 2021, eq. 2).
 
-    The log determinant of the (B, B) numbers of rectifiers that agree between two images.
+    The log determinant of the (B, B) numbers of rectifiers that agree between two images. ReLU6,
+    GELU, SiLU and Hardswish count as rectifiers, active above 0; without any there is no answer.
     """
     agreeing = torch.zeros(len(images), len(images), dtype=torch.float64)
 
     def count(layer: nn.Module, given: tuple[Tensor, ...], made: Tensor) -> None:
-        active = (given[0].detach() > 0).flatten(1).float()
-        both = active @ active.T + (1 - active) @ (1 - active).T
-        agreeing.add_(both.double().cpu())
+        signs = torch.where(given[0].flatten(1) > 0, 1.0, -1.0)
+        agreeing.add_(((signs @ signs.T + signs.shape[1]) / 2).double().cpu())
 
-    rectifiers = [layer for layer in module.modules() if isinstance(layer, nn.ReLU)]
+    rectifiers = [layer for layer in module.modules() if isinstance(layer, _SWITCHES)]
     handles = [layer.register_forward_hook(count) for layer in rectifiers]
-    module.train()
     with torch.no_grad():
-        module(images)
+        awake(module)(images)
     for handle in handles:
         handle.remove()
     return float(torch.linalg.slogdet(agreeing)[1])
@@ -63,19 +76,20 @@ def naswot(module: nn.Module, images: Tensor, labels: Tensor) -> float:
 def synflow(module: nn.Module, images: Tensor, labels: Tensor) -> float:
     """Logarithm of the synaptic flow (Tanaka et al., NeurIPS 2020), images and labels unseen.
 
-    The sum over all parameters of |w dR/dw|, R the sum of the logits of an image of ones under
-    weights made positive; normalisations as in evaluation. The logarithm changes no order.
+    The sum over weights of convolutions and linear layers of |w dR/dw|, R the sum of the logits of
+    an image of ones under parameters made positive; normalisations as in evaluation, where they
+    change an untrained network by a factor alone. The logarithm changes no order.
     """
     positive = module.double().eval()
     with torch.no_grad():
         for parameter in positive.parameters():
             parameter.abs_()
     output = positive(torch.ones_like(images[:1], dtype=torch.float64)).sum()
-    weights = [weight for weight in positive.parameters() if weight.requires_grad]
+    weights = [layer.weight for layer in positive.modules() if isinstance(layer, _WEIGHTED)]
     slopes = torch.autograd.grad(output, weights, allow_unused=True)
     flows = [w.detach() * s for w, s in zip(weights, slopes, strict=True) if s is not None]
     total = sum(float(flow.abs().sum()) for flow in flows)
-    return float(torch.tensor(total, dtype=torch.float64).log())
+    return math.log(total) if total > 0 else -math.inf
 
 
 def zico(module: nn.Module, images: Tensor, labels: Tensor) -> float:
@@ -84,26 +98,22 @@ def zico(module: nn.Module, images: Tensor, labels: Tensor) -> float:
     The batch is cut in two. With the gradients g of a layer's weights on either half, summed over
     layers: log sum(E|g| / std(g)), over weights whose gradients differ.
     """
-    layers = [
-        layer for layer in module.modules() if isinstance(layer, nn.Conv2d | nn.Linear)
-    ]  # biases and normalisations are left out (release)
-    gradients: list[list[Tensor]] = [[] for _ in layers]
-    module.train()
+    weights = [layer.weight for layer in module.modules() if isinstance(layer, _WEIGHTED)]
+    halves = []  # biases and normalisations are left out (release)
     for part, wanted in zip(images.chunk(2), labels.chunk(2), strict=True):
-        loss = functional.cross_entropy(module(part), wanted)
-        slopes = torch.autograd.grad(loss, [layer.weight for layer in layers], allow_unused=True)
-        for kept, slope in zip(gradients, slopes, strict=True):
-            if slope is not None:
-                kept.append(slope.flatten())
-    total = 0.0
-    for kept in gradients:
-        if kept:
-            both = torch.stack(kept)
-            spread = both.std(0, correction=0)
-            moved = spread > 0
-            ratio = float((both.abs().mean(0)[moved] / spread[moved]).sum())
-            total += float(torch.tensor(ratio).log()) if ratio > 0 else 0.0
-    return total if total else float("nan")
+        loss = functional.cross_entropy(awake(module)(part), wanted)
+        halves.append(torch.autograd.grad(loss, weights, allow_unused=True))
+    layers = [pair for pair in zip(*halves, strict=True) if pair[0] is not None]
+    sums = [_steadiness(torch.stack(pair)) for pair in layers]
+    moved = [math.log(one) for one in sums if one > 0]
+    return sum(moved) if moved else float("nan")
+
+
+def _steadiness(gradients: Tensor) -> float:
+    """Return the sum of E|g| / std(g) over the weights of a layer whose gradients (n, ...) move."""
+    spread = gradients.std(0, correction=0)
+    moved = spread > 0
+    return float((gradients.abs().mean(0)[moved] / spread[moved]).sum())
 
 
 PROXIES: Mapping[str, Proxy] = {

@@ -250,6 +250,13 @@ class Space(ABC, Generic[A]):
     def build(self, architecture: A) -> nn.Module:
         """Make the trainable network: (batch, channels, height, width) -> (batch, classes)."""
 
+    def blocks(self, module: nn.Module) -> Sequence[nn.Module]:
+        """Return the layers of a network of ``build`` that all signals pass, one after the other.
+
+        Each returns maps (B, C, h, w) or tokens (B, T, C). None where the space does not say.
+        """
+        return ()
+
     @abstractmethod
     def distributions(self) -> dict[str, BaseDistribution]:
         """One Optuna distribution per decision, for samplers that know nothing of graphs."""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from nasplatform.errors import ConfigError
 from nasplatform.evaluators.base import EvaluationContext, Evaluator
-from nasplatform.evaluators.proxies import jacov, naswot, synflow, zico
+from nasplatform.evaluators.proxies import Proxy, jacov, naswot, synflow, zico
 from nasplatform.evaluators.proxy import ProxyEvaluator, ProxyOptions
 from nasplatform.spaces import get_space
 from nasplatform.testing.evaluators import EvaluatorContract
@@ -29,7 +29,7 @@ def evaluator(**options: Any) -> ProxyEvaluator:
 
 class TestProxy(EvaluatorContract):
     variants = (
-        *({"proxy": name} for name in ("jacov", "synflow", "zico", "params", "flops")),
+        *({"proxy": name} for name in ("az-nas", "jacov", "synflow", "zico", "params", "flops")),
         {"batch_size": 12},
     )
 
@@ -65,6 +65,25 @@ def test_naswot_counts_rectifiers_that_agree(network: nn.Module, batch: Any) -> 
     codes = torch.cat([(first > 0).flatten(1), second > 0], 1).tolist()
     agreeing = [[sum(a == b for a, b in zip(x, y, strict=True)) for y in codes] for x in codes]
     assert found == pytest.approx(np.linalg.slogdet(np.array(agreeing, float))[1])
+
+
+@pytest.mark.parametrize("kind", [nn.ReLU6, nn.GELU, nn.SiLU, nn.Hardswish])
+def test_naswot_counts_every_kind_of_rectifier(kind: type[nn.Module], batch: Any) -> None:
+    torch.manual_seed(0)
+    linear = nn.Linear(16, 64)
+    found = [
+        naswot(nn.Sequential(nn.Flatten(), linear, rectifier), *batch)
+        for rectifier in (nn.ReLU(), kind())
+    ]
+    assert found[0] == found[1]
+    assert math.isfinite(found[0])
+
+
+@pytest.mark.parametrize("proxy", [jacov, naswot, zico])
+def test_nothing_is_dropped(proxy: Proxy, network: nn.Module, batch: Any) -> None:
+    plain, dropped = network, copy.deepcopy(network)
+    dropped.insert(3, nn.Dropout(0.5))
+    assert proxy(plain, *batch) == proxy(dropped, *batch)
 
 
 def test_jacov_is_of_the_correlations_of_slopes(network: nn.Module, batch: Any) -> None:
@@ -110,6 +129,17 @@ def test_synflow_is_the_product_of_magnitudes(batch: Any) -> None:
     assert found == pytest.approx(math.log(2 * float(flow.sum())), rel=1e-5)
 
 
+def test_synflow_counts_no_normalisation(network: nn.Module, batch: Any) -> None:
+    found = synflow(copy.deepcopy(network), *batch)
+    positive = network.double().eval()
+    for parameter in positive.parameters():
+        parameter.data.abs_()
+    positive(torch.ones(1, 1, 4, 4, dtype=torch.float64)).sum().backward()
+    flows = [positive[place].weight for place in (0, 4, 6)]
+    total = sum(float((one.detach() * one.grad).abs().sum()) for one in flows)
+    assert found == pytest.approx(math.log(total))
+
+
 def test_zico_is_the_ratio_of_mean_and_deviation(network: nn.Module, batch: Any) -> None:
     images, labels = batch
     found = zico(copy.deepcopy(network), images, labels)
@@ -141,7 +171,7 @@ def test_images_and_weights_follow_from_the_seed() -> None:
     assert scores[0] == scores[2] != scores[1]
 
 
-@pytest.mark.parametrize("name", ["jacov", "zico"])
+@pytest.mark.parametrize("name", ["jacov", "naswot", "synflow", "zico"])
 def test_a_network_that_answers_all_images_alike_is_an_error_with_words(name: str) -> None:
     found = evaluator(proxy=name).evaluate(SPACE.parse(DEAD), 0, 0)
     assert math.isnan(found.score)

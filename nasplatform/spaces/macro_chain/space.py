@@ -191,6 +191,10 @@ class MacroChain(Space[Chain]):
 
         return Network(architecture, self.options)
 
+    def blocks(self, module: nn.Module) -> list[nn.Module]:
+        """Return stem and inverted residuals."""
+        return [module.get_submodule("stem"), *module.get_submodule("body").children()]
+
     def distributions(self) -> dict[str, BaseDistribution]:
         """``stage1_depth``, ``stage1_width``, ``stage1_block1_kernel`` and so on, where open."""
         return self._decisions.distributions

@@ -168,6 +168,11 @@ class NASBench101(Space[Cell]):
 
         return build(architecture, self.options)
 
+    def blocks(self, module: nn.Module) -> list[nn.Module]:
+        """Return stem and cells; the pooling before a stack belongs to its first cell."""
+        layers = module.get_submodule("layers").children()
+        return [layer for layer in layers if not isinstance(layer, nn.MaxPool2d)]
+
     def distributions(self) -> dict[str, BaseDistribution]:
         """21 yes-or-no edges and 5 operations of the padded cell."""
         names = [VOCABULARY[op].name for op in INTERIOR_OPS]

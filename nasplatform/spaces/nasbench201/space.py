@@ -181,6 +181,10 @@ class NASBench201(Space[Cell]):
 
         return Network(architecture, self.options)
 
+    def blocks(self, module: nn.Module) -> list[nn.Module]:
+        """Return stem, cells and reductions."""
+        return [module.get_submodule("stem"), *module.get_submodule("body").children()]
+
     def distributions(self) -> dict[str, BaseDistribution]:
         """Six choices of an operation, ``edge_SOURCE_TARGET``."""
         return {name: CategoricalDistribution(OPERATIONS) for name in _PARAMETERS}

@@ -152,6 +152,13 @@ class VisionTransformers(Space[VisionTransformer]):
 
         return Network(architecture, self.options.input_shape, self.options.classes)
 
+    def blocks(self, module: nn.Module) -> list[nn.Module]:
+        """Return the tokens with their positions and the layers, stage after stage."""
+        found: list[nn.Module] = []
+        for stage in module.get_submodule("stages").children():
+            found += [stage.get_submodule("positions"), *stage.get_submodule("blocks").children()]
+        return found
+
     def families(self) -> tuple[Family[VisionTransformer], ...]:
         """Return published transformers, most of them outside of the named sub-spaces."""
         return families()

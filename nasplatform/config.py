@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator, model_validator
 
 from nasplatform.errors import ConfigError
 from nasplatform.foreign import path_of
@@ -108,7 +108,7 @@ class SearchOptions(BaseModel):
     max_seconds: float | None = Field(default=None, gt=0)
     target: float | None = Field(default=None, allow_inf_nan=False)
     objectives: dict[str, Literal["minimize", "maximize"]] = Field(default_factory=dict)
-    constraints: dict[str, float] = Field(default_factory=dict)
+    constraints: dict[str, FiniteFloat] = Field(default_factory=dict)
     pruner: Literal["none", "median", "halving"] = "none"
 
 

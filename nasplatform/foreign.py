@@ -64,7 +64,10 @@ def read_bytes(path: Path, limit: int = _TEXT) -> bytes:
 
 def read_text(path: Path, limit: int = _TEXT) -> str:
     """Return a regular file's text (UTF-8, a byte order mark left out); see ``read_bytes``."""
-    return read_bytes(path, limit).decode("utf-8-sig")
+    try:
+        return read_bytes(path, limit).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"byte {error.start} is no UTF-8 text") from None
 
 
 def read_json(path: Path, limit: int = _TEXT) -> Any:

@@ -175,7 +175,7 @@ def _read(file: Path) -> tuple[dict[str, Any], dict[tuple[Key, ...], int]]:
     try:
         values = plain_yaml(text, look)
     except yaml.YAMLError as error:
-        raise ConfigError(_yaml_complaint(error, file)) from None
+        raise ConfigError(yaml_complaint(error, file)) from None
     if not isinstance(values, dict):
         raise ConfigError(f"{file}: expected keys and values such as 'name: my-search'")
     return values, lines
@@ -253,7 +253,12 @@ def _require_few(node: yaml.Node) -> None:
 def _require_single_keys(node: yaml.MappingNode) -> None:
     """Raise _AmbiguousError for a key that stands twice in one mapping."""
     lines: dict[str, int] = {}
-    for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+    for key, value in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            continue
+        if node.flow_style and _comma_of_number(key, value):
+            problem = f"{key.value}: no key: a number has a point, if any, and no comma"
+            raise _AmbiguousError(None, None, problem, key.start_mark)
         line = key.start_mark.line + 1
         before = lines.get(key.value)
         if before is not None:
@@ -261,6 +266,11 @@ def _require_single_keys(node: yaml.MappingNode) -> None:
             problem = f"{in_short(key.value)}: stands {where}"
             raise _AmbiguousError(None, None, problem, key.start_mark)
         lines[key.value] = line
+
+
+def _comma_of_number(key: yaml.ScalarNode, value: yaml.Node) -> bool:
+    """Say whether a comma has cut a number in two, as in ``{target: 0,5}``."""
+    return key.value.isdecimal() and value.tag.endswith(":null") and not value.value
 
 
 def _contents(file: Path) -> str:
@@ -284,7 +294,8 @@ def shipped_searches() -> Path:
     return inside if inside.is_dir() else package.parent / "searches"
 
 
-def _yaml_complaint(error: yaml.YAMLError, file: Path) -> str:
+def yaml_complaint(error: yaml.YAMLError, file: Path) -> str:
+    """Return what is wrong with a text of YAML, with its file and line."""
     problem = getattr(error, "problem", None) or faults.short(error)
     if isinstance(error, yaml.reader.ReaderError):
         problem = f"character number {error.position + 1} is not allowed"

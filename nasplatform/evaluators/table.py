@@ -44,10 +44,16 @@ class TableEvaluator(Evaluator[Any]):
         """Open the table; raise DataError where it does not fit the space or lacks the column."""
         super().__init__(options, space)
         self.table = load_table(options.table)
-        if space.describe() != self.table.space.describe():
+        there, here = self.table.space.describe(), space.describe()
+        if here != there:
+            names = ("name",) if here["name"] != there["name"] else here.keys() | there.keys()
+            differing = [
+                f"{name} is {there.get(name)} there, {here.get(name)} here"
+                for name in sorted(names)
+                if here.get(name) != there.get(name)
+            ]
             raise DataError(
-                f"table {self.table.name!r} was measured in {self.table.space.describe()}, "
-                f"the search is set in {space.describe()}"
+                f"table {self.table.name!r} was measured in another space: {'; '.join(differing)}"
             )
         self.metric = options.metric or self.table.score
         self._sign = -1.0 if self.table.direction(self.metric) == "minimize" else 1.0

@@ -13,7 +13,7 @@ from nasplatform.complaints import explain
 from nasplatform.config import Choice, CompressionConfig, Provenance, SearchConfig
 from nasplatform.errors import RunError
 from nasplatform.foreign import blaming, read_text
-from nasplatform.yaml_source import LARGEST, quick_yaml
+from nasplatform.yaml_source import LARGEST, quick_yaml, yaml_complaint
 
 
 class ResolvedSearch(SearchConfig):
@@ -62,7 +62,9 @@ def read_resolved(file: Path) -> ResolvedConfig:
         values = quick_yaml(read_text(file, LARGEST))
     except FileNotFoundError:
         raise RunError(f"{file.parent}: no run stands here ({file.name} is missing)") from None
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except yaml.YAMLError as error:
+        raise RunError(yaml_complaint(error, file)) from None
+    except (OSError, ValueError) as error:
         raise RunError(f"{file}: cannot be read ({faults.short(error)})") from None
     if not isinstance(values, dict):
         raise RunError(f"{file}: holds no run")

@@ -81,6 +81,8 @@ class OptimizationConfig(Generic[A]):
         asked = [("objectives", name) for name in options.objectives]
         asked += [("constraints", limit.name) for limit in limits]
         for section, name in asked:
+            if section == "objectives" and name == evaluator.score_metric.removeprefix("-"):
+                raise ConfigError(f"objectives: {name!r} is the score, which is searched anyway")
             if name not in measured:
                 raise ConfigError(
                     f"{section}: evaluator {evaluator.name!r} has no {name!r}"

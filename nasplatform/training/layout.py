@@ -15,6 +15,7 @@ from torch import nn
 from nasplatform.training.seeding import seeded
 
 M = TypeVar("M", bound=nn.Module)
+_NARROW = 8  # channels
 
 
 def laid_out(module: M, layout: torch.memory_format = torch.channels_last) -> M:
@@ -27,6 +28,8 @@ def laid_out(module: M, layout: torch.memory_format = torch.channels_last) -> M:
 
 def fastest_layout(module: nn.Module, input_shape: tuple[int, int, int]) -> torch.memory_format:
     """Return the memory format in which a network on the CPU is best trained, found by trying."""
+    if any(map(_breaks_backward, module.modules())):
+        return torch.contiguous_format
     images = torch.zeros(2, *input_shape).contiguous(memory_format=torch.channels_last)
     with torch.no_grad(), seeded(0):
         try:
@@ -34,3 +37,16 @@ def fastest_layout(module: nn.Module, input_shape: tuple[int, int, int]) -> torc
         except RuntimeError:  # a view that this layout does not allow
             return torch.contiguous_format
     return torch.channels_last
+
+
+def _breaks_backward(layer: nn.Module) -> bool:
+    """Say whether torch 2.13 on the CPU writes beyond its memory in the layer's backward pass.
+
+    It does with channels last, in convolutions of 1 x 1 with a stride and few input channels.
+    """
+    return (
+        isinstance(layer, nn.Conv2d)
+        and layer.kernel_size == (1, 1)
+        and max(layer.stride) > 1
+        and layer.in_channels < _NARROW
+    )

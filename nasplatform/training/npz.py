@@ -78,6 +78,9 @@ def read_npz(path: Path) -> dict[str, Array]:
             arrays = {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
+    except ValueError as error:
+        words = "it holds an array of objects" if "allow_pickle" in str(error) else str(error)
+        raise DataError(f"{path} cannot be read: {words.splitlines()[0]}") from None
     except Exception as error:  # zipfile, zlib and numpy raise many kinds for a damaged file
         raise DataError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
     known_arrays = NPZ_ARRAYS if "x_train" in arrays else NPZ_ARRAYS | {"x", "y"}

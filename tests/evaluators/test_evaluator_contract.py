@@ -116,7 +116,7 @@ def test_a_limit_on_a_column_of_the_table(tmp_path: Path) -> None:
 
 def test_another_space_and_an_unknown_metric_are_refused(tmp_path: Path) -> None:
     one = table_evaluator(tmp_path)
-    with pytest.raises(DataError, match="was measured in"):
+    with pytest.raises(DataError, match="was measured in another space: "):
         TableEvaluator(one.options, get_space("nasbench101"))
     with pytest.raises(DataError, match="has no metric 'valid_acuracy'; did you mean"):
         table_evaluator(tmp_path, metric="valid_acuracy")

@@ -70,6 +70,31 @@ FILES = [
     (BASE.replace(BUDGET, BUDGET + ", objectives: {parameters: minimize}"), "mean 'params'?"),
     (BASE.replace(BUDGET, BUDGET + ", constraints: {max_parameters: 3}"), "mean 'params'?"),
     (BASE.replace(BUDGET, BUDGET + ", budget: 13"), ":5: budget: stands twice"),
+    (BASE.replace(BUDGET, "budget: 1,000"), ":5: 000: no key: a number has a point, if any, and"),
+    (BASE.replace(BUDGET, BUDGET + ", target: 0,5"), ":5: 5: no key: a number has a point, if any"),
+    (BASE.replace(BUDGET, "budget: 2020-01-01"), f"search.budget: {NUMBER}, got '2020-01-01'"),
+    (BASE.replace(BUDGET, "budget: \uff11\uff12"), f"search.budget: {NUMBER}, got '\uff11\uff12'"),
+    (BASE.replace(BUDGET, BUDGET + ", max_seconds: 1h"), "expected a number, got '1h'"),
+    (BASE.replace(BUDGET, BUDGET + ", target: -.inf"), "search.target: expected a finite number"),
+    (BASE.replace(BUDGET, BUDGET + ", enqueue: [null]"), f"search.enqueue.0: {TEXT}, got nothing"),
+    (BASE.replace(BUDGET, BUDGET + ", objectives: {score: minimize}"), "'score' is the score"),
+    (BASE.replace(BUDGET, BUDGET + ", objectives: [flops]"), "expected keys and values, got"),
+    (
+        BASE.replace(BUDGET, BUDGET + ", constraints: {max_params: .inf}"),
+        "a finite number, got inf",
+    ),
+    (
+        BASE.replace(BUDGET, BUDGET + ", constraints: {max_params: .nan}"),
+        "a finite number, got nan",
+    ),
+    (BASE.replace(BUDGET, BUDGET + ", constraints: {MAX_params: 3}"), "expected max_NAME or min_N"),
+    (BASE.replace("name: toy", 'name: "t\\u202e"'), "name: expected letters, digits"),
+    (BASE + "stages:", f"stages: {LIST}, got nothing"),
+    (BASE + "seed:", f"seed: {NUMBER}, got nothing"),
+    (BASE + "checkpoints: ''", "checkpoints: expected text of at least 1 characters"),
+    (BASE + "storage: 'sqlite://'", "is lost with the process, expected sqlite:///FILE"),
+    (BASE + "storage: 'sqlite:///:memory:'", "is lost with the process, expected sqlite:///FILE"),
+    (BASE + "executor: {name: process, workers: 0}", "executor.workers: expected a number of at l"),
     (BASE.replace(BUDGET, BUDGET + ",\n  budget: 13"), ":6: budget: stands in line 5 already"),
     ('{"name": "toy",\n "name": "toy"}', ":2: name: stands in line 1 already"),
     (
@@ -146,6 +171,18 @@ OTHERS = [
     (["predict-images", "nowhere", "photo.jpg"], "nowhere"),
     (["export", "nowhere", "x.onnx"], "nowhere"),
     (["measure", "nowhere"], "nowhere"),
+    (
+        ["results", "show", "broken"],
+        "broken/resolved.yaml:1: broken YAML, column 5: while parsing|"
+        "broken/resolved.yaml:1: broken YAML, column 5: expected the node content",
+    ),
+    (["results", "show", "latin"], "latin/resolved.yaml: cannot be read (byte 0 is no UTF-8 text)"),
+    (["results", "show", "--top", "nan"], "expected a whole number, got 'nan'"),
+    (["results", "export", ".", "--out", "x.xlsx"], "unknown format 'xlsx'; known are csv, json"),
+    (
+        ["worker", "toy.yaml", "--storage", "sqlite:///x.db", "--wait", "nan"],
+        "at least 0, got 'nan",
+    ),
     (["measure", "none.onnx"], "an ONNX file does not say what it costs, expected the folder"),
     (["serve"], "--predictors: the folder of predictors is missing"),
     (["serve", "--predictors", "toy.yaml"], "is a file, expected a folder of predictors"),
@@ -248,6 +285,9 @@ def test_wrong_commands(
     Path("toy.yaml").write_text(BASE)
     Path("utf16.yaml").write_text(BASE, encoding="utf-16")
     Path("photo.jpg").write_bytes(b"\xff\xd8\xff\xe0 no text")
+    for name, data in {"broken": b"a: [", "latin": b"\xe4"}.items():
+        Path(name).mkdir()
+        Path(name, "resolved.yaml").write_bytes(data)
     there = set(Path().iterdir())
     assert main(typed) == 2
     _one_line(capsys.readouterr().err, words)

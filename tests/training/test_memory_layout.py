@@ -68,3 +68,11 @@ def test_only_tensors_of_four_axes_are_laid_out():
     module = laid_out(nn.Sequential(nn.Conv2d(2, 2, 3), nn.Conv3d(2, 2, 3), nn.Linear(2, 2)))
     assert module[0].weight.is_contiguous(memory_format=torch.channels_last)
     assert module[1].weight.is_contiguous()
+
+
+@pytest.mark.parametrize(
+    ("channels", "layout"), [(4, torch.contiguous_format), (8, torch.channels_last)]
+)
+def test_torch_is_not_given_a_layout_that_breaks_its_backward_pass(channels, layout):
+    shortcut = nn.Sequential(nn.Conv2d(1, channels, 3), nn.Conv2d(channels, 8, 1, stride=2))
+    assert fastest_layout(shortcut, (1, 8, 8)) is layout

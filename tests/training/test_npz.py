@@ -94,6 +94,7 @@ class TestNpz:
             ({"x_valid": good()["x_train"]}, "array 'y_valid' is missing"),
             ({"y_valid": good()["y_train"]}, "array 'x_valid' is missing"),
             ({"x_trian": np.zeros(3)}, "unknown array 'x_trian'"),
+            ({"x_train": np.zeros((20, 6, 5), object)}, "cannot be read: it holds an array of obj"),
             ({"x_train": np.zeros((20, 9))}, r"'x_train' has shape \(20, 9\), expected"),
             ({"x_train": np.zeros((0, 6, 5))}, r"'x_train' has shape \(0, 6, 5\)"),
             ({"x_train": np.zeros((20, 6, 5), complex)}, "type complex128, expected integers"),

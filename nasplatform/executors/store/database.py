@@ -137,6 +137,8 @@ def url_of(text: str) -> sa.URL:
             f"storage {without_password(text)!r}: no URL of a storage, such as "
             f"postgresql+psycopg://USER@HOST/DATABASE, sqlite:///FILE or journal:///FILE"
         ) from None
+    if url.get_backend_name() == "sqlite" and url.database in (None, "", ":memory:"):
+        raise ConfigError(f"storage {text!r}: is lost with the process, expected sqlite:///FILE")
     if "@" in (url.host or ""):
         raise ConfigError(
             f"storage {without_password(text)!r}: an @ inside a password is written %40"

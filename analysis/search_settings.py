@@ -52,18 +52,15 @@ DATASETS: Mapping[str, tuple[str, ...]] = {
     "digits": ("cells-digits:valid_accuracy", "chains-digits:valid_accuracy"),
     "fashion": ("cells-fashion:valid_accuracy",),
 }
-_EI, _TS = "expected_improvement", "thompson"
-_FOURTH = (*[_EI] * 3, _TS)
-_UCB = (*[_EI] * 3, "upper_confidence_bound")
+_EI, _TS, _UCB = "expected_improvement", "thompson", "upper_confidence_bound"
 SETTINGS: Mapping[str, dict[str, Any]] = {
     "as it stands": {},
     "EI only": {"acquisition": _EI},
-    "every 4th Thompson": {"acquisition": _FOURTH},
-    "every 4th upper confidence bound": {"acquisition": _UCB, "beta": 2.0},
-    "6 initial labels": {"initial": 6},
-    "3 spread initial labels": {"design": "spread"},
+    "every 4th Thompson": {"acquisition": (*[_EI] * 3, _TS)},
+    "every 4th UCB": {"acquisition": (*[_EI] * 3, _UCB), "beta": 2.0},
     "a 10th at random": {"exploration": 0.1},
-    "6 initial labels, a 10th at random": {"initial": 6, "exploration": 0.1},
+    "6 labels first": {"initial": 6},
+    "unlike each other first": {"design": "spread"},
 }
 
 

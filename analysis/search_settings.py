@@ -2,12 +2,13 @@
 
     python analysis/search_settings.py FOLDER --seeds 6
 
-FOLDER holds ``nb201.parquet`` and ``transnas_micro.parquet`` (docs/benchmarks/tables.md); the
-embedded tables come along. A task is a column of a table; for each seed a search sees another
-random part of its cells, so that the best is another one each time. A setting is judged by the mean
-decadic logarithm of the rank of the best cell found so far, over evaluations 10 to the budget: 0
-where the best is found at once. For each data set the setting is chosen by all others
-(all columns of a data set are left out together), and what it does on the data set is told.
+FOLDER holds ``nb201.parquet`` and ``transnas_micro.parquet`` (docs/benchmarks/tables.md);
+``nasbench101-measured`` is imported, the embedded tables come along. A task is a column of a table;
+for each seed a search sees another random part of its cells, so that the best is another one each
+time. A setting is judged by the mean decadic logarithm of the rank of the best cell found so far,
+over evaluations 10 to the budget: 0 where the best is found at once. For each data set the setting
+is chosen by all others (all columns of a data set are left out together), and what it does on the
+data set is told.
 Rows are kept in ``settings.parquet`` below --out; broken off, the same command goes on.
 """
 
@@ -53,8 +54,9 @@ DATASETS: Mapping[str, tuple[str, ...]] = {
     "fashion": ("cells-fashion:valid_accuracy",),
 }
 _EI, _TS, _UCB = "expected_improvement", "thompson", "upper_confidence_bound"
+STANDING = "as it stands"
 SETTINGS: Mapping[str, dict[str, Any]] = {
-    "as it stands": {},
+    STANDING: {},
     "EI only": {"acquisition": _EI},
     "every 4th Thompson": {"acquisition": (*[_EI] * 3, _TS)},
     "every 4th UCB": {"acquisition": (*[_EI] * 3, _UCB), "beta": 2.0},
@@ -184,6 +186,14 @@ def by_dataset(found: pd.DataFrame) -> pd.DataFrame:
     return by_task.groupby(["setting", "dataset"]).mean().unstack()
 
 
+def differences(found: pd.DataFrame) -> dict[str, str]:
+    """Return by setting the mean difference of the logarithms from what stands, task by task."""
+    wide = found.pivot_table(index=["task", "seed"], columns="setting", values="log_rank")
+    away = wide.sub(wide[STANDING], axis=0)
+    errors = away.std() / len(away) ** 0.5
+    return {name: f"{away[name].mean():+.3f} ± {errors[name]:.3f}" for name in away}
+
+
 def told(found: pd.DataFrame) -> str:
     """Return median, 95 % and misses of the evaluations until the best was found."""
     needed = np.sort(found["needed"].to_numpy())
@@ -205,10 +215,15 @@ def main() -> None:
     file = given.out / f"settings-{given.size}-{given.budget}.parquet"
     found = gather(file, given.folder, given.seeds, given.size, given.budget)
     means = by_dataset(found)
-    print(f"| setting | {' | '.join(means.columns)} | mean | best: median / 95 % | not found |")
-    print("|---|" + "---|" * (len(means.columns) + 3))
+    away = differences(found)
+    print(
+        f"| setting | {' | '.join(means.columns)} | mean | against {STANDING!r} "
+        "| best: median / 95 % | not found |"
+    )
+    print("|---|" + "---|" * (len(means.columns) + 4))
     for setting in means.mean(axis=1).sort_values().index:
         cells = [f"{value:.3f}" for value in (*means.loc[setting], means.loc[setting].mean())]
+        cells.append(away[setting])
         rows = found[found["setting"] == setting]
         print(f"| {setting} | {' | '.join(cells)} | {told(rows)} |")
     print(

@@ -15,7 +15,8 @@ test-all: $(STAMP)  ## run all of them, those of more than ten seconds too
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal -rfEs
 
 coverage: $(STAMP)  ## run the quick tests, and report which lines they reach
-	OMP_NUM_THREADS=1 $(BIN)/python -m coverage run -m pytest --numprocesses 0 -m "not slow"
+	OMP_NUM_THREADS=1 $(BIN)/python -m coverage run -m pytest --numprocesses auto --dist worksteal -m "not slow"
+	$(BIN)/python -m coverage combine --quiet
 	$(BIN)/python -m coverage report
 
 zoo: $(STAMP)  ## send every kind of network through every stage and write docs/zoo.md

@@ -17,6 +17,7 @@
     │   └── RunError            a run folder that exists, is broken or belongs to another search
     ├── BuildError              a tool of this machine (a compiler) failed us; exit code 1
     │   └── KernelError         C code of ours cannot be compiled, loaded or used here
+    ├── NotReadyError           something is being made that takes its time; exit code 1
     └── EvaluationError         an evaluator broke, whatever the architecture; exit code 1
 
 Messages are one line: what was given, what was expected, and where (file and key, index).
@@ -96,6 +97,10 @@ class BuildError(NasplatformError):
 
 class KernelError(BuildError):
     """C code of the platform cannot be compiled, loaded or used on this machine."""
+
+
+class NotReadyError(NasplatformError):
+    """Something that takes long to make is being made, and nobody was to wait for it."""
 
 
 class EvaluationError(NasplatformError):

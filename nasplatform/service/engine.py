@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
+from nasplatform.errors import NotReadyError
 from nasplatform.service.models import Model, PredictionInput, PredictionOutput, log
 from nasplatform.service.settings import Settings
 
@@ -210,11 +211,8 @@ class Engine:
         before = time.perf_counter()
         try:
             answers, cached = first.model.answer(texts, first.hashes, first.ranks)
-        except Exception as error:  # whatever a predictor raises concerns these requests alone
-            log.exception("inference failed")
-            for job, start, stop in parts:
-                self._forget(job, start, stop)
-                _tell(job, error)
+        except Exception as error:
+            self._failed(parts, error)
             return
         finally:
             seconds = time.perf_counter() - before
@@ -230,6 +228,18 @@ class Engine:
         self._expected = len(parts) + len(self._queue)
         self._observe(BatchStats(len(texts), len(parts), cached, seconds, self._waiting))
         _tell_all(finished)
+
+    def _failed(self, parts: list[_Part], error: Exception) -> None:
+        """Whatever one request makes a predictor or a space raise concerns it alone."""
+        if len(parts) > 1:
+            for part in parts:
+                self._answer([part])
+            return
+        if not isinstance(error, NotReadyError):
+            log.error("inference failed", exc_info=error)
+        [(job, start, stop)] = parts
+        self._forget(job, start, stop)
+        _tell(job, error)
 
     def _forget(self, job: _Job, start: int, stop: int) -> None:
         """Drop a request that failed, with the part of it that still waits."""

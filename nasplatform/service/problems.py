@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails, to_json
 from starlette.exceptions import HTTPException
 
 from nasplatform.complaints import expected, known_keys, meant, shortened
-from nasplatform.errors import PredictorError, did_you_mean
+from nasplatform.errors import NotReadyError, PredictorError, did_you_mean
 from nasplatform.service.facts import BrokenVersionError
 
 MEDIA_TYPE = "application/problem+json"
@@ -123,6 +123,8 @@ def problem_of(error: Exception) -> Problem | None:
             return error
         case RequestValidationError() | ValidationError():
             return bad_body(error)
+        case NotReadyError():
+            return Problem(503, "not-ready", str(error), {"Retry-After": "5"})
         case BrokenVersionError():
             return Problem(409, "conflict", str(error))
         case PredictorError():
@@ -155,7 +157,7 @@ def install(app: FastAPI) -> None:
             ),
         )
 
-    for kind in (Problem, RequestValidationError, ValidationError, PredictorError):
+    known = (Problem, RequestValidationError, ValidationError, PredictorError, NotReadyError)
+    for kind in (*known, BrokenVersionError):
         app.add_exception_handler(kind, on_error)
-    app.add_exception_handler(BrokenVersionError, on_error)
     app.add_exception_handler(HTTPException, on_http)

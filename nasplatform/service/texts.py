@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from nasplatform.errors import ArchitectureError
+from nasplatform.prepared import nobody_waits
 from nasplatform.spaces.base import Population, Space
 
 LONGEST = 20_000  # characters of an architecture; the longest text form of a space has some 2,000
@@ -19,22 +20,24 @@ def as_texts(items: Sequence[Any]) -> list[str]:
 
 
 def parse_texts(space: Space[Any], texts: Sequence[str]) -> tuple[Population[Any], dict[int, str]]:
-    """Return the architectures of the good texts, in order, and the errors of the others."""
-    if all(len(text) <= LONGEST for text in texts):
-        population, failed = space.parse_many(texts)
-        return population, {index: _bounded(str(error)) for index, error in failed.items()}
+    """Return the architectures of the good texts, in order, and the errors of the others.
+
+    Raises NotReadyError for a text that can be read only when something is made.
+    """
     fitting = [index for index, text in enumerate(texts) if len(text) <= LONGEST]
-    population, failed = space.parse_many([texts[index] for index in fitting])
+    with nobody_waits():
+        population, failed = space.parse_many([texts[index] for index in fitting])
     errors = {index: _too_long(text) for index, text in enumerate(texts) if len(text) > LONGEST}
     errors |= {fitting[at]: _bounded(str(error)) for at, error in failed.items()}
     return population, errors
 
 
-def require_short(text: str) -> str:
-    """Return a text that may be an architecture; ArchitectureError for one that is too long."""
+def parse_text(space: Space[Any], text: str) -> Any:
+    """Return the architecture of one text; raise ArchitectureError or NotReadyError."""
     if len(text) > LONGEST:
         raise ArchitectureError(_too_long(text))
-    return text
+    with nobody_waits():
+        return space.parse(text)
 
 
 def _too_long(text: str) -> str:

@@ -18,7 +18,7 @@ from nasplatform.service.bodies import read_json
 from nasplatform.service.models import Model
 from nasplatform.service.problems import Problem
 from nasplatform.service.routes import ServiceDep, require_ranking, takes
-from nasplatform.service.texts import as_texts, require_short
+from nasplatform.service.texts import as_texts, parse_text
 from nasplatform.spaces.base import Space
 from nasplatform.visualization.drawing import cell_drawing
 
@@ -137,7 +137,7 @@ def _explain(model: Model, asked: schemas.ExplainRequest) -> schemas.Explanation
     if asked.params is not None:
         architecture = space.from_params(_complete(space, asked.params))
     else:
-        architecture = space.parse(require_short(as_texts([asked.architecture])[0]))
+        architecture = parse_text(space, as_texts([asked.architecture])[0])
     graphs = space.graphs([architecture])
     real = np.flatnonzero(graphs.ops[0] >= 0)
     adjacency = graphs.adjacency[0][np.ix_(real, real)]

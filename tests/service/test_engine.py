@@ -196,6 +196,23 @@ def test_a_failure_concerns_its_batch_alone():
     assert with_engine(body, max_batch=4) == 0
 
 
+def test_a_failure_concerns_no_other_request_of_its_batch():
+    model = Slow(open_at_first=False)
+
+    async def body(engine):
+        first = engine.submit(model, ["a"])
+        await begun(model)
+        together = [engine.submit(model, [text]) for text in ("good", "bad", "best")]
+        model.gate.set()
+        await first
+        found = await asyncio.gather(*together, return_exceptions=True)
+        return [type(each).__name__ for each in found], engine.waiting
+
+    names, waiting = with_engine(body)
+    assert names == ["PredictionOutput", "ValueError", "PredictionOutput"]
+    assert waiting == 0
+
+
 def test_who_hung_up_is_not_answered():
     model = Slow(open_at_first=False)
 

@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from nasplatform.errors import ArchitectureError
+from nasplatform.prepared import Prepared
 from nasplatform.spaces import get_space
 
 NB201, NB101 = get_space("nasbench201"), get_space("nasbench101")
@@ -96,14 +97,24 @@ def test_md5_names_a_cell(monkeypatch, tmp_path):
     monkeypatch.setenv("NASPLATFORM_CACHE", str(tmp_path))
     some = NB101.enumerate()[:300]
     monkeypatch.setattr(index, "enumerate_cells", lambda: some)
-    index._index.cache_clear()
+    monkeypatch.setattr(index, "INDEX", Prepared("md5s", index._index))
     cell = some[217]
     assert NB101.parse(f"md5:{cell.hash}") == NB101.parse(cell.hash.upper()) == cell
-    index._index.cache_clear()  # now from the file
+    monkeypatch.setattr(index, "INDEX", Prepared("md5s", index._index))  # now from the file
     assert NB101.read(cell.hash, form="md5") == cell
     with pytest.raises(ArchitectureError, match="is of no cell"):
         NB101.parse("0" * 32)
-    index._index.cache_clear()
+
+
+def test_md5s_are_read_where_nothing_can_be_kept(monkeypatch, tmp_path):
+    from nasplatform.spaces.nasbench101 import index
+
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("NASPLATFORM_CACHE", str(tmp_path / "file"))
+    some = NB101.enumerate()[:300]
+    monkeypatch.setattr(index, "enumerate_cells", lambda: some)
+    monkeypatch.setattr(index, "INDEX", Prepared("md5s", index._index))
+    assert NB101.parse(some[3].hash) == some[3]
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,8 @@ def summary_of_page(text: str, protocol: str) -> pd.DataFrame:
     """Return what a page says of a protocol: its table whose first cell begins with the name.
 
     Columns: predictor, labels, kendall_mean, kendall_std (missing where the page has none). A row
-    of two predictors has two values in each cell. Raises ValueError where there is no such table.
+    of two predictors has two values in each cell; published figures and those of untrained networks
+    are left out. Raises ValueError where there is no such table.
     """
     lines = text[text.find(f"\n| `{protocol}`") + 1 :].split("\n\n")[0].splitlines()
     if len(lines) < 3 or not lines[0].startswith(f"| `{protocol}`"):
@@ -93,7 +94,7 @@ def summary_of_page(text: str, protocol: str) -> pd.DataFrame:
     labels = [int(cell.replace(",", "")) for cell in head[1:]]
     found = []
     for name, *cells in rows:
-        if "published" in name:
+        if "published" in name or "untrained" in name:
             continue
         names = [part.strip(" `*").lower() for part in name.partition(" (")[0].split(" / ")]
         for n, cell in zip(labels, cells, strict=True):

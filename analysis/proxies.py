@@ -31,7 +31,7 @@ from nasplatform.benchmarks.table import BenchmarkTable
 from nasplatform.errors import DataError, InputError
 from nasplatform.evaluators.az_nas import PARTS, log_ranks
 from nasplatform.evaluators.base import EvaluationContext
-from nasplatform.evaluators.proxy import ProxyEvaluator, ProxyOptions
+from nasplatform.evaluators.proxy import POOL, ProxyEvaluator, ProxyOptions
 from nasplatform.predictors.protocols import Protocol, get_protocol
 from nasplatform.training.datasets import load_task
 from nasplatform.training.task import Task
@@ -39,7 +39,8 @@ from nasplatform.training.task import Task
 PROXIES = ("params", "flops", "jacov", "naswot", "synflow", "zico", "az-nas")
 KEYS = ["protocol", "row", "proxy"]
 PUBLISHED = {"nb201": {"jacov": 0.616, "zico": 0.607, "az-nas": 0.741}}
-_RESAMPLED, _POOL = 1000, 50
+AMONG = f"az-nas among {POOL}"
+_RESAMPLED = 1000
 
 
 def table_of(protocol: Protocol) -> BenchmarkTable:
@@ -102,7 +103,7 @@ def frame_of(path: Path, protocol: Protocol) -> tuple[pd.DataFrame, pd.Series[fl
     frame = known.pivot(index="row", columns="proxy", values="score").loc[known["row"].unique()]
     parts = frame[[*PARTS, "flops"]].to_numpy()
     frame["az-nas"] = log_ranks(parts)
-    frame["az-nas among 50"] = [log_ranks(np.vstack([parts[:_POOL], one]))[-1] for one in parts]
+    frame[AMONG] = [log_ranks(np.vstack([parts[:POOL], one]))[-1] for one in parts]
     frame["truth"] = protocol.test.values(table_of(protocol))[frame.index]
     seconds = known.groupby("proxy")["seconds"].median()
     seconds["az-nas"] = seconds[PARTS[0]]
@@ -128,7 +129,7 @@ def markdown(path: Path, protocol: Protocol) -> str:
         "| proxy | tau | published, all cells | CPU s each |",
         "|---|---|---|---|",
     ]
-    for name in (*PROXIES, "az-nas among 50", *PARTS):
+    for name in (*PROXIES, AMONG, *PARTS):
         known, spent = published.get(name, ""), seconds.get(name)
         cost = "" if spent is None else f"{spent:.2f}"
         lines.append(f"| {name} | {tau(frame[name].to_numpy(), truth)} | {known} | {cost} |")

@@ -21,7 +21,7 @@ from nasplatform.spaces.base import Space
 from nasplatform.training.seeding import derive_seed, seeded
 from nasplatform.training.task import Task
 
-_POOL = 50  # architectures that az-nas ranks an architecture among
+POOL = 50  # architectures that az-nas ranks an architecture among
 
 
 class ProxyOptions(BaseModel):
@@ -124,6 +124,6 @@ class ProxyEvaluator(Evaluator[Any]):
     @cached_property
     def _pool(self) -> NDArray[np.float64]:
         """Return (50, 4) the parts and FLOPs of architectures drawn from the space."""
-        drawn = self.space.sample(_POOL, np.random.default_rng(0))
+        drawn = self.space.sample(POOL, np.random.default_rng(0))
         rows = [[*self.parts(one, 0).values(), self._cost(one)] for one in drawn]
         return np.array(rows)

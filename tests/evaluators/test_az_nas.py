@@ -15,8 +15,8 @@ from nasplatform.evaluators.proxy import ProxyEvaluator, ProxyOptions
 from nasplatform.spaces import Space, get_space
 from nasplatform.testing.tiny import tiny_task
 
-INPUT = {"input_shape": (1, 8, 8), "classes": 3}
-SPACES = {
+INPUT: dict[str, Any] = {"input_shape": (1, 8, 8), "classes": 3}
+SPACES: dict[str, dict[str, Any]] = {
     "nasbench101": {"stem_channels": 4, "modules_per_stack": 1},
     "nasbench201": {"stem_channels": 4, "cells_per_stage": 1},
     "macro-chain": {},

@@ -97,7 +97,7 @@ def in_short(text: str) -> str:
 
 
 def validated(model: type[M], values: Mapping[str, Any]) -> M:
-    """Validate values; raise ValidationError, also for truths and texts in place of a number."""
+    """Validate values; raise ValidationError also for what is only read as a number."""
     made = model.model_validate(dict(values))
     for kind, *path in _misread_numbers(values, made):
         given = {"type": kind, "loc": tuple(path), "input": _at(values, path)}
@@ -209,15 +209,16 @@ def _example(model: type[BaseModel], finding: ErrorDetails) -> str:
 
 
 def _misread_numbers(given: Any, made: Any) -> Iterator[tuple[Any, ...]]:
-    """Yield where something else was read as a number: YAML's yes, no, on and off, or a text.
+    """Yield where something else was read as a number: YAML's yes and no, a text, 3.0 as 3.
 
     Each is pydantic's word for what was expected, and the path.
 
     Texts of numbers with a point or an exponent are none of them: YAML has 1e-3 as a text.
     """
     number = isinstance(made, (int, float)) and not isinstance(made, bool)
-    if isinstance(given, (bool, str)):
-        if number and (isinstance(given, bool) or isinstance(made, int) or "_" in given):
+    if isinstance(given, (bool, str, float)):
+        whole = number and isinstance(made, int)
+        if whole or (number and (isinstance(given, bool) or "_" in str(given))):
             yield ("int_type" if isinstance(made, int) else "float_type",)
         return
     pairs: list[tuple[int | str, Any, Any]] = []

@@ -102,7 +102,7 @@ class SearchOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     sampler: Choice = Choice(name="predictor")
-    budget: int = Field(ge=1, strict=True)
+    budget: int = Field(ge=1)
     enqueue: tuple[str, ...] = ()
     warm_start: Path | None = None
     max_seconds: float | None = Field(default=None, gt=0)

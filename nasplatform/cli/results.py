@@ -52,10 +52,10 @@ def list_(
     if as_json:
         emit(rows)
         return
-    columns = ["run", "date", "sampler", "predictor", "seed", "state", "evaluations", "budget"]
+    columns = ["run", "started", "sampler", "predictor", "seed", "state", "evaluations", "budget"]
     columns += ["metric", "score", *(["front"] if frame["front"].notna().any() else [])]
     columns += ["stages", "accuracy"]
-    dated = [row | {"date": f"{row['date']:%Y-%m-%d %H:%M}"} for row in rows]
+    dated = [row | {"started": f"{row['started']:%Y-%m-%d %H:%M}"} for row in rows]
     show_table(dated, columns, title="times are UTC")
 
 
@@ -108,7 +108,7 @@ def compare(
     if as_json:
         emit({"runs": records(runs), "settings": records(settings)})
         return
-    dated = runs.assign(date=runs["date"].dt.strftime("%Y-%m-%d %H:%M"))
+    dated = runs.assign(started=runs["started"].dt.strftime("%Y-%m-%d %H:%M"))
     show_table(records(dated), [str(name) for name in dated], title="runs (times are UTC)")
     if len(settings) > 1 or settings["seeds"].max() > 1:
         show_table(records(settings), [str(name) for name in settings], title="settings over seeds")

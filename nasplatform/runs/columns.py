@@ -21,7 +21,7 @@ PLACE: Columns = {
 """Whose a row is; these stand first."""
 
 RUNS: Columns = {
-    **{"run": "str", "search": "str", "date": _TIME},
+    **{"run": "str", "search": "str", "started": _TIME},
     **dict.fromkeys(("space", "table", "task", "metric", "sampler", "predictor"), "str"),
     **{"seed": "int64", "state": "str", "evaluations": "int64", "budget": "Int64"},
     **{"score": "float64", "architecture": "str", "front": "Int64", "stages": "int64"},

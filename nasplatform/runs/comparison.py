@@ -22,7 +22,7 @@ def compare_runs(paths: Sequence[Path | str]) -> pd.DataFrame:
     """Return one row per run: what was searched, when, and what it came to.
 
     paths: runs, or folders of runs.
-    Columns: run, search, metric, date, sampler, predictor, seed, evaluations, budget, score, and
+    Columns: run, search, metric, started, sampler, predictor, seed, evaluations, budget, score, and
     for the network at the start and after each stage its test accuracy, ``accuracy_STAGE``.
     Raises RunError where no run stands, or where scores are of different tasks.
     """
@@ -73,7 +73,7 @@ def _summary(name: str, values: pd.Series[Any], first: pd.Series[Any]) -> dict[s
 
 
 def _row(run: RunFolder) -> dict[str, Any]:
-    kept = ("run", "search", "task", "metric", "date", "sampler", "predictor", "seed")
+    kept = ("run", "search", "task", "metric", "started", "sampler", "predictor", "seed")
     overview = frames.overview(run)
     walk = stage_walk(frames.stages(run))
     accuracies = {f"accuracy_{row['network']}": row["accuracy"] for row in walk.to_dict("records")}

@@ -31,7 +31,7 @@ from nasplatform.runs.run import Run
 from nasplatform.runs.saved import save_predictor
 from nasplatform.search.identity import identity_of
 from nasplatform.search.loop import search
-from nasplatform.search.storage import await_study, open_study, require_study
+from nasplatform.search.storage import await_study, open_study, require_storage, require_study
 from nasplatform.search.trial_record import Step
 from nasplatform.stages.pipeline import run_pipeline, stages_frame
 from nasplatform.stages.remote import walk_elsewhere
@@ -64,6 +64,9 @@ def run(
     data = [] if experiment.task is None else [experiment.task.summary()]
     for words in (*data, *experiment.notes):
         watch(Event("setup", 0, 0, words))
+    folder.check(experiment.resolved(), resume, force)
+    if resume:
+        _require_budget(experiment, folder)
     with folder.claimed(experiment.resolved(), resume, force):
         timings.keep(folder, "setup", time.perf_counter() - begun)
         found = _search(experiment, folder, watch)
@@ -113,6 +116,7 @@ def run_worker(
     Returns how many evaluations were made here. Raises ConfigError as ``run`` does, RunError where
     nobody has started this search.
     """
+    require_storage(storage)
     config, source = load_config(file, {**(overrides or {}), "storage": storage})
     with TemporaryDirectory() as folder:
         own = RunFolder(Path(folder))
@@ -123,6 +127,21 @@ def run_worker(
         await_study(storage, config.name, wait)
         with _study(experiment, own) as study:
             return _spend_budget(experiment, own, study, watch)
+
+
+def _require_budget(experiment: Experiment, folder: RunFolder) -> None:
+    """Raise RunError where a run that goes on has measured more than its budget pays for.
+
+    Of what several share only the end is known here.
+    """
+    if experiment.config.storage is not None and not folder.evaluations.is_file():
+        return
+    measured, budget = frames.evaluations(folder)["hash"].nunique(), experiment.search.budget
+    if measured > budget:
+        raise RunError(
+            f"{folder.path}: {measured} architectures are measured already, more than the budget "
+            f"of {budget} pays for: give {measured} or more"
+        )
 
 
 def _search(experiment: Experiment, folder: RunFolder, watch: Watch) -> pd.DataFrame:

@@ -127,51 +127,15 @@ class RunFolder:
         self.models.mkdir(parents=True, exist_ok=True)
         write_text(known, winner)
 
-    @contextmanager
-    def claimed(
-        self, resolved: ResolvedConfig, resume: bool = False, force: bool = False
-    ) -> Iterator[None]:
-        """Hold the folder for one process, with ``resolved`` written as its file.
+    def check(self, resolved: ResolvedConfig, resume: bool = False, force: bool = False) -> None:
+        """Raise RunError where there is nothing to resume, or the folder is in the way.
 
-        resume: the folder holds this very search already; it goes on. Its stopping rules may
-                have changed, stages may have been added, and those that left no result may be
-                others.
-        force:  the run that stands there is removed first.
-        Raises RunError where there is nothing to resume, and where the folder is in the way,
-        belongs to another search, or is held.
+        So it is where it belongs to another search, lies within another run, or holds one.
         """
         if self.path.exists() and not self.path.is_dir():
             raise RunError(f"{self.path}: is a file, expected the folder of a run")
-        self._check(resolved, resume, force)
-        self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.lock)
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            raise RunError(f"{self.path}: another process works on this run") from None
-        try:
-            recover(self.path)
-            self._check(resolved, resume, force)  # another process may have been here meanwhile
-            if force:
-                self._remove()
-            self._adapt(resolved)
-            write_text(self.resolved, yaml.safe_dump(dump_resolved(resolved), sort_keys=False))
-            yield
-        finally:
-            lock.release()
-
-    def _remove(self) -> None:
-        """Remove the run, but not the lock that we hold."""
-        for path in self._contents():
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path)
-            else:
-                path.unlink()
-
-    def _contents(self) -> list[Path]:
-        return [path for path in self.path.iterdir() if path != self.lock]
-
-    def _check(self, resolved: ResolvedConfig, resume: bool, force: bool) -> None:
+        if not resume:
+            self._require_apart()
         if not self.exists:
             if self.path.is_dir() and self._contents():
                 raise RunError(f"{self.path}: a folder with other files; give another out")
@@ -193,6 +157,55 @@ class RunFolder:
                 f"{self.path}: belongs to another search: {differing[0]}; "
                 f"give another out or the settings it was started with"
             )
+
+    @contextmanager
+    def claimed(
+        self, resolved: ResolvedConfig, resume: bool = False, force: bool = False
+    ) -> Iterator[None]:
+        """Hold the folder for one process, with ``resolved`` written as its file.
+
+        resume: the folder holds this very search already; it goes on. Its stopping rules may
+                have changed, stages may have been added, and those that left no result may be
+                others.
+        force:  the run that stands there is removed first.
+        Raises RunError as ``check`` does, and where the folder is held.
+        """
+        self.check(resolved, resume, force)
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.lock)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            raise RunError(f"{self.path}: another process works on this run") from None
+        try:
+            recover(self.path)
+            self.check(resolved, resume, force)  # another process may have been here meanwhile
+            if force:
+                self._remove()
+            self._adapt(resolved)
+            write_text(self.resolved, yaml.safe_dump(dump_resolved(resolved), sort_keys=False))
+            yield
+        finally:
+            lock.release()
+
+    def _remove(self) -> None:
+        """Remove the run, but not the lock that we hold."""
+        for path in self._contents():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+
+    def _contents(self) -> list[Path]:
+        return [path for path in self.path.iterdir() if path != self.lock]
+
+    def _require_apart(self) -> None:
+        """Raise RunError where another run would be removed with this one, or this with it."""
+        for around in self.path.resolve().parents:
+            if (around / RESOLVED).is_file():
+                raise RunError(f"{self.path}: lies within the run {around}; give another out")
+        for inner in self.path.glob(f"*/**/{RESOLVED}"):
+            raise RunError(f"{self.path}: holds another run, {inner.parent}; give another out")
 
     def _finished_stages(
         self, known: dict[str, Any], given: dict[str, Any]

@@ -128,7 +128,7 @@ def read_timings(path: Path | str = "runs", contact: bool = False) -> pd.DataFra
 def list_runs(path: Path | str = "runs", contact: bool = False) -> pd.DataFrame:
     """Return one row per run: what was searched, how far it came, the best it found.
 
-    Columns (see docs/reference/frames.md): run, search (its name), date (when it began, UTC),
+    Columns (see docs/reference/frames.md): run, search (its name), started (its first trial, UTC),
     space, table, task (what is measured, with the digest of the data), metric (of the score),
     sampler, predictor, seed, state (``searching``, ``stages`` or ``finished``), evaluations,
     budget, score, architecture, front (how many architectures stand on the Pareto front; missing
@@ -324,7 +324,7 @@ def overview(folder: RunFolder, contact: bool = False) -> dict[str, Any]:
     return {
         "run": folder.path.name,
         "search": config.name,
-        "date": began(folder, frame),
+        "started": began(folder, frame),
         "space": about["space"],
         "table": about["table"],
         "task": config.provenance.measured,

@@ -7,7 +7,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -264,8 +264,11 @@ def _sqlite_of_several(url: str) -> StudyStorage:
     file = sa.make_url(url).database
     options = {"creator": lambda: connect(Path(file))} if file else {}
     for _ in range(_TRIES):
-        with suppress(OperationalError, IntegrityError, ProgrammingError):
+        try:
             return StudyStorage(url, engine_kwargs=options)
+        except (OperationalError, IntegrityError, ProgrammingError) as error:
+            if getattr(error.orig, "sqlite_errorcode", None) == sqlite3.SQLITE_CANTOPEN:
+                raise
         time.sleep(_PAUSE)  # another process may be making the tables at this moment
     return StudyStorage(url, engine_kwargs=options)
 

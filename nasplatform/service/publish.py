@@ -28,7 +28,7 @@ class Target:
         Raises ConfigError for a name that none can have.
         """
         folder, colon, name = text.rpartition(":")
-        if not colon or "/" in name:
+        if not colon:
             folder, name = text, re.sub(r"[^A-Za-z0-9_-]+", "-", default).strip("-_")[:64]
         if not folder or not NAME.fullmatch(name):
             raise ConfigError(

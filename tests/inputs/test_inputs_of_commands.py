@@ -27,12 +27,15 @@ FILES = [
     (BASE + "seed: yes", ":6: seed: expected a whole number, got true"),
     (BASE + "seed: 1:30", ":6: 1:30 would be read as a number in base 60"),
     (BASE + "seed: 1.5", f"seed: {NUMBER}, got 1.5"),
+    (BASE + "seed: 3.0", f"seed: {NUMBER}, got 3.0"),
+    (BASE.replace(BUDGET, "budget: 12.0"), f"search.budget: {NUMBER}, got 12.0"),
+    (BASE.replace("n: 8", "n: 8.0"), "space: space 'bits'.n: expected a whole number, got 8.0"),
     (BASE + "seed: -1", "seed: expected a number of at least 0, got -1"),
     (BASE + "seed: 99999999999", "seed: expected a number less than 2147483648"),
     (BASE.replace("name: toy", "name: no"), f":1: name: {TEXT}, got false"),
     (BASE.replace("name: toy", "name:"), f":1: name: {TEXT}, got nothing"),
     (BASE.replace("name: toy", "name: a/b"), "name: expected letters, digits"),
-    (BASE.replace(BUDGET, "budget: .nan"), f"search.budget: {NUMBER}, got nan"),
+    (BASE.replace(BUDGET, "budget: .nan"), "search.budget: expected a finite number, got nan"),
     (BASE.replace(BUDGET, "budget: '12'"), f"search.budget: {NUMBER}, got '12'"),
     (BASE.replace(BUDGET, "budget: [1]"), f"search.budget: {NUMBER}, got [1]"),
     (BASE.replace(BUDGET, BUDGET + ", target: .inf"), "search.target: expected a finite number"),
@@ -136,6 +139,10 @@ TYPED = [
     (["--set", "seed=-3"], "seed: expected a number of at least 0, got -3"),
     (["--set", "predictor=null"], "sampler 'predictor' needs a predictor"),
     (["--out", "toy.yaml"], "toy.yaml: is a file, expected the folder of a run"),
+    (["--out", "other/inner"], "other/inner: lies within the run "),
+    (["--out", "outer", "--force"], "outer: holds another run, outer/models/inner; give another"),
+    (["--publish", "st:a/b"], "--publish st:a/b: expected DIR or DIR:NAME, a name of letters"),
+    (["--publish", "st:"], "--publish st:: expected DIR or DIR:NAME, a name of letters"),
     (["--out", "toy.yaml/x"], "toy.yaml/x: Not a directory"),
     (["--out", ""], "an empty text after --out: expected a value; a variable of the shell may be"),
     (["--out="], "--out=: expected a value; a variable of the shell may be unset"),
@@ -154,7 +161,8 @@ OTHERS = [
     (["compress", "toy.yaml"], "starts from a search, not a network: nasplatform run"),
     (["worker", "toy.yaml", "--storage", "sqlite:///missing.db", "--wait", "0"], "nobody has"),
     (["worker", "toy.yaml", "--storage", "journal:///missing.log", "--wait", "0"], "nobody has"),
-    (["worker", "toy.yaml", "--storage", "missing.db"], "no URL of a storage, such as"),
+    (["worker", "toy.yaml", "--storage", "sqlite:///."], "error: storage 'sqlite:///.' does not"),
+    (["worker", "toy.yaml", "--storage", "missing.db"], "error: storage 'missing.db': no URL"),
     (["status", "--storage", "sqlite:///missing.db"], "missing.db: no such file"),
     (["status", "--storage", "journal:///missing.log"], "missing.log: no such file"),
     (["requeue", "--storage", "sqlite:///missing.db"], "missing.db: no such file"),
@@ -268,6 +276,9 @@ def test_wrong_words(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("toy.yaml").write_text(BASE)
+    for run in ("other", "outer", "outer/models/inner"):
+        Path(run).mkdir(parents=True)
+        Path(run, "resolved.yaml").touch()
     assert main(["run", "toy.yaml", *more]) == 2
     _one_line(capsys.readouterr().err, words)
     assert not Path("runs").exists()
@@ -292,6 +303,18 @@ def test_wrong_commands(
     assert main(typed) == 2
     _one_line(capsys.readouterr().err, words)
     assert set(Path().iterdir()) - there <= {Path("s")}  # the store that serve was told to make
+
+
+def test_a_budget_below_what_was_measured_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("toy.yaml").write_text(BASE)
+    assert main(["run", "toy.yaml", "--out", "r"]) == 0
+    less = ["run", "toy.yaml", "--out", "r", "--resume", "--set", "search.budget=11"]
+    assert main(less) == 2
+    _one_line(capsys.readouterr().err, "12 architectures are measured already, more than the budg")
+    assert Path("r/report.html").is_file()
 
 
 NONE, OTHER = "asked.csv: holds no architecture", "no column is called 'architecture'"

@@ -98,4 +98,4 @@ def test_times_have_a_zone(place: Path) -> None:
     started = nasplatform.read_runs("runs/random-0")["started"]
     assert str(started.dt.tz) == "UTC"
     assert abs(pd.Timestamp.now("UTC") - started.max()) < pd.Timedelta(minutes=10)
-    assert str(nasplatform.list_runs("runs")["date"].dt.tz) == "UTC"
+    assert str(nasplatform.list_runs("runs")["started"].dt.tz) == "UTC"

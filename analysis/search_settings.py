@@ -191,7 +191,7 @@ def differences(found: pd.DataFrame) -> dict[str, str]:
     wide = found.pivot_table(index=["task", "seed"], columns="setting", values="log_rank")
     away = wide.sub(wide[STANDING], axis=0)
     errors = away.std() / len(away) ** 0.5
-    return {name: f"{away[name].mean():+.3f} ± {errors[name]:.3f}" for name in away}
+    return {str(name): f"{away[name].mean():+.3f} ± {errors[name]:.3f}" for name in away}
 
 
 def told(found: pd.DataFrame) -> str:

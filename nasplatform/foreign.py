@@ -102,7 +102,7 @@ class TarMember(tarfile.TarInfo):
     """For ``tarfile.open(..., tarinfo=TarMember)``, which reads any header into memory as it is."""
 
     @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str | None, errors: str) -> Self:
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
         """Read a block; raise ValueError where it announces a header of more than a MiB."""
         found = super().frombuf(buf, encoding, errors)
         if found.type in _HEADERS and found.size > _MEMBER:

@@ -30,7 +30,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from nasplatform.atomic_io import recover, replace_folder, sha256, write_text
 from nasplatform.errors import DataError, did_you_mean
-from nasplatform.foreign import blaming
+from nasplatform.foreign import TarMember, blaming
 
 Progress = Callable[[int, int], None]
 """Called with (bytes so far, bytes in all), the latter 0 where it is not known."""
@@ -152,7 +152,7 @@ def unpack(archive: Path, folder: Path) -> None:
         blaming(archive, DataError, "cannot be unpacked"),
     ):
         room = _Room(archive, temporary)
-        with tarfile.open(archive) as tar:
+        with tarfile.open(archive, tarinfo=TarMember) as tar:
             for member in tar:
                 room.take(member)
                 tar.extract(member, temporary, filter="data")

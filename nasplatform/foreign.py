@@ -10,15 +10,24 @@ from __future__ import annotations
 import json
 import os
 import stat
+import tarfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from nasplatform import faults
 from nasplatform.errors import ContractError, InputError, NasplatformError
 
 _TEXT = 16 << 20  # bytes of a file of settings or facts
+_MEMBER = 1 << 20  # bytes of what a tar says of one of its files
+_HEADERS = frozenset(
+    {
+        *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
+        *(tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK),
+    }
+)
 
 
 @contextmanager
@@ -83,10 +92,22 @@ def parse_json(text: str | bytes) -> Any:
 def _with_single_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        keys = [key for key, _ in pairs]
-        twice = next(key for place, key in enumerate(keys) if key in keys[:place])
+        counts = Counter(key for key, _ in pairs)
+        twice = next(key for key, count in counts.items() if count > 1)
         raise InputError(f"key {twice!r:.80} stands twice")
     return found
+
+
+class TarMember(tarfile.TarInfo):
+    """For ``tarfile.open(..., tarinfo=TarMember)``, which reads any header into memory as it is."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """Read a block; raise ValueError where it announces a header of more than a MiB."""
+        found = super().frombuf(buf, encoding, errors)
+        if found.type in _HEADERS and found.size > _MEMBER:
+            raise ValueError(f"a header of {found.size:,} bytes, expected at most {_MEMBER:,}")
+        return found
 
 
 def path_of(value: object, error: type[NasplatformError]) -> Path:

@@ -125,6 +125,13 @@ class GuardedProtocol(HttpToolsProtocol):
         self.door.leave(self)
         super().connection_lost(exc)
 
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio asks for the answer
+        """Answer who asked and will say no more, then end; anybody else has left."""
+        if self.waits:
+            return False
+        self.cycle.keep_alive = False
+        return True
+
     def data_received(self, data: bytes) -> None:
         """Count what arrives before it is parsed."""
         if self._over or self.transport.is_closing():

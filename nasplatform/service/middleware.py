@@ -73,6 +73,9 @@ class FrontDoor:
                 await app(scope, self._bounded(visit), visit.send)
             except Problem as problem:
                 await visit.tell(problem)
+            except asyncio.CancelledError:  # uvicorn's grace at the end of the service is over
+                words = "the service is being stopped: ask again when it is back"
+                await visit.tell(Problem(503, "stopping", words, {"Retry-After": "5"}))
             except Exception as error:
                 log.exception("request failed", extra={"facts": {"id": visit.id}})
                 detail = f"the request failed here; the log tells why under {visit.id}"

@@ -33,6 +33,7 @@ _TITLES = {
     "not-ready": "This is not ready yet",
     "overloaded": "Too many requests wait",
     "rate-limit": "The key's rate limit is reached",
+    "stopping": "The service is being stopped",
     "storage": "The disk of the service failed",
     "timeout": "The answer would have come too late",
     "too-many-items": "The request names too many architectures",

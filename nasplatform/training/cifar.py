@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from nasplatform.errors import DataError
-from nasplatform.foreign import blaming, read_bytes, require_regular
+from nasplatform.foreign import TarMember, blaming, read_bytes, require_regular
+from nasplatform.training.decoding import FORMATS
 from nasplatform.training.task import Labels
 
 SIDE, CHANNELS = 32, 3
@@ -69,7 +70,7 @@ def _files_of_folder(path: Path) -> dict[str, bytes]:
 def _files_of_archive(path: Path) -> dict[str, bytes]:
     """Read the known files of a tar archive; nothing is written anywhere."""
     found = {}
-    with tarfile.open(path) as tar:
+    with tarfile.open(path, tarinfo=TarMember) as tar:
         for member in tar:
             name = member.name.rpartition("/")[2]
             file = tar.extractfile(member) if member.isfile() and name in _NAMES else None
@@ -152,7 +153,7 @@ def _check_index(index: pd.DataFrame, path: Path) -> None:
 def _tiles(data: bytes, where: str) -> NDArray[np.uint8]:
     """Return the tiles of a mosaic, row by row, (n, 3, 32, 32)."""
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             pixels = np.asarray(image.convert("RGB"), dtype=np.uint8)
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise DataError(f"{where} cannot be read as an image: {error}") from None

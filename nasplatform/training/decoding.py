@@ -29,6 +29,8 @@ from nasplatform.foreign import require_regular
 from nasplatform.training.image_store import DiskImages, Raw
 
 _PIXELS = 1 << 27  # of one image, 0.4 GB as colours; Pillow warns of bombs from two thirds of it
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+"""What is read; Pillow would give PostScript, whatever its file is called, to Ghostscript."""
 MEMORY_LIMIT = 512 * 2**20
 """Bytes of pixels up to which images are kept in memory."""
 PART = 64
@@ -63,7 +65,7 @@ def read_image(path: Path, size: tuple[int, int], grey: bool) -> NDArray[np.uint
     """Return one image, turned as its EXIF says and resized to (h, w), as (c, h, w)."""
     try:
         require_regular(path)
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             if image.width * image.height > _PIXELS:
                 raise DataError(
                     f"{path} has {image.width:,} x {image.height:,} pixels, expected at most "

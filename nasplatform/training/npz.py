@@ -9,6 +9,7 @@ from typing import Literal
 
 import numpy as np
 
+from nasplatform import faults
 from nasplatform.errors import DataError
 from nasplatform.foreign import require_regular
 from nasplatform.training.holdout import SplitOptions, hold_out, warn_of_twins
@@ -79,12 +80,16 @@ def read_npz(path: Path) -> dict[str, Array]:
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None
     except ValueError as error:
-        words = "it holds an array of objects" if "allow_pickle" in str(error) else str(error)
-        raise DataError(f"{path} cannot be read: {words.splitlines()[0]}") from None
+        objects = "allow_pickle" in str(error)
+        words = "it holds an array of objects" if objects else faults.short(error)
+        raise DataError(f"{path} cannot be read: {words}") from None
     except Exception as error:  # zipfile, zlib and numpy raise many kinds for a damaged file
-        raise DataError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
+        raise DataError(f"{path} cannot be read: {faults.short(error)}") from None
     known_arrays = NPZ_ARRAYS if "x_train" in arrays else NPZ_ARRAYS | {"x", "y"}
     strange = sorted(arrays.keys() - known_arrays)
+    no_array = next((name for name, found in arrays.items() if isinstance(found, bytes)), None)
+    if no_array is not None:
+        raise DataError(f"{path}: {no_array!r} is no array: save it with numpy.savez")
     if strange:
         known = ", ".join(sorted(known_arrays))
         raise DataError(f"{path}: unknown array {strange[0]!r}; known are {known}")

@@ -36,6 +36,7 @@ BODIES = {
     "one number": b'{"architectures": [' + b"9" * (LIMIT - 30) + b"]}",
     "texts": filled(b'"' + b"[" * 100 + b'"'),
     "half a body": b'{"architectures": [' + b'"[]1",' * 600_000,
+    "a key twice": filled(b"{%s}" % b",".join([b'"%x":1' % (n % 389_999) for n in range(390_000)])),
     "results": b'{"evaluations": [' + b",".join([b'{"score":1}'] * 300_000) + b"]}",
 }
 
@@ -185,6 +186,18 @@ def test_a_request_ends_in_one_place(service, data, status):
     answer = raw(service, data, whole=True)
     assert answer[9:12] == status
     assert answer.count(b"HTTP/1.1 ") == 1
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_who_asks_and_says_no_more_is_answered(service, count):
+    head = b"POST " + PREDICT.encode() + b" HTTP/1.1\r\nhost: localhost\r\n"
+    asked = head + b"content-type: application/json\r\ncontent-length: 26\r\n\r\n" + ONE
+    answer = raw(service, asked * count)
+    assert answer.count(b"HTTP/1.1 200") == count
+    assert answer.count(b"connection: close") == 1
+    begun = time.perf_counter()
+    assert raw(service, asked[:-3]) == raw(service, b"") == b""
+    assert time.perf_counter() - begun < 5
 
 
 def test_half_requests_are_not_waited_for_and_take_nobodys_place(store):

@@ -34,6 +34,7 @@ from nasplatform.benchmarks.imports.safe_pickle import loads
 from nasplatform.benchmarks.statistics import describe_table
 from nasplatform.benchmarks.table import BenchmarkTable, save_table
 from nasplatform.errors import ArchitectureError, DataError
+from nasplatform.foreign import require_regular
 from nasplatform.spaces import Space, get_space
 from nasplatform.spaces.vit.architecture import (
     Attention,
@@ -58,6 +59,7 @@ _VITBENCH = {
     "chaoyang_base_acc": "chaoyang_accuracy",
     "imagenet_super_acc": "imagenet_inherited_accuracy",
 }
+_LARGEST = 64 << 20  # bytes of records; those of the benchmark have a few MiB
 _EXTENSION = {"gt_autoformer.pth": "gt_autoformer_2.pth"}
 _MISPLACED = ("gt_autoformer_2", "imagenet_super_acc")  # a file, and labels that are not its own
 
@@ -223,8 +225,11 @@ def _records(file: Path, kind: str) -> list[dict[str, Any]]:
 def _plain(file: Path) -> Iterator[Mapping[str, Any]]:
     """Yield the mappings of a list that was saved by torch."""
     try:
+        require_regular(file)
         with zipfile.ZipFile(file) as archive:
-            (inside,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
+            (inside,) = (one for one in archive.infolist() if one.filename.endswith("/data.pkl"))
+            if inside.file_size > _LARGEST:
+                raise ValueError(f"{inside.file_size:,} bytes of records, at most {_LARGEST:,}")
             found = loads(archive.read(inside), str(file))
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise DataError(f"{file} is no file of torch.save: {error}") from None

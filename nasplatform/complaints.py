@@ -216,7 +216,7 @@ def _misread_numbers(given: Any, made: Any) -> Iterator[tuple[Any, ...]]:
 
     Texts of numbers with a point or an exponent are none of them: YAML has 1e-3 as a text.
     """
-    if given == "" and isinstance(made, Path):  # the folder that one stands in
+    if isinstance(made, Path) and given == "":  # the folder that one stands in
         yield ("path_type",)
     number = isinstance(made, (int, float)) and not isinstance(made, bool)
     if isinstance(given, (bool, str, float)):

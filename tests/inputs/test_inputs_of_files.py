@@ -157,6 +157,7 @@ TYPED = [
     ([*FIT, *OF_TABLE, "--option", "n=1"], "--option is for labels from --csv"),
     ([*FIT, *OF_TABLE, "--architecture", "x"], "--architecture is for labels from --csv"),
     (["predictors", "evaluate", "--json", "--csv"], "--json and --csv exclude each other"),
+    (["serve", "--predictors", "s", "--api-keys", "m"], "m: expected a JSON list of {id, sha256"),
     (["predictors", "show", "other"], "other: no predictor stands here (key 'format' is missing)"),
     (["predictors", "show", "list"], "list: no predictor stands here (it is built in another way)"),
 ]
@@ -206,3 +207,4 @@ def _one_line(said: str, words: str) -> None:
     assert complaint.startswith("error: ")
     assert words in complaint
     assert len(complaint) < 700
+    assert "validation error" not in complaint

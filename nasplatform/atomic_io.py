@@ -91,6 +91,13 @@ def require_own(folder: Path, names: Collection[str], error: type[Exception]) ->
         raise error(f"{folder}: is a file, expected the name of a folder")
 
 
+def require_place(path: Path, error: type[Exception]) -> None:
+    """Raise ``error`` where a path leads through a file, so that nothing can be made there."""
+    above = next(each for each in path.absolute().parents if each.exists())
+    if not above.is_dir():
+        raise error(f"{path}: {above.name} is a file, expected a folder")
+
+
 def recover(folder: Path, age: float = 0.0) -> None:
     """Clear a folder of what killed processes left half-done in it, and put back what they moved.
 

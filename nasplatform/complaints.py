@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from difflib import get_close_matches
 from itertools import islice
+from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -215,6 +216,8 @@ def _misread_numbers(given: Any, made: Any) -> Iterator[tuple[Any, ...]]:
 
     Texts of numbers with a point or an exponent are none of them: YAML has 1e-3 as a text.
     """
+    if isinstance(made, Path) and given == "":  # the folder that one stands in
+        yield ("path_type",)
     number = isinstance(made, (int, float)) and not isinstance(made, bool)
     if isinstance(given, (bool, str, float)):
         whole = number and isinstance(made, int)

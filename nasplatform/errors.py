@@ -118,6 +118,8 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     near = get_close_matches(name, names, n=1)
     if near:
-        return f"; did you mean {near[0]!r}?"
+        return f"; did you mean {near[0]!r:.80}?"
     more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-    return f"; known are {', '.join(names[:_LISTED])}{more}" if names else ""
+    return (
+        f"; known are {', '.join(f'{each:.80}' for each in names[:_LISTED])}{more}" if names else ""
+    )

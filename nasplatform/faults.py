@@ -8,6 +8,7 @@ was lost and how to go on.
 from __future__ import annotations
 
 import errno
+import re
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from pathlib import Path
 from nasplatform import plugins
 from nasplatform.passwords import without_password
 
+_CODES = re.compile(r"\[Errno -?\d+\] |\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ")
 _LONGEST = 240  # characters of another library's message
 _STORAGE = frozenset({"sqlite3", "sqlalchemy", "optuna", "psycopg", "psycopg2"})
 _READERS = frozenset({"pyarrow", "safetensors", "safetensors_rust", "zipfile", "zlib", "tarfile"})
@@ -54,9 +56,14 @@ def short(error: BaseException) -> str:
     said = str(error)
     if isinstance(error, OSError) and error.strerror:
         said = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    words = " ".join(said[: 4 * _LONGEST].split())
+    words = " ".join(_CODES.sub("", said[: 4 * _LONGEST]).split())
     words = without_password(words) or type(error).__name__
     return words if len(words) <= _LONGEST else words[:_LONGEST] + "..."
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an exception says, its kind where it is silent."""
+    return _CODES.sub("", (str(error).splitlines() or [""])[0]).strip() or type(error).__name__
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

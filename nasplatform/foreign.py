@@ -51,7 +51,16 @@ def blaming(
         raise
     # also BaseException: a panic in a library written in Rust is no Exception
     except BaseException as error:
-        raise kind(f"{path}: {words} ({faults.short(error)}){advice}") from error
+        raise kind(f"{path}: {words} ({_reason(error)}){advice}") from error
+
+
+def _reason(error: BaseException) -> str:
+    """Say what is wrong with a file, where Python only says at which step it was noticed."""
+    if isinstance(error, KeyError):
+        return f"key {faults.short(error)} is missing"
+    if isinstance(error, (AttributeError, IndexError, TypeError)):
+        return "it is built in another way"
+    return faults.short(error)
 
 
 def require_regular(path: Path) -> int:

@@ -131,7 +131,7 @@ def make_space(name: str, options: Sequence[str] | None) -> Space[Any]:
 def _import_own(
     file: Path, space: Space[Any], asked: Any, name: str | None, out: Path | None, force: bool
 ) -> Path:
-    from nasplatform.atomic_io import user_folder
+    from nasplatform.atomic_io import require_place, user_folder
     from nasplatform.benchmarks.imports.own_table import import_own_table
     from nasplatform.benchmarks.registry import list_tables
     from nasplatform.errors import DataError
@@ -143,6 +143,7 @@ def _import_own(
     if not _NAME.fullmatch(called):
         raise DataError(f"table {called!r}: a name has letters, digits, '.', '_', '-'; use --name")
     folder = user_folder() if out is None else out
+    require_place(folder / called, DataError)
     known = list_tables() if out is None else {}
     if not force and (called in known or (folder / f"{called}.json").exists()):
         raise DataError(f"a table is called {called!r} already: --name another, or --force")

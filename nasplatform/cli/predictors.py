@@ -106,13 +106,22 @@ def fit(
 
     Scores of which less is better are learnt, and predicted, with their sign turned.
     """
+    from nasplatform.atomic_io import require_place
     from nasplatform.errors import PredictorError
     from nasplatform.predictors.fitting import fit_on_space
     from nasplatform.runs.saved import save_predictor
 
     if out.exists() and not (force and (out / "card.json").is_file()):
         raise PredictorError(f"{out}: exists; --force replaces a predictor, nothing else")
+    require_place(out, PredictorError)
     made = _made(predictor, settings, seed)
+    of_file = {
+        "--architecture": architecture is not None,
+        "--minimize": minimize,
+        "--option": bool(option),
+        "--skip-bad": skip_bad,
+    }
+    _require_none({"--metric": metric is not None} if csv else of_file, "table" if csv else "csv")
     if csv is not None and table is None and space is not None and score is not None:
         known = make_space(space, option)
         architectures, scores = _labels_of_file(csv, known, score, architecture, skip_bad)
@@ -174,6 +183,8 @@ def evaluate(
     names = [name.strip() for name in predictors.split(",") if name.strip()]
     if not names:
         raise PredictorError("-p names no predictor; see `nasplatform predictors list`")
+    if as_json and as_csv:
+        raise PredictorError("--json and --csv exclude each other")
     if settings and len(names) != 1:
         raise PredictorError("--set is for one predictor: several are named")
     options = parse_overrides(settings or [])
@@ -196,6 +207,14 @@ def evaluate(
         gaps = evaluation.differences(summary)
         shown = [row | {f"tau - {names[0]}": gap} for row, gap in zip(rows, gaps, strict=True)]
         show_table(shown, list(shown[0]))
+
+
+def _require_none(given: dict[str, bool], source: str) -> None:
+    """Raise PredictorError for an option that only labels of another source have."""
+    from nasplatform.errors import PredictorError
+
+    for flag in (flag for flag, was_given in given.items() if was_given):
+        raise PredictorError(f"{flag} is for labels from --{source}")
 
 
 def _protocol(

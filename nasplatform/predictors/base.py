@@ -64,11 +64,12 @@ class Predictor(ABC):
     def __init__(self, options: BaseModel | None = None, seed: int = 0) -> None:
         """Take the options (an instance of ``Options``, None for the defaults) and a seed.
 
-        Raises PredictorError for a seed that is no whole number of at least 0.
+        Raises PredictorError for a seed that is no whole number from 0 to 2**31 - 1.
         """
-        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        whole = isinstance(seed, int | np.integer) and not isinstance(seed, bool)
+        if not whole or not 0 <= seed < 2**31:
             raise PredictorError(
-                f"seed: expected a whole number of at least 0, got {repr(seed)[:40]}"
+                f"seed: expected a whole number from 0 to {2**31 - 1}, got {repr(seed)[:40]}"
             )
         self.options = self.Options() if options is None else options
         self.seed = int(seed)

@@ -21,6 +21,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from nasplatform.atomic_io import replace_file
+from nasplatform.complaints import expected, telling
 from nasplatform.errors import ConfigError
 from nasplatform.foreign import read_bytes
 
@@ -170,8 +171,8 @@ def _read(path: Path) -> dict[str, KeyEntry]:
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; make it with --add-key") from None
     except (OSError, ValueError) as error:
-        first = str(error).splitlines()[0]
+        told = expected(telling(error)) if isinstance(error, ValidationError) else str(error)
         raise ConfigError(
-            f"{path}: expected a JSON list of {{id, sha256, scopes}}: {first}"
+            f"{path}: expected a JSON list of {{id, sha256, scopes}}: {told}"
         ) from None
     return {entry.id: entry for entry in entries}

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
@@ -77,6 +77,14 @@ def read_image(path: Path, size: tuple[int, int], grey: bool) -> NDArray[np.uint
             resized = upright.resize(size[::-1], Image.Resampling.BOX)
     except DataError:
         raise
+    except Image.DecompressionBombError:
+        raise DataError(
+            f"{path} has more than {_PIXELS:,} pixels, expected fewer: make it smaller"
+        ) from None
+    except UnidentifiedImageError:
+        raise DataError(
+            f"{path} cannot be read as an image: it is none, whatever it is called"
+        ) from None
     except Exception as error:  # Pillow's decoders raise many kinds for damaged files
         told = getattr(error, "strerror", None) or str(error)
         words = " ".join(told.split()) or type(error).__name__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +16,10 @@ from nasplatform.training.preprocessing import standardised_task
 from nasplatform.training.task import Task
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+_OTHERS = frozenset(
+    {".avif", ".dng", ".heic", ".heif", ".jfif", ".jp2", ".jpe", ".pgm", ".ppm", ".svg"}
+)
+"""Pictures that are not read, which is told."""
 SPLIT_NAMES = {
     "train": ("train", "training"),
     "valid": ("valid", "val", "validation", "dev"),
@@ -36,7 +41,7 @@ class FolderOptions(SplitOptions):
 def image_folder(options: FolderOptions) -> Task:
     """Read a folder of images with one directory per class, in alphabetical order.
 
-    Either ``path/<class>/*.png`` or ``path/{train,valid,test}/<class>/*.png``, where ``val`` and
+    Either ``path/<class>/*.png`` or ``path/{train,valid,test}/<class>/*.png``, where ``Val`` and
     the other usual names do as well; directories within a class belong to it, hidden files do not.
     A split that is missing is held out of the training images, class by class. Images are turned
     as their EXIF says and resized to a square; more than fit into memory are decoded once, into a
@@ -53,6 +58,7 @@ def image_folder(options: FolderOptions) -> Task:
         files = [(file, k) for k, name in enumerate(names) for file in images_in(folder / name)]
         if not files:
             raise DataError(f"{folder}: no image files in its class directories")
+        _warn_of_others(folder, {file for file, _ in files})
         labels = np.array([label for _, label in files], dtype=np.int64)
         empty = sorted(set(range(len(names))) - set(labels.tolist()))
         if part == "train" and empty:
@@ -69,13 +75,13 @@ def _splits(path: Path) -> dict[str, Path]:
     known = {name: part for part, names in SPLIT_NAMES.items() for name in names}
     found: dict[str, Path] = {}
     folders = _folders(path)
-    if not any(known.get(each.name) == "train" and _folders(each) for each in folders):
-        halves = [each for each in folders if each.name in known and _folders(each)]
+    if not any(known.get(each.name.lower()) == "train" and _folders(each) for each in folders):
+        halves = [each for each in folders if each.name.lower() in known and _folders(each)]
         if halves:
             raise DataError(f"{path} has {halves[0].name}/ but no train/ with class directories")
         return {"train": path}
     for each in folders:
-        part = known.get(each.name)
+        part = known.get(each.name.lower())
         if part is None:
             raise DataError(
                 f"{each} stands beside {path.name}/train: expected {', '.join(known)} only"
@@ -101,11 +107,28 @@ def _class_names(folder: Path) -> list[str]:
 
 def images_in(folder: Path) -> list[Path]:
     """Return the picture files of a folder and of those within it, in order; hidden ones not."""
-    return sorted(_walk(folder, frozenset())) if folder.is_dir() else []
+    if not folder.is_dir():
+        return []
+    return sorted(filter(_is_picture, _walk(folder, frozenset())))
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
+
+
+def _warn_of_others(folder: Path, read: set[Path]) -> None:
+    pictures = IMAGE_SUFFIXES | _OTHERS
+    found = {each for each in _walk(folder, frozenset()) if each.suffix.lower() in pictures}
+    if others := sorted(found - read):
+        warnings.warn(
+            f"{folder}: {len(others):,} of its pictures are left out, {others[0].name!r} first: "
+            f"read are those in class directories that end in {', '.join(sorted(IMAGE_SUFFIXES))}",
+            stacklevel=3,
+        )
 
 
 def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
-    """Yield the regular picture files; a link that leads back to a folder above is refused."""
+    """Yield the files; a link that leads back to a folder above is refused."""
     found = folder.stat()
     here = (found.st_dev, found.st_ino)
     if here in above:
@@ -114,7 +137,7 @@ def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[Path]:
         if _counts(each):
             if each.is_dir():
                 yield from _walk(each, above | {here})
-            elif each.suffix.lower() in IMAGE_SUFFIXES and each.is_file():
+            else:
                 yield each
 
 

@@ -98,7 +98,8 @@ class Task:
         splits = ", ".join(f"{len(part):,} {name}" for name, part in sizes.items())
         shape = " x ".join(map(str, self.input_shape))
         total = sum(len(part) for part in sizes.values())
-        names = ", ".join(self.class_names[:_NAMES]) + (", ..." if self.classes > _NAMES else "")
+        shown = (name if name.isprintable() else repr(name) for name in self.class_names[:_NAMES])
+        names = ", ".join(shown) + (", ..." if self.classes > _NAMES else "")
         classes = f"{self.classes} classes" + (f" ({names})" if self.class_names else "")
         return f"{self.name}: {total:,} images of {shape}, {classes}: {splits}"
 

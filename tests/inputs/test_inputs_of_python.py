@@ -226,6 +226,11 @@ def test_labels_are_taken_by_position(kind: str) -> None:
     assert fitted(LABELS[kind]) == fitted(np.array(SCORES))
 
 
+def test_an_array_is_a_list_of_an_option() -> None:
+    space = nasplatform.get_space("nasbench101", input_shape=np.array([3, 8, 8]))
+    assert "input_shape [3, 8, 8]" in repr(space)
+
+
 def test_generators_of_labels_and_architectures_are_read_once() -> None:
     graphs = SPACE.graphs(SPACE.parse(text) for text in TEXTS)
     assert fitted((score for score in SCORES), graphs) == fitted(SCORES)

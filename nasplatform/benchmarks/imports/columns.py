@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,11 @@ from nasplatform.errors import DataError, did_you_mean
 _SEPARATORS = ",;\t"
 _BLANK = frozenset({"", "na", "n/a", "nan", "none", "null", "-"})
 _MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}  # what spreadsheets write before the text
+_NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f]")
+_OF_PANDAS = re.compile(r"__index_level_\d+__")  # how it keeps the labels of rows
+_PLAIN = re.compile(r"[-+.\deE]+", re.ASCII)
 _LARGEST_CELL = 1 << 20
+_LARGEST = 1e38  # number, for tables are of single precision
 
 
 @dataclass(frozen=True)
@@ -74,9 +79,10 @@ def decoded(data: bytes, where: str) -> str:
     except UnicodeDecodeError as error:
         plain = encoding.removesuffix("-sig").upper()
         raise DataError(f"{where}: byte {error.start} is no {plain} text") from None
-    if "\0" in text:
-        line = text[: text.index("\0")].count("\n") + 1
-        raise DataError(f"{where}: line {line} holds a zero byte: this is no text")
+    if (odd := _NO_TEXT.search(text)) is not None:
+        line = text.count("\n", 0, odd.start()) + 1
+        byte = f"byte {ord(odd[0])}" if ord(odd[0]) else "a zero byte"
+        raise DataError(f"{where}: line {line} holds {byte}: this is no text")
     return text
 
 
@@ -118,8 +124,15 @@ def _parquet(path: Path) -> Columns:
     _require_distinct(table.column_names, str(path))
     cells = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
-        cells[name] = ["" if value is None else str(value) for value in column.to_pylist()]
+        if not _OF_PANDAS.fullmatch(name):
+            cells[name] = [_text(value) for value in column.to_pylist()]
     return Columns(cells, range(1, len(table) + 1), {}, "row")
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return "" if value is None else str(value)
 
 
 def _require_distinct(names: Sequence[str], where: str) -> None:
@@ -137,8 +150,10 @@ def _number(cell: str) -> float | None:
     """Return the number in a cell, NaN for a blank one, None for anything else."""
     if cell.lower() in _BLANK:
         return math.nan
+    if not _PLAIN.fullmatch(cell):  # Python reads 1_0 and digits of other scripts too
+        return None
     try:
         value = float(cell)
     except ValueError:
         return None
-    return value if math.isfinite(value) else None
+    return value if abs(value) <= _LARGEST else None

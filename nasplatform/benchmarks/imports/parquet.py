@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from nasplatform import faults
 from nasplatform.errors import DataError
+
+_NO_PARQUET = re.compile("magic bytes|minimum file footer|file size is")
 
 
 def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
@@ -20,6 +24,8 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         table = pq.read_table(path, columns=None if columns is None else list(columns))
         table.validate(full=True)  # texts that are no UTF-8 come to light here
     except (OSError, pa.ArrowException) as error:
-        words = (str(error).splitlines() or [type(error).__name__])[0]
+        words = faults.first_line(error)
+        if _NO_PARQUET.search(words):
+            words = "it is of another format, or cut off"
         raise DataError(f"{path} cannot be read as parquet: {words}") from None
     return table.replace_schema_metadata()

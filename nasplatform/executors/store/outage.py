@@ -10,6 +10,8 @@ from typing import TypeVar
 
 from sqlalchemy.exc import DBAPIError
 
+from nasplatform import faults
+
 T = TypeVar("T")
 PATIENCE = 900.0  # seconds for which work waits for its database
 _PAUSES = (0.1, 5.0)  # seconds between two tries: the first, the longest
@@ -51,7 +53,7 @@ def was_cut(error: BaseException) -> bool:
 def said(error: Exception) -> str:
     """Return the first line of what a database or its driver says, without names of classes."""
     inner = getattr(error, "orig", None) or error
-    words = (str(inner).splitlines() or [""])[0].strip() or type(inner).__name__
+    words = faults.first_line(inner)
     return f"cannot be reached: {words}" if is_outage(error) else words
 
 

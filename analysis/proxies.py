@@ -40,6 +40,7 @@ PROXIES = ("params", "flops", "jacov", "naswot", "synflow", "zico", "az-nas")
 KEYS = ["protocol", "row", "proxy"]
 PUBLISHED = {"nb201": {"jacov": 0.616, "zico": 0.607, "az-nas": 0.741}}
 AMONG = f"az-nas among {POOL}"
+HELD = {"jacov": "zc_c10_jacov", "naswot": "zc_c10_nwot", "synflow": "zc_c10_synflow"}
 _RESAMPLED = 1000
 
 
@@ -136,6 +137,24 @@ def markdown(path: Path, protocol: Protocol) -> str:
     return "\n".join(lines) + "\n"
 
 
+def beside_published(path: Path, protocol: Protocol) -> str:
+    """Return ours beside the scores that the table holds, on the cells that have them."""
+    frame, _ = frame_of(path, protocol)
+    attributes = table_of(protocol).attributes
+    lines = []
+    for name, column in HELD.items():
+        if column in attributes:
+            theirs = attributes[column][frame.index].astype(np.float64)
+            both = np.isfinite(theirs) & np.isfinite(frame[name].to_numpy())
+            ours, truth = frame[name].to_numpy()[both], frame["truth"].to_numpy()[both]
+            between = kendalltau(ours, theirs[both])[0]
+            lines.append(
+                f"{name}, the {both.sum()} cells of which the table holds a published score: ours "
+                f"{tau(ours, truth)}, that {tau(theirs[both], truth)}, between them {between:.3f}"
+            )
+    return "\n".join(lines) + "\n"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the script."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
@@ -152,6 +171,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             protocol = get_protocol(name)
             score(path, protocol, given.images, given.cells, given.batch)
             print(markdown(path, protocol))
+            print(beside_published(path, protocol))
     except InputError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2

@@ -32,7 +32,7 @@ def run(**arguments):
     recipe, path = Recipe(epochs=3, batch_size=16), Path(sys.argv[1])
     train(tiny_network().module, tiny_task(), recipe, 5, checkpoint=path, on_epoch=epochs)
 
-cli.app = run
+cli._commands = lambda: run
 sys.exit(cli.main())
 """
 
@@ -68,7 +68,7 @@ def test_what_could_not_be_written_is_named(tmp_path: Path, writer) -> None:
 
 def test_out_of_memory_is_one_line(monkeypatch, capsys) -> None:
     for allocate in (lambda: torch.empty(2**55), lambda: np.empty(2**55)):
-        monkeypatch.setattr(cli, "app", lambda allocate=allocate, **_: allocate())
+        monkeypatch.setattr(cli, "_commands", lambda made=allocate: lambda **_: made())
         assert cli.main() == 1
         said = capsys.readouterr().err
         assert said.startswith("error: there is not enough memory, a smaller batch_size needs less")
@@ -77,7 +77,7 @@ def test_out_of_memory_is_one_line(monkeypatch, capsys) -> None:
     def broken(**_: object) -> None:
         raise RuntimeError("another fault")
 
-    monkeypatch.setattr(cli, "app", broken)
+    monkeypatch.setattr(cli, "_commands", lambda: broken)
     with pytest.raises(RuntimeError, match="another fault"):
         cli.main()
 

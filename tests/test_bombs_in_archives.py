@@ -164,5 +164,5 @@ def test_a_program_in_place_of_a_picture(tmp_path):
     path = tmp_path / "x.png"
     head = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\n"
     path.write_bytes(head + b"%%EndComments\nshowpage\n")
-    with pytest.raises(DataError, match="cannot identify image"):
+    with pytest.raises(DataError, match="cannot be read as an image"):
         read_image(path, (4, 4), grey=True)

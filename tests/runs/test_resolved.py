@@ -50,7 +50,7 @@ def test_a_resolved_file_is_read_with_every_default(runs: Path) -> None:
     ("text", "words"),
     [
         (yaml.safe_dump(OLD), r"resolved.yaml: not of this version, or damaged .*force=True"),
-        ("name: [", r"resolved.yaml: cannot be read"),
+        ("name: [", r"resolved.yaml:1: broken YAML"),
         ("just words", r"resolved.yaml: holds no run"),
         ("network: {name: resnet}\nname: x\n", r"not of this version, or damaged"),
     ],

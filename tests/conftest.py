@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,12 @@ import pytest
 from nasplatform import plugins
 
 TOY = Path(__file__).parent / "toy"
+
+
+def pytest_configure() -> None:
+    """Hear interrupts, as the tests of them must, where a shell's background had them ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

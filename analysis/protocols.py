@@ -93,7 +93,7 @@ def markdown(results: pd.DataFrame) -> str:
         rows, columns = table(summary), list(COLUMNS)
         if REFERENCE in set(chosen["predictor"]):
             columns.insert(4, f"tau - {REFERENCE}")
-            gaps = differences(summary.merge(paired(chosen, REFERENCE)))
+            gaps = differences(summary.merge(paired(chosen, REFERENCE), how="left"))
             rows = [row | {columns[4]: gap} for row, gap in zip(rows, gaps, strict=True)]
         parts += ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
         parts += ["| " + " | ".join(str(row[key]) for key in columns) + " |" for row in rows]

@@ -201,9 +201,12 @@ def table(summary: pd.DataFrame, spread: str = "std") -> list[dict[str, Any]]:
 
 
 def differences(summary: pd.DataFrame) -> list[str]:
-    """Return the paired differences of a summary for people, with their standard errors."""
+    """Return the paired differences of a summary for people, with their standard errors.
+
+    Nothing is said where the reference was not measured on any of the draws.
+    """
     pairs = zip(summary["difference"], summary["difference_sem"], strict=True)
-    return [_with_spread(mean, error) for mean, error in pairs]
+    return [_with_spread(mean, error) if np.isfinite(mean) else "" for mean, error in pairs]
 
 
 def _with_spread(mean: float, spread: float) -> str:

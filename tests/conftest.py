@@ -2,7 +2,9 @@
 
 import logging
 import os
+import resource
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,15 @@ def pytest_configure() -> None:
     """Hear interrupts, as the tests of them must, where a shell's background had them ignored."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def moderate() -> Iterator[None]:
+    """A test with it ends in seconds of CPU, and takes no half of a gigabyte."""
+    before, begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+    yield
+    assert time.process_time() - begun < 20
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1 << 19  # KiB
 
 
 @pytest.fixture

@@ -6,9 +6,7 @@ import bz2
 import io
 import os
 import pickle
-import resource
 import tarfile
-import time
 import zipfile
 
 import numpy as np
@@ -23,14 +21,7 @@ from nasplatform.training.decoding import read_image
 from nasplatform.training.image_folder import images_in
 from nasplatform.training.npz import read_npz
 
-
-@pytest.fixture(autouse=True)
-def moderate():
-    """Each of these ends in seconds of CPU, and takes no gigabyte."""
-    before, begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
-    yield
-    assert time.process_time() - begun < 20
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1 << 20  # KiB
+pytestmark = pytest.mark.usefixtures("moderate")
 
 
 @pytest.mark.parametrize("made", [b"]", b"(]"])

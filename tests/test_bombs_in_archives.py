@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-import resource
 import tarfile
-import time
 import zipfile
 import zlib
 
@@ -20,14 +18,7 @@ from nasplatform.training.cifar import read_cifar
 from nasplatform.training.decoding import read_image
 from nasplatform.training.npz import NpzOptions, npz, read_npz
 
-
-@pytest.fixture(autouse=True)
-def moderate():
-    """Each of these ends in seconds of CPU, and takes no gigabyte."""
-    before, begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
-    yield
-    assert time.process_time() - begun < 20
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 1 << 19  # KiB
+pytestmark = pytest.mark.usefixtures("moderate")
 
 
 class Zeros(io.RawIOBase):

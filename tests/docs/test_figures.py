@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 
 from nasplatform.visualization import tau_against_labels
@@ -29,8 +30,19 @@ def analysis(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         return importlib.import_module(name)
 
     yield script
-    for name in ("figures", "predictors"):
+    for name in ("figures", "predictors", "search_fronts"):
         sys.modules.pop(name, None)
+
+
+def test_a_baseline_that_knows_costs_prefers_what_they_promise(analysis: Any) -> None:
+    """A gap between measured costs is worth most, a cost that was measured little, beyond none."""
+    known = np.array([1.0, 2.0, 4.0, 8.0, 16.0, 64.0])
+    values = np.stack([np.log(known) / 10, -known], axis=1)
+    gap, measured, beyond = analysis("search_fronts").gain_by_cost(
+        values, known, np.array([32.0, 4.0, 200.0])
+    )
+    assert gap > 10 * measured > 0
+    assert beyond == 0
 
 
 def test_every_picture_has_a_command(analysis: Any) -> None:

@@ -1,12 +1,13 @@
 """What a protocol lets a predictor see, on a table in which no two values are alike."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import kendalltau
 
 from nasplatform.benchmarks.table import BenchmarkTable, read_table, save_table
 from nasplatform.errors import PredictorError
-from nasplatform.predictors.evaluation import evaluate, measure, paired
+from nasplatform.predictors.evaluation import differences, evaluate, measure, paired
 from nasplatform.predictors.protocols import (
     Measurement,
     Protocol,
@@ -183,3 +184,17 @@ def test_gains_are_paired_by_draw(protocol: Protocol) -> None:
     assert gaps.loc["random", "difference"] == pytest.approx(expected.mean())
     assert gaps.loc["random", "difference_sem"] == pytest.approx(expected.std(ddof=1) / 2**0.5)
     assert gaps.loc["gp", "difference"] == 0
+
+
+def test_a_predictor_without_the_reference_has_no_difference() -> None:
+    results = pd.DataFrame(
+        {
+            "predictor": ["own", "own", "reference", "reference", "own"],
+            "labels": [10, 10, 10, 10, 20],
+            "draw": [0, 1, 0, 1, 0],
+            "kendall": [0.5, 0.7, 0.4, 0.4, 0.9],
+        }
+    )
+    asked = pd.DataFrame({"predictor": ["own", "own"], "labels": [20, 10]})
+    summary = asked.merge(paired(results, "reference"), how="left")
+    assert differences(summary) == ["", "0.2000 ± 0.1000"]

@@ -42,8 +42,8 @@ def load(
     path = _path(home, version, space, reference)
     try:
         require_regular(path)
-        with np.load(path, allow_pickle=False) as file:  # checks the checksum of each array
-            arrays = [file[name] for name in _COLUMNS]
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            arrays = [file[name] for name in _COLUMNS]  # each with its checksum
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
     shape = (len(reference.population),)

@@ -75,7 +75,7 @@ def read_npz(path: Path) -> dict[str, Array]:
     """Read the arrays of an ``.npz`` file, nothing unpickled; raise DataError for any other."""
     try:
         _require_moderate(path)
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
     except FileNotFoundError:
         raise DataError(f"{path} does not exist") from None

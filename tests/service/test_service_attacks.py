@@ -192,9 +192,8 @@ def test_a_request_ends_in_one_place(service, data, status):
 def test_who_asks_and_says_no_more_is_answered(service, count):
     head = b"POST " + PREDICT.encode() + b" HTTP/1.1\r\nhost: localhost\r\n"
     asked = head + b"content-type: application/json\r\ncontent-length: 26\r\n\r\n" + ONE
-    answer = raw(service, asked * count)
-    assert answer.count(b"HTTP/1.1 200") == count
-    assert answer.count(b"connection: close") == 1
+    answer = raw(service, asked * count)  # to its end: the service hangs up
+    assert answer.count(b"HTTP/1.1 200") == answer.count(b'"errors":[]}') == count
     begun = time.perf_counter()
     assert raw(service, asked[:-3]) == raw(service, b"") == b""
     assert time.perf_counter() - begun < 5

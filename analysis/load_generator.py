@@ -50,6 +50,8 @@ class Connection(asyncio.Protocol):
         if length is None or len(body) < int(length[1]):
             return
         self._buffer = b""
+        if b"connection: close" in head.lower():
+            self.close()
         if self._answer is not None and not self._answer.done():
             self._answer.set_result(int(head[9:12]))
 
@@ -64,6 +66,7 @@ class Connection(asyncio.Protocol):
 
     def close(self) -> None:
         """Hang up."""
+        self.closed = True
         if self._transport is not None:
             self._transport.close()
 

@@ -24,6 +24,7 @@ _AROUND_BODY = 1 << 20  # bytes that the pieces of a body may take around it
 _SWEEP = 0.5  # seconds between two looks at what is late
 _LINGER = 0.5  # seconds between a refusal and the end
 _PATIENCE = 0.5  # seconds that a connection may wait before it has to make room for another
+_TRUST = 5.0  # the same for one that has asked before: its next request may be on its way
 _STUCK = 30.0  # seconds in which a client must take some of its answer
 _RESERVED = 128  # descriptors for files, the store, and the next connection
 _WANTED = 8192  # descriptors
@@ -118,7 +119,8 @@ class GuardedProtocol(HttpToolsProtocol):
         Who has only just come is not sent away before it could ask.
         """
         half = self.idle and self._in_head and self._head > 0
-        return half or (self.waits and self.loop.time() - self._turn > _PATIENCE)
+        patience = _PATIENCE if self.cycle is None else _TRUST
+        return half or (self.waits and self.loop.time() - self._turn > patience)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget it."""

@@ -235,6 +235,23 @@ def test_more_requests_at_once_than_an_address_may_have_are_told(store):
             assert int(refused.headers["retry-after"]) > 0
 
 
+def test_who_has_asked_keeps_its_place_for_a_while_and_who_is_silent_does_not(store):
+    with serving(store, connections=3) as running:
+        host, port = running.url.removeprefix("http://").split(":")
+        with (
+            httpx.Client(base_url=running.url, timeout=10) as known,
+            socket.create_connection((host, int(port)), timeout=10) as silent,
+        ):
+            assert known.get("/v2/health/live").status_code == 200
+            time.sleep(1)
+            with httpx.Client(base_url=running.url, timeout=10) as newcomer:
+                assert newcomer.get("/v2/health/live").status_code == 200
+                time.sleep(1)
+                assert httpx.get(running.url + "/v2/health/live").status_code == 503
+                assert known.get("/v2/health/live").status_code == 200
+            assert silent.recv(1) == b""
+
+
 @pytest.mark.parametrize("encode", [gzip.compress, lambda body: b"\xef\xbb\xbf" + body])
 def test_bodies_may_be_packed_and_marked(service, encode):
     body = json.dumps({"architectures": ["[]1"]}).encode()

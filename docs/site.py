@@ -63,10 +63,10 @@ def _cell(text: str) -> str:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
-    """Lead links to documents of the root to their pages."""
+    """Lead links to documents of the root to their pages; a figure and its error stay on a line."""
     for source, place in SHOWN.items():
         markdown = re.sub(rf"\]\((?:\.\./)+{re.escape(source)}", f"]({_up(page)}{place}", markdown)
-    return markdown
+    return re.sub(r"(?<=\d) ± (?=[\d.])", "\u00a0±\u00a0", markdown)
 
 
 def _up(page: Any) -> str:

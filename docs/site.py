@@ -24,6 +24,7 @@ def on_files(files: Files, config: Any) -> Files:
     """Add the documents of the root, with links as they are seen from here."""
     for source, place in SHOWN.items():
         text = (ROOT / source).read_text(encoding="utf-8").replace("](docs/", "](")
+        text = text.replace("](README.md)", "](index.md)")
         files.append(File.generated(config, place, content=text))
     files.append(File.generated(config, "reference/files.md", content=_files_page()))
     return files

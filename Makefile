@@ -29,7 +29,7 @@ lint: $(STAMP)  ## check style and types
 	$(BIN)/mypy
 
 docs: $(STAMP)  ## build the documentation into build/site; a broken link is an error
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 
 figures: $(STAMP)  ## make the figures of docs/ that fit in an hour anew; say what else there is
 	OMP_NUM_THREADS=1 $(BIN)/python analysis/figures.py

@@ -24,6 +24,7 @@ def on_files(files: Files, config: Any) -> Files:
     """Add the documents of the root, with links as they are seen from here."""
     for source, place in SHOWN.items():
         text = (ROOT / source).read_text(encoding="utf-8").replace("](docs/", "](")
+        text = text.replace("](README.md)", "](index.md)")
         files.append(File.generated(config, place, content=text))
     files.append(File.generated(config, "reference/files.md", content=_files_page()))
     return files
@@ -63,10 +64,10 @@ def _cell(text: str) -> str:
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
-    """Lead links to documents of the root to their pages."""
+    """Lead links to documents of the root to their pages; a figure and its error stay on a line."""
     for source, place in SHOWN.items():
         markdown = re.sub(rf"\]\((?:\.\./)+{re.escape(source)}", f"]({_up(page)}{place}", markdown)
-    return markdown
+    return re.sub(r"(?<=\d) ± (?=[\d.])", "\u00a0±\u00a0", markdown)
 
 
 def _up(page: Any) -> str:

@@ -25,9 +25,9 @@ evaluations = nasplatform.read_runs(runs)
 print(evaluations.groupby("run")["score"].describe())
 
 # %% Frames join on `run`: the best of each, with the seconds that its run took.
-seconds = nasplatform.read_timings(runs).groupby("run")["seconds"].sum()
+whole = nasplatform.read_timings(runs).groupby("run")["seconds"].sum().rename("run_seconds")
 best = evaluations.loc[evaluations.groupby("run")["score"].idxmax()]
-print(best.join(seconds, on="run")[["run", "architecture", "score", "seconds"]])
+print(best.join(whole, on="run")[["run", "architecture", "score", "run_seconds"]])
 
 # %% What was found after how many networks, and what random search would have found.
 table = load_table(listed["table"].iloc[0])

@@ -169,5 +169,9 @@ def _plain(schema: Schema, defs: Mapping[str, Schema]) -> str:
             return f"list of {in_words(inner[0], defs)}"
         return f"[{', '.join(in_words(one, defs) for one in inner)}]"
     words = _TYPES.get(str(schema.get("type")), "any value")
-    bounds = [f"{word} {schema[key]:g}" for key, word in _BOUNDS if key in schema]
-    return " ".join([words, *bounds])
+    bounds = ", ".join(f"{word} {_number(schema[key])}" for key, word in _BOUNDS if key in schema)
+    return f"{words} {bounds}".rstrip()
+
+
+def _number(bound: float) -> str:
+    return f"{int(bound):,}" if 10_000 <= bound == int(bound) else f"{bound:g}"

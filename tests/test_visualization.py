@@ -166,6 +166,15 @@ def test_evaluations_at_a_time_have_rows_of_their_own(frame):
     assert [bar.get_x() for bar in axes.patches] == [0, 1, 2]
 
 
+def test_methods_of_one_colour_have_dashes_of_their_own():
+    rows = [(name, n, 0.5, 0.1) for name in ("flops", "params", "gp", "gp:x=1") for n in (50, 100)]
+    columns = ["predictor", "labels", "kendall_mean", "kendall_std"]
+    axes = visualization.tau_against_labels(pd.DataFrame(rows, columns=columns))
+    drawn = [one for one in axes.get_lines() if one.get_linestyle() != "None"]
+    assert [one.get_linestyle() for one in drawn] == ["-", "--", "-", "--"]
+    assert [one.get_color() for one in drawn[2:]] == [visualization.colour_of("gp")] * 2
+
+
 def test_a_method_has_one_colour_everywhere(frame):
     (with_gp, random) = visualization.search_curves(frame).get_lines()
     assert with_gp.get_color() == visualization.colour_of("gp") == visualization.colour_of("gp:x=1")

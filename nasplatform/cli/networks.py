@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from nasplatform.cli.display import emit, say, show, show_table
-from nasplatform.cli.run import ForceFlag, JsonFlag, SetOption
+from nasplatform.cli.run import JsonFlag
 
 if TYPE_CHECKING:
     from nasplatform.models.network import Network
@@ -84,7 +84,7 @@ def export(
         Path, typer.Argument(help="File to write; its ending says what: .onnx, or .nasbin (bits).")
     ],
     module: ModuleOption = None,
-    force: ForceFlag = False,
+    force: Annotated[bool, typer.Option(help="Replace the file that stands there.")] = False,
 ) -> None:
     """Write a network as one file, with its input size, normalisation and class names inside."""
     from nasplatform.errors import RunError
@@ -109,7 +109,10 @@ def measure(
         str | None,
         typer.Option(help="Data whose test split says how good it is; of a run its own."),
     ] = None,
-    settings: SetOption = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Option of the data, e.g. seed=1."),
+    ] = None,
     runtime: Annotated[
         str | None, typer.Option(help="What computes, e.g. torch; the best that is there.")
     ] = None,

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from nasplatform.cli.display import emit, records, say, show, show_front, show_stages, show_table
 from nasplatform.cli.run import JsonFlag
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 app = typer.Typer(help="Look at runs and export their numbers.", no_args_is_help=True)
 
@@ -109,9 +112,14 @@ def compare(
         emit({"runs": records(runs), "settings": records(settings)})
         return
     dated = runs.assign(started=runs["started"].dt.strftime("%Y-%m-%d %H:%M"))
-    show_table(records(dated), [str(name) for name in dated], title="runs (times are UTC)")
+    show_table(records(dated), _known(dated), title="runs (times are UTC)")
     if len(settings) > 1 or settings["seeds"].max() > 1:
-        show_table(records(settings), [str(name) for name in settings], title="settings over seeds")
+        show_table(records(settings), _known(settings), title="settings over seeds")
+
+
+def _known(frame: pd.DataFrame) -> list[str]:
+    """Return the columns in which any row has a value."""
+    return [str(name) for name in frame.columns[frame.notna().any()]]
 
 
 @app.command()

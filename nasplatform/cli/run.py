@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON document to stdout.")]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. search.budget=20."),
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. seed=1."),
 ]
 OutOption = Annotated[Path | None, typer.Option(help="Folder of the run; runs/NAME by default.")]
 ResumeFlag = Annotated[bool, typer.Option(help="Go on with a run that was broken off.")]

@@ -55,6 +55,12 @@ def colour_of(method: str) -> str:
     return _colours().get(method.partition(":")[0], QUIET)
 
 
+def dashes_of(axes: Axes, colour: str) -> str:
+    """Return a line style that no other line of this colour has: the same method, other options."""
+    lines = [line for line in axes.get_lines() if line.get_linestyle() != "None"]
+    return ("-", "--", "-.")[sum(line.get_color() == colour for line in lines) % 3]
+
+
 @lru_cache
 def _colours() -> dict[str, str]:
     """Deal colours to predictors from one end of the palette and to samplers from the other.

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import kendalltau, norm
 
-from nasplatform.visualization.axes import PALETTE, QUIET, colour_of, new_axes
+from nasplatform.visualization.axes import PALETTE, QUIET, colour_of, dashes_of, new_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -78,12 +78,14 @@ def tau_against_labels(
     axes = axes or new_axes(8.5, 4.2)
     for name, rows in summary.groupby("predictor", sort=False):
         ordered = rows.sort_values("labels")
+        colour = colour_of(str(name))
         axes.errorbar(
             ordered["labels"],
             ordered["kendall_mean"],
             yerr=ordered["kendall_std"].fillna(0),
             label=str(name),
-            color=colour_of(str(name)),
+            color=colour,
+            linestyle=dashes_of(axes, colour),
             marker=".",
             capsize=3,
         )

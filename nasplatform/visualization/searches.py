@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from nasplatform.visualization.axes import PALETTE, QUIET, colour_of, new_axes
+from nasplatform.visualization.axes import PALETTE, QUIET, colour_of, dashes_of, new_axes
 from nasplatform.visualization.baseline import draw_random
 
 if TYPE_CHECKING:
@@ -135,10 +135,11 @@ def _filled(rows: list[Array]) -> Array:
 def _band(axes: Axes, name: str, curves: Array) -> None:
     steps = np.arange(1, curves.shape[1] + 1)
     seen = ~np.isnan(curves).any(axis=0)
-    colour: Any = colour_of(name.rpartition(" + ")[2])
+    colour = colour_of(name.rpartition(" + ")[2])
     label = f"{name} ({len(curves)} {'run' if len(curves) == 1 else 'runs'})"
     mean = curves[:, seen].mean(axis=0)
-    axes.plot(steps[seen], mean, color=colour, label=label, drawstyle="steps-post")
+    style = dashes_of(axes, colour)
+    axes.plot(steps[seen], mean, style, color=colour, label=label, drawstyle="steps-post")
     if len(curves) > 1:
         low, high = np.percentile(curves[:, seen], [25, 75], axis=0)
         axes.fill_between(steps[seen], low, high, color=colour, alpha=0.15, lw=0, step="post")

@@ -61,12 +61,13 @@ def test_options_are_told_for_files_kinds_and_plugins(capsys: pytest.CaptureFixt
     assert main(["options"]) == 0
     told = capsys.readouterr().out
     assert "search.budget = required  (whole number at least 1)" in told
+    assert "at least 0, below 2,147,483,648)" in told
     assert "see `nasplatform options stages`" in told
     assert main(["options", "stages"]) == 0
     assert "scop: Remove the channels" in capsys.readouterr().out
     assert main(["options", "stage", "scop"]) == 0
     told = capsys.readouterr().out
-    assert "budget.keep = required  (number above 0 below 1)" in told
+    assert "budget.keep = required  (number above 0, below 1)" in told
     assert "recipe.optimizer{sgd}.momentum = 0.9" in told
     assert main(["options", "stages", "scop", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)

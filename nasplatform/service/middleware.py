@@ -19,6 +19,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nasplatform import faults
+from nasplatform.passwords import without_password
 from nasplatform.service.metrics import Metrics
 from nasplatform.service.models import log
 from nasplatform.service.problems import MEDIA_TYPE, Problem, overloaded
@@ -31,6 +32,7 @@ _HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(?::\d*)?")
 _WRITE_PATHS = re.compile(r"/evaluations/?$")
 _SINGLE = (b"host", b"authorization", b"content-length", b"content-type", b"content-encoding")
 _DIGITS = 18  # of a length
+_LINE = 2000  # characters of a line of a traceback
 _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -256,7 +258,8 @@ class JsonLines(logging.Formatter):
             **getattr(record, "facts", {}),
         }
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+            told = self.formatException(record.exc_info).splitlines()
+            line["exception"] = "\n".join(without_password(each[:_LINE]) for each in told)
         return json.dumps(line, default=str)
 
 

@@ -23,7 +23,14 @@ from nasplatform.passwords import without_password
 from nasplatform.service.metrics import Metrics
 from nasplatform.service.models import log
 from nasplatform.service.problems import MEDIA_TYPE, Problem, overloaded
-from nasplatform.service.security import ANONYMOUS, Caller, KeyFile, RateLimiter, is_loopback
+from nasplatform.service.security import (
+    ANONYMOUS,
+    Caller,
+    KeyFile,
+    RateLimiter,
+    is_loopback,
+    network_of,
+)
 from nasplatform.service.settings import Settings
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -106,7 +113,7 @@ class FrontDoor:
             return ANONYMOUS
         if path in _PUBLIC_PATHS or path.startswith("/static/"):
             return ANONYMOUS
-        address = (scope.get("client") or ("unknown",))[0]
+        address = network_of((scope.get("client") or ("unknown",))[0])
         caller = self._identify(headers.get(b"authorization", b"").decode("latin-1"), address)
         self._require_turn(self._limiter, caller, f"key {caller.id!r}")
         needed = "write" if _WRITE_PATHS.search(path) and scope["method"] == "POST" else "read"

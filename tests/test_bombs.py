@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from nasplatform.benchmarks.imports.natsbench import read_archive
+from nasplatform.benchmarks.imports.parquet import read_parquet
 from nasplatform.benchmarks.imports.safe_pickle import loads
 from nasplatform.errors import ConfigError, DataError, PredictorError, RunError
 from nasplatform.fetch import RemoteFile, fetch, unpack
@@ -153,3 +154,5 @@ def test_a_small_parquet_file_does_not_become_gigabytes(tmp_path, moderate, rows
         read_labels(path)
     with pytest.raises(RunError, match=words):
         read_frame(path)
+    with pytest.raises(DataError, match=words):
+        read_parquet(path)

@@ -25,6 +25,7 @@ from nasplatform.service.labels import read_labels
 from nasplatform.training.decoding import read_image
 from nasplatform.training.image_folder import images_in
 from nasplatform.training.npz import read_npz
+from nasplatform.yaml_source import parse_overrides
 
 pytestmark = pytest.mark.usefixtures("moderate")
 
@@ -156,3 +157,10 @@ def test_a_small_parquet_file_does_not_become_gigabytes(tmp_path, moderate, rows
         read_frame(path)
     with pytest.raises(DataError, match=words):
         read_parquet(path)
+
+
+@pytest.mark.parametrize("value", ["1:" * 50_000 + "1", "0" * 100_000, "1_" * 50_000 + "1"])
+def test_a_long_number_is_told_in_short(value):
+    with pytest.raises(ConfigError) as told:
+        parse_overrides([f"seed={value}"])
+    assert len(str(told.value)) < 1000

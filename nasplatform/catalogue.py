@@ -10,6 +10,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import EntryPoint
 from importlib.util import find_spec
@@ -20,8 +21,10 @@ from nasplatform import plugins
 from nasplatform.atomic_io import cache_folder, write_text
 from nasplatform.errors import PluginError, did_you_mean
 from nasplatform.plugin_contracts import options_model
+from nasplatform.plugin_imports import said
 
 _KEPT = 4  # catalogues in the cache folder
+_SUMMARY = 200  # characters
 
 
 @dataclass(frozen=True)
@@ -89,12 +92,26 @@ def _described(kind: str, entry: EntryPoint) -> Entry:
             name=entry.name,
             origin=origin,
             version=version,
-            summary=(plugin.__doc__ or "").strip().split("\n")[0],
+            summary=_summary(plugin),
             schema=model and schema_of(model, f"{kind}.{entry.name}."),
-            min_labels=getattr(plugin, "min_labels", None),
+            min_labels=_whole(getattr(plugin, "min_labels", None)),
         )
     except PluginError as error:
         return Entry(kind, entry.name, origin, version, error=str(error))
+    except Exception as error:  # whatever a third party's options raise when they are described
+        if plugins.module_of(entry).startswith("nasplatform."):
+            raise
+        words = f"{kind.rstrip('s')} {entry.name!r} ({entry.value}) cannot be described"
+        return Entry(kind, entry.name, origin, version, error=f"{words}: {said(error)}")
+
+
+def _summary(plugin: Any) -> str:
+    words = plugin.__doc__ if isinstance(plugin.__doc__, str) else ""
+    return words.strip().split("\n")[0][:_SUMMARY]
+
+
+def _whole(number: Any) -> int | None:
+    return number if isinstance(number, int) else None
 
 
 def _options_model(kind: str, plugin: Any) -> Any:
@@ -110,15 +127,19 @@ def _fingerprint(registered: list[tuple[str, EntryPoint]]) -> str:
     for kind, entry in registered:
         version = entry.dist.version if entry.dist else ""
         digest.update(f"{kind} {entry.name} {entry.value} {version}\n".encode())
-    for package in sorted({entry.module.partition(".")[0] for _, entry in registered}):
+    for package in sorted({plugins.module_of(entry).partition(".")[0] for _, entry in registered}):
         for file in _sources(package):
-            state = file.stat()
-            digest.update(f"{file} {state.st_size} {state.st_mtime_ns}\n".encode())
+            with suppress(OSError):  # a link to nothing
+                state = file.stat()
+                digest.update(f"{file} {state.st_size} {state.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:16]
 
 
 def _sources(package: str) -> Iterator[Path]:
-    spec = find_spec(package)
+    try:
+        spec = find_spec(package)
+    except (ImportError, ValueError):  # no name of a module, or one that hides its source
+        return
     for folder in (spec and spec.submodule_search_locations) or ():
         yield from sorted(Path(folder).rglob("*.py"))
     if spec and not spec.submodule_search_locations and spec.origin:

@@ -19,6 +19,7 @@ from nasplatform.passwords import without_password
 
 M = TypeVar("M", bound=BaseModel)
 _LONGEST = 160  # characters of a value that a message shows
+_SEARCHED = 4096  # characters of a text that may hold a password
 
 _EXPECTED = {
     "bool": "true or false",
@@ -79,6 +80,10 @@ class _Shortener(reprlib.Repr):
             return x.isoformat()
         return super().repr1(x, level)
 
+    def repr_str(self, x: str, level: int) -> str:
+        """Leave passwords out before the middle goes, without which they are not known as such."""
+        return super().repr_str(without_password(x[:_SEARCHED]), level)
+
     def repr_dict(self, x: Mapping[Any, Any], level: int) -> str:
         """Keep the order of the keys, as a file has them."""
         if level <= 0:
@@ -94,7 +99,7 @@ def shortened(value: Any) -> str:
 
 def in_short(text: str) -> str:
     """Return a user's text on one line, at most ``_LONGEST`` characters, without passwords."""
-    return _cut(without_password(text), _LONGEST)
+    return _cut(without_password(text[:_SEARCHED]), _LONGEST)
 
 
 def validated(model: type[M], values: Mapping[str, Any]) -> M:

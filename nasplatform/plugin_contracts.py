@@ -129,7 +129,11 @@ def _of_methods(found: type) -> str | None:
             continue
         for name, method in vars(base).items():
             own = getattr(found, name)
-            if inspect.isfunction(method) and name != "__init__" and inspect.isfunction(own):
+            if not inspect.isfunction(method) or name == "__init__":
+                continue
+            if not callable(own) and not name.startswith("__"):
+                return f"its {name} is a {type(own).__name__}, expected a method"
+            if inspect.isfunction(own):
                 kinds = inspect.signature(method).parameters.values()
                 wanted = tuple(p.name for p in kinds if p.kind is p.POSITIONAL_OR_KEYWORD)
                 if (lacks := _of_signature(own, wanted)) is not None:

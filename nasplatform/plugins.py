@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, distributions, entry_points
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -16,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from nasplatform.complaints import explain, validated
 from nasplatform.errors import ConfigError, ContractError, PluginError, did_you_mean
 from nasplatform.plugin_contracts import called, check_made, complaint
+from nasplatform.plugin_imports import contained, interrupts_told, said
 
 KINDS = (
     *("spaces", "encodings", "predictors", "evaluators", "stages", "datasets", "samplers"),
@@ -73,11 +71,17 @@ def of_third_party(module: str) -> str | None:
         for kind in KINDS
         for entries in registered(kind)
         for entry in entries
-        if entry.module == module and not module.startswith("nasplatform.")
+        if module_of(entry) == module and not module.startswith("nasplatform.")
     ]
     if len(found) == 1:
         return found[0]
     return f"plug-ins of {module!r}" if found else None
+
+
+def module_of(entry: EntryPoint) -> str:
+    """Return the module that an entry point names; empty where it names none."""
+    match = EntryPoint.pattern.match(entry.value)
+    return match["module"] if match else ""
 
 
 def make_options(model: type[BaseModel], values: dict[str, Any], where: str) -> BaseModel:
@@ -95,11 +99,33 @@ def _entries(kind: str) -> dict[str, tuple[EntryPoint, ...]]:
     """Return name -> what is registered under it: more than one is a clash."""
     if kind not in KINDS:
         raise PluginError(f"unknown kind of plug-in {kind!r}{did_you_mean(kind, KINDS)}")
-    unique = {(e.name, e.value): e for e in entry_points(group=f"nasplatform.{kind}")}
+    unique = {(e.name, e.value): e for e in _installed(f"nasplatform.{kind}")}
     found: dict[str, tuple[EntryPoint, ...]] = {}
     for entry in unique.values():
         found[entry.name] = (*found.get(entry.name, ()), entry)
     return found
+
+
+def _installed(group: str) -> Iterable[EntryPoint]:
+    """Return the entry points of a group; raise PluginError where those of a package are damaged.
+
+    Python then reads none of any package, and so do torch and others: there is no going on.
+    """
+    try:
+        return entry_points(group=group)
+    except Exception as error:  # whatever Python's reader of metadata raises
+        damaged = ", ".join(_damaged()) or "a package"
+        words = f"entry_points.txt is damaged ({said(error)}): install it again, or remove it"
+        raise PluginError(f"{damaged}: {words}") from None
+
+
+def _damaged() -> Iterator[str]:
+    """Yield the places of the packages whose entry points cannot be read."""
+    for one in distributions():
+        try:
+            list(one.entry_points)
+        except Exception:  # as above
+            yield str(one.locate_file("")) + f" ({one.metadata['Name'] or 'without a name'})"
 
 
 @cache
@@ -109,37 +135,17 @@ def _load(kind: str, entries: tuple[EntryPoint, ...]) -> Any:
         makers = ", ".join(each.value for each in entries)
         raise PluginError(f"two {kind} are called {entry.name!r}: {makers}; uninstall one of them")
     what = f"{kind.rstrip('s')} {entry.name!r} ({entry.value})"
+    module = module_of(entry)
+    if not module:
+        raise ContractError(f"{what} is broken: expected MODULE:NAME")
     try:
-        with _interrupts_told() as told:
+        with interrupts_told() as told, contained(what, module):
             found = entry.load()
+            lacks = complaint(kind, entry.name, found)
     except BaseException as error:  # whatever a third party's module raises, even to end us
         if told:
             raise
-        words = " ".join(str(error).split()) or type(error).__name__
-        raise ContractError(f"{what} is broken: {words}") from error
-    if (lacks := complaint(kind, entry.name, found)) is not None:
+        raise ContractError(f"{what} is broken: {said(error)}") from error
+    if lacks is not None:
         raise ContractError(f"{what} is broken: {lacks}")
     return found
-
-
-@contextmanager
-def _interrupts_told() -> Iterator[list[int]]:
-    """Yield what fills with the signals that come meanwhile: a real Ctrl-C is nobody's fault."""
-    told: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield told
-        return
-    before = signal.getsignal(signal.SIGINT)
-
-    def interrupt(number: int, frame: Any) -> None:
-        told.append(number)
-        raise KeyboardInterrupt
-
-    if not callable(before):
-        yield told
-        return
-    signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield told
-    finally:
-        signal.signal(signal.SIGINT, before)

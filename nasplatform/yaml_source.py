@@ -145,10 +145,10 @@ def _number(loader: Any, node: yaml.ScalarNode) -> int | float:
     text = str(node.value)
     if _OCTAL.fullmatch(text) or ":" in text:
         read = "base 60" if ":" in text else "octal"
-        problem = f"{text} would be read as a number in {read}: quote it if it is text"
+        problem = f"{in_short(text)} would be read as a number in {read}: quote it if it is text"
         raise _AmbiguousError(None, None, problem, node.start_mark)
     if "_" in text:
-        plain = text.replace("_", "")
+        text, plain = in_short(text), in_short(text.replace("_", ""))
         problem = f"{text} would be read as {plain}: write {plain}, or quote it if it is text"
         raise _AmbiguousError(None, None, problem, node.start_mark)
     whole = node.tag.endswith(":int")

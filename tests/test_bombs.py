@@ -10,16 +10,22 @@ import tarfile
 import zipfile
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from nasplatform.benchmarks.imports.natsbench import read_archive
+from nasplatform.benchmarks.imports.parquet import read_parquet
 from nasplatform.benchmarks.imports.safe_pickle import loads
-from nasplatform.errors import ConfigError, DataError
+from nasplatform.errors import ConfigError, DataError, PredictorError, RunError
 from nasplatform.fetch import RemoteFile, fetch, unpack
 from nasplatform.models.network import Network
+from nasplatform.runs.tables import read_table as read_frame
+from nasplatform.service.labels import read_labels
 from nasplatform.training.decoding import read_image
 from nasplatform.training.image_folder import images_in
 from nasplatform.training.npz import read_npz
+from nasplatform.yaml_source import parse_overrides
 
 pytestmark = pytest.mark.usefixtures("moderate")
 
@@ -123,3 +129,38 @@ def test_a_download_ends_at_its_known_size(tmp_path):
     finally:
         server.shutdown()
     assert not list(tmp_path.iterdir())
+
+
+def parquet(path, **columns):
+    """Write a table of one value a column, in as many groups of rows as there are in ``rows``."""
+    rows = columns.pop("rows")
+    made = {
+        name: pa.DictionaryArray.from_arrays(pa.array(np.zeros(rows, np.int32)), pa.array([value]))
+        for name, value in columns.items()
+    }
+    with pq.ParquetWriter(path, pa.table(made).schema, store_schema=False) as writer:
+        for _ in range(5):
+            writer.write_table(pa.table(made))
+
+
+@pytest.mark.parametrize(
+    ("rows", "text", "words"),
+    [(800, "x" * 1_000_000, "bytes of texts"), (1_000_000, "x", "rows, expected at most")],
+)
+def test_a_small_parquet_file_does_not_become_gigabytes(tmp_path, moderate, rows, text, words):
+    path = tmp_path / "labels.parquet"
+    parquet(path, rows=rows, architecture=text, score=0.5)
+    assert path.stat().st_size < 300_000
+    with pytest.raises(PredictorError, match=words):
+        read_labels(path)
+    with pytest.raises(RunError, match=words):
+        read_frame(path)
+    with pytest.raises(DataError, match=words):
+        read_parquet(path)
+
+
+@pytest.mark.parametrize("value", ["1:" * 50_000 + "1", "0" * 100_000, "1_" * 50_000 + "1"])
+def test_a_long_number_is_told_in_short(value):
+    with pytest.raises(ConfigError) as told:
+        parse_overrides([f"seed={value}"])
+    assert len(str(told.value)) < 1000

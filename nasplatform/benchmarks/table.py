@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from nasplatform.atomic_io import replace_file, sha256, write_text
 from nasplatform.errors import ArchitectureError, DataError, did_you_mean
 from nasplatform.foreign import blaming, read_json
+from nasplatform.parquet import read_bounded
 from nasplatform.spaces import Population, Space, get_space
 
 FORMAT = 1
@@ -35,6 +36,7 @@ _COSTS = frozenset({"seconds", "train_loss"})  # less of them is better, whateve
 _MEASUREMENT = re.compile(r"(?P<metric>\w+)\.e(?P<epochs>\d+)\.s(?P<seed>\d+)")
 _WORD = re.compile(r"code(\.\d+)?")
 _SMALL = 100_000
+_MOST_VALUES = 128_000_000
 _MOST_SEEDS = 10_000
 _KEYS_AT_ONCE = 1 << 14  # what a cache holds: twice as fast as all at once
 
@@ -316,7 +318,7 @@ def _read_checked(path: Path, card: dict[str, Any], digest: str) -> BenchmarkTab
 
 
 def _columns(path: Path, names: list[str]) -> dict[str, pa.ChunkedArray]:
-    table = pq.read_table(path, columns=names)
+    table = read_bounded(path, names, _MOST_VALUES)
     return dict(zip(table.column_names, table.columns, strict=True))
 
 

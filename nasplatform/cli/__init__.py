@@ -35,6 +35,7 @@ from nasplatform.cli import (
 from nasplatform.cli import plugins as plugins_command
 from nasplatform.complaints import expected, shortened
 from nasplatform.errors import InputError, NasplatformError
+from nasplatform.passwords import without_password
 
 _TYPED = (
     (re.compile(r"\b(resume|force)=True\b"), r"--\1"),
@@ -160,7 +161,7 @@ def _of_typer(error: typer.TyperException) -> str:
 
 def _as_typed(message: object) -> str:
     """Return what the library says on one line, with its arguments as the command line has them."""
-    words = " ".join(str(message).split())
+    words = without_password(" ".join(str(message).split()))
     for pattern, flag in _TYPED:
         words = pattern.sub(flag, words)
     return words

@@ -15,6 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from nasplatform.passwords import without_password
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -90,7 +92,7 @@ def show(text: str) -> None:
 
 def say(text: str) -> None:
     """Tell people on stderr what is going on."""
-    sys.stderr.write(f"{text}\n")
+    sys.stderr.write(f"{without_password(text)}\n")
 
 
 def _stdout() -> Console:

@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pandas.api.extensions import ExtensionDtype
 
 from nasplatform.atomic_io import replace_file
 from nasplatform.errors import RunError
 from nasplatform.foreign import blaming, require_regular
+from nasplatform.parquet import read_bounded
 from nasplatform.runs.columns import Columns, empty_frame
 
 _TEXT = pd.StringDtype(na_value=float("nan"))
@@ -37,8 +37,7 @@ def read_table(path: Path, numbers: Sequence[str] = (), others: Sequence[str] = 
     """
     with blaming(path, RunError, advice="; remove it and go on with resume=True"):
         require_regular(path)
-        whole = pa.BufferReader(path.read_bytes())
-        table: pa.Table = pq.ParquetFile(whole, pre_buffer=False).read(use_threads=False)
+        table = read_bounded(path)
         for name in (*numbers, *others):
             kind = table.schema.field(name).type
             if not len(table) or pa.types.is_null(kind):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any, TypeVar
 import httpx
 import numpy as np
 
+from nasplatform.complaints import in_short
 from nasplatform.errors import ArchitectureError, NasplatformError
 from nasplatform.faults import short
 from nasplatform.passwords import without_password
@@ -23,6 +25,7 @@ from nasplatform.predictors.base import Prediction
 from nasplatform.spaces import Population, Space, get_space
 
 _BINARY = "application/octet-stream"
+_SENDABLE = re.compile(r"[!-~]*")
 _RETRIED = frozenset({429, 502, 503, 504})
 T = TypeVar("T")
 
@@ -66,6 +69,22 @@ class Call:
 Steps = Generator[Call, Any, T]
 
 
+def _checked_url(url: str) -> str:
+    """Return the address of a service as it is used; raise ServiceError where it cannot be one."""
+    try:
+        found = httpx.URL(url)
+    except (httpx.InvalidURL, TypeError, ValueError) as error:
+        raise ServiceError(
+            f"{in_short(str(url))}: no address of a service ({short(error)}): expected one such as "
+            f"http://127.0.0.1:8000"
+        ) from None
+    if found.scheme not in ("http", "https") or not found.host:
+        raise ServiceError(
+            f"{in_short(url)}: expected the address of a service such as http://127.0.0.1:8000"
+        )
+    return url.rstrip("/")
+
+
 class ClientCore:
     """What both clients know: settings, bodies, the meaning of answers."""
 
@@ -90,8 +109,12 @@ class ClientCore:
         """
         self.name = name if version is None else f"{name}@{version}"
         self.retries, self.batch_size = retries, batch_size
-        self._url, self._timeout = url.rstrip("/"), timeout
-        key = os.environ.get("NASPLATFORM_API_KEY") if key is None else key
+        self._url, self._timeout = _checked_url(url), timeout
+        key = (os.environ.get("NASPLATFORM_API_KEY", "") if key is None else key).strip()
+        if not _SENDABLE.fullmatch(key):  # libraries below would show it in their complaint
+            raise ServiceRefusedError(
+                "the API key holds other characters than letters, digits, '_' and '-': copy it anew"
+            )
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._space: Space[Any] | None = None
 

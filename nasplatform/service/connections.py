@@ -15,6 +15,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from nasplatform.service.security import network_of
 from nasplatform.service.settings import Settings
 
 _HEAD = 32 << 10  # bytes of a request line with all headers
@@ -92,7 +93,7 @@ class GuardedProtocol(HttpToolsProtocol):
     ) -> None:
         """Let a connection in, or say that there are too many."""
         super().connection_made(transport)
-        self.address = self.client[0] if self.client else "unknown"
+        self.address = network_of(self.client[0]) if self.client else "unknown"
         self.since = self._turn = self.loop.time()
         self.late_from: float | None = self.since  # when the head of a request began
         self._head = self._whole = 0  # bytes of the request so far

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from nasplatform.atomic_io import replace_file
 from nasplatform.errors import PredictorError
 from nasplatform.foreign import blaming, read_bytes, require_regular
+from nasplatform.parquet import read_bounded
 from nasplatform.spaces.base import Population, Space
 
 LABELS = "labels.parquet"
@@ -84,7 +85,7 @@ def read_labels(path: Path) -> Labels:
     """
     with blaming(path, PredictorError, "holds no labels"):
         require_regular(path)
-        frame = pd.read_parquet(path)
+        frame = read_bounded(path, (*_COLUMNS, "stopped")).to_pandas()
         if "stopped" in frame:
             frame = frame[frame["stopped"].isna()]
         frame = frame[_COLUMNS].dropna()

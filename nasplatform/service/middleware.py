@@ -19,10 +19,18 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nasplatform import faults
+from nasplatform.passwords import without_password
 from nasplatform.service.metrics import Metrics
 from nasplatform.service.models import log
 from nasplatform.service.problems import MEDIA_TYPE, Problem, overloaded
-from nasplatform.service.security import ANONYMOUS, Caller, KeyFile, RateLimiter, is_loopback
+from nasplatform.service.security import (
+    ANONYMOUS,
+    Caller,
+    KeyFile,
+    RateLimiter,
+    is_loopback,
+    network_of,
+)
 from nasplatform.service.settings import Settings
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
@@ -31,6 +39,7 @@ _HOST = re.compile(r"(\[[^\]]*\]|[^:]*)(?::\d*)?")
 _WRITE_PATHS = re.compile(r"/evaluations/?$")
 _SINGLE = (b"host", b"authorization", b"content-length", b"content-type", b"content-encoding")
 _DIGITS = 18  # of a length
+_LINE = 2000  # characters of a line of a traceback
 _HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -104,7 +113,7 @@ class FrontDoor:
             return ANONYMOUS
         if path in _PUBLIC_PATHS or path.startswith("/static/"):
             return ANONYMOUS
-        address = (scope.get("client") or ("unknown",))[0]
+        address = network_of((scope.get("client") or ("unknown",))[0])
         caller = self._identify(headers.get(b"authorization", b"").decode("latin-1"), address)
         self._require_turn(self._limiter, caller, f"key {caller.id!r}")
         needed = "write" if _WRITE_PATHS.search(path) and scope["method"] == "POST" else "read"
@@ -256,7 +265,8 @@ class JsonLines(logging.Formatter):
             **getattr(record, "facts", {}),
         }
         if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
+            told = self.formatException(record.exc_info).splitlines()
+            line["exception"] = "\n".join(without_password(each[:_LINE]) for each in told)
         return json.dumps(line, default=str)
 
 

@@ -65,10 +65,11 @@ class KeyFile:
         self.path = path
         self._lock = threading.Lock()
         self._looked = 0.0
+        # first the stamp: what is written meanwhile is read again
+        self._stamp = _stamp(path) if path.exists() else None
         self._entries = _read(path)
         if not self._entries:
             raise ConfigError(f"{path}: holds no key; add one with --add-key")
-        self._stamp: tuple[int, int, int] | None = _stamp(path)
         self._torn: float | None = None  # since when the file cannot be understood
 
     def check(self, key: str) -> Caller | None:
@@ -154,6 +155,22 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False
+
+
+def network_of(address: str) -> str:
+    """Return what stands for a client: its address, of IPv6 the 64 bits that one site is given.
+
+    Whoever has one address of IPv6 has 2^64 of them: each would be a stranger of its own.
+    """
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(found, ipaddress.IPv4Address):
+        return str(found)
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return str(ipaddress.IPv6Network((found, 64), strict=False))
 
 
 def _digest(secret: str) -> str:

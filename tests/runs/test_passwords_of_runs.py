@@ -134,6 +134,18 @@ def test_no_complaint_about_the_file_tells_it(
         assert SECRET not in shown.out + shown.err
 
 
+def test_an_address_in_the_place_of_a_file_is_told_without_it(
+    search: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = f"postgresql://me@corp:{SECRET}@127.0.0.1:1/db?sslpassword={SECRET}&password={SECRET}"
+    commands = [["run", url], ["results", "show", url], ["export", url], ["serve", "--host", url]]
+    for words in commands:
+        assert main([*words, *(["--predictors", "x"] if words[0] == "serve" else [])]) == 2
+        shown = capsys.readouterr()
+        assert "error: " in shown.err
+        assert SECRET not in shown.out + shown.err
+
+
 def test_an_interrupted_run_says_how_to_go_on_without_it(
     search: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

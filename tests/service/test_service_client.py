@@ -229,3 +229,23 @@ def test_another_service_is_told_as_such(kind, answer):
     client, _ = scripted(kind, httpx.Response(200, **answer))
     with pytest.raises(ServiceError, match="no answer of this service"):
         client.predict(["[]1"])
+
+
+@pytest.mark.parametrize("key", ["k\u00e9y", "key\r\nx: y", "key\0", "\ud800", "a key"])
+def test_a_key_that_cannot_be_sent_is_not_shown(key):
+    with pytest.raises(ServiceRefusedError, match="copy it anew") as told:
+        PredictorClient("http://127.0.0.1:1", "demo", key=key)
+    assert key not in str(told.value)
+
+
+def test_a_key_from_a_file_may_end_its_line(service):
+    client = PredictorClient("http://127.0.0.1:1", "demo", key=" nasp_me_secret\n")
+    assert client._headers == {"Authorization": "Bearer nasp_me_secret"}
+
+
+@pytest.mark.parametrize(
+    "url", ["http://[::1", "http://\ud800", "ftp://host", "http://", "host:8000", "", "http://h:x"]
+)
+def test_what_is_no_address_of_a_service_is_told(url):
+    with pytest.raises(ServiceError, match=r"such as http://127\.0\.0\.1:8000"):
+        PredictorClient(url, "demo")

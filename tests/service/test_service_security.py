@@ -1,14 +1,26 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 
+import httpx
 import pytest
 from served import serving, until
 
 from nasplatform.cli import main
 from nasplatform.errors import ConfigError
-from nasplatform.service.security import Caller, KeyFile, RateLimiter, add_key, is_loopback
+from nasplatform.service.metrics import Metrics
+from nasplatform.service.middleware import FrontDoor
+from nasplatform.service.security import (
+    Caller,
+    KeyFile,
+    RateLimiter,
+    add_key,
+    is_loopback,
+    network_of,
+)
+from nasplatform.service.settings import Settings
 
 READ, WRITE = frozenset({"read"}), frozenset({"read", "write"})
 OPEN = {"/", "/docs", "/openapi.json", "/v2/health/live", "/v2/health/ready"}
@@ -212,3 +224,32 @@ def test_serve_says_what_is_wrong(tmp_path, monkeypatch, capsys, arguments, word
 def _error(capsys, arguments):
     assert main(arguments) == 2
     return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("address", "stands_for"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("::ffff:192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("2001:db8:1:2:ffff::1", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("testclient", "testclient"),
+    ],
+)
+def test_a_site_of_ipv6_is_one_stranger(address, stands_for):
+    assert network_of(address) == stands_for
+
+
+def test_strangers_of_one_site_share_their_rate(tmp_path):
+    add_key(tmp_path / "keys.json", "one", READ)
+    settings = Settings(api_keys=tmp_path / "keys.json", rate=2)
+    app = FrontDoor(settings, Metrics()).before(None)
+
+    async def ask(last):
+        transport = httpx.ASGITransport(app, client=(f"2001:db8::{last:x}", 1))
+        async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+            headers = {"X-Forwarded-For": f"192.0.2.{last}"}
+            return (await client.get("/v1/predictors", headers=headers)).status_code
+
+    assert {asyncio.run(ask(last)) for last in range(8)} == {401, 429}

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from nasplatform import faults
 from nasplatform.errors import DataError
+from nasplatform.parquet import read_bounded
 
+_MOST_VALUES = 128_000_000
 _NO_PARQUET = re.compile("magic bytes|minimum file footer|file size is")
 
 
@@ -21,9 +22,9 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     What pandas wrote beside it is left out: it may be damaged, and is not needed.
     """
     try:
-        table = pq.read_table(path, columns=None if columns is None else list(columns))
+        table = read_bounded(path, columns, _MOST_VALUES)
         table.validate(full=True)  # texts that are no UTF-8 come to light here
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         words = faults.first_line(error)
         if _NO_PARQUET.search(words):
             words = "it is of another format, or cut off"

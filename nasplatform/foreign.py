@@ -7,6 +7,7 @@ anything at all. Readers take its bytes from here, and put what they make of the
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from nasplatform import faults
+from nasplatform.complaints import in_short, shortened
 from nasplatform.errors import ContractError, InputError, NasplatformError
 
 _TEXT = 16 << 20  # bytes of a file of settings or facts
@@ -120,7 +122,22 @@ class TarMember(tarfile.TarInfo):
 
 
 def path_of(value: object, error: type[NasplatformError]) -> Path:
-    """Return a path that was given as one or as text; raise ``error`` for anything else."""
+    """Return a path that was given as one or as text; raise ``error`` for what can be none."""
     if not isinstance(value, str | os.PathLike):
         raise error(f"expected the path of a file or folder, got {type(value).__name__}")
-    return Path(value)
+    path = Path(value)
+    try:
+        path.lstat()
+    except ValueError:
+        raise error(f"expected the path of a file or folder, {str(path)!r:.80} is none") from None
+    except OSError as reason:  # what is missing or barred is told by whoever reads it
+        if reason.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+            raise error(f"{in_short(str(path))}: {reason.strerror}") from None
+    return path
+
+
+def require_flags(error: type[NasplatformError], **flags: object) -> None:
+    """Raise ``error`` for a flag that is neither true nor false: the text 'no' would be true."""
+    for name, value in flags.items():
+        if type(value).__name__ not in ("bool", "bool_"):
+            raise error(f"{name}: expected True or False, got {shortened(value)}")

@@ -159,9 +159,10 @@ class Predictor(ABC):
             )
         with blaming(folder, PredictorError, "damaged predictor"):
             state_file = Path(folder) / "state.safetensors"
-            require_regular(state_file)
+            with blaming(state_file, PredictorError, "is damaged"):
+                require_regular(state_file)
+                state = load_file(state_file)
             predictor = cls(cls.Options.model_validate(card["options"]), seed=card["seed"])
-            state = load_file(state_file)
             predictor._like = _empty_batch(card["graphs"])
             predictor.n_labels = card["n_labels"]
             predictor._restore(state)

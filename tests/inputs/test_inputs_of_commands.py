@@ -189,7 +189,7 @@ OTHERS = [
     (["results", "export", ".", "--out", "x.xlsx"], "unknown format 'xlsx'; known are csv, json"),
     (
         ["worker", "toy.yaml", "--storage", "sqlite:///x.db", "--wait", "nan"],
-        "at least 0, got 'nan",
+        "expected a number, got 'nan'",
     ),
     (["measure", "none.onnx"], "an ONNX file does not say what it costs, expected the folder"),
     (["serve"], "--predictors: the folder of predictors is missing"),

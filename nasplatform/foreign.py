@@ -7,7 +7,6 @@ anything at all. Readers take its bytes from here, and put what they make of the
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import stat
@@ -21,6 +20,7 @@ from typing import Any, Self
 from nasplatform import faults
 from nasplatform.complaints import in_short, shortened
 from nasplatform.errors import ContractError, InputError, NasplatformError
+from nasplatform.paths import impossible
 
 _TEXT = 16 << 20  # bytes of a file of settings or facts
 _MEMBER = 1 << 20  # bytes of what a tar says of one of its files
@@ -126,13 +126,8 @@ def path_of(value: object, error: type[NasplatformError]) -> Path:
     if not isinstance(value, str | os.PathLike):
         raise error(f"expected the path of a file or folder, got {type(value).__name__}")
     path = Path(value)
-    try:
-        path.lstat()
-    except ValueError:
-        raise error(f"expected the path of a file or folder, {str(path)!r:.80} is none") from None
-    except OSError as reason:  # what is missing or barred is told by whoever reads it
-        if reason.errno in (errno.ENAMETOOLONG, errno.ELOOP):
-            raise error(f"{in_short(str(path))}: {reason.strerror}") from None
+    if (why := impossible(path)) is not None:
+        raise error(f"{in_short(str(path))}: {why}")
     return path
 
 

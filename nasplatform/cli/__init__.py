@@ -166,6 +166,8 @@ def _of_typer(error: typer.TyperException) -> str:
     if not isinstance(found, ValidationError):
         return words
     finding = found.errors()[0]
+    if finding["type"] == "value_error":  # a choice: typer's words name them all
+        return words.replace("Value error, ", "")
     head, _, _ = words.partition(": ")
     return f"{head}: {expected(finding)}, got {shortened(finding['input'])}"
 

@@ -26,6 +26,8 @@ _WHITE = 255.0
 
 def classify(network: Network, files: Iterable[Path | str]) -> pd.DataFrame:
     """Return what a network sees in picture files; see ``classify_by``."""
+    if not isinstance(network, Network):
+        raise NetworkError(f"expected a network, by Network.load, got {shortened(network)}")
 
     def logits(images: Images) -> Images:
         with torch.no_grad():

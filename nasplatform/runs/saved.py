@@ -63,7 +63,8 @@ def load_predictor(folder: Path | str) -> tuple[Predictor, Space[Any]]:
 
 def learnt_from(folder: Path | str) -> dict[str, Any]:
     """Return where the labels of a saved predictor come from; nothing where that is not known."""
-    home = Path(folder) / "predictor" if (Path(folder) / "predictor").is_dir() else Path(folder)
+    given = path_of(folder, PredictorError)
+    home = given / "predictor" if (given / "predictor").is_dir() else given
     path = home / LEARNT_FROM
     if not path.is_file():
         return {}

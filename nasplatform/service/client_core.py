@@ -202,7 +202,7 @@ class ClientCore:
         """Return seconds until the next attempt: what the service asks for, or ever longer."""
         asked = answer.headers.get("retry-after", "") if answer is not None else ""
         longer: float = min(10.0, 0.1 * 2**attempt) * (0.5 + random.random())
-        return min(float(asked), 60.0) + 0.1 * random.random() if asked.isdigit() else longer
+        return min(float(asked), 60.0) + 0.1 * random.random() if asked.isdecimal() else longer
 
     def _may_retry(self, call: Call, answer: httpx.Response | None) -> bool:
         """A report that may have arrived is not repeated, unless the service says it did not."""

@@ -184,7 +184,11 @@ class PredictorStore:
                     shutil.copyfile(home / file, new / "content" / file)
                 if (home / LEARNT_FROM).is_file():
                     shutil.copyfile(home / LEARNT_FROM, new / "content" / LEARNT_FROM)
-            return self._settle(name, new, labels, {"folder": given.name, **(origin or {})})
+            try:
+                return self._settle(name, new, labels, {"folder": given.name, **(origin or {})})
+            except PredictorError as error:  # blame the files that were given, not their copies
+                words = str(error).replace(str(new / "content"), str(home))
+                raise PredictorError(words) from None
 
     def point(self, name: str, alias: str, number: int) -> None:
         """Let an alias, e.g. ``latest`` for a step back, mean a version."""

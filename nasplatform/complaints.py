@@ -237,6 +237,8 @@ def _misread_numbers(given: Any, made: Any) -> Iterator[tuple[Any, ...]]:
     # an empty path is the folder that one stands in
     if isinstance(made, Path) and (given == "" or impossible(made)):
         yield ("path_type",)
+    if isinstance(given, bytes) and isinstance(made, str):
+        yield ("string_type",)
     number = isinstance(made, (int, float)) and not isinstance(made, bool)
     if isinstance(given, (bool, str, float)):
         whole = number and isinstance(made, int)

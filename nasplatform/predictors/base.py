@@ -308,6 +308,16 @@ def _labels(scores: ArrayLike) -> NDArray[np.float64]:
         raise PredictorError(f"scores: expected one number for each graph ({error})") from None
 
 
+def finite_labels(scores: ArrayLike, count: int) -> NDArray[np.float64]:
+    """Return ``count`` scores by position; raise PredictorError for anything else."""
+    found = _labels(scores)
+    if found.shape != (count,):
+        raise PredictorError(f"scores have shape {found.shape}, expected ({count},)")
+    if len(bad := np.flatnonzero(~np.isfinite(found))):
+        raise PredictorError(f"scores[{bad[0]}] is {found[bad[0]]}, expected a finite number")
+    return found
+
+
 def _require_graphs(graphs: object) -> None:
     if not isinstance(graphs, GraphBatch):
         raise PredictorError(

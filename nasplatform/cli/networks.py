@@ -60,10 +60,10 @@ def predict_images(
     from nasplatform.runtimes.deployed import is_for_images, open_for_images
     from nasplatform.training.image_folder import images_in
 
-    _tell_others(file for file in files if file.is_dir())
     pictures = [each for file in files for each in (images_in(file) if file.is_dir() else [file])]
     if not pictures:
         raise DataError(f"{files[0]} holds no image files")
+    _tell_others(file for file in files if file.is_dir())
     if is_for_images(network):
         opened = open_for_images(network)
         found = classify_by(opened.session.run, opened.input, pictures)

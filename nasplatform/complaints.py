@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from nasplatform.errors import did_you_mean
 from nasplatform.passwords import without_password
+from nasplatform.paths import impossible
 
 M = TypeVar("M", bound=BaseModel)
 _LONGEST = 160  # characters of a value that a message shows
@@ -106,7 +107,8 @@ def validated(model: type[M], values: Mapping[str, Any]) -> M:
     """Validate values; raise ValidationError also for what is only read as a number."""
     made = model.model_validate(dict(values))
     for kind, *path in _misread_numbers(values, made):
-        given = {"type": kind, "loc": tuple(path), "input": _at(values, path)}
+        found = PydanticCustomError(kind, "no path") if kind == "path_type" else kind
+        given = {"type": found, "loc": tuple(path), "input": _at(values, path)}
         raise ValidationError.from_exception_data(model.__name__, [given])  # type: ignore[list-item] # a plain dict is one
     return made
 
@@ -119,8 +121,10 @@ def explain(
     path = ".".join(str(part) for part in (where, *key_path(finding, values)) if str(part))
     if finding["type"] == "extra_forbidden":
         key = str(finding["loc"][-1])
-        known = known_keys(model, finding["loc"][:-1])
-        return f"{path}: unknown key {shortened(key)}{did_you_mean(key, known)}"
+        near = _inner_section(model, finding["loc"]) or did_you_mean(
+            key, known_keys(model, finding["loc"][:-1])
+        )
+        return f"{path}: unknown key {shortened(key)}{near}"
     if finding["type"] == "missing":
         return f"{path}: {expected(finding)}"
     beside = [one for one in error.errors() if key_path(one, values) == key_path(finding, values)]
@@ -183,12 +187,26 @@ def telling(error: ValidationError) -> ErrorDetails:
 
 def known_keys(model: type[BaseModel], path: tuple[int | str, ...]) -> list[str]:
     """Return the keys of the section to which a path leads; none where that is not known."""
+    found = _model_at(model, path)
+    return [] if found is None else list(found.model_fields)
+
+
+def _model_at(model: type[BaseModel], path: tuple[int | str, ...]) -> type[BaseModel] | None:
+    """Return the model of the section to which a path leads, where it is known."""
+    found: type[BaseModel] | None = model
     for part in path:
-        inner = _section(model, str(part))
-        if inner is None:
-            return []
-        model = inner
-    return list(model.model_fields)
+        found = None if found is None else _section(found, str(part))
+    return found
+
+
+def _inner_section(model: type[BaseModel], path: tuple[int | str, ...]) -> str:
+    """Name the section beside an unknown key in which that key would be right; else nothing."""
+    here, key = _model_at(model, path[:-1]), str(path[-1])
+    for name in () if here is None else here.model_fields:
+        inner = _section(here, name) if here is not None else None
+        if inner is not None and key in inner.model_fields:
+            return f"; it belongs into {name}: {{{key}: ...}}"
+    return ""
 
 
 def _section(model: type[BaseModel], key: str) -> type[BaseModel] | None:
@@ -221,8 +239,11 @@ def _misread_numbers(given: Any, made: Any) -> Iterator[tuple[Any, ...]]:
 
     Texts of numbers with a point or an exponent are none of them: YAML has 1e-3 as a text.
     """
-    if isinstance(made, Path) and given == "":  # the folder that one stands in
+    # an empty path is the folder that one stands in
+    if isinstance(made, Path) and (given == "" or impossible(made)):
         yield ("path_type",)
+    if isinstance(given, bytes) and isinstance(made, str):
+        yield ("string_type",)
     number = isinstance(made, (int, float)) and not isinstance(made, bool)
     if isinstance(given, (bool, str, float)):
         whole = number and isinstance(made, int)
@@ -248,7 +269,8 @@ def _at(values: Any, path: Sequence[int | str]) -> Any:
 
 
 def _cut(text: str, longest: int) -> str:
-    words = " ".join(text[: 4 * longest].split())
+    begun = " ".join(text[: 4 * longest].split())
+    words = "".join(each if each.isprintable() else repr(each)[1:-1] for each in begun)
     return words if len(words) <= longest else f"{words[:longest]} ..."
 
 

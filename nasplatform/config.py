@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator, model_validator
 
-from nasplatform.errors import ConfigError
+from nasplatform import plugins
+from nasplatform.errors import ConfigError, PluginError
 from nasplatform.foreign import path_of
 from nasplatform.yaml_source import Source, read_yaml
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_DEVICE = re.compile(r"cpu|cuda(:\d+)?")
+_DEVICE = re.compile(r"cpu|cuda(:[0-9]+)?")
 
 
 class Choice(BaseModel):
@@ -243,6 +244,15 @@ def _starts_from_a_network(values: Mapping[str, Any], source: Source) -> bool:
     return "network" in values
 
 
+def _sampler_options(name: Any) -> Collection[str]:
+    """Return the keys that a sampler takes; none where no sampler has that name."""
+    try:
+        fields: Mapping[str, object] = plugins.get("samplers", name).Options.model_fields
+    except PluginError:
+        return ()
+    return fields
+
+
 def _require_nested_sampler(values: Mapping[str, Any], source: Source) -> None:
     """Raise ConfigError where a sampler's options do not stand beside its name."""
     search = values.get("search")
@@ -256,7 +266,10 @@ def _require_nested_sampler(values: Mapping[str, Any], source: Source) -> None:
         return
     nested = sampler if isinstance(sampler, dict) else {}
     name = sampler if named else nested.get("name", "predictor")
-    options = [f"{key}: {search[key]}" for key in flat if key not in mistyped]
+    known = _sampler_options(name)
+    options = [f"{key}: {search[key]}" for key in flat if key in known and key not in mistyped]
+    if not named and not options:
+        return
     with source.blame("search", "sampler" if named else flat[0]):
         written = ", ".join([f"name: {name}", *options])
         raise ConfigError(f"a sampler's options stand beside its name: sampler: {{{written}}}")

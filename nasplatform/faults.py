@@ -17,6 +17,7 @@ from nasplatform import plugins
 from nasplatform.passwords import without_password
 
 _CODES = re.compile(r"\[Errno -?\d+\] |\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ")
+_CUT_OFF = "Error while deserializing"
 _LONGEST = 240  # characters of another library's message
 _STORAGE = frozenset({"sqlite3", "sqlalchemy", "optuna", "psycopg", "psycopg2"})
 _READERS = frozenset({"pyarrow", "safetensors", "safetensors_rust", "zipfile", "zlib", "tarfile"})
@@ -56,6 +57,8 @@ def short(error: BaseException) -> str:
     said = str(error)
     if isinstance(error, OSError) and error.strerror:
         said = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if said.startswith(_CUT_OFF):  # what safetensors says of anything
+        said = "expected a whole file of safetensors, this is another one or cut off"
     words = " ".join(_CODES.sub("", said[: 4 * _LONGEST]).split())
     words = without_password(words) or type(error).__name__
     return words if len(words) <= _LONGEST else words[:_LONGEST] + "..."
@@ -82,7 +85,7 @@ def _of_system(error: BaseException) -> str | None:
     if not isinstance(error, OSError):
         return None
     words = _OF_SYSTEM.get(error.errno or 0) or error.strerror or short(error)
-    return words if error.filename is None else f"{error.filename}: {words}"
+    return words if error.filename is None else f"{str(error.filename)[:_LONGEST]}: {words}"
 
 
 def _of_plugin(error: BaseException) -> str | None:

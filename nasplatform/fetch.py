@@ -237,7 +237,7 @@ def _receive(
         _forget(part)
         raise _CutError("the server sent another range than was asked for")
     length = response.headers.get("Content-Length")
-    total = remote.bytes or (have + int(length) if length and length.isdigit() else 0)
+    total = remote.bytes or (have + int(length) if length and length.isdecimal() else 0)
     if not have and response.headers.get("ETag"):
         write_text(_validator_of(part), response.headers["ETag"])
     report(have, total)
@@ -273,12 +273,12 @@ def _headers(part: Path, have: int) -> dict[str, str]:
 def _start(headers: Message) -> int | None:
     """Return where the range that the server sends begins (``bytes START-END/TOTAL``)."""
     begin = headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0]
-    return int(begin) if begin.isdigit() else None
+    return int(begin) if begin.isdecimal() else None
 
 
 def _total(headers: Message) -> int | None:
     end = headers.get("Content-Range", "").rpartition("/")[2]
-    return int(end) if end.isdigit() else None
+    return int(end) if end.isdecimal() else None
 
 
 @cache

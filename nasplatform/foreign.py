@@ -18,7 +18,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from nasplatform import faults
+from nasplatform.complaints import in_short, shortened
 from nasplatform.errors import ContractError, InputError, NasplatformError
+from nasplatform.paths import impossible
 
 _TEXT = 16 << 20  # bytes of a file of settings or facts
 _MEMBER = 1 << 20  # bytes of what a tar says of one of its files
@@ -120,7 +122,17 @@ class TarMember(tarfile.TarInfo):
 
 
 def path_of(value: object, error: type[NasplatformError]) -> Path:
-    """Return a path that was given as one or as text; raise ``error`` for anything else."""
+    """Return a path that was given as one or as text; raise ``error`` for what can be none."""
     if not isinstance(value, str | os.PathLike):
         raise error(f"expected the path of a file or folder, got {type(value).__name__}")
-    return Path(value)
+    path = Path(value)
+    if (why := impossible(path)) is not None:
+        raise error(f"{in_short(str(path))}: {why}")
+    return path
+
+
+def require_flags(error: type[NasplatformError], **flags: object) -> None:
+    """Raise ``error`` for a flag that is neither true nor false: the text 'no' would be true."""
+    for name, value in flags.items():
+        if type(value).__name__ not in ("bool", "bool_"):
+            raise error(f"{name}: expected True or False, got {shortened(value)}")

@@ -27,7 +27,7 @@ def get(kind: str, name: str) -> Any:
     if not isinstance(name, str):
         raise PluginError(f"expected the name of a {kind.rstrip('s')}, got {type(name).__name__}")
     if name not in known:
-        raise PluginError(f"unknown {kind.rstrip('s')} {name!r}{did_you_mean(name, known)}")
+        raise PluginError(f"unknown {kind.rstrip('s')} {name!r:.80}{did_you_mean(name, known)}")
     return _load(kind, known[name])
 
 

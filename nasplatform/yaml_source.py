@@ -353,7 +353,7 @@ def _key(inner: Any, part: str, dotted: str) -> Key:
         return part
     if not isinstance(inner, list):
         raise ConfigError(f"override {dotted}: {part!r} lies below a plain value")
-    if not part.isdigit() or int(part) >= len(inner):
+    if not (part.isascii() and part.isdigit()) or int(part) >= len(inner):
         raise ConfigError(
             f"override {dotted}: {part!r} is not an index of a list of {len(inner)}, counted from 0"
         )

@@ -9,6 +9,7 @@ from nasplatform.atomic_io import user_folder
 from nasplatform.benchmarks.published import PUBLISHED
 from nasplatform.benchmarks.table import BenchmarkTable, read_table
 from nasplatform.errors import DataError, did_you_mean
+from nasplatform.foreign import path_of
 
 __all__ = ["embedded_folder", "list_tables", "load_table", "user_folder"]
 
@@ -32,14 +33,16 @@ def list_tables() -> dict[str, Path]:
 
 def load_table(name: str | Path) -> BenchmarkTable:
     """Load a table by name or by the path of its parquet file; raise DataError if there is none."""
+    if not isinstance(name, str | Path):
+        raise DataError(f"expected the name or the path of a table, got {type(name).__name__}")
     text = str(name)
     if text.endswith(".parquet") or "/" in text:
-        return _loaded(Path(text).with_suffix(".parquet").resolve())
+        return _loaded(path_of(text, DataError).with_suffix(".parquet").resolve())
     known = list_tables()
     if text in PUBLISHED.keys() - known.keys():
         raise DataError(f"table {text!r} is not at hand: {PUBLISHED[text].how()}")
     if text not in known:
-        raise DataError(f"unknown table {text!r}{did_you_mean(text, {*known, *PUBLISHED})}")
+        raise DataError(f"unknown table {text!r:.80}{did_you_mean(text, {*known, *PUBLISHED})}")
     return _loaded(known[text])
 
 

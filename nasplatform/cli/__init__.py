@@ -13,6 +13,7 @@ import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -33,6 +34,7 @@ from nasplatform.cli import (
     storage,
 )
 from nasplatform.cli import plugins as plugins_command
+from nasplatform.cli.numbers import plain_number
 from nasplatform.complaints import expected, shortened
 from nasplatform.errors import InputError, NasplatformError
 from nasplatform.passwords import without_password
@@ -104,15 +106,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _commands() -> Any:
-    """Return the commands as typer makes them, without a type beside flags in the help."""
+    """Return the commands as typer makes them, but for the help of flags and typed numbers."""
     made: Any = typer.main.get_command(app)
     left = [made]
     for command in left:
         for param in command.get_params(typer.Context(command)):
             if getattr(param, "is_flag", False):
                 param.metavar = ""
+            if (kind := param.type_descriptor.annotation) in (int, float):
+                param.process_value = partial(_number, param, kind, param.process_value)
         left += getattr(command, "commands", {}).values()
     return made
+
+
+def _number(param: Any, kind: type, read: Any, context: typer.Context, value: Any) -> Any:
+    """Read the value of an option that is a number."""
+    try:
+        return read(context, plain_number(value, kind) if isinstance(value, str) else value)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), ctx=context, param=param) from None
 
 
 def _require_texts(given: Sequence[str]) -> None:
@@ -155,6 +167,8 @@ def _of_typer(error: typer.TyperException) -> str:
     if not isinstance(found, ValidationError):
         return words
     finding = found.errors()[0]
+    if finding["type"] == "value_error":  # a choice: typer's words name them all
+        return words.replace("Value error, ", "")
     head, _, _ = words.partition(": ")
     return f"{head}: {expected(finding)}, got {shortened(finding['input'])}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -62,6 +63,7 @@ def predict_images(
     pictures = [each for file in files for each in (images_in(file) if file.is_dir() else [file])]
     if not pictures:
         raise DataError(f"{files[0]} holds no image files")
+    _tell_others(file for file in files if file.is_dir())
     if is_for_images(network):
         opened = open_for_images(network)
         found = classify_by(opened.session.run, opened.input, pictures)
@@ -76,6 +78,18 @@ def predict_images(
     if len(bad):
         more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
         raise DataError(f"{bad.iloc[0]}{more}")
+
+
+def _tell_others(folders: Iterable[Path]) -> None:
+    """Say what in folders is not looked at."""
+    from nasplatform.training.image_folder import IMAGE_SUFFIXES, others_in
+
+    for folder in folders:
+        if others := others_in(folder):
+            say(
+                f"{folder}: {len(others):,} of its files are left out, {others[0].name!r} first: "
+                f"pictures end in {', '.join(sorted(IMAGE_SUFFIXES))}"
+            )
 
 
 def export(

@@ -70,7 +70,7 @@ def _show_plugins(kind: str, name: str | None, as_json: bool) -> None:
     plural = f"{kind}s" if f"{kind}s" in plugins.KINDS else kind
     known = of_kind(plural, say)
     if name is not None and name not in known:
-        raise PluginError(f"unknown {plural.rstrip('s')} {name!r}{did_you_mean(name, known)}")
+        raise PluginError(f"unknown {plural.rstrip('s')} {name!r:.80}{did_you_mean(name, known)}")
     shown = known.values() if name is None else [known[name]]
     if as_json:
         emit([_row(entry) for entry in shown])

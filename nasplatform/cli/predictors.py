@@ -18,6 +18,7 @@ from nasplatform.cli.imports import (
     SpaceOptions,
     make_space,
 )
+from nasplatform.cli.numbers import plain_number
 from nasplatform.cli.run import JsonFlag
 
 if TYPE_CHECKING:
@@ -252,7 +253,7 @@ def _counts(text: str) -> list[int]:
     from nasplatform.errors import PredictorError
 
     try:
-        return [int(part) for part in text.split(",")]
+        return [int(plain_number(part)) for part in text.split(",")]
     except ValueError:
         raise PredictorError(
             f"--labels {text!r}: expected numbers set apart by commas, e.g. 100,172"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import softmax
 
+from nasplatform.complaints import shortened
 from nasplatform.errors import DataError, NetworkError
+from nasplatform.foreign import path_of
 from nasplatform.models.network import Network
-from nasplatform.training.decoding import read_image
+from nasplatform.training.decoding import large_images, read_image
 
 Images = NDArray[np.float32]
 _BATCH = 64
@@ -23,6 +26,8 @@ _WHITE = 255.0
 
 def classify(network: Network, files: Iterable[Path | str]) -> pd.DataFrame:
     """Return what a network sees in picture files; see ``classify_by``."""
+    if not isinstance(network, Network):
+        raise NetworkError(f"expected a network, by Network.load, got {shortened(network)}")
 
     def logits(images: Images) -> Images:
         with torch.no_grad():
@@ -45,9 +50,11 @@ def classify_by(
     training images were. Raises NetworkError for a network that does not know its input, or was
     trained on arrays of which no white is known.
     """
+    if isinstance(files, str | bytes | PathLike) or not isinstance(files, Iterable):
+        raise DataError(f"files: expected a list of picture files, got {shortened(files)}")
     shape, names, scale = _facts(known)
     rows: list[dict[str, Any]] = []
-    for batch in _batches([Path(file) for file in files]):
+    for batch in _batches([path_of(file, DataError) for file in files]):
         pixels, errors = _read(batch, shape)
         found = iter(_probabilities(run, (pixels / _WHITE * scale[2] - scale[0]) / scale[1]))
         for file, error in zip(batch, errors, strict=True):
@@ -94,12 +101,13 @@ def _read(
 ) -> tuple[NDArray[np.uint8], list[str | None]]:
     """Return the pixels (n, c, h, w) of the files that could be read, and why each could not."""
     good, errors = [np.empty((0, *shape), np.uint8)], list[str | None]()
-    for file in files:
-        try:
-            good.append(read_image(file, shape[1:], grey=shape[0] == 1)[None])
-            errors.append(None)
-        except DataError as error:
-            errors.append(str(error))
+    with large_images():
+        for file in files:
+            try:
+                good.append(read_image(file, shape[1:], grey=shape[0] == 1)[None])
+                errors.append(None)
+            except DataError as error:
+                errors.append(str(error))
     return np.concatenate(good), errors
 
 

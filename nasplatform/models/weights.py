@@ -12,7 +12,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from nasplatform import faults
 from nasplatform.errors import NetworkError
+from nasplatform.foreign import path_of
 
 _INSIDE = ("state_dict", "model_state_dict", "model")
 """Entries of a checkpoint in which the weights may stand."""
@@ -26,7 +28,7 @@ def load_weights(module: nn.Module, file: Path | str) -> None:
           unpickled. A prefix ``module.`` of every name, which ``DataParallel`` leaves, is dropped.
     Raises NetworkError where the file cannot be read or its weights are not those of the module.
     """
-    path = Path(file)
+    path = path_of(file, NetworkError)
     weights = _plain_names(_read(path))
     wanted = module.state_dict()
     _complain(path, "lacks", sorted(set(wanted) - set(weights)))
@@ -53,7 +55,7 @@ def _read(path: Path) -> Mapping[str, Tensor]:
             f"{path} holds more than tensors: save 'module.state_dict()' instead"
         ) from None
     except (OSError, RuntimeError, SafetensorError, EOFError, ValueError) as error:
-        words = " ".join(str(error).split())[:200]
+        words = faults.short(error)
         raise NetworkError(f"{path} holds no weights that can be read: {words}") from None
     inner = next((found[key] for key in _INSIDE if _is_weights(_entry(found, key))), found)
     if not _is_weights(inner):

@@ -159,9 +159,10 @@ class Predictor(ABC):
             )
         with blaming(folder, PredictorError, "damaged predictor"):
             state_file = Path(folder) / "state.safetensors"
-            require_regular(state_file)
+            with blaming(state_file, PredictorError, "is damaged"):
+                require_regular(state_file)
+                state = load_file(state_file)
             predictor = cls(cls.Options.model_validate(card["options"]), seed=card["seed"])
-            state = load_file(state_file)
             predictor._like = _empty_batch(card["graphs"])
             predictor.n_labels = card["n_labels"]
             predictor._restore(state)
@@ -305,6 +306,16 @@ def _labels(scores: ArrayLike) -> NDArray[np.float64]:
         return np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError, RuntimeError) as error:  # the last: a tensor with gradients
         raise PredictorError(f"scores: expected one number for each graph ({error})") from None
+
+
+def finite_labels(scores: ArrayLike, count: int) -> NDArray[np.float64]:
+    """Return ``count`` scores by position; raise PredictorError for anything else."""
+    found = _labels(scores)
+    if found.shape != (count,):
+        raise PredictorError(f"scores have shape {found.shape}, expected ({count},)")
+    if len(bad := np.flatnonzero(~np.isfinite(found))):
+        raise PredictorError(f"scores[{bad[0]}] is {found[bad[0]]}, expected a finite number")
+    return found
 
 
 def _require_graphs(graphs: object) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from nasplatform.complaints import shortened
 from nasplatform.errors import RunError
 from nasplatform.runs import frames
 from nasplatform.runs.folder import RunFolder
@@ -26,7 +28,11 @@ def compare_runs(paths: Sequence[Path | str]) -> pd.DataFrame:
     for the network at the start and after each stage its test accuracy, ``accuracy_STAGE``.
     Raises RunError where no run stands, or where scores are of different tasks.
     """
+    if isinstance(paths, str | bytes | PathLike) or not isinstance(paths, Iterable):
+        raise RunError(f"expected a list of paths of runs, got {shortened(paths)}")
     folders = {run.path.resolve(): run for path in paths for run in frames.find_runs(path)}
+    if not folders:
+        raise RunError("expected a list of paths of runs, it is empty")
     rows = [_row(run) for run in folders.values()]
     tasks = sorted({row.pop("task") for row in rows if row["score"] is not None})
     if len(tasks) > 1:

@@ -13,11 +13,12 @@ from typing import Any
 import optuna
 import pandas as pd
 
+from nasplatform.complaints import shortened
 from nasplatform.config import load_compression, load_config
-from nasplatform.errors import RunError
+from nasplatform.errors import ConfigError, RunError
 from nasplatform.evaluators.base import EvaluationContext
 from nasplatform.executors.store import Unsent, open_store
-from nasplatform.foreign import path_of
+from nasplatform.foreign import path_of, require_flags
 from nasplatform.models.network import Network
 from nasplatform.predictors.fitting import fit_on_space
 from nasplatform.runs import epochs, frames, tables, timings
@@ -56,6 +57,7 @@ def run(
     before anything is paid for.
     """
     begun = time.perf_counter()
+    _require_means(watch, resume, force)
     watch(Event("setup", 0, 0, f"checking {file}"))
     config, source = load_config(file, overrides)
     folder = _folder(out, config.name)
@@ -87,6 +89,7 @@ def compress(
 ) -> Run:
     """Take the network of a file through its stages; arguments and errors are as of ``run``."""
     begun = time.perf_counter()
+    _require_means(watch, resume, force)
     watch(Event("setup", 0, 0, f"checking {file}"))
     config, source = load_compression(file, overrides)
     folder = _folder(out, config.name)
@@ -116,6 +119,7 @@ def run_worker(
     Returns how many evaluations were made here. Raises ConfigError as ``run`` does, RunError where
     nobody has started this search.
     """
+    _require_means(watch)
     require_storage(storage)
     config, source = load_config(file, {**(overrides or {}), "storage": storage})
     with TemporaryDirectory() as folder:
@@ -127,6 +131,15 @@ def run_worker(
         await_study(storage, config.name, wait)
         with _study(experiment, own) as study:
             return _spend_budget(experiment, own, study, watch)
+
+
+def _require_means(watch: object, resume: object = False, force: object = False) -> None:
+    """Raise ConfigError for arguments of Python that are not what they must be."""
+    require_flags(ConfigError, resume=resume, force=force)
+    if resume and force:
+        raise ConfigError("resume and force exclude each other")
+    if not callable(watch):
+        raise ConfigError(f"watch: expected a function of an event, got {shortened(watch)}")
 
 
 def _require_budget(experiment: Experiment, folder: RunFolder) -> None:

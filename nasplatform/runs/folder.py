@@ -238,6 +238,9 @@ def _rules(resolved: dict[str, Any]) -> dict[str, Any]:
 
 def _foreign(known: dict[str, Any], given: dict[str, Any]) -> list[str]:
     """Return what makes two resolved files different runs."""
+    begins = ["a search" if "search" in each else "a network" for each in (known, given)]
+    if begins[0] != begins[1]:
+        return [f"it starts from {begins[0]} there, {begins[1]} given"]
     return list(differences(_identity(known), _identity(given)))
 
 

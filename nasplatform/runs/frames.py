@@ -17,7 +17,7 @@ import pyarrow as pa
 from optuna.trial import TrialState
 
 from nasplatform.errors import InputError, RunError
-from nasplatform.foreign import blaming, path_of
+from nasplatform.foreign import blaming, path_of, require_flags
 from nasplatform.passwords import without_password
 from nasplatform.runs import tables
 from nasplatform.runs.columns import (
@@ -190,6 +190,7 @@ def _read_evaluations(folder: RunFolder) -> pa.Table:
 @contextmanager
 def study_so_far(folder: RunFolder, contact: bool) -> Iterator[optuna.Study | None]:
     """Open the study of a search that is not finished; None where there is none to read."""
+    require_flags(RunError, contact=contact)
     config = folder.read()
     if isinstance(config, ResolvedCompression):
         yield None

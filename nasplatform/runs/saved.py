@@ -52,8 +52,9 @@ def load_predictor(folder: Path | str) -> tuple[Predictor, Space[Any]]:
 
     Raises PredictorError where none stands there or it is damaged.
     """
-    inside = Path(folder) / "predictor"
-    home = inside if inside.is_dir() else Path(folder)
+    given = path_of(folder, PredictorError)
+    inside = given / "predictor"
+    home = inside if inside.is_dir() else given
     predictor = predictors.load_predictor(home)
     with blaming(home / SPACE, PredictorError, "does not say which space it knows"):
         space = get_space(**read_json(home / SPACE))
@@ -62,7 +63,8 @@ def load_predictor(folder: Path | str) -> tuple[Predictor, Space[Any]]:
 
 def learnt_from(folder: Path | str) -> dict[str, Any]:
     """Return where the labels of a saved predictor come from; nothing where that is not known."""
-    home = Path(folder) / "predictor" if (Path(folder) / "predictor").is_dir() else Path(folder)
+    given = path_of(folder, PredictorError)
+    home = given / "predictor" if (given / "predictor").is_dir() else given
     path = home / LEARNT_FROM
     if not path.is_file():
         return {}

@@ -14,6 +14,7 @@ from typing import Any, Generic
 from nasplatform.errors import RunError
 from nasplatform.evaluators.base import Evaluation, Evaluator
 from nasplatform.executors.store import Claim, EvaluationKey, EvaluationStore, open_store
+from nasplatform.foreign import path_of
 from nasplatform.runs import frames
 from nasplatform.runs.folder import RunFolder
 from nasplatform.runs.resolved import ResolvedSearch
@@ -43,7 +44,7 @@ class WarmStart(Generic[A]):
 
 def read_warm_start(path: Path, evaluator: Evaluator[A]) -> WarmStart[A]:
     """Read a run; raise RunError where none stands there, or one of another task."""
-    folder = RunFolder(path)
+    folder = RunFolder(path_of(path, RunError))
     config = folder.read()
     if not isinstance(config, ResolvedSearch):
         raise RunError(f"{path}: started from a network, so it has measured no architecture")

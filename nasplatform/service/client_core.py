@@ -12,17 +12,19 @@ import re
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import httpx
 import numpy as np
+from pydantic import AfterValidator, BaseModel, Field, FiniteFloat
 
-from nasplatform.complaints import in_short
-from nasplatform.errors import ArchitectureError, NasplatformError
+from nasplatform.errors import ArchitectureError, ConfigError, NasplatformError
 from nasplatform.faults import short
 from nasplatform.passwords import without_password
-from nasplatform.predictors.base import Prediction
+from nasplatform.plugins import make_options
+from nasplatform.predictors.base import Prediction, finite_labels
 from nasplatform.spaces import Population, Space, get_space
+from nasplatform.spaces.base import in_order
 
 _BINARY = "application/octet-stream"
 _SENDABLE = re.compile(r"[!-~]*")
@@ -69,20 +71,40 @@ class Call:
 Steps = Generator[Call, Any, T]
 
 
-def _checked_url(url: str) -> str:
-    """Return the address of a service as it is used; raise ServiceError where it cannot be one."""
+def _is_address(url: str) -> str:
+    """Let a text be an address of HTTP without a query only."""
     try:
         found = httpx.URL(url)
-    except (httpx.InvalidURL, TypeError, ValueError) as error:
-        raise ServiceError(
-            f"{in_short(str(url))}: no address of a service ({short(error)}): expected one such as "
-            f"http://127.0.0.1:8000"
-        ) from None
-    if found.scheme not in ("http", "https") or not found.host:
-        raise ServiceError(
-            f"{in_short(url)}: expected the address of a service such as http://127.0.0.1:8000"
-        )
-    return url.rstrip("/")
+    except (httpx.InvalidURL, ValueError):
+        found = httpx.URL("")
+    if found.scheme not in ("http", "https") or not found.host or re.search(r"[?#\s]", url):
+        raise ValueError("expected http://HOST:PORT or https://HOST")
+    return url
+
+
+def _like(pattern: str, wanted: str) -> AfterValidator:
+    """Let a text be of a pattern only; ``wanted`` says in words which."""
+
+    def check(text: str) -> str:
+        if re.fullmatch(pattern, text) is None:
+            raise ValueError(f"expected {wanted}")
+        return text
+
+    return AfterValidator(check)
+
+
+_WORD = "[A-Za-z0-9_-]+"
+
+
+class _Settings(BaseModel):
+    """What a client is made from, without its key, which no message shows."""
+
+    url: Annotated[str, AfterValidator(_is_address)]
+    name: Annotated[str, _like(f"{_WORD}(@{_WORD})?", "the name of a predictor")]
+    version: Annotated[str, _like(_WORD, "a number or an alias")] | int | None
+    timeout: FiniteFloat = Field(gt=0)
+    retries: int = Field(ge=0)
+    batch_size: int = Field(ge=1)
 
 
 class ClientCore:
@@ -106,15 +128,18 @@ class ClientCore:
         timeout:    seconds for one request.
         retries:    how often a request is repeated that found the service away or overloaded.
         batch_size: architectures of one request; more are sent as several.
+        Raises ConfigError for what is none of these.
         """
+        key = os.environ.get("NASPLATFORM_API_KEY", "") if key is None else key
+        given = {"url": url, "name": name, "version": version, "timeout": timeout}
+        make_options(_Settings, {**given, "retries": retries, "batch_size": batch_size}, "client")
+        if not isinstance(key, str) or _SENDABLE.fullmatch(key := key.strip()) is None:
+            raise ConfigError(
+                "client.key: holds other characters than letters, digits, '_' and '-': copy it anew"
+            )
         self.name = name if version is None else f"{name}@{version}"
         self.retries, self.batch_size = retries, batch_size
-        self._url, self._timeout = _checked_url(url), timeout
-        key = (os.environ.get("NASPLATFORM_API_KEY", "") if key is None else key).strip()
-        if not _SENDABLE.fullmatch(key):  # libraries below would show it in their complaint
-            raise ServiceRefusedError(
-                "the API key holds other characters than letters, digits, '_' and '-': copy it anew"
-            )
+        self._url, self._timeout = url.rstrip("/"), timeout
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._space: Space[Any] | None = None
 
@@ -188,6 +213,8 @@ class ClientCore:
         kappa: float,
         exclude: Sequence[Any],
     ) -> Steps[list[dict[str, Any]]]:
+        if isinstance(kappa, float) and not np.isfinite(kappa):
+            raise ConfigError(f"kappa: expected a finite number, got {kappa}")
         body = {"k": k, "kappa": kappa, "max_params": max_params, "max_flops": max_flops}
         texts = yield from self._texts(exclude)
         answer = yield Call("POST", self._path("/suggest"), {**body, "exclude": texts})
@@ -198,7 +225,8 @@ class ClientCore:
         self, architectures: Sequence[Any], scores: Sequence[float], refit: bool
     ) -> Steps[dict[str, Any]]:
         texts = yield from self._texts(architectures)
-        pairs = zip(texts, np.asarray(scores, np.float64).tolist(), strict=True)
+        values = finite_labels(scores, len(texts)).tolist()
+        pairs = zip(texts, values, strict=True)
         results = [{"architecture": text, "score": score} for text, score in pairs]
         body = {"evaluations": results, "refit": refit}
         answer: dict[str, Any] = yield Call("POST", self._path("/evaluations"), body)
@@ -210,10 +238,11 @@ class ClientCore:
 
     def _texts(self, architectures: Sequence[Any]) -> Steps[list[str]]:
         """Turn architectures into texts; the service is asked for the space only if need be."""
-        if all(isinstance(item, str) for item in architectures):
-            return list(architectures)
+        found = in_order(architectures)
+        if all(isinstance(item, str) for item in found):
+            return found
         space = yield from self._known_space()
-        return [item if isinstance(item, str) else space.format(item) for item in architectures]
+        return [item if isinstance(item, str) else space.format(item) for item in found]
 
     def _known_space(self) -> Steps[Space[Any]]:
         if self._space is None:
@@ -225,7 +254,7 @@ class ClientCore:
         """Return seconds until the next attempt: what the service asks for, or ever longer."""
         asked = answer.headers.get("retry-after", "") if answer is not None else ""
         longer: float = min(10.0, 0.1 * 2**attempt) * (0.5 + random.random())
-        return min(float(asked), 60.0) + 0.1 * random.random() if asked.isdigit() else longer
+        return min(float(asked), 60.0) + 0.1 * random.random() if asked.isdecimal() else longer
 
     def _may_retry(self, call: Call, answer: httpx.Response | None) -> bool:
         """A report that may have arrived is not repeated, unless the service says it did not."""

@@ -70,7 +70,7 @@ def _is_left_over(path: Path, latest: int) -> bool:
     if path.name.startswith("."):
         return time.time() - path.stat().st_mtime > _DEAD
     number = path.name.partition("-")[0]
-    return number == str(latest) or (number.isdigit() and int(number) <= latest - _VERSIONS)
+    return number == str(latest) or (number.isdecimal() and int(number) <= latest - _VERSIONS)
 
 
 def _path(home: Path, version: Version, space: Space[Any], reference: Reference) -> Path:

@@ -30,7 +30,7 @@ from filelock import FileLock
 
 from nasplatform.atomic_io import recover, sha256, write_text
 from nasplatform.errors import PredictorError, did_you_mean
-from nasplatform.foreign import blaming, read_json, require_regular
+from nasplatform.foreign import blaming, path_of, read_json, require_regular
 from nasplatform.predictors.base import Predictor, read_card
 from nasplatform.runs.saved import LEARNT_FROM, SPACE, load_predictor, save_predictor, try_out
 from nasplatform.service.facts import VersionFacts, read_facts
@@ -42,6 +42,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _VERSION_FILE = "version.json"
 _FILES = ("card.json", "state.safetensors", SPACE)
 _WATCHED = frozenset({*_FILES, _VERSION_FILE, LABELS})
+_OF_NAME = frozenset({"aliases.json", "reported.jsonl", "card.json"})
 _LARGEST = 4 << 30  # bytes of a file of a version; more would take minutes to look at
 _DIGITS = 18  # of a version's number
 
@@ -66,12 +67,24 @@ class PredictorStore:
 
     def __init__(self, folder: Path | str) -> None:
         """Open a folder, which is made where it is missing; leftovers of the dead are removed."""
-        self.folder = Path(folder)
+        self.folder = path_of(folder, PredictorError)
         if self.folder.exists() and not self.folder.is_dir():
             raise PredictorError(f"{folder}: is a file, expected a folder of predictors")
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._require_own()
         for folder in self._folders():
             self._sweep(folder.name)
+
+    def _require_own(self) -> None:
+        """Raise PredictorError where other things stand and no predictor: leftovers are removed."""
+        if self.names():
+            return
+        for path in self._folders():
+            if not _inside(path) <= _OF_NAME:
+                raise PredictorError(
+                    f"{self.folder}: holds {path.name!r} and no predictors: expected a store, "
+                    f"NAME/VERSION, or a new or empty folder"
+                )
 
     def names(self) -> list[str]:
         """Return the names that have at least one version, sorted."""
@@ -159,9 +172,10 @@ class PredictorStore:
         origin: Mapping[str, Any] | None = None,
     ) -> Version:
         """Publish what ``save_predictor`` wrote, or the predictor of a run with its labels."""
-        home = Path(folder) / "predictor" if (Path(folder) / "predictor").is_dir() else Path(folder)
+        given = path_of(folder, PredictorError)
+        home = given / "predictor" if (given / "predictor").is_dir() else given
         if labels is None:
-            labels = _labels_beside(Path(folder), home)
+            labels = _labels_beside(given, home)
         with self._writing(name) as new:
             (new / "content").mkdir()
             with blaming(home, PredictorError, "no predictor stands here"):
@@ -170,7 +184,11 @@ class PredictorStore:
                     shutil.copyfile(home / file, new / "content" / file)
                 if (home / LEARNT_FROM).is_file():
                     shutil.copyfile(home / LEARNT_FROM, new / "content" / LEARNT_FROM)
-            return self._settle(name, new, labels, {"folder": Path(folder).name, **(origin or {})})
+            try:
+                return self._settle(name, new, labels, {"folder": given.name, **(origin or {})})
+            except PredictorError as error:  # blame the files that were given, not their copies
+                words = str(error).replace(str(new / "content"), str(home))
+                raise PredictorError(words) from None
 
     def point(self, name: str, alias: str, number: int) -> None:
         """Let an alias, e.g. ``latest`` for a step back, mean a version."""
@@ -286,6 +304,14 @@ class PredictorStore:
     def _version_folder(self, name: str, number: int) -> Path:
         folder = self.folder / name / str(number)
         return folder if (folder / "card.json").is_file() else self.folder / name
+
+
+def _inside(path: Path) -> frozenset[str]:
+    """Return the names in a folder, hidden ones apart; none where it cannot be looked at."""
+    try:
+        return frozenset(each.name for each in path.iterdir() if not each.name.startswith("."))
+    except OSError:
+        return frozenset()
 
 
 def _labels_beside(folder: Path, home: Path) -> Labels | None:

@@ -17,7 +17,7 @@ from nasplatform.foreign import parse_json
 
 Readers = Mapping[str, Callable[[Any], Any]]
 _PREFIX = re.compile(r"([a-z][a-z0-9-]*):(.*)", re.DOTALL)
-_WORD = re.compile(r"\w+")
+_WORD = re.compile(r"\w+|\|.*")  # or the text of a cell, which begins with a stroke
 _LONGEST = 10_000  # characters
 
 
@@ -30,14 +30,14 @@ def split_form(text: str, readers: Readers) -> tuple[str, str] | None:
     if found is None:
         return None
     if found[1] not in readers:
-        known = did_you_mean(found[1], readers) or "; this space reads none"
-        raise ArchitectureError(f"unknown form {found[1]!r}{known}")
+        raise _unknown(found[1], readers)
     return found[1], found[2]
 
 
 def read_form(form: str, value: Any, readers: Readers) -> Any:
     """Read a text, list, tuple, array or mapping of a form; raise ArchitectureError."""
-    split_form(f"{form}:", readers)  # says what is wrong with the name
+    if form not in readers:
+        raise _unknown(str(form), readers)
     if isinstance(value, np.ndarray):
         value = value.tolist()
     try:
@@ -45,7 +45,16 @@ def read_form(form: str, value: Any, readers: Readers) -> Any:
     except ArchitectureError as error:
         raise ArchitectureError(f"{form}: {error}") from None
     except (TypeError, LookupError, ValueError, OverflowError, AttributeError):
-        raise ArchitectureError(f"{str(value)[:120]!r} is nothing that {form} writes") from None
+        about = (readers[form].__doc__ or "").partition("\n")[0]
+        wanted = f": expected {about[5:].rstrip('.')}" if about.startswith("Read ") else ""
+        raise ArchitectureError(
+            f"{str(value)[:120]!r} is nothing that {form} writes{wanted}"
+        ) from None
+
+
+def _unknown(form: str, readers: Readers) -> ArchitectureError:
+    known = did_you_mean(form, readers) or "; this space reads none"
+    return ArchitectureError(f"unknown form {form!r:.80}{known}")
 
 
 def indices(value: Any, count: int, below: int) -> list[int]:
@@ -66,12 +75,12 @@ def _value(text: str) -> Any:
     text = text.strip()
     if len(text) > _LONGEST:
         raise ArchitectureError(f"a text of {len(text):,} characters is no architecture")
-    if text.isdigit():
+    if text.isascii() and text.isdigit():
         return [int(digit) for digit in text]
     if _WORD.fullmatch(text):
         return text
     inner = text.replace("(", "[").replace(")", "]").replace("'", '"')
-    if re.fullmatch(r"[\d\s,]+", inner):
+    if re.fullmatch(r"[0-9\s,]+", inner):
         inner = f"[{inner}]"
     try:
         return parse_json(re.sub(r",\s*\]", "]", inner))

@@ -11,9 +11,10 @@ import hashlib
 import math
 import os
 import shutil
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from nasplatform import faults
 from nasplatform.atomic_io import replace_folder, user_folder
 from nasplatform.errors import DataError
 from nasplatform.foreign import require_regular
@@ -93,6 +95,14 @@ def read_image(path: Path, size: tuple[int, int], grey: bool) -> NDArray[np.uint
     return pixels[None] if grey else np.moveaxis(pixels, 2, 0)
 
 
+@contextmanager
+def large_images() -> Iterator[None]:
+    """Have Pillow not warn of pictures below our own limit; filters are of all threads at once."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield
+
+
 def _decode(
     files: Sequence[Path], shape: Shape, keep: Callable[[int, NDArray[np.uint8]], None]
 ) -> None:
@@ -102,7 +112,7 @@ def _decode(
         some = files[start : start + PART]
         keep(start, np.stack([read_image(path, shape[2:], shape[1] == 1) for path in some]))
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with large_images(), ThreadPoolExecutor(os.cpu_count()) as pool:
         try:
             for _ in pool.map(part, range(0, len(files), PART)):
                 pass
@@ -131,7 +141,7 @@ def _from_cache(files: Sequence[Path], shape: Shape) -> DiskImages:
         )
     except (OSError, SafetensorError, KeyError) as error:
         raise DataError(
-            f"{folder} is damaged, delete it to decode the images again: {error}"
+            f"{folder} is damaged, delete it to decode the images again: {faults.short(error)}"
         ) from None
 
 

@@ -112,6 +112,11 @@ def images_in(folder: Path) -> list[Path]:
     return sorted(filter(_is_picture, _walk(folder, frozenset())))
 
 
+def others_in(folder: Path) -> list[Path]:
+    """Return what ``images_in`` leaves out of a folder, in order; hidden files apart."""
+    return sorted(each for each in _walk(folder, frozenset()) if not _is_picture(each))
+
+
 def _is_picture(path: Path) -> bool:
     return path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
 

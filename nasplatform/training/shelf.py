@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from nasplatform.errors import ConfigError, MissingExtraError
+from nasplatform.foreign import path_of
 from nasplatform.passwords import without_password
 
 
@@ -107,7 +108,7 @@ class RemoteShelf(Shelf):
 
 def open_shelf(place: str, folder: Path | None = None) -> Shelf:
     """Open a path that machines share, or a URL; ``folder`` is for the copies on this machine."""
-    return RemoteShelf(place, folder) if "://" in place else Shelf(Path(place))
+    return RemoteShelf(place, folder) if "://" in place else Shelf(path_of(place, ConfigError))
 
 
 def _words(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,8 @@ from PIL import Image
 from nasplatform.benchmarks.registry import load_table
 from nasplatform.cli import main
 from nasplatform.errors import InputError
+from nasplatform.models.network import Network
+from nasplatform.models.pictures import classify
 from nasplatform.training.datasets import load_task
 from nasplatform.training.task import Task
 
@@ -138,6 +141,10 @@ BAD: list[tuple[str | bytes, str]] = [
     (HEAD.replace("[33]", '"[33]'), "line 3: 1 cells, the header has 2"),
     (HEAD.encode("utf-16-be"), "line 1 holds a zero byte: this is no text"),
     (b"PK\x03\x04" + HEAD.encode(), "line 1 holds byte 3: this is no text"),
+    ('[{"architecture": "[3]11/1", "acc": 1}]', "this is JSON, expected csv, tsv or parquet"),
+    (' {"architecture": "[3]11/1", "acc": 1}\n' * 2, "this is JSON, expected csv, tsv or parquet"),
+    (b"\x1f\x8b\x08" + HEAD.encode(), "byte 1 is no UTF-8 text, expected csv, tsv or parquet"),
+    (HEAD.replace("0.2", "1" * 400), "line 3: acc is '1111"),
     (b"PAR1 and nothing", "cannot be read as parquet: it is of another format, or cut off"),
     ("architecture,acc\n[3]11/1,1\n[3]11/1,2\n", "1 architectures, a table needs at least 2"),
 ]
@@ -208,3 +215,25 @@ def _one_line(said: str, words: str) -> None:
     assert words in complaint
     assert len(complaint) < 700
     assert "validation error" not in complaint
+
+
+def test_what_is_no_picture_in_a_folder_is_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    both()
+    Network.named("resnet", depth=8, width=4, classes=2).for_task(read()).save("net")
+    for name in ("notes.txt", "a/z.heic", "a/.hidden", "b/Z.PDF"):
+        Path("d", name).touch()
+    assert main(["predict-images", "net", "d", "--json"]) == 0
+    said = capsys.readouterr()
+    assert "d: 3 of its files are left out, 'z.heic' first: pictures end in .bmp, .gif" in said.err
+    assert len(json.loads(said.out)) == 8
+
+
+def test_a_large_picture_is_read_without_a_warning(recwarn: pytest.WarningsRecorder) -> None:
+    saved("a/z.png", "L", (10_000, 9_500))
+    assert "9 images" in read().summary()
+    task = read()
+    found = classify(
+        Network.named("resnet", depth=8, width=4, classes=2).for_task(task), ["d/a/z.png"]
+    )
+    assert found["error"].isna().all()
+    assert not recwarn.list

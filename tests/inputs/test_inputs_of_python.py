@@ -142,6 +142,13 @@ WRONG: list[tuple[Callable[[], Any], type[InputError], str]] = [
     (lambda: arc((1, 3, 4, 3, 2, True)), ArchitectureError, "operation 6 is True"),
     (lambda: arc(15_625, "nats-index"), ArchitectureError, "from 0 to 15624"),
     (lambda: arc(-1, "nats-index"), ArchitectureError, "from 0 to 15624"),
+    (lambda: arc("nats-index:\u0663", None), ArchitectureError, "is no whole number from 0 to"),
+    (lambda: arc(ARC, "NB201"), ArchitectureError, "unknown form 'NB201'"),
+    (lambda: arc(ARC, 3), ArchitectureError, "unknown form '3'"),  # type: ignore[arg-type]
+    (lambda: arc("nb201:|none~0|", None), ArchitectureError, "nb201: expected three nodes joined"),
+    (lambda: arc(None), ArchitectureError, "naslib writes: expected NASLib's six operation indice"),
+    (lambda: arc({"0_1": "none"}, "nni"), ArchitectureError, "nni: expected the keys 0_1, 0_2"),
+    (lambda: SPACE.read({}, API), ArchitectureError, "writes: expected ``nasbench``'s records: "),
     (lambda: cell([[0, 0], [1, 0]], ["input", "output"]), ArchitectureError, "later vertices"),
     (lambda: cell([[0, 0.5], [0, 0]], ["input", "output"]), ArchitectureError, "expected 0 or 1"),
     (lambda: cell([[0, 1]], ["input", "output"]), ArchitectureError, "shape"),
@@ -243,6 +250,11 @@ def test_generators_of_labels_and_architectures_are_read_once() -> None:
 )
 def test_digits_of_another_tool_are_read_by_its_name(value: Any) -> None:
     assert arc(value) == ARC
+
+
+@pytest.mark.parametrize("text", [ARC, ARC.upper(), f" {ARC}", ARC.replace("|+|", "| + |")])
+def test_the_fields_own_text_has_its_name(text: str) -> None:
+    assert arc(text, "nb201") == arc(f"nb201:{text}", None) == ARC
 
 
 @pytest.mark.usefixtures("toy")

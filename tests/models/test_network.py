@@ -163,10 +163,10 @@ def test_missing_and_truncated_files_are_run_errors(tmp_path):
     tiny_network().save(tmp_path / "n")
     weights = tmp_path / "n" / WEIGHTS
     weights.write_bytes(weights.read_bytes()[:-5])
-    with pytest.raises(RunError, match="holds no network"):
+    with pytest.raises(RunError, match="holds no weights"):
         Network.load(tmp_path / "n")
     weights.unlink()
-    with pytest.raises(RunError, match="holds no network"):
+    with pytest.raises(RunError, match="holds no weights"):
         Network.load(tmp_path / "n")
 
 

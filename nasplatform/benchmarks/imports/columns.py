@@ -25,6 +25,8 @@ _MARKS = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}  # what spreadsheets wri
 _NO_TEXT = re.compile(r"[\x00-\x08\x0e-\x1f]")
 _OF_PANDAS = re.compile(r"__index_level_\d+__")  # how it keeps the labels of rows
 _PLAIN = re.compile(r"[-+.\deE]+", re.ASCII)
+_JSON = re.compile(r'\s*(\[\s*)?\{\s*"')
+_WANTED = "expected csv, tsv or parquet"
 _LARGEST_CELL = 1 << 20
 _LARGEST = 1e38  # number, for tables are of single precision
 
@@ -78,16 +80,18 @@ def decoded(data: bytes, where: str) -> str:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
         plain = encoding.removesuffix("-sig").upper()
-        raise DataError(f"{where}: byte {error.start} is no {plain} text") from None
+        raise DataError(f"{where}: byte {error.start} is no {plain} text, {_WANTED}") from None
     if (odd := _NO_TEXT.search(text)) is not None:
         line = text.count("\n", 0, odd.start()) + 1
         byte = f"byte {ord(odd[0])}" if ord(odd[0]) else "a zero byte"
-        raise DataError(f"{where}: line {line} holds {byte}: this is no text")
+        raise DataError(f"{where}: line {line} holds {byte}: this is no text, {_WANTED}")
     return text
 
 
 def parse_columns(text: str, where: str) -> Columns:
     """Read separated text with a header; the separator is the one that the header has most of."""
+    if _JSON.match(text):
+        raise DataError(f"{where}: this is JSON, {_WANTED}")
     header = text.lstrip("\r\n").split("\n", 1)[0]
     separator = max(_SEPARATORS, key=header.count)
     csv.field_size_limit(_LARGEST_CELL)

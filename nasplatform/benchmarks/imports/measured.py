@@ -123,7 +123,7 @@ def _complaints(
     """Yield each bad row with what is wrong, the worst first."""
     yield from ((row, str(error)) for row, error in errors.items())
     for row in np.flatnonzero(~np.isfinite(scores)).tolist():
-        yield row, f"{score} is {columns[score][row]!r}, expected a number"
+        yield row, f"{score} is {columns[score][row]!r:.80}, expected a number"
     for name, bad in wrong.items():
         for row in np.flatnonzero(bad).tolist():
-            yield row, f"{name} is {columns[name][row]!r}, expected a number or nothing"
+            yield row, f"{name} is {columns[name][row]!r:.80}, expected a number or nothing"

@@ -14,6 +14,7 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.pool import StaticPool
 
 from nasplatform.errors import ConfigError, RunError
+from nasplatform.foreign import path_of
 from nasplatform.passwords import without_password
 
 _SCHEMA_LOCK = 0x6E6173  # any number that all processes agree on
@@ -54,7 +55,7 @@ def missing_file(target: Path | str) -> Path | None:
     if file is None and target != ":memory:":
         url = url_of(str(target))
         named = url.get_backend_name() == "sqlite" and url.database
-        file = Path(named) if named and named != ":memory:" else None
+        file = path_of(named, ConfigError) if named and named != ":memory:" else None
     return None if file is None or file.exists() else file
 
 
@@ -70,7 +71,7 @@ def journal_file(target: Path | str) -> Path | None:
         raise ConfigError(
             f"storage {target!r}: expected journal:///FILE, journal:////FOLDER/FILE from the root"
         )
-    return Path(url.database)
+    return path_of(url.database, ConfigError)
 
 
 def require_there(target: Path | str) -> None:

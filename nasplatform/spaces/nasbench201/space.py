@@ -52,6 +52,12 @@ _SEPARATORS = re.compile(r"\D")
 _PARAMETERS = [f"edge_{source}_{target}" for source, target in EDGES]
 
 
+def _read_own(value: Any) -> Cell:
+    """Read six operations, or the field's own text."""
+    own = isinstance(value, str) and value.startswith("|")
+    return _parse_official(value) if own else from_nb201(value)
+
+
 class NASBench201(Space[Cell]):
     """NAS-Bench-201's cells in any skeleton of stages.
 
@@ -68,7 +74,7 @@ class NASBench201(Space[Cell]):
     forms: ClassVar[Readers] = {
         "naslib": from_naslib,
         "nats-index": from_nats_index,
-        "nb201": from_nb201,
+        "nb201": _read_own,
         "nni": from_nni,
     }
     options: Skeleton

@@ -1,0 +1,82 @@
+"""Numbers typed at the command line: read by the rule of the files, whatever Python would read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nasplatform.cli import main
+
+WHOLE = [
+    "1_0",
+    "\u0663",
+    "\uff15",
+    "1e3",
+    "5.0",
+    "0x10",
+    "010",
+    "1,5",
+    "nan",
+    "inf",
+    "\u00b2",
+    "9" * 5000,
+]
+REAL = ["1_0", "\u0663", "1,5", "nan", "inf", "0x1p3", "1e999", "1 0", "1e", "."]
+OF_WHOLE = {
+    "--port": ["serve", "--predictors", "s", "--port"],
+    "--top": ["results", "show", "--top"],
+    "--draws": ["predictors", "evaluate", "-p", "gp", "--table", "x", "--draws"],
+    "--fidelity": ["predictors", "evaluate", "-p", "gp", "--table", "x", "--fidelity"],
+    "--labels": ["predictors", "fit", "--predictor", "gp", "--out", "p", "--labels"],
+    "--seed": ["predictors", "fit", "--predictor", "gp", "--out", "p", "--seed"],
+    "--workers": ["data", "build", "nosuch", "--workers"],
+}
+OF_REAL = {
+    "--every": ["status", "--storage", "sqlite:///x.db", "--every"],
+    "--wait": ["worker", "toy.yaml", "--storage", "sqlite:///x.db", "--wait"],
+}
+
+
+@pytest.fixture(autouse=True)
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("text", WHOLE, ids=range(len(WHOLE)))
+@pytest.mark.parametrize("option", OF_WHOLE)
+def test_no_whole_numbers(option: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*OF_WHOLE[option], text]) == 2
+    assert_line(capsys, f"Invalid value for '{option}': expected a whole number, got '{text[:9]}")
+
+
+@pytest.mark.parametrize("text", REAL)
+@pytest.mark.parametrize("option", OF_REAL)
+def test_no_numbers(option: str, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*OF_REAL[option], text]) == 2
+    assert_line(capsys, f"Invalid value for '{option}': expected a number, got '{text}'")
+
+
+@pytest.mark.parametrize("text", ["1_0", "\u0663", "1e2", "10,,20", "10.0", "10;20", "9" * 5000])
+def test_no_counts_of_labels(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predictors", "evaluate", "-p", "gp", "--table", "x", "--labels", text]) == 2
+    assert_line(capsys, "expected numbers set apart by commas, e.g. 100,172")
+
+
+@pytest.mark.parametrize("text", ["5", " 5", "+5", "5\n"])
+def test_whole_numbers_are_read_as_in_files(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*OF_WHOLE["--top"], text]) == 2
+    assert_line(capsys, "runs: no run stands here or below")
+
+
+@pytest.mark.parametrize("text", ["5", ".5", "5.", "1e3", "2.5E-1", " 5"])
+def test_numbers_are_read_as_in_files(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*OF_REAL["--every"], text]) == 2
+    assert_line(capsys, "x.db: no such file")
+
+
+def assert_line(capsys: pytest.CaptureFixture[str], words: str) -> None:
+    complaint = capsys.readouterr().err.splitlines()[-1]
+    assert complaint.startswith("error: ")
+    assert words in complaint
+    assert not list(Path().iterdir())

@@ -134,7 +134,10 @@ def explain(
 
 
 def meant(finding: ErrorDetails) -> str:
-    """Name the allowed word that is nearest to the one that was given, where there is one."""
+    """Name the allowed word that is nearest to the one that was given, or why a path is none."""
+    if finding["type"] == "path_type" and isinstance(finding["input"], str):
+        why = impossible(Path(finding["input"])) if finding["input"] else None
+        return f" ({why})" if why else ""
     if finding["type"] != "literal_error" or not isinstance(finding["input"], str):
         return ""
     allowed = re.findall("'(.*?)'", finding["ctx"]["expected"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -59,7 +60,9 @@ class Remote(Predictor):
         unlabelled: GraphBatch | None,
         progress: Progress,
     ) -> None:
-        self.__dict__.pop("_client", None)
+        before: PredictorClient | None = self.__dict__.pop("_client", None)
+        if before is not None:
+            before.close()
         with self._connect(self.options.version) as client:
             card = client.card()
         known = card["space"]["name"]
@@ -76,7 +79,9 @@ class Remote(Predictor):
 
     @cached_property
     def _client(self) -> PredictorClient:
-        return self._connect(self._version)
+        client = self._connect(self._version)
+        weakref.finalize(self, client.close)  # who predicts need not think of a connection
+        return client
 
     def _connect(self, version: int | str | None) -> PredictorClient:
         try:

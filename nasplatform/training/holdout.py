@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import warnings
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -60,12 +61,15 @@ def hold_out(
 
 
 def warn_of_twins(splits: Sequence[tuple[Raw, Labels]], where: str) -> None:
-    """Warn of images that are pixel by pixel the same in two of train, valid and test."""
-    named = zip(("train", "valid", "test"), splits, strict=True)
-    digests = {name: _digests(images) for name, (images, _) in named}
+    """Warn of images that are pixel by pixel the same in two splits, or in two classes.
+
+    splits: train, valid and test.
+    """
+    digests = [_digests(images) for images, _ in splits]
+    named = dict(zip(("train", "valid", "test"), map(set, digests), strict=True))
     shared = {
-        f"{one} and {other}": len(digests[one] & digests[other])
-        for one, other in combinations(digests, 2)
+        f"{one} and {other}": len(named[one] & named[other])
+        for one, other in combinations(named, 2)
     }
     told = [f"{count:,} in {both}" for both, count in shared.items() if count]
     if told:
@@ -74,12 +78,22 @@ def warn_of_twins(splits: Sequence[tuple[Raw, Labels]], where: str) -> None:
             f"by heart counts as known",
             stacklevel=3,
         )
+    classes: dict[bytes, set[int]] = defaultdict(set)
+    for found, (_, labels) in zip(digests, splits, strict=True):
+        for digest, label in zip(found, labels.tolist(), strict=True):
+            classes[digest].add(label)
+    if doubtful := sum(len(of) > 1 for of in classes.values()):
+        warnings.warn(
+            f"{where}: {doubtful:,} image(s) stand in more than one class: only one can be right",
+            stacklevel=3,
+        )
 
 
-def _digests(images: Raw) -> set[bytes]:
+def _digests(images: Raw) -> list[bytes]:
+    """Return what tells each image from all others."""
     if isinstance(images, DiskImages):
-        return {row.tobytes() for row in images.digests[images.rows]}
-    return {hashlib.sha256(image.tobytes()).digest() for image in images}
+        return [row.tobytes() for row in images.digests[images.rows]]
+    return [hashlib.sha256(image.tobytes()).digest() for image in images]
 
 
 def stratified(

@@ -31,7 +31,7 @@ from nasplatform.runs.frames import newest_run
 from nasplatform.service import PredictorStore
 from nasplatform.training.datasets import load_task
 
-LONG, ZERO = "x" * 5000, "a\0b"
+LONG, ZERO, HOME = "x" * 5000, "a\0b", "~/photos"
 SEARCH = """name: t
 space: {name: bits, n: 8}
 evaluator: {name: bits}
@@ -106,19 +106,21 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toy: object) -> None:
     Path("other/pictures/cat").mkdir(parents=True)
 
 
-@pytest.mark.parametrize("path", [LONG, ZERO, b"bytes", 3], ids=["long", "zero", "bytes", "number"])
+@pytest.mark.parametrize(
+    "path", [LONG, ZERO, HOME, b"bytes", 3], ids=["long", "zero", "home", "bytes", "number"]
+)
 @pytest.mark.parametrize("reader", READERS)
 def test_what_can_be_no_path(reader: str, path: Any) -> None:
     read, kind = READERS[reader]
-    with pytest.raises(kind, match=r"File name too long|zero byte|expected the path of") as refused:
+    with pytest.raises(kind, match=r"name too long|zero byte|only a shell|expected the path") as refused:
         read(path)
     assert_short(refused.value)
 
 
-@pytest.mark.parametrize("text", [LONG, ZERO], ids=["long", "zero"])
+@pytest.mark.parametrize("text", [LONG, ZERO, HOME], ids=["long", "zero", "home"])
 @pytest.mark.parametrize("key", KEYS)
 def test_keys_that_can_be_no_path(key: str, text: str) -> None:
-    words = r"File name too long|zero byte|expected a path"
+    words = r"File name too long|zero byte|only a shell|expected a path"
     with pytest.raises(InputError, match=words) as refused:
         KEYS[key](text)
     assert_short(refused.value)

@@ -48,6 +48,13 @@ class TestNpz:
         with pytest.warns(UserWarning, match=r"data\.npz: the same images stand .* train and test"):
             load("npz", path=written(tmp_path, arrays))
 
+    def test_the_same_image_in_two_classes_is_told(self, tmp_path):
+        arrays = good()
+        arrays["x_train"][1] = arrays["x_train"][0]
+        assert arrays["y_train"][0] != arrays["y_train"][1]
+        with pytest.warns(UserWarning, match=r"data\.npz: 1 image.s. stand in more than one class"):
+            load("npz", path=written(tmp_path, arrays), valid_fraction=0.25, test_fraction=0.2)
+
     def test_given_splits_are_used_and_short_names_work(self, tmp_path):
         others = rng(1).integers(0, 256, (7, 3, 6, 5)).astype(np.uint8)
         arrays = good() | {"x_test": others, "y_test": good()["y_train"][:7]}

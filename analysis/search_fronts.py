@@ -274,6 +274,10 @@ def main() -> None:
         save_table(one_of_each(source), merged)
     options = TableOptions(table=str(merged), metric=given.metric)
     evaluator = TableEvaluator(options, TableEvaluator.implied_space(options))
+    assert evaluator.candidates is not None
+    countable = sorted(evaluator.attributes(evaluator.candidates[:1]))
+    if given.cost == "known" and given.objective not in countable:
+        parser.error(f"{given.objective} is measured: beforehand known are {', '.join(countable)}")
     file = given.out / f"fronts-{source.name}-{given.metric}-{given.objective}-{given.cost}.parquet"
     known = given.cost == "known"
     found = gather(evaluator, given.objective, file, given.seeds, given.budget, known)

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from nasplatform.errors import NetworkError
+from nasplatform.foreign import require_tensors
 
 _INSIDE = ("state_dict", "model_state_dict", "model")
 """Entries of a checkpoint in which the weights may stand."""
@@ -43,6 +44,7 @@ def load_weights(module: nn.Module, file: Path | str) -> None:
 def _read(path: Path) -> Mapping[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
+            require_tensors(path)
             return load_file(path)
         # tensors alone: whatever else the file holds is refused, and nothing of it is run
         found: Any = torch.load(path, map_location="cpu", weights_only=True)

@@ -1,23 +1,13 @@
-"""Killed at any step of a refit, its publication included, a store opens clean and goes on.
-
-``KILLS=40 pytest tests/service/test_kills_of_refits.py`` kills whole services more often.
-"""
+"""Killed at any step of a refit, its publication included, a store opens clean and goes on."""
 
 from __future__ import annotations
 
-import os
-import random
-import re
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-import httpx
 import numpy as np
 import pytest
-from served import until
 
 from nasplatform.predictors import get_predictor
 from nasplatform.service import PredictorStore
@@ -25,7 +15,6 @@ from nasplatform.service.labels import Labels, ReportedResults
 from nasplatform.service.refit import refit
 from nasplatform.spaces import get_space
 
-KILLS = int(os.environ.get("KILLS", "3"))  # of a whole service, at moments drawn anew each time
 # Refits copies of a store: unharmed, then killed at some of the steps that touched the first one.
 KILLER = """
 import os, shutil, signal, sys
@@ -104,58 +93,3 @@ def test_a_refit_that_is_killed_at_any_step_leaves_a_clean_store(small, tmp_path
     assert len(found) > 90 // stride
     assert set(found.values()) == {1, 2}  # before its rename and after it
     assert refit(PredictorStore(out / min(found, key=int)), "demo").number == 2
-
-
-def serve(folder: Path) -> tuple[subprocess.Popen[str], httpx.Client]:
-    command = [sys.executable, "-m", "nasplatform", "serve", "--predictors", str(folder)]
-    process = subprocess.Popen(
-        [*command, "--port", "0", "--set", "reference=200", "--set", "reload=0.2"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if found := re.search(r"http://127\.0\.0\.1:\d+", line):
-            return process, httpx.Client(base_url=found[0], timeout=30)
-    raise AssertionError(f"it did not start: {process.wait()}")
-
-
-def end(process: subprocess.Popen[str], children: bool) -> None:
-    if children:
-        os.killpg(process.pid, signal.SIGKILL)
-    else:
-        process.kill()
-    process.communicate()  # ends when nobody holds its output any more: no refit lives on
-
-
-@pytest.mark.slow
-def test_a_service_that_is_killed_during_refits_starts_again(small):
-    moments = random.Random()
-    longest, versions = 0.0, 1
-    result = {"architecture": small.labels(small.find("demo")).texts[1], "score": 0.4}
-    for kill in range(KILLS + 1):
-        process, http = serve(small.folder)
-        try:
-            until(lambda http=http: http.get("/v2/health/ready").status_code == 200)
-            begun = time.monotonic()
-            asked = {"evaluations": [result], "refit": True}
-            answer = http.post("/v1/predictors/demo/evaluations", json=asked)
-            assert answer.json()["refit"]["state"] == "running"
-            if kill:
-                time.sleep(moments.random() * longest * 1.1)
-            else:
-                until(lambda http=http: refitted(http))
-                longest = time.monotonic() - begun
-        finally:
-            http.close()
-            end(process, children=kill % 2 == 0)
-        now = require_clean(small.folder)
-        assert now - versions in ((0, 1) if kill else (1,))
-        versions = now
-
-
-def refitted(http: httpx.Client) -> bool:
-    return http.get("/v1/predictors/demo/refit").json()["state"] == "done"

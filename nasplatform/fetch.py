@@ -38,6 +38,7 @@ _BLOCK = 1 << 18
 _DAY = 86_400.0  # seconds after which nobody unpacks any more
 _UNKNOWN = 64 << 30  # bytes of a file whose size nobody has said
 _HARMLESS, _PACKED, _MEMBERS = 64 << 20, 20, 200_000
+_NAME = 4096  # characters; the system takes no more, and each part costs time
 _TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
 _PARTIAL, _BEYOND = 206, 416
 
@@ -163,13 +164,17 @@ class _Room:
 
     def __init__(self, archive: Path, folder: Path) -> None:
         self._bytes = max(_HARMLESS, _PACKED * archive.stat().st_size)
+        self._seen = 0  # bytes of the archive, which headers fill too
         self._free = shutil.disk_usage(folder).free
         self._files = _MEMBERS
 
     def take(self, member: tarfile.TarInfo) -> None:
         """Count a member before it is written; raise ValueError where it is too much."""
+        if max(len(member.name), len(member.linkname)) > _NAME:
+            raise ValueError(f"a name of more than {_NAME:,} characters")
         self._files -= 1
-        self._bytes -= member.size
+        self._bytes -= member.size + max(0, member.offset_data - self._seen)
+        self._seen = member.offset_data + member.size
         self._free -= member.size
         if self._files < 0 or self._bytes < 0:
             raise ValueError(

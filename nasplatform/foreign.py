@@ -7,10 +7,12 @@ anything at all. Readers take its bytes from here, and put what they make of the
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import stat
 import tarfile
+import zipfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +26,7 @@ from nasplatform.paths import impossible
 
 _TEXT = 16 << 20  # bytes of a file of settings or facts
 _MEMBER = 1 << 20  # bytes of what a tar says of one of its files
+_LISTING = 2 << 20  # bytes of what a zip says of all of its files, some 20,000
 _HEADERS = frozenset(
     {
         *(tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE),
@@ -73,6 +76,15 @@ def require_regular(path: Path) -> int:
     return found.st_size
 
 
+def require_tensors(path: Path) -> None:
+    """Raise as ``require_regular``, and ValueError for a safetensors file of endless names."""
+    require_regular(path)
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+    if size > _TEXT:
+        raise ValueError(f"a header of {size:,} bytes, expected at most {_TEXT:,}")
+
+
 def read_bytes(path: Path, limit: int = _TEXT) -> bytes:
     """Return a regular file's bytes; OSError for a pipe or a device, ValueError beyond limit."""
     size = require_regular(path)
@@ -119,6 +131,22 @@ class TarMember(tarfile.TarInfo):
         if found.type in _HEADERS and found.size > _MEMBER:
             raise ValueError(f"a header of {found.size:,} bytes, expected at most {_MEMBER:,}")
         return found
+
+
+class _Listing(io.BufferedReader):
+    """A file that is read for its list of files alone."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read; raise ValueError for more than such a list may have."""
+        if size is not None and size > _LISTING:
+            raise ValueError(f"a list of files of {size:,} bytes, expected at most {_LISTING:,}")
+        return super().read(size)
+
+
+def zip_members(path: Path) -> list[zipfile.ZipInfo]:
+    """Return what a zip says of its files; ValueError where that would take long to read."""
+    with _Listing(io.FileIO(path)) as file, zipfile.ZipFile(file) as archive:
+        return archive.infolist()
 
 
 def path_of(value: object, error: type[NasplatformError]) -> Path:

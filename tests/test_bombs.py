@@ -17,11 +17,13 @@ import pytest
 from nasplatform.benchmarks.imports.natsbench import read_archive
 from nasplatform.benchmarks.imports.parquet import read_parquet
 from nasplatform.benchmarks.imports.safe_pickle import loads
-from nasplatform.errors import ConfigError, DataError, PredictorError, RunError
+from nasplatform.errors import ConfigError, DataError, InputError, PredictorError, RunError
 from nasplatform.fetch import RemoteFile, fetch, unpack
 from nasplatform.models.network import Network
+from nasplatform.predictors import get_predictor, load_predictor
 from nasplatform.runs.tables import read_table as read_frame
 from nasplatform.service.labels import read_labels
+from nasplatform.spaces import get_space
 from nasplatform.training.decoding import read_image
 from nasplatform.training.image_folder import images_in
 from nasplatform.training.npz import read_npz
@@ -154,7 +156,7 @@ def test_a_small_parquet_file_does_not_become_gigabytes(tmp_path, moderate, rows
     with pytest.raises(PredictorError, match=words):
         read_labels(path)
     with pytest.raises(RunError, match=words):
-        read_frame(path)
+        read_frame(path, {})
     with pytest.raises(DataError, match=words):
         read_parquet(path)
 
@@ -164,3 +166,17 @@ def test_a_long_number_is_told_in_short(value):
     with pytest.raises(ConfigError) as told:
         parse_overrides([f"seed={value}"])
     assert len(str(told.value)) < 1000
+
+
+@pytest.mark.parametrize("file", ["state.safetensors", "weights.safetensors"])
+def test_tensors_of_a_hundred_megabytes_of_names(tmp_path, file):
+    head = b"{" + b" " * (20 << 20) + b"}"
+    space = get_space("nasbench201", stem_channels=1, cells_per_stage=1)
+    if file == "state.safetensors":
+        cells = space.sample(9, np.random.default_rng(0))
+        get_predictor("trees", trees=1).fit(space.graphs(cells), range(9)).save(tmp_path / "x")
+    else:
+        Network.of(space, space.parse("334131")).save(tmp_path / "x")
+    (tmp_path / "x" / file).write_bytes(len(head).to_bytes(8, "little") + head)
+    with pytest.raises(InputError, match="a header of 20"):
+        (load_predictor if file == "state.safetensors" else Network.load)(tmp_path / "x")

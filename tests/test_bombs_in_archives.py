@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -40,6 +41,62 @@ def test_a_header_of_gigabytes_in_a_small_tar(tmp_path, kind, reader):
         member.type, member.size = kind, 700 << 20
         tar.fileobj.write(member.tobuf())
     with pytest.raises(DataError, match="header"):
+        reader(path)
+
+
+def test_a_name_of_half_a_million_parts(tmp_path):
+    path = tmp_path / "x.tar.gz"
+    with tarfile.open(path, "w:gz", format=tarfile.GNU_FORMAT) as tar:
+        tar.addfile(tarfile.TarInfo("a/" * 500_000 + "b"))
+    with pytest.raises(DataError, match="4,096 characters"):
+        unpack(path, tmp_path / "out")
+
+
+def test_headers_of_a_tar_count_as_what_it_holds(tmp_path):
+    path = tmp_path / "x.tar.gz"
+    with tarfile.open(path, "w:gz", compresslevel=1) as tar:
+        member = tarfile.TarInfo("x")
+        member.type, member.size = tarfile.GNUTYPE_LONGNAME, 1 << 20
+        for _ in range(70):
+            name = b"a".ljust(1 << 20, b"\0")
+            tar.fileobj.write(member.tobuf() + name + tarfile.TarInfo("b").tobuf())
+    with pytest.raises(DataError, match="20 times"):
+        unpack(path, tmp_path / "out")
+
+
+@pytest.mark.parametrize(("count", "size"), [(1001, 0), (2, 200 << 20)])
+def test_an_archive_of_more_than_cifar_has(tmp_path, count, size):
+    path = tmp_path / "x.tar.gz"
+    with tarfile.open(path, "w:gz", compresslevel=1) as tar:
+        for number in range(count):
+            member = tarfile.TarInfo(f"data_batch_{number % 5 + 1}.bin")
+            member.size = size
+            tar.addfile(member, Zeros())
+    with pytest.raises(DataError, match=r"1,000 files|expected at most"):
+        read_cifar(path)
+
+
+def test_mosaics_of_more_images_than_cifar_has(tmp_path):
+    path = tmp_path / "x.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("index.csv", "mosaic,pos,label\n" + "a,0,0\n" * 3_000_000)
+    with pytest.raises(DataError, match="more than 100,000 images"):
+        read_cifar(path)
+
+
+@pytest.mark.parametrize(
+    "reader", [read_npz, read_cifar, lambda path: list(_plain(path))], ids=["npz", "cifar", "torch"]
+)
+def test_a_zip_of_very_many_files(tmp_path, reader):
+    path = tmp_path / "x.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x.npy", b"")
+    data = path.read_bytes()
+    at, end = data.index(b"PK\1\2"), data.index(b"PK\5\6")
+    entry, count = data[at:end], 60_000
+    tail = struct.pack("<4H2LH", 0, 0, count, count, len(entry) * count, at, 0)
+    path.write_bytes(data[:at] + entry * count + b"PK\5\6" + tail)
+    with pytest.raises(DataError, match="list of files"):
         reader(path)
 
 

@@ -55,14 +55,16 @@ def predict(
     Lines of a file that are no architecture are told by number, the others are answered, and the
     exit code is 2.
     """
-    from nasplatform.errors import ArchitectureError, DataError
+    from nasplatform.errors import ArchitectureError, DataError, PredictorError
+    from nasplatform.foreign import blaming
     from nasplatform.runs.saved import load_predictor
 
     if (file is None) == (not architectures):
         raise ArchitectureError("give architectures, or --file FILE (- for stdin): one of them")
     predictor, space = load_predictor(folder)
     if file is None:
-        rows = _rows(predictor, space, _given(architectures or []))
+        with blaming(folder, PredictorError, "cannot predict"):
+            rows = _rows(predictor, space, _given(architectures or []))
         _complain(rows, "architecture")
         kept = [{name: row[name] for name in _COLUMNS[1:-1]} for row in rows]
         if as_json:
@@ -74,7 +76,10 @@ def predict(
     if not asked.texts and not asked.broken:
         raise DataError(f"{'stdin' if file == '-' else file}: holds no architecture")
     words = f"scoring {len(asked.texts):,} architectures"
-    with watched("predict", words, "nothing was written") as progress:
+    with (
+        watched("predict", words, "nothing was written") as progress,
+        blaming(folder, PredictorError, "cannot predict"),
+    ):
         rows = _rows(predictor, space, asked, progress)
     if as_json:
         emit(rows)

@@ -19,7 +19,7 @@ from torch import nn
 
 from nasplatform.atomic_io import replace_folder, require_own
 from nasplatform.errors import RunError
-from nasplatform.foreign import blaming, path_of, read_text, require_regular
+from nasplatform.foreign import blaming, path_of, read_text, require_tensors
 from nasplatform.models.edits import Edit
 from nasplatform.models.functions import describe_function
 from nasplatform.models.networks.base import describe_network
@@ -116,7 +116,7 @@ class Network:
         with blaming(folder, RunError, "holds no network that can be loaded"):
             text = read_text(folder / STRUCTURE)
             with blaming(folder / WEIGHTS, RunError, "holds no weights"):
-                require_regular(folder / WEIGHTS)
+                require_tensors(folder / WEIGHTS)
                 weights = load_file(folder / WEIGHTS)
             network = cls.from_structure(Structure.from_json(text))
             network.module.load_state_dict(weights)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from nasplatform import faults
 from nasplatform.errors import NetworkError
-from nasplatform.foreign import path_of
+from nasplatform.foreign import path_of, require_tensors
 
 _INSIDE = ("state_dict", "model_state_dict", "model")
 """Entries of a checkpoint in which the weights may stand."""
@@ -45,6 +45,7 @@ def load_weights(module: nn.Module, file: Path | str) -> None:
 def _read(path: Path) -> Mapping[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
+            require_tensors(path)
             return load_file(path)
         # tensors alone: whatever else the file holds is refused, and nothing of it is run
         found: Any = torch.load(path, map_location="cpu", weights_only=True)

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 
 from nasplatform.atomic_io import replace_folder, require_own
 from nasplatform.errors import PredictorError
-from nasplatform.foreign import blaming, path_of, read_json, require_regular
+from nasplatform.foreign import blaming, path_of, read_json, require_tensors
 from nasplatform.plugin_contracts import check_reason
 from nasplatform.spaces.graph import Attribute, GraphBatch, Operation
 
@@ -160,7 +160,7 @@ class Predictor(ABC):
         with blaming(folder, PredictorError, "damaged predictor"):
             state_file = Path(folder) / "state.safetensors"
             with blaming(state_file, PredictorError, "is damaged"):
-                require_regular(state_file)
+                require_tensors(state_file)
                 state = load_file(state_file)
             predictor = cls(cls.Options.model_validate(card["options"]), seed=card["seed"])
             predictor._like = _empty_batch(card["graphs"])

@@ -119,14 +119,19 @@ class Forest:
     def restore(cls, state: Mapping[str, NDArray[Any]]) -> Forest:
         """Take back what ``state`` returned."""
         base, depth = state["tree_numbers"]
-        left, right = state["tree_left"], state["tree_right"]
-        nodes = left.shape[1]
+        parts = [state[f"tree_{name}"] for name in ("left", "right", "feature")]
+        left, right, feature = parts
+        trees, nodes = left.shape
+        if any(part.shape != (trees, nodes) or part.dtype.kind != "i" for part in parts):
+            raise ValueError("trees whose parts do not fit together")
+        if feature.min() < 0:
+            raise ValueError(f"a tree asks for feature {feature.min()}")
         if not 0 <= min(left.min(), right.min()) <= max(left.max(), right.max()) < nodes:
             raise ValueError(f"a tree leads to a node beyond its {nodes}")
         if not 0 < depth <= nodes:
             raise ValueError(f"trees of {nodes} nodes cannot have depth {depth:g}")
         return cls(
-            feature=state["tree_feature"],
+            feature=feature,
             left=left,
             right=right,
             threshold=state["tree_threshold"],

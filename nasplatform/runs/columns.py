@@ -80,6 +80,11 @@ _ARROW = {
 }
 
 
+def arrow_type(kind: str) -> pa.DataType:
+    """Return the type that a column of a dtype has in Arrow."""
+    return _ARROW[kind]
+
+
 def missing_columns(table: pa.Table, columns: Columns) -> list[str]:
     """Return the names of the columns that a table lacks."""
     return [name for name in columns if name not in table.column_names]

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from nasplatform.errors import RunError
 from nasplatform.executors.store.curves import StoredCurve, journal_curves, stored_curves
 from nasplatform.executors.store.database import engine_of, journal_file
-from nasplatform.foreign import blaming
+from nasplatform.foreign import blaming, read_json
 from nasplatform.runs import frames, tables
 from nasplatform.runs.columns import EPOCHS
 from nasplatform.runs.folder import RunFolder
@@ -69,7 +69,8 @@ def _kept(store: Path | str, *of: Any) -> Iterator[StoredCurve]:
 
 def _of_search(folder: RunFolder, contact: bool) -> pd.DataFrame:
     if folder.epochs.is_file():
-        return tables.to_frame([tables.read_table(folder.epochs, ("epoch",), ("hash",))], EPOCHS)
+        table = tables.read_table(folder.epochs, EPOCHS, ("epoch",), ("hash",))
+        return tables.to_frame([table], EPOCHS)
     config = folder.read()
     if not isinstance(config, ResolvedSearch):
         return _frame(())
@@ -86,7 +87,7 @@ def _of_stages(folder: RunFolder) -> pd.DataFrame:
     rows = []
     for path in sorted(folder.models.glob(f"*/{RECORD}")):
         with blaming(path, RunError, "the record of a stage is damaged"):
-            record = json.loads(path.read_text(encoding="utf-8"))
+            record = read_json(path)
             keys = {"index": record["index"], "stage": record["stage"]}
             if "curve" in record:
                 rows.append((keys, record["curve"]))

@@ -90,7 +90,7 @@ def read_stages(path: Path | str = "runs") -> pd.DataFrame:
 
     Columns: run, search, sampler, predictor, run_seed, and those of ``stages_frame``.
     """
-    return _joined(path, lambda folder: tables.to_table(stages(folder)), STAGES)
+    return _joined(path, _read_stages, STAGES)
 
 
 def read_epochs(path: Path | str = "runs", contact: bool = False) -> pd.DataFrame:
@@ -173,7 +173,8 @@ def evaluations(folder: RunFolder, contact: bool = False) -> pd.DataFrame:
              is not, with a warning: reading somebody's folder should not connect to anything.
     """
     if folder.evaluations.is_file():
-        return tables.to_frame([_read_evaluations(folder)], EVALUATIONS)
+        table = with_missing(_read_evaluations(folder), EVALUATIONS)
+        return tables.to_frame([table], EVALUATIONS)
     return _evaluations_so_far(folder, contact)
 
 
@@ -184,7 +185,8 @@ def _evaluations(folder: RunFolder, contact: bool) -> pa.Table:
 
 
 def _read_evaluations(folder: RunFolder) -> pa.Table:
-    return tables.read_table(folder.evaluations, ("number", "score"), ("hash", "feasible"))
+    needed = ("number", "score"), ("hash", "feasible")
+    return tables.read_table(folder.evaluations, EVALUATIONS, *needed)
 
 
 @contextmanager
@@ -225,11 +227,13 @@ def _evaluations_so_far(folder: RunFolder, contact: bool) -> pd.DataFrame:
 
 def stages(folder: RunFolder) -> pd.DataFrame:
     """Return the finished stages of one run."""
+    return tables.to_frame([with_missing(_read_stages(folder), STAGES)], STAGES)
+
+
+def _read_stages(folder: RunFolder) -> pa.Table:
     if not folder.stages.is_file():
-        return empty_frame(STAGES)
-    return tables.to_frame(
-        [tables.read_table(folder.stages, ("after_accuracy",), ("stage",))], STAGES
-    )
+        return tables.to_table(empty_frame(STAGES))
+    return tables.read_table(folder.stages, STAGES, ("after_accuracy",), ("stage",))
 
 
 def study_frame(study: optuna.Study, space: Space[Any]) -> pd.DataFrame:
@@ -274,8 +278,10 @@ def _joined(
     path: Path | str, read: Callable[[RunFolder], pa.Table], columns: Columns
 ) -> pd.DataFrame:
     """Return the rows of every run, behind columns that say whose they are."""
+    known = pa.schema([])
 
     def with_place(folder: RunFolder) -> pa.Table:
+        nonlocal known
         config = folder.read()
         place = {
             "run": folder.path.name,
@@ -284,7 +290,10 @@ def _joined(
             "predictor": config.about["predictor"],
             "run_seed": config.seed,
         }
-        return tables.placed(_whole(read(folder), folder, columns), place)
+        table = tables.typed(_whole(read(folder), folder, columns), columns)
+        if len(table):
+            known = tables.joined(known, table.schema)
+        return tables.placed(table, place)
 
     # no name for the parts: what is turned into columns of pandas is to be given back at once
     return tables.to_frame(

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
 from nasplatform.atomic_io import write_text
-from nasplatform.errors import RunError
+from nasplatform.errors import PredictorError, RunError
+from nasplatform.foreign import blaming
 from nasplatform.runs import frames
 from nasplatform.runs.compression import Compression
 from nasplatform.runs.experiment import Experiment
@@ -201,7 +202,8 @@ def _compare(experiment: Experiment, folder: RunFolder, found: pd.DataFrame) -> 
         fresh = np.flatnonzero(~np.isin(candidates.keys, seen.keys))
         if len(fresh) >= 2:
             predictor, space = load_predictor(folder.predictor)
-            predicted = predictor.predict(space.graphs(candidates[fresh])).mean
+            with blaming(folder.predictor, PredictorError, "cannot predict"):
+                predicted = predictor.predict(space.graphs(candidates[fresh])).mean
             tau = float(kendalltau(predicted, known[fresh])[0])
             shown = np.random.default_rng(0).permutation(len(fresh))[:_POINTS]
             words = (

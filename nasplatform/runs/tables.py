@@ -12,15 +12,20 @@ from typing import NamedTuple
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from pandas.api.extensions import ExtensionDtype
 
 from nasplatform.atomic_io import replace_file
 from nasplatform.errors import RunError
 from nasplatform.foreign import blaming, require_regular
 from nasplatform.parquet import read_bounded
-from nasplatform.runs.columns import Columns, empty_frame
+from nasplatform.runs.columns import Columns, arrow_type, empty_frame
 
 _TEXT = pd.StringDtype(na_value=float("nan"))
+_PLAIN = (
+    *(pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean, pa.types.is_null),
+    *(pa.types.is_string, pa.types.is_large_string, pa.types.is_timestamp),
+)
 _TYPES = {pa.string(): _TEXT, pa.large_string(): _TEXT}
 
 
@@ -30,9 +35,12 @@ def write_frame(frame: pd.DataFrame, path: Path) -> None:
         frame.to_parquet(temporary, index=False, compression="lz4")
 
 
-def read_table(path: Path, numbers: Sequence[str] = (), others: Sequence[str] = ()) -> pa.Table:
+def read_table(
+    path: Path, columns: Columns, numbers: Sequence[str] = (), others: Sequence[str] = ()
+) -> pa.Table:
     """Read a parquet file; raise RunError where it is damaged or lacks one of the columns.
 
+    columns: the types of those that it may have, see ``typed``.
     numbers: columns that must hold numbers; ``feasible`` among the others must hold truth values.
     """
     with blaming(path, RunError, advice="; remove it and go on with resume=True"):
@@ -47,7 +55,45 @@ def read_table(path: Path, numbers: Sequence[str] = (), others: Sequence[str] = 
                 raise ValueError(f"column {name!r} has no numbers")
             if name == "feasible" and not pa.types.is_boolean(kind):
                 raise ValueError("column 'feasible' has no truth values")
-        return table.replace_schema_metadata()  # what pandas wrote there is not needed
+        return typed(table, columns)
+
+
+def typed(table: pa.Table, columns: Columns) -> pa.Table:
+    """Return a table whose columns have their types, so that it can be joined with any other.
+
+    Raises ValueError where one cannot, or stands twice, or where a column of another name holds
+    what is neither number, text nor time.
+    """
+    twice = [name for name in table.column_names if table.column_names.count(name) > 1]
+    if twice:
+        raise ValueError(f"column {twice[0]!r:.60} stands twice")
+    kinds = [_type_of(field, columns) for field in table.schema]
+    arrays = [
+        column if column.type == kind else _cast(column, kind)
+        for column, kind in zip(table.columns, kinds, strict=True)
+    ]
+    return pa.table(arrays, table.column_names)  # what pandas wrote beside them is not needed
+
+
+def _type_of(field: pa.Field, columns: Columns) -> pa.DataType:
+    if field.name in columns:
+        return arrow_type(columns[field.name])
+    if not any(is_kind(field.type) for is_kind in _PLAIN):
+        raise ValueError(f"column {field.name!r:.60} holds {field.type}")
+    return field.type
+
+
+def _cast(column: pa.ChunkedArray, kind: pa.DataType) -> pa.ChunkedArray:
+    """Change the type where nothing is lost but what is shorter than a microsecond."""
+    return pc.cast(column, options=pc.CastOptions(kind, allow_time_truncate=True))
+
+
+def joined(known: pa.Schema, other: pa.Schema) -> pa.Schema:
+    """Return both schemas as one; ValueError where a column has types that do not fit."""
+    try:
+        return pa.unify_schemas([known, other], promote_options="permissive")
+    except pa.ArrowTypeError as error:
+        raise ValueError(str(error)) from None
 
 
 def to_table(frame: pd.DataFrame) -> pa.Table:

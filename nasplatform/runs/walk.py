@@ -40,6 +40,8 @@ def runtime_words(walk: pd.DataFrame) -> list[str]:
     words: dict[str, list[str]] = {}
     for row in walk.to_dict("records"):
         threads = row["latency_threads"]
+        if pd.isna(row["runtime"]) or pd.isna(threads):
+            continue  # of a frame of others: nothing is known of it
         text = (
             f"{row['runtime']}, {threads} thread{'s' if threads > 1 else ''}, medians of "
             f"{row['latency_repeats']} batches of 1 image and {row['latency_64_repeats']} of 64"

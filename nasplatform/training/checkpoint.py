@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from nasplatform.atomic_io import replace_file
 from nasplatform.errors import TrainingError
-from nasplatform.foreign import blaming, require_regular
+from nasplatform.foreign import blaming, require_tensors
 
 
 def state_digest(module: nn.Module) -> str:
@@ -47,7 +47,7 @@ def read(path: Path, key: str) -> tuple[dict[str, Tensor], dict[str, Any]] | Non
     if not path.exists():
         return None
     with blaming(path, TrainingError, "is damaged, delete it to train anew"):
-        require_regular(path)
+        require_tensors(path)
         with safe_open(path, framework="pt") as file:
             facts: dict[str, Any] = json.loads(file.metadata()["facts"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from nasplatform.errors import DataError
-from nasplatform.foreign import TarMember, blaming, read_bytes, require_regular
+from nasplatform.foreign import TarMember, blaming, read_bytes, require_regular, zip_members
 from nasplatform.training.decoding import FORMATS
 from nasplatform.training.task import Labels
 
@@ -32,7 +32,9 @@ _BATCHES_10 = tuple(f"data_batch_{number}.bin" for number in range(1, 6))
 _TEST_10 = "test_batch.bin"
 _TRAIN_100, _TEST_100 = "train.bin", "test.bin"
 _NAMES = frozenset({*_BATCHES_10, _TEST_10, _TRAIN_100, _TEST_100})
-_LARGEST = 256 << 20  # bytes of one file; the official ones have at most 154 MB
+_LARGEST = 256 << 20  # bytes of all files; the official ones have 184 MB
+_MEMBERS = 1000  # of an archive
+_IMAGES = 100_000  # CIFAR has 60,000
 Part = tuple[NDArray[np.uint8], Labels]
 
 
@@ -64,25 +66,36 @@ def read_cifar(path: Path) -> Cifar:
 def _files_of_folder(path: Path) -> dict[str, bytes]:
     """Read the known files of a folder or of one folder inside it."""
     found = [file for pattern in ("*.bin", "*/*.bin") for file in sorted(path.glob(pattern))]
-    return {file.name: read_bytes(file, _LARGEST) for file in found if file.name in _NAMES}
+    files: dict[str, bytes] = {}
+    for file in found:
+        if file.name in _NAMES:
+            files[file.name] = read_bytes(file, _room(files))
+    return files
+
+
+def _room(files: dict[str, bytes]) -> int:
+    """Return how many bytes there may still be beside those that were read."""
+    return _LARGEST - sum(len(data) for data in files.values())
 
 
 def _files_of_archive(path: Path) -> dict[str, bytes]:
     """Read the known files of a tar archive; nothing is written anywhere."""
-    found = {}
+    found: dict[str, bytes] = {}
     with tarfile.open(path, tarinfo=TarMember) as tar:
-        for member in tar:
+        for count, member in enumerate(tar):
+            if count == _MEMBERS:
+                raise ValueError(f"it holds more than {_MEMBERS:,} files")
             name = member.name.rpartition("/")[2]
             file = tar.extractfile(member) if member.isfile() and name in _NAMES else None
             if file is not None:
-                _require_moderate(name, member.size)
+                _require_moderate(name, member.size, _room(found))
                 found[name] = file.read()
     return found
 
 
-def _require_moderate(name: str, size: int) -> None:
-    if size > _LARGEST:
-        raise ValueError(f"{name} has {size:,} bytes, expected at most {_LARGEST:,}")
+def _require_moderate(name: str, size: int, most: int = _LARGEST) -> None:
+    if size > most:
+        raise ValueError(f"{name} has {size:,} bytes, expected at most {most:,}")
 
 
 def _binary(files: dict[str, bytes], path: Path) -> Cifar:
@@ -119,14 +132,17 @@ def _records(data: bytes, classes: int, where: str) -> Part:
 
 def _mosaics(path: Path) -> Cifar:
     try:
-        with zipfile.ZipFile(path) as archive:
-            for member in archive.infolist():
-                _require_moderate(member.filename, member.file_size)
-            index = pd.read_csv(io.BytesIO(archive.read(_INDEX)))
+        for member in zip_members(path):
+            _require_moderate(member.filename, member.file_size)
+        with zipfile.ZipFile(path) as archive, archive.open(_INDEX) as listed:
+            index = pd.read_csv(listed, nrows=_IMAGES + 1)
             _check_index(index, path)
             images = np.empty((len(index), CHANNELS, SIDE, SIDE), np.uint8)
+            seen = 0
             for name, rows in index.groupby("mosaic").indices.items():
                 tiles = _tiles(archive.read(str(name)), f"{path}: {name}")
+                seen += len(tiles)
+                _require_few(seen, path)
                 positions = index["pos"].to_numpy()[rows]
                 if not 0 <= positions.min() <= positions.max() < len(tiles):
                     raise DataError(f"{path}: {_INDEX} names a tile that {name} does not have")
@@ -140,7 +156,13 @@ def _mosaics(path: Path) -> Cifar:
     return Cifar(classes, parts[0], parts[1] if test.any() else None)
 
 
+def _require_few(images: int, path: Path) -> None:
+    if images > _IMAGES:
+        raise DataError(f"{path}: holds more than {_IMAGES:,} images, CIFAR has 60,000")
+
+
 def _check_index(index: pd.DataFrame, path: Path) -> None:
+    _require_few(len(index), path)
     for column in ("mosaic", "pos", "label"):
         if column not in index:
             raise DataError(f"{path}: {_INDEX} has no column {column!r}")
@@ -154,6 +176,7 @@ def _tiles(data: bytes, where: str) -> NDArray[np.uint8]:
     """Return the tiles of a mosaic, row by row, (n, 3, 32, 32)."""
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            _require_few(image.width * image.height // SIDE**2, Path(where))
             pixels = np.asarray(image.convert("RGB"), dtype=np.uint8)
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise DataError(f"{where} cannot be read as an image: {error}") from None

@@ -11,7 +11,7 @@ import numpy as np
 
 from nasplatform import faults
 from nasplatform.errors import DataError
-from nasplatform.foreign import require_regular
+from nasplatform.foreign import require_regular, zip_members
 from nasplatform.training.holdout import SplitOptions, hold_out, warn_of_twins
 from nasplatform.training.image_store import Array
 from nasplatform.training.preprocessing import standardised_task
@@ -101,8 +101,7 @@ def _require_moderate(path: Path) -> None:
     packed = require_regular(path)
     if not zipfile.is_zipfile(path):
         raise ValueError("it is no .npz file")
-    with zipfile.ZipFile(path) as archive:
-        unpacked = sum(member.file_size for member in archive.infolist())
+    unpacked = sum(member.file_size for member in zip_members(path))
     if unpacked > max(_HARMLESS, _PACKED * packed):
         raise ValueError(
             f"it unpacks from {packed:,} to {unpacked:,} bytes, more than images do: save it with "

@@ -32,6 +32,7 @@ from nasplatform.service import PredictorStore
 from nasplatform.training.datasets import load_task
 
 LONG, ZERO, HOME = "x" * 5000, "a\0b", "~/photos"
+NO_PATH = r"name too long|zero byte|only a shell|expected the path of"
 SEARCH = """name: t
 space: {name: bits, n: 8}
 evaluator: {name: bits}
@@ -112,7 +113,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toy: object) -> None:
 @pytest.mark.parametrize("reader", READERS)
 def test_what_can_be_no_path(reader: str, path: Any) -> None:
     read, kind = READERS[reader]
-    with pytest.raises(kind, match=r"name too long|zero byte|only a shell|expected the path") as refused:
+    with pytest.raises(kind, match=NO_PATH) as refused:
         read(path)
     assert_short(refused.value)
 

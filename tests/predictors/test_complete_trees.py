@@ -49,3 +49,21 @@ def test_a_forest_says_what_the_boosted_trees_say():
     np.testing.assert_allclose(
         Forest.grow(x, y, options, 4)(asked), grown.predict(asked), rtol=1e-5
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("tree_left", lambda part: part.astype(np.float32)),
+        ("tree_right", lambda part: part[:-1]),
+        ("tree_feature", lambda part: part.reshape(-1)),
+        ("tree_feature", lambda part: np.full_like(part, np.iinfo(np.int32).min)),
+        ("tree_left", lambda part: np.full_like(part, -1)),
+    ],
+)
+def test_damaged_trees_are_not_taken_back(name, change):
+    x = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+    state = Forest.grow(x, x[:, 0], TreesOptions(trees=2), 0).state()
+    assert Forest.restore(state).base == Forest.restore(dict(state)).base
+    with pytest.raises(ValueError, match="tree"):
+        Forest.restore({**state, name: change(state[name])})

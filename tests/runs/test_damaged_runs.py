@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 import nasplatform
+from nasplatform.cli import main
 from nasplatform.errors import InputError
 from nasplatform.runs import tables
 from nasplatform.runs.run import Run
@@ -74,6 +75,9 @@ DAMAGES = {
     "frame-without-numbers": frame(lambda found: found.drop(columns="number")),
     "frame-with-words": frame(lambda found: found.assign(score="a")),
     "frame-with-maybe": frame(lambda found: found.assign(feasible="yes")),
+    "frame-of-durations": frame(lambda found: found.assign(mean=pd.Timedelta(1))),
+    "frame-without-times": frame(lambda found: found.assign(ended=0.5)),
+    "frame-of-lists": frame(lambda found: found.assign(metric_x=[[1]] * len(found))),
     "stages-no-parquet": text(b"junk", "stages.parquet"),
     "study-junk": study(lambda file: file.write_bytes(b"junk" * 100)),
     "study-cut": study(lambda file: file.write_bytes(file.read_bytes()[:20_000])),
@@ -117,12 +121,35 @@ def test_alone_a_damaged_run_is_one_line(folder: Path, read: Callable[[Path], An
             read(folder / name)
 
 
+def test_a_run_whose_columns_do_not_fit_those_of_others_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "toy.yaml").write_text(yaml.safe_dump(SEARCH))
+    for name, value in {"a": 0.5, "b": "words", "c": 1}.items():
+        nasplatform.run(tmp_path / "toy.yaml", tmp_path / "runs" / name)
+        frame(lambda found, value=value: found.assign(metric_x=value))(tmp_path / "runs" / name)
+    with pytest.warns(UserWarning, match="left out: .*/b: cannot be read .*metric_x"):
+        found = nasplatform.read_runs(tmp_path / "runs")
+    assert set(found["run"]) == {"a", "c"}
+    assert set(found["metric_x"]) == {0.5, 1.0}
+
+
+def test_a_frame_of_stages_that_lacks_columns_is_shown(tmp_path: Path) -> None:
+    (tmp_path / "toy.yaml").write_text(yaml.safe_dump(SEARCH))
+    nasplatform.run(tmp_path / "toy.yaml", tmp_path / "run")
+    staged = pd.DataFrame({"stage": ["train"], "after_accuracy": [0.5]})
+    staged.to_parquet(tmp_path / "run" / "stages.parquet")
+    assert main(["results", "show", str(tmp_path / "run")]) == 0
+    assert main(["results", "compare", str(tmp_path / "run")]) == 0
+    with pytest.warns(UserWarning, match="columns are missing.*before_params"):
+        assert nasplatform.read_stages(tmp_path / "run")["before_params"].isna().all()
+
+
 def test_what_pandas_wrote_beside_a_frame_is_not_needed(tmp_path: Path) -> None:
     frame = pd.DataFrame({"text": ["a"], "number": [1.0]})
     tables.write_frame(frame, tmp_path / "whole")
     broken = pq.read_table(tmp_path / "whole").replace_schema_metadata({b"pandas": b"\x80{"})
     pq.write_table(broken, tmp_path / "broken")
     read = [
-        tables.to_frame([tables.read_table(tmp_path / name)], {}) for name in ("whole", "broken")
+        tables.to_frame([tables.read_table(tmp_path / name, {})], {})
+        for name in ("whole", "broken")
     ]
     pd.testing.assert_frame_equal(*read)

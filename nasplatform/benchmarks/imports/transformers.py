@@ -34,7 +34,7 @@ from nasplatform.benchmarks.imports.safe_pickle import loads
 from nasplatform.benchmarks.statistics import describe_table
 from nasplatform.benchmarks.table import BenchmarkTable, save_table
 from nasplatform.errors import ArchitectureError, DataError
-from nasplatform.foreign import require_regular
+from nasplatform.foreign import require_regular, zip_members
 from nasplatform.spaces import Space, get_space
 from nasplatform.spaces.vit.architecture import (
     Attention,
@@ -226,8 +226,8 @@ def _plain(file: Path) -> Iterator[Mapping[str, Any]]:
     """Yield the mappings of a list that was saved by torch."""
     try:
         require_regular(file)
+        (inside,) = (one for one in zip_members(file) if one.filename.endswith("/data.pkl"))
         with zipfile.ZipFile(file) as archive:
-            (inside,) = (one for one in archive.infolist() if one.filename.endswith("/data.pkl"))
             if inside.file_size > _LARGEST:
                 raise ValueError(f"{inside.file_size:,} bytes of records, at most {_LARGEST:,}")
             found = loads(archive.read(inside), str(file))

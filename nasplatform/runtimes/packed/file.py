@@ -19,7 +19,7 @@ from safetensors.numpy import load, save
 
 from nasplatform.atomic_io import replace_file
 from nasplatform.errors import RunError
-from nasplatform.foreign import blaming, require_regular
+from nasplatform.foreign import blaming, require_tensors
 from nasplatform.models.inputs import check_images
 from nasplatform.runtimes.packed.program import Program
 from nasplatform.runtimes.packed.session import PackedSession
@@ -55,7 +55,7 @@ def write_program(program: Program, path: Path, images: Mapping[str, Any] | None
 def read_packed(path: Path) -> PackedFile:
     """Read a file; raise RunError where it is missing, damaged or of another version."""
     with blaming(path, RunError, "is no packed network that can be run"):
-        require_regular(path)
+        require_tensors(path)
         with safe_open(path, "np") as opened:
             metadata = opened.metadata() or {}
         tensors = load(path.read_bytes())

@@ -115,8 +115,8 @@ class Network:
         folder = path_of(folder, RunError)
         with blaming(folder, RunError, "holds no network that can be loaded"):
             text = read_text(folder / STRUCTURE)
+            require_tensors(folder / WEIGHTS)
             with blaming(folder / WEIGHTS, RunError, "holds no weights"):
-                require_tensors(folder / WEIGHTS)
                 weights = load_file(folder / WEIGHTS)
             network = cls.from_structure(Structure.from_json(text))
             network.module.load_state_dict(weights)

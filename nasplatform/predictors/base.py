@@ -159,8 +159,8 @@ class Predictor(ABC):
             )
         with blaming(folder, PredictorError, "damaged predictor"):
             state_file = Path(folder) / "state.safetensors"
+            require_tensors(state_file)
             with blaming(state_file, PredictorError, "is damaged"):
-                require_tensors(state_file)
                 state = load_file(state_file)
             predictor = cls(cls.Options.model_validate(card["options"]), seed=card["seed"])
             predictor._like = _empty_batch(card["graphs"])

@@ -283,9 +283,9 @@ def test_a_worker_that_froze_within_a_transaction_keeps_nobody(
     """Another takes the row that it holds: the server ends its transaction."""
     if not storage.startswith("postgresql"):
         pytest.skip("only a server outlives the process that holds a lock")
-    monkeypatch.setattr("nasplatform.executors.store.database._FROZEN", 1)
     with open_study(storage, "s"), open_store(storage):
         pass
+    monkeypatch.setattr("nasplatform.executors.store.database._FROZEN", 1)
     frozen, living = engine_of(storage), engine_of(storage)
     held = sa.text("SELECT study_id FROM studies FOR UPDATE")
     with frozen.connect() as one, living.connect() as other:

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from nasplatform import faults
 from nasplatform.passwords import without_password
+from nasplatform.service.logs import UnhurriedHandler
 from nasplatform.service.metrics import Metrics
 from nasplatform.service.models import log
 from nasplatform.service.problems import MEDIA_TYPE, Problem, overloaded
@@ -272,7 +273,11 @@ class JsonLines(logging.Formatter):
 
 def log_to_stderr(level: int = logging.INFO) -> None:
     """Write the log of the service to stderr as JSON lines."""
-    handler = logging.StreamHandler(sys.stderr)
+    handler: logging.Handler
+    try:
+        handler = UnhurriedHandler(sys.stderr.fileno())
+    except (AttributeError, OSError, ValueError):  # replaced by something without a descriptor
+        handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     log.handlers[:] = [handler]
     log.setLevel(level)

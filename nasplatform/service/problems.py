@@ -17,6 +17,7 @@ from nasplatform.service.facts import BrokenVersionError
 
 MEDIA_TYPE = "application/problem+json"
 _LONGEST = 600  # characters of a detail
+_MANY = 1000  # findings, of which pydantic tells the first only by making words of all
 _PREFIX = "urn:nasplatform:problem:"
 _TITLES = {
     "bad-request": "The request cannot be understood",
@@ -101,6 +102,10 @@ def bad_body(
     error: ValidationError | RequestValidationError, model: type[BaseModel] | None = None
 ) -> Problem:
     """Return the problem of a body or parameter that does not fit its model."""
+    if isinstance(error, ValidationError) and error.error_count() > _MANY:
+        words = f"{error.error_count():,} places of the body do not fit"
+        keys = f": its keys are {', '.join(model.model_fields)}" if model is not None else ""
+        return Problem(422, "bad-body", words + keys)
     findings = error.errors()
     more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
     return Problem(422, "bad-body", explain(findings[0], model) + more)

@@ -19,6 +19,7 @@ from nasplatform.predictors.base import LARGEST_SCORE
 
 Column = Literal["std", "rank", "params", "flops", "hash"]
 ALL_COLUMNS: tuple[Column, ...] = ("std", "rank", "params", "flops", "hash")
+_DECISIONS = 1000  # of an architecture, at most; a large space has some hundreds
 
 # Anything is taken here, so that one bad item becomes an error of its own.
 Item = Annotated[
@@ -43,6 +44,15 @@ def _no_truth_or_text(value: object) -> object:
 _Number = BeforeValidator(_no_truth_or_text)
 
 
+def _few(value: object) -> object:
+    """Refuse more decisions than a space has before each of them is looked at."""
+    if isinstance(value, dict) and len(value) > _DECISIONS:
+        raise ValueError(
+            f"{len(value):,} decisions given, an architecture has {_DECISIONS:,} at most"
+        )
+    return value
+
+
 class _Request(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -54,6 +64,7 @@ class PredictRequest(_Request):
     include: tuple[Column, ...] = Field(
         ALL_COLUMNS,
         max_length=len(ALL_COLUMNS),
+        fail_fast=True,
         description="what to tell beside the mean; a hash costs 0.1 ms of CPU",
     )
     layout: Literal["rows", "columns", "binary"] = Field(
@@ -251,7 +262,7 @@ class ExplainRequest(_Request):
     """An architecture as text, or the decisions that make one."""
 
     architecture: Item = None
-    params: dict[str, str | int | float | bool] | None = None
+    params: Annotated[dict[str, str | int | float | bool] | None, BeforeValidator(_few)] = None
 
 
 class Node(BaseModel):

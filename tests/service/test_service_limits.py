@@ -93,6 +93,32 @@ def test_values_of_a_json_body_are_counted(store):
             assert answer.status_code == answered, number
 
 
+MANY = ",".join(f'"k{number}": []' for number in range(20_000))
+
+
+@pytest.mark.parametrize(
+    ("action", "body", "words"),
+    [
+        ("predict", f"{{{MANY}}}", "20,001 places of the body do not fit: its keys are archit"),
+        ("evaluations", f'{{"evaluations": [{{{MANY}}}]}}', "20,002 places of the body do not fit"),
+        ("explain", f'{{"params": {{{MANY}}}}}', "20,000 decisions given"),
+        (
+            "predict",
+            f'{{"architectures": [], "include": [{"1, " * 20_000}1]}}',
+            "include.0: expected 'std'",
+        ),
+    ],
+)
+def test_many_faults_of_a_body_are_counted_and_not_listed(service, action, body, words):
+    """To list them takes longer than to read the body, and stops everybody meanwhile."""
+    answer = service.http.post(
+        f"/v1/predictors/demo/{action}", content=body, headers={"content-type": "application/json"}
+    )
+    detail = problem(answer, 422, "bad-body")
+    assert words in detail
+    assert "more)" not in detail
+
+
 def test_requests_in_progress_are_bounded(store):
     """One waits for its body; the next is told to come back, and health is always answered."""
     with serving(store, max_requests=1, read_timeout=60.0) as running:

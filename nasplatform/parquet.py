@@ -36,14 +36,13 @@ def read_bounded(
     _require(metadata.num_rows * len(names), values, "values")
     texts = [name for name in names if _text(schema.field(name).type)]
     whole.seek(0)
-    file = pq.ParquetFile(whole, pre_buffer=False, read_dictionary=texts)
-    table: pa.Table = file.read(columns=names, use_threads=False)
+    file = pq.ParquetFile(whole, metadata=metadata, pre_buffer=False, read_dictionary=texts)
+    table: pa.Table = file.read(columns=columns and names, use_threads=False)
     most = max(_BYTES, _TIMES * whole.size())
-    _require(sum(_size(table.column(name)) for name in texts), most, "bytes of texts")
-    for name in texts:
-        place = table.column_names.index(name)
-        column = table.column(place)
-        if pa.types.is_dictionary(column.type):
+    if sum(_at_most(table.column(name)) for name in texts) > most:
+        _require(sum(_size(table.column(name)) for name in texts), most, "bytes of texts")
+    for place, (name, column) in enumerate(zip(table.column_names, table.columns, strict=True)):
+        if name in texts and pa.types.is_dictionary(column.type):
             table = table.set_column(place, name, column.cast(column.type.value_type))
     return table
 
@@ -52,6 +51,16 @@ def _text(kind: pa.DataType) -> bool:
     of_dictionary = pa.types.is_dictionary(kind) and _text(kind.value_type)
     plain = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_binary(kind)
     return bool(of_dictionary or plain)
+
+
+def _at_most(column: pa.ChunkedArray) -> int:
+    """Return what ``_size`` cannot exceed, without a look at each row."""
+    return sum(
+        len(chunk) * chunk.dictionary.nbytes
+        if isinstance(chunk, pa.DictionaryArray)
+        else chunk.nbytes
+        for chunk in column.chunks
+    )
 
 
 def _size(column: pa.ChunkedArray) -> int:

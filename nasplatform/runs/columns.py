@@ -87,7 +87,8 @@ def arrow_type(kind: str) -> pa.DataType:
 
 def missing_columns(table: pa.Table, columns: Columns) -> list[str]:
     """Return the names of the columns that a table lacks."""
-    return [name for name in columns if name not in table.column_names]
+    there = set(table.column_names)
+    return [name for name in columns if name not in there]
 
 
 def with_missing(table: pa.Table, columns: Columns) -> pa.Table:

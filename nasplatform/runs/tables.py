@@ -64,15 +64,15 @@ def typed(table: pa.Table, columns: Columns) -> pa.Table:
     Raises ValueError where one cannot, or stands twice, or where a column of another name holds
     what is neither number, text nor time.
     """
-    twice = [name for name in table.column_names if table.column_names.count(name) > 1]
-    if twice:
-        raise ValueError(f"column {twice[0]!r:.60} stands twice")
-    kinds = [_type_of(field, columns) for field in table.schema]
-    arrays = [
-        column if column.type == kind else _cast(column, kind)
-        for column, kind in zip(table.columns, kinds, strict=True)
-    ]
-    return pa.table(arrays, table.column_names)  # what pandas wrote beside them is not needed
+    names, fields = table.column_names, list(table.schema)
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"column {twice!r:.60} stands twice")
+    for place, field in enumerate(fields):
+        kind = _type_of(field, columns)
+        if field.type != kind:
+            table = table.set_column(place, field.name, _cast(table.column(place), kind))
+    return table.replace_schema_metadata()  # what pandas wrote there is not needed
 
 
 def _type_of(field: pa.Field, columns: Columns) -> pa.DataType:

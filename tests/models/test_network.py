@@ -166,7 +166,7 @@ def test_missing_and_truncated_files_are_run_errors(tmp_path):
     with pytest.raises(RunError, match="holds no weights"):
         Network.load(tmp_path / "n")
     weights.unlink()
-    with pytest.raises(RunError, match="holds no network that can be loaded .*No such file"):
+    with pytest.raises(RunError, match=r"holds no network that can be loaded .*No such file"):
         Network.load(tmp_path / "n")
 
 

@@ -14,7 +14,7 @@ import stat
 import tarfile
 import zipfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -157,6 +157,12 @@ def path_of(value: object, error: type[NasplatformError]) -> Path:
     if (why := impossible(path)) is not None:
         raise error(f"{in_short(str(path))}: {why}")
     return path
+
+
+def require_list(value: object, error: type[NasplatformError], wanted: str) -> None:
+    """Raise ``error`` for one path, or whatever else is no list of them."""
+    if isinstance(value, str | bytes | os.PathLike) or not isinstance(value, Iterable):
+        raise error(f"expected a list of {wanted}, got {shortened(value)}")
 
 
 def require_flags(error: type[NasplatformError], **flags: object) -> None:

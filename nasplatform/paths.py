@@ -21,6 +21,13 @@ def impossible(path: Path) -> str | None:
     except OSError as error:  # what is missing or barred is told by whoever reads it
         if error.errno in _NEVER:
             return os.strerror(error.errno)
-        home = path.parts[0] if path.parts else ""
-        return f"only a shell writes {home} out: give the whole path" if home[:1] == "~" else None
+        if _is_home(Path(*path.parts[:1])):
+            return f"only a shell writes {path.parts[0]} out: give the whole path"
     return None
+
+
+def _is_home(part: Path) -> bool:
+    try:
+        return part.expanduser() != part
+    except RuntimeError:  # of nobody: a name like any other
+        return False

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -34,7 +35,7 @@ from nasplatform.cli import (
     storage,
 )
 from nasplatform.cli import plugins as plugins_command
-from nasplatform.cli.numbers import plain_number
+from nasplatform.cli.typed import plain_number, plain_path
 from nasplatform.complaints import expected, shortened
 from nasplatform.errors import InputError, NasplatformError
 from nasplatform.passwords import without_password
@@ -105,24 +106,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code if isinstance(code, int) else 0
 
 
+_CHECKS = {int: plain_number, float: partial(plain_number, kind=float), Path: plain_path}
+
+
 def _commands() -> Any:
-    """Return the commands as typer makes them, but for the help of flags and typed numbers."""
+    """Return the commands as typer makes them, but for the help of flags, numbers and paths."""
     made: Any = typer.main.get_command(app)
     left = [made]
     for command in left:
         for param in command.get_params(typer.Context(command)):
             if getattr(param, "is_flag", False):
                 param.metavar = ""
-            if (kind := param.type_descriptor.annotation) in (int, float):
-                param.process_value = partial(_number, param, kind, param.process_value)
+            if check := _CHECKS.get(param.type_descriptor.annotation):
+                param.process_value = partial(_checked, param, check, param.process_value)
         left += getattr(command, "commands", {}).values()
     return made
 
 
-def _number(param: Any, kind: type, read: Any, context: typer.Context, value: Any) -> Any:
-    """Read the value of an option that is a number."""
+def _checked(param: Any, check: Any, read: Any, context: typer.Context, value: Any) -> Any:
+    """Read the value of an option whose text is looked at first."""
     try:
-        return read(context, plain_number(value, kind) if isinstance(value, str) else value)
+        return read(context, check(value) if isinstance(value, str) else value)
     except ValueError as error:
         raise typer.BadParameter(str(error), ctx=context, param=param) from None
 

@@ -18,8 +18,8 @@ from nasplatform.cli.imports import (
     SpaceOptions,
     make_space,
 )
-from nasplatform.cli.numbers import plain_number
 from nasplatform.cli.run import JsonFlag
+from nasplatform.cli.typed import plain_number
 
 if TYPE_CHECKING:
     import numpy as np

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from scipy.special import softmax
 
 from nasplatform.complaints import shortened
 from nasplatform.errors import DataError, NetworkError
-from nasplatform.foreign import path_of
+from nasplatform.foreign import path_of, require_list
 from nasplatform.models.network import Network
 from nasplatform.training.decoding import large_images, read_image
 
@@ -50,8 +49,7 @@ def classify_by(
     training images were. Raises NetworkError for a network that does not know its input, or was
     trained on arrays of which no white is known.
     """
-    if isinstance(files, str | bytes | PathLike) or not isinstance(files, Iterable):
-        raise DataError(f"files: expected a list of picture files, got {shortened(files)}")
+    require_list(files, DataError, "picture files")
     shape, names, scale = _facts(known)
     rows: list[dict[str, Any]] = []
     for batch in _batches([path_of(file, DataError) for file in files]):

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from os import PathLike
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from nasplatform.complaints import shortened
 from nasplatform.errors import RunError
+from nasplatform.foreign import require_list
 from nasplatform.runs import frames
 from nasplatform.runs.folder import RunFolder
 from nasplatform.runs.walk import stage_walk
@@ -28,8 +27,7 @@ def compare_runs(paths: Sequence[Path | str]) -> pd.DataFrame:
     for the network at the start and after each stage its test accuracy, ``accuracy_STAGE``.
     Raises RunError where no run stands, or where scores are of different tasks.
     """
-    if isinstance(paths, str | bytes | PathLike) or not isinstance(paths, Iterable):
-        raise RunError(f"expected a list of paths of runs, got {shortened(paths)}")
+    require_list(paths, RunError, "paths of runs")
     folders = {run.path.resolve(): run for path in paths for run in frames.find_runs(path)}
     if not folders:
         raise RunError("expected a list of paths of runs, it is empty")

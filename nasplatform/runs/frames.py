@@ -290,7 +290,7 @@ def _joined(
             "predictor": config.about["predictor"],
             "run_seed": config.seed,
         }
-        table = tables.typed(_whole(read(folder), folder, columns), columns)
+        table = _whole(read(folder), folder, columns)
         if len(table):
             known = tables.joined(known, table.schema)
         return tables.placed(table, place)

@@ -156,9 +156,9 @@ def _mosaics(path: Path) -> Cifar:
     return Cifar(classes, parts[0], parts[1] if test.any() else None)
 
 
-def _require_few(images: int, path: Path) -> None:
+def _require_few(images: int, where: Path | str) -> None:
     if images > _IMAGES:
-        raise DataError(f"{path}: holds more than {_IMAGES:,} images, CIFAR has 60,000")
+        raise DataError(f"{where}: holds more than {_IMAGES:,} images, CIFAR has 60,000")
 
 
 def _check_index(index: pd.DataFrame, path: Path) -> None:
@@ -176,7 +176,7 @@ def _tiles(data: bytes, where: str) -> NDArray[np.uint8]:
     """Return the tiles of a mosaic, row by row, (n, 3, 32, 32)."""
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            _require_few(image.width * image.height // SIDE**2, Path(where))
+            _require_few(image.width * image.height // SIDE**2, where)
             pixels = np.asarray(image.convert("RGB"), dtype=np.uint8)
     except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise DataError(f"{where} cannot be read as an image: {error}") from None

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from itertools import combinations
+from itertools import chain, combinations
 from pathlib import Path
 
 import numpy as np
@@ -78,13 +77,16 @@ def warn_of_twins(splits: Sequence[tuple[Raw, Labels]], where: str) -> None:
             f"by heart counts as known",
             stacklevel=3,
         )
-    classes: dict[bytes, set[int]] = defaultdict(set)
-    for found, (_, labels) in zip(digests, splits, strict=True):
-        for digest, label in zip(found, labels.tolist(), strict=True):
-            classes[digest].add(label)
-    if doubtful := sum(len(of) > 1 for of in classes.values()):
+    labels = np.concatenate([labels for _, labels in splits]).tolist()
+    first: dict[bytes, int] = {}
+    doubtful = {
+        digest
+        for digest, label in zip(chain(*digests), labels, strict=True)
+        if first.setdefault(digest, label) != label
+    }
+    if doubtful:
         warnings.warn(
-            f"{where}: {doubtful:,} image(s) stand in more than one class: only one can be right",
+            f"{where}: {len(doubtful):,} image(s) stand in several classes: only one can be right",
             stacklevel=3,
         )
 

@@ -52,7 +52,7 @@ class TestNpz:
         arrays = good()
         arrays["x_train"][1] = arrays["x_train"][0]
         assert arrays["y_train"][0] != arrays["y_train"][1]
-        with pytest.warns(UserWarning, match=r"data\.npz: 1 image.s. stand in more than one class"):
+        with pytest.warns(UserWarning, match=r"data\.npz: 1 image.s. stand in several classes"):
             load("npz", path=written(tmp_path, arrays), valid_fraction=0.25, test_fraction=0.2)
 
     def test_given_splits_are_used_and_short_names_work(self, tmp_path):

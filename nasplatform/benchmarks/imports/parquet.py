@@ -12,7 +12,6 @@ from nasplatform import faults
 from nasplatform.errors import DataError
 from nasplatform.parquet import read_bounded
 
-_MOST_VALUES = 128_000_000
 _NO_PARQUET = re.compile("magic bytes|minimum file footer|file size is")
 
 
@@ -22,7 +21,7 @@ def read_parquet(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     What pandas wrote beside it is left out: it may be damaged, and is not needed.
     """
     try:
-        table = read_bounded(path, columns, _MOST_VALUES)
+        table = read_bounded(path, columns)
         table.validate(full=True)  # texts that are no UTF-8 come to light here
     except (OSError, ValueError, pa.ArrowException) as error:
         words = faults.first_line(error)

@@ -1,4 +1,4 @@
-"""Numbers typed at the command line: read by the rule of the files, whatever Python would read."""
+"""Numbers and paths typed at the command line: read by the rule of the files."""
 
 from __future__ import annotations
 
@@ -37,6 +37,16 @@ OF_REAL = {
     "--wait": ["worker", "toy.yaml", "--storage", "sqlite:///x.db", "--wait"],
 }
 
+OF_PATH = {
+    "run --out": ["run", "toy.yaml", "--out"],
+    "export out": ["export", "network"],
+    "results export --out": ["results", "export", "--out"],
+    "serve --predictors": ["serve", "--predictors"],
+    "serve --api-keys": ["serve", "--api-keys"],
+    "predictors fit --out": ["predictors", "fit", "--predictor", "gp", "--out"],
+    "data build --out": ["data", "build", "cells-digits", "--out"],
+}
+
 
 @pytest.fixture(autouse=True)
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -73,6 +83,18 @@ def test_whole_numbers_are_read_as_in_files(text: str, capsys: pytest.CaptureFix
 def test_numbers_are_read_as_in_files(text: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*OF_REAL["--every"], text]) == 2
     assert_line(capsys, "x.db: no such file")
+
+
+@pytest.mark.parametrize("option", OF_PATH)
+def test_no_shell_has_written_the_home_out(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    name = option.rpartition(" ")[2]
+    assert main([*OF_PATH[option], "~/mine"]) == 2
+    assert_line(capsys, f"for '{name}': '~/mine': only a shell writes ~ out: give the whole path")
+
+
+def test_a_name_with_a_wave_is_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["results", "show", "~nobody-of-that-name"]) == 2
+    assert_line(capsys, "~nobody-of-that-name")
 
 
 def assert_line(capsys: pytest.CaptureFixture[str], words: str) -> None:

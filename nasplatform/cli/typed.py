@@ -1,12 +1,15 @@
-"""Numbers as they are typed, read by the rule of the files: no ``1_0``, no digits of other scripts.
+"""Numbers and paths as they are typed, read by the rule of the files.
 
-Python and typer read those as numbers.
+Python and typer take ``1_0`` and digits of other scripts for numbers, and make a folder called ~.
 """
 
 from __future__ import annotations
 
 import re
 from math import isfinite
+from pathlib import Path
+
+from nasplatform.paths import impossible
 
 _WHOLE = re.compile(r"[-+]?(0|[1-9][0-9]{0,17})")
 _REAL = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]{1,3})?")
@@ -19,3 +22,10 @@ def plain_number(text: str, kind: type = int) -> str:
     if read and isfinite(float(stripped)):
         return stripped
     raise ValueError(f"expected a{' whole' * (kind is int)} number, got {text!r:.80}")
+
+
+def plain_path(text: str) -> str:
+    """Return a path; raise ValueError where nothing can stand there."""
+    if (why := impossible(Path(text))) is not None:
+        raise ValueError(f"{text!r:.80}: {why}")
+    return text

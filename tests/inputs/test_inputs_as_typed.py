@@ -44,7 +44,7 @@ OF_PATH = {
     "serve --predictors": ["serve", "--predictors"],
     "serve --api-keys": ["serve", "--api-keys"],
     "predictors fit --out": ["predictors", "fit", "--predictor", "gp", "--out"],
-    "data build --out": ["data", "build", "cells-digits", "--out"],
+    "data import --out": ["data", "import", "nasbench201", "nofile", "--out"],
 }
 
 

@@ -59,7 +59,7 @@ class GPEnsembleOptions(BaseModel):
     trees: int = Field(200, ge=0, description="boosted trees; 0 for none")
     tree_weight: float = Field(0.2, ge=0, le=1, description="share of the trees in the mean")
     distilled_gnns: int = Field(2, ge=0, description="graph networks; they need unlabelled graphs")
-    pretrained: bool = Field(True, description="start from source tasks: the embedded digits")
+    pretrained: bool = Field(True, description="start from source tasks: digits and photographs")
 
 
 @dataclass(frozen=True)
@@ -102,16 +102,11 @@ class _Reader:
 
     @property
     def views(self) -> tuple[slice, slice]:
-        """Which columns either process sees.
-
-        Flat numbers are the second one's. Of source tasks the second sees those of the first
-        trainings only: the two then err in other places.
-        """
+        """Which columns either process sees: flat numbers, where they are read, are the second's."""
         features, every = len(self.scaling.group), len(self.groups)
         if self.flat is not None:
             return slice(0, features), slice(features, every)
-        later = 0 if self.pretrained is None else int((self.pretrained.source > 0).sum())
-        return slice(0, every), slice(0, every - later)
+        return slice(0, every), slice(0, every)
 
     def prior(self, view: slice) -> Prior:
         """What is believed before any label of a kernel that sees these columns."""

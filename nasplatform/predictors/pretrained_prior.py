@@ -3,11 +3,11 @@
 Two things carry over. Which features matter: centres for the weights of a Gaussian process's
 kernel, in place of weights that are all alike. And how well a cell learnt there: a small network
 tells it from the features, as further features. The files beside this module were learnt from
-trainings on the embedded digits alone (``analysis/pretrained_prior.py``); no label of another data
-set is in them, though the learning rate of these trainings was chosen for how well they agree with
-CIFAR-10 accuracies. They serve NAS-Bench-101 and NAS-Bench-201 cells in the benchmarks' own
-skeletons; those of the embedded tables are others, so that no predictor meets there the very
-labels that taught it.
+trainings on the embedded digits and on small photographs of CIFAR-100, seconds each
+(``analysis/pretrained_prior.py``); no measurement of a benchmark is in them, though the learning
+rates of these trainings were chosen for how well they agree with CIFAR-10 accuracies. They serve
+NAS-Bench-101 and NAS-Bench-201 cells in the benchmarks' own skeletons; those of the embedded tables
+are others, so that no predictor meets there the very labels that taught it.
 """
 
 from __future__ import annotations
@@ -38,13 +38,11 @@ class PretrainedPrior:
     weights:  (F,) logarithms of the weights of the kernel.
     layers:   weight (I, O) and bias (O,) of each layer; SiLU stands between two. The network
         maps standardised features to T measurements, standardised.
-    source: (T,) which trainings a source task comes from; 0 for those that gave the weights.
     """
 
     scaling: FeatureScaling
     weights: NDArray[np.float32]
     layers: tuple[tuple[NDArray[np.float32], NDArray[np.float32]], ...]
-    source: NDArray[np.intp]
 
     def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return (B, T) how well architectures with features x (B, F) did there."""
@@ -63,11 +61,7 @@ class PretrainedPrior:
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return the prior as arrays."""
-        arrays: dict[str, NDArray[Any]] = {
-            **self.scaling.state(),
-            "weights": self.weights,
-            "source": self.source.astype(np.int64),
-        }
+        arrays: dict[str, NDArray[Any]] = {**self.scaling.state(), "weights": self.weights}
         for place, (weight, bias) in enumerate(self.layers):
             arrays |= {f"layer{place}.weight": weight, f"layer{place}.bias": bias}
         return arrays
@@ -78,8 +72,7 @@ class PretrainedPrior:
         layers = tuple(
             (state[f"layer{place}.weight"], state[f"layer{place}.bias"]) for place in range(LAYERS)
         )
-        source = state["source"].astype(np.intp)
-        return cls(FeatureScaling.restore(state), state["weights"], layers, source)
+        return cls(FeatureScaling.restore(state), state["weights"], layers)
 
 
 def kind_of(graphs: GraphBatch) -> dict[str, Any]:

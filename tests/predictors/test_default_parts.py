@@ -111,10 +111,7 @@ def test_source_tasks_together_weigh_a_third_of_the_features(name: str) -> None:
         features = len(known.weights)
         np.testing.assert_allclose(weights[:features], known.weights, rtol=1e-6)
         assert np.exp(weights[features:]).sum() == pytest.approx(np.exp(known.weights).sum() / 3)
-    first, second = (len(range(*view.indices(10**6))) for view in reader.views)
-    assert first == features + known.source_tasks
-    assert first - second == (known.source > 0).sum()  # of later trainings
-    assert (first > second) == (name == "nasbench101")
+        assert len(weights) == features + known.source_tasks
 
 
 def test_without_pretraining_nothing_of_other_data_is_read(cells: Cells) -> None:

@@ -102,7 +102,7 @@ class _Reader:
 
     @property
     def views(self) -> tuple[slice, slice]:
-        """Which columns either process sees: flat numbers, where they are read, are the second's."""
+        """Which columns either process sees: the second one flat numbers, where these are read."""
         features, every = len(self.scaling.group), len(self.groups)
         if self.flat is not None:
             return slice(0, features), slice(features, every)

@@ -94,19 +94,27 @@ class Process:
         m = len(self.inverse)
         means, variances = [], []
         for start in range(0, len(x), _CHUNK):
-            scaled = kernel.scaled(x[start : start + _CHUNK])
-            k = kernel.of_distances(squared_distances(scaled, known, squares))
+            part = x[start : start + _CHUNK]
+            k = kernel.of_distances(squared_distances(kernel.scaled(part), known, squares))
+            k = kernel.with_guesses(k, part, self._plain)
             means.append(k @ alpha)
             explained = k[:, :m] @ self.inverse.T
-            variances.append(kernel.signal - np.einsum("bm,bm->b", explained, explained))
+            left = kernel.variances(part) - np.einsum("bm,bm->b", explained, explained)
+            variances.append(left)
         variance = np.maximum(np.concatenate(variances).astype(np.float64), 0) + kernel.noise
         mean: Floats = np.concatenate(means) * self.scale + self.centre
         return mean, np.sqrt(variance) * self.scale * self.stretch
 
     @cached_property
+    def _plain(self) -> AnyFloats:
+        """Features (n, F) of the labelled in single precision."""
+        plain: AnyFloats = self.posterior.x.astype(np.float32)
+        return plain
+
+    @cached_property
     def _known(self) -> tuple[AnyFloats, AnyFloats]:
         """Scaled features (n, F) of the labelled in single precision, their squares (n,)."""
-        known = self.posterior.kernel.scaled(self.posterior.x.astype(np.float32))
+        known = self.posterior.kernel.scaled(self._plain)
         return known, (known**2).sum(1)
 
     def state(self) -> dict[str, NDArray[Any]]:

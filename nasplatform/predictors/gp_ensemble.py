@@ -43,6 +43,7 @@ from nasplatform.predictors.trees import Forest, TreesOptions, few_rows
 from nasplatform.spaces.graph import GraphBatch
 
 _SCALES = 2  # of labels, a process each: log distances to the best, and ranks
+_GUESSED = (True, False)  # that source tasks guess the labels; both so would err alike
 _TRUST = -4.0  # power of the error of left-out labels that a process on flat numbers is weighed by
 _TAUGHT = 100  # labels from which graph networks are worth their time
 _EPOCHS = EPOCHS_TEACHER + EPOCHS_LABELS
@@ -108,15 +109,20 @@ class _Reader:
             return slice(0, features), slice(features, every)
         return slice(0, every), slice(0, every)
 
-    def prior(self, view: slice) -> Prior:
-        """What is believed before any label of a kernel that sees these columns."""
+    def prior(self, view: slice, guessed: bool) -> Prior:
+        """What is believed before any label of a kernel that sees these columns.
+
+        guessed: that the label is also a linear function of how well architectures did elsewhere,
+            which holds as well far from all labels.
+        """
         if self.pretrained is None:
             return Prior()
         weights = self.pretrained.weights.astype(np.float64)
         source_tasks = view.stop - len(weights)
         # All source tasks together may weigh a third of what the features weigh.
         learnt = np.log(np.exp(weights).sum() / (3 * source_tasks))
-        return Prior(weights=np.concatenate([weights, np.full(source_tasks, learnt)]))
+        every = np.concatenate([weights, np.full(source_tasks, learnt)])
+        return Prior(weights=every, guesses=source_tasks if guessed else 0)
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return the reader as arrays."""
@@ -182,11 +188,11 @@ class GPEnsemble(Predictor):
                 x[order, view],
                 targets[order],
                 _without_gaps(self._reader.groups[view]),
-                self._reader.prior(view),
+                self._reader.prior(view, guessed),
                 self.options.steps,
                 tell.inner,
             )
-            for targets, view in zip(learnt, self._reader.views, strict=True)
+            for targets, view, guessed in zip(learnt, self._reader.views, _GUESSED, strict=True)
         ]
         self._forest = self._grown(x[:, self._reader.views[0]], ranks)
         tell()

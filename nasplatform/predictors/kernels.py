@@ -2,10 +2,12 @@
 
 The kernel is rational quadratic over weighted squared distances,
 
-    k(x, x') = s (1 + S / 2a)^-a,   S = sum_j w_j (x_j - x'_j)^2,   log w_j = A_group(j) + d_j.
+    k(x, x') = s (1 + S / 2a)^-a,   S = sum_j w_j (x_j - x'_j)^2,   log w_j = A_group(j) + d_j,
 
-Few labels and hundreds of features are held together by normal priors around the start: a group
-of features shares most of its weight (A), a feature differs from its group a little (d).
+and, where some columns guess the label itself, a linear function of these: v sum_j x_j x'_j over
+them is added. Few labels and hundreds of features are held together by normal priors around
+the start: a group of features shares most of its weight (A), a feature differs from its group a
+little (d).
 """
 
 from __future__ import annotations
@@ -36,10 +38,12 @@ class Prior:
     """Centres and standard deviations of the normal priors, all on logarithms.
 
     group, feature: deviation of a group's weight and of a feature from its group.
-    signal, noise:  deviation of the signal's and the noise's variance.
+    signal, noise:  deviation of the signal's (and the slopes') and of the noise's variance.
     start_noise:    centre of the noise's variance, for labels of unit variance.
     shape:          centre of the kernel's exponent a.
     weights:        (F,) centres of log w; None for groups, and features in a group, alike.
+    guesses:        of the columns, the last so many are guesses of the label.
+    slope:          centre of v.
     """
 
     group: float = 1.5
@@ -49,20 +53,41 @@ class Prior:
     start_noise: float = 0.2
     shape: float = 1.6
     weights: Floats | None = None
+    guesses: int = 0
+    slope: float = 0.01
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """Fitted kernel: weights (F,) of the squared distances, and three positive numbers."""
+    """Fitted kernel: weights (F,) of the squared distances, and three positive numbers.
+
+    The last ``guesses`` columns have a linear function as well, its slopes of variance ``slope``.
+    """
 
     weights: Floats
     signal: float
     noise: float
     shape: float
+    guesses: int = 0
+    slope: float = 0.0
 
     def __call__(self, left: AnyFloats, right: AnyFloats) -> AnyFloats:
         """Return covariances (L, R) of the noiseless function between rows of (L, F), (R, F)."""
-        return self.of_distances(squared_distances(self.scaled(left), self.scaled(right)))
+        nearby = self.of_distances(squared_distances(self.scaled(left), self.scaled(right)))
+        return self.with_guesses(nearby, left, right)
+
+    def with_guesses(self, nearby: AnyFloats, left: AnyFloats, right: AnyFloats) -> AnyFloats:
+        """Add to covariances (L, R), in their place, what rows of (L, F) and (R, F) guess alike."""
+        if self.guesses:
+            told = left[:, -self.guesses :] * np.asarray(self.slope, left.dtype)
+            nearby += told @ right[:, -self.guesses :].T
+        return nearby
+
+    def variances(self, x: AnyFloats) -> AnyFloats:
+        """Return (B,) the variance of the noiseless function at rows of x (B, F)."""
+        told = x[:, x.shape[1] - self.guesses :]
+        variances: AnyFloats = self.signal + self.slope * (told**2).sum(1)
+        return variances
 
     def scaled(self, x: AnyFloats) -> AnyFloats:
         """Return rows of x (B, F) so scaled that plain distances are the weighted ones."""
@@ -81,13 +106,14 @@ class Kernel:
 
     def state(self) -> dict[str, Floats]:
         """Return the kernel as arrays."""
-        numbers = np.array([self.signal, self.noise, self.shape])
+        numbers = np.array([self.signal, self.noise, self.shape, self.guesses, self.slope])
         return {"kernel_weights": self.weights, "kernel_numbers": numbers}
 
     @classmethod
     def restore(cls, state: Mapping[str, NDArray[Any]]) -> Kernel:
         """Take back what ``state`` returned."""
-        return cls(state["kernel_weights"], *(float(v) for v in state["kernel_numbers"]))
+        signal, noise, shape, guesses, slope = (float(v) for v in state["kernel_numbers"])
+        return cls(state["kernel_weights"], signal, noise, shape, int(guesses), slope)
 
 
 def squared_distances(
@@ -125,29 +151,37 @@ def fit_kernel(
     # Threads wait for each other longer than they compute on matrices of this size.
     with threadpool_limits(limits=1 if len(y) < _MANY else None, user_api="blas"):
         for step in range(1, steps + 1):
-            _, gradient = negative_log_posterior(place, x, y, groups, centre, width)
+            _, gradient = negative_log_posterior(place, x, y, groups, centre, width, prior.guesses)
             first += 0.1 * (gradient - first)
             second += 0.01 * (gradient**2 - second)
             move = first / (1 - 0.9**step) / (np.sqrt(second / (1 - 0.99**step)) + 1e-8)
             place = place - rate * move
             progress(step)
-    return _kernel(place, groups)
+    return _kernel(place, groups, prior.guesses)
 
 
 def negative_log_posterior(
-    place: Floats, x: Floats, y: Floats, groups: NDArray[np.intp], centre: Floats, width: Floats
+    place: Floats,
+    x: Floats,
+    y: Floats,
+    groups: NDArray[np.intp],
+    centre: Floats,
+    width: Floats,
+    guesses: int = 0,
 ) -> tuple[float, Floats]:
     """Return the value and the gradient (P,) at ``place``.
 
-    place: (P,) group weights, feature deviations, log signal, log noise, log shape.
+    place: (P,) group weights, feature deviations, log signal, log noise, log shape, log slope.
     """
     n, n_groups = len(y), groups.max() + 1
-    kernel = _kernel(place, groups)
+    kernel = _kernel(place, groups, guesses)
     scaled = x * np.sqrt(kernel.weights)
     spread = 1 + squared_distances(scaled, scaled) / (2 * kernel.shape)
     logs = np.log(spread)
     k = kernel.signal * np.exp(-kernel.shape * logs)
     noisy = k + (kernel.noise + _JITTER) * np.eye(n)
+    told = kernel.with_guesses(np.zeros_like(k), x, x)
+    noisy += told
     factor = cholesky(noisy, lower=True, check_finite=False)
     alpha = cho_solve((factor, True), y, check_finite=False)
     inverse, _ = dpotri(factor, lower=1)
@@ -164,7 +198,7 @@ def negative_log_posterior(
         [
             np.bincount(groups, by_weight, minlength=n_groups),
             by_weight,
-            [pull.sum(), kernel.noise * np.trace(outer), by_shape],
+            [pull.sum(), kernel.noise * np.trace(outer), by_shape, (outer * told).sum()],
         ]
     )
     away = (place - centre) / width
@@ -253,16 +287,17 @@ def _projected(kernel: Kernel, x: Floats, y: Floats) -> tuple[Posterior, LeftOut
     left = LeftOut(
         y[judged],
         y[judged] - (y[judged] - mean_weights @ seen) / (1 - leverage),
-        np.maximum(kernel.signal - (seen**2).sum(0), 0) + kernel.noise / (1 - leverage),
+        np.maximum(kernel.variances(x[judged]) - (seen**2).sum(0), 0)
+        + kernel.noise / (1 - leverage),
     )
     return Posterior(kernel, chosen, alpha, factor), left
 
 
-def _kernel(place: Floats, groups: NDArray[np.intp]) -> Kernel:
+def _kernel(place: Floats, groups: NDArray[np.intp], guesses: int) -> Kernel:
     n_groups = groups.max() + 1
     logs = np.clip(place[:n_groups][groups] + place[n_groups : n_groups + len(groups)], -30, 10)
-    signal, noise, shape = (float(v) for v in np.exp(np.clip(place[-3:], -12, 8)))
-    return Kernel(np.exp(logs), signal, noise, shape)
+    signal, noise, shape, slope = (float(v) for v in np.exp(np.clip(place[-4:], -12, 8)))
+    return Kernel(np.exp(logs), signal, noise, shape, guesses, slope if guesses else 0.0)
 
 
 def _start(groups: NDArray[np.intp], prior: Prior) -> Floats:
@@ -273,7 +308,7 @@ def _start(groups: NDArray[np.intp], prior: Prior) -> Floats:
     else:
         shared = np.bincount(groups, prior.weights) / np.maximum(sizes, 1)
         deviations = prior.weights - shared[groups]
-    numbers = np.array([0.0, np.log(prior.start_noise), np.log(prior.shape)])
+    numbers = np.log([1.0, prior.start_noise, prior.shape, prior.slope])
     return np.concatenate([shared, deviations, numbers])
 
 
@@ -282,6 +317,6 @@ def _widths(groups: NDArray[np.intp], prior: Prior) -> Floats:
         [
             np.full(groups.max() + 1, prior.group),
             np.full(len(groups), prior.feature),
-            [prior.signal, prior.noise, 1.0],
+            [prior.signal, prior.noise, 1.0, prior.signal],
         ]
     )

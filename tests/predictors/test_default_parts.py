@@ -7,6 +7,7 @@ import pytest
 
 from nasplatform.predictors import get_predictor
 from nasplatform.predictors.gp_ensemble import GPEnsemble, _Reader
+from nasplatform.predictors.kernels import Prior
 from nasplatform.predictors.pretrained_prior import pretrained_prior_for
 from nasplatform.spaces import get_space
 from nasplatform.spaces.graph import GraphBatch
@@ -106,7 +107,7 @@ def test_source_tasks_together_weigh_a_third_of_the_features(name: str) -> None:
     known = pretrained_prior_for(graphs)
     assert known is not None
     for view in reader.views:
-        weights = reader.prior(view).weights
+        weights = reader.prior(view, False).weights
         assert weights is not None
         features = len(known.weights)
         np.testing.assert_allclose(weights[:features], known.weights, rtol=1e-6)
@@ -114,12 +115,22 @@ def test_source_tasks_together_weigh_a_third_of_the_features(name: str) -> None:
         assert len(weights) == features + known.source_tasks
 
 
+def test_source_tasks_guess_the_labels_of_the_first_process_alone(cells: Cells) -> None:
+    predictor = fitted(cells)
+    known = predictor._reader.pretrained
+    assert known is not None
+    guesses = [process.posterior.kernel.guesses for process in predictor._processes]
+    assert guesses == [known.source_tasks, 0]
+    untaught = fitted(cells, pretrained=False)
+    assert [process.posterior.kernel.guesses for process in untaught._processes] == [0, 0]
+
+
 def test_without_pretraining_nothing_of_other_data_is_read(cells: Cells) -> None:
     graphs, _ = cells
     taught, untaught = fitted(cells), fitted(cells, pretrained=False)
     assert taught._reader.pretrained is not None
     assert untaught._reader.pretrained is None
-    assert untaught._reader.prior(untaught._reader.views[0]).weights is None
+    assert untaught._reader.prior(untaught._reader.views[0], True) == Prior()
     assert any(name.startswith("prior.") for name in taught._state())
     assert not any(name.startswith("prior.") for name in untaught._state())
     assert len(untaught._reader.groups) < len(taught._reader.groups)

@@ -65,17 +65,19 @@ def test_the_stretch_is_what_left_out_labels_ask_for_and_more_where_they_are_few
     assert process.error == pytest.approx(np.mean(np.square(gaps)), rel=1e-3)
 
 
-def test_mean_and_deviation_are_the_textbooks() -> None:
+@pytest.mark.parametrize("guesses", [0, 1])
+def test_mean_and_deviation_are_the_textbooks(guesses: int) -> None:
     rng = np.random.default_rng(1)
     x = rng.normal(size=(20, 3)).astype(np.float32)
     y = 5 + 3 * (x[:, 0] + rng.normal(0, 0.3, 20))
-    process = Process.fit(x, y, np.zeros(3, np.intp), Prior(), 10, quiet)
+    process = Process.fit(x, y, np.zeros(3, np.intp), Prior(guesses=guesses), 10, quiet)
     asked = rng.normal(size=(7, 3)).astype(np.float32)
     kernel, wide = process.posterior.kernel, x.astype(np.float64)
     noisy = kernel(wide, wide) + kernel.noise * np.eye(20)
     k = kernel(asked.astype(np.float64), wide)
     mean = k @ np.linalg.solve(noisy, (y - y.mean()) / y.std()) * y.std() + y.mean()
-    variance = kernel.signal + kernel.noise - np.sum(k * np.linalg.solve(noisy, k.T).T, axis=1)
+    alone = np.diagonal(kernel(asked.astype(np.float64), asked.astype(np.float64)))
+    variance = alone + kernel.noise - np.sum(k * np.linalg.solve(noisy, k.T).T, axis=1)
     found = process.predict(asked)
     np.testing.assert_allclose(found[0], mean, rtol=1e-3)
     np.testing.assert_allclose(found[1], np.sqrt(variance) * y.std() * process.stretch, rtol=1e-2)

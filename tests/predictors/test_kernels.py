@@ -34,29 +34,57 @@ def test_kernel_is_rational_quadratic() -> None:
     np.testing.assert_allclose(squared_distances(x, x[:3]), cdist(x, x[:3]) ** 2, atol=1e-9)
 
 
-def test_gradient_is_that_of_finite_differences() -> None:
+def test_guesses_add_a_linear_function() -> None:
+    x, _, _ = problem()
+    plain, guessing = Kernel(np.ones(6), 1.7, 0.1, 0.8), Kernel(np.ones(6), 1.7, 0.1, 0.8, 2, 0.3)
+    added = 0.3 * (x[:, 4:] @ x[:4, 4:].T)
+    np.testing.assert_allclose(guessing(x, x[:4]), plain(x, x[:4]) + added, rtol=1e-9)
+    np.testing.assert_allclose(guessing.variances(x), np.diagonal(guessing(x, x)), rtol=1e-9)
+    np.testing.assert_allclose(plain.variances(x), 1.7)
+    restored = Kernel.restore(guessing.state())
+    np.testing.assert_array_equal(restored(x, x), guessing(x, x))
+
+
+def test_guesses_hold_far_from_all_labels() -> None:
+    """What is near no label has the mean of the labels, but where a guess says otherwise."""
+    x, _, groups = problem(n=40)
+    y = x[:, 5] - x[:, 5].mean()
+    y = y / y.std()
+    far = np.zeros((1, 6))
+    far[0, 5] = -50.0
+    told = {}
+    for guesses in (0, 1):
+        kernel = fit_kernel(x, y, groups, Prior(guesses=guesses))
+        told[guesses] = (kernel(far, x) @ Posterior.of(kernel, x, y).alpha).item()
+    assert told[0] > 2 * y.min()
+    assert told[1] < 5 * y.min()
+
+
+@pytest.mark.parametrize("guesses", [0, 2])
+def test_gradient_is_that_of_finite_differences(guesses: int) -> None:
     x, y, groups = problem(n=15)
     rng = np.random.default_rng(0)
-    centre = rng.normal(-1, 0.3, 2 + 6 + 3)
+    centre = rng.normal(-1, 0.3, 2 + 6 + 4)
     width = rng.uniform(0.5, 2, len(centre))
     place = centre + rng.normal(0, 0.3, len(centre))
 
     def value(at: Floats) -> float:
-        return negative_log_posterior(at, x, y, groups, centre, width)[0]
+        return negative_log_posterior(at, x, y, groups, centre, width, guesses)[0]
 
-    _, gradient = negative_log_posterior(place, x, y, groups, centre, width)
+    _, gradient = negative_log_posterior(place, x, y, groups, centre, width, guesses)
     np.testing.assert_allclose(gradient, approx_fprime(place, value, 1e-6), rtol=1e-3, atol=1e-4)
 
 
 def test_value_is_the_likelihood_and_the_priors() -> None:
     x, y, groups = problem(n=12)
-    place = np.concatenate([[-1.0, -2.0], np.linspace(-0.2, 0.2, 6), [0.1, -1.5, 0.3]])
-    kernel = Kernel(np.exp(place[:2][groups] + place[2:8]), *np.exp(place[[8, 9, 10]]))
+    place = np.concatenate([[-1.0, -2.0], np.linspace(-0.2, 0.2, 6), [0.1, -1.5, 0.3, -2.0]])
+    signal, noise, shape, slope = np.exp(place[8:])
+    kernel = Kernel(np.exp(place[:2][groups] + place[2:8]), signal, noise, shape, 1, slope)
     covariance = kernel(x, x) + (kernel.noise + 1e-6) * np.eye(12)
     expected = -multivariate_normal(np.zeros(12), covariance).logpdf(y)
     expected -= 0.5 * 12 * np.log(2 * np.pi)  # a constant that is left out
-    value, _ = negative_log_posterior(place, x, y, groups, place - 2.0, np.full(11, 2.0))
-    assert value == pytest.approx(expected + 0.5 * 11, rel=1e-6)
+    value, _ = negative_log_posterior(place, x, y, groups, place - 2.0, np.full(12, 2.0), 1)
+    assert value == pytest.approx(expected + 0.5 * 12, rel=1e-6)
 
 
 def test_fit_finds_the_features_that_matter() -> None:
@@ -68,7 +96,7 @@ def test_fit_finds_the_features_that_matter() -> None:
 
 def test_leave_one_out_is_leaving_one_out() -> None:
     x, y, _ = problem(n=10)
-    kernel = Kernel(np.full(6, 0.3), 1.0, 0.1, 1.0)
+    kernel = Kernel(np.full(6, 0.3), 1.0, 0.1, 1.0, 2, 0.4)
     mean, variance = Posterior.of(kernel, x, y).leave_one_out(y)
     for left in range(10):
         rest = np.arange(10) != left
@@ -76,7 +104,8 @@ def test_leave_one_out_is_leaving_one_out() -> None:
         k = kernel(x[[left]], x[rest])
         explained = np.linalg.solve(kernel(x[rest], x[rest]) + 0.100001 * np.eye(9), k.T)
         assert mean[left] == pytest.approx((k @ posterior.alpha).item(), abs=1e-6)
-        assert variance[left] == pytest.approx(1.100001 - (k @ explained).item(), abs=1e-5)
+        alone = kernel.variances(x[[left]]).item() + 0.100001
+        assert variance[left] == pytest.approx(alone - (k @ explained).item(), abs=1e-5)
 
 
 def test_of_many_labels_a_process_is_projected(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +115,7 @@ def test_of_many_labels_a_process_is_projected(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(kernels, "_JUDGED", 15)
     monkeypatch.setattr(kernels, "_BLOCK", 7)
     x, y, _ = problem(n=40)
-    kernel = Kernel(np.full(6, 0.05), 1.3, 0.2, 1.0)
+    kernel = Kernel(np.full(6, 0.05), 1.3, 0.2, 1.0, 1, 0.5)
     posterior, left = condition(kernel, x, y)
     chosen = x[:10]
     inside = kernel(chosen, chosen) + 1.3e-4 * np.eye(10)
@@ -106,7 +135,8 @@ def test_of_many_labels_a_process_is_projected(monkeypatch: pytest.MonkeyPatch) 
         k, one = kernel(chosen, x[others]), kernel(chosen, x[[row]])
         lost = (one * np.linalg.solve(inside, one)).sum()
         sure = 0.2 * (one * np.linalg.solve(0.2 * inside + k @ k.T, one)).sum()
-        assert left.variance[place] == pytest.approx(1.3 - lost + sure + 0.2, abs=1e-4)
+        alone = kernel(x[[row]], x[[row]]).item()
+        assert left.variance[place] == pytest.approx(alone - lost + sure + 0.2, abs=1e-4)
     noisy = kernel(chosen, chosen) + 0.200001 * np.eye(10)
     np.testing.assert_allclose(posterior.factor @ posterior.factor.T, noisy, rtol=1e-9)
 

@@ -2,10 +2,12 @@
 
 What tells good networks from bad ones with few labels is how signals and gradients travel through
 them. That can be computed without training (``encodings.signal_propagation``); a Gaussian process
-learns from the labels which part of it matters, and starts from what another data set taught where
+learns from the labels which part of it matters, and starts from what other data sets taught where
 that is known (``pretrained_prior``). The labels are learnt on a common scale, the mean of their log
 distances to the best and the normal scores of their ranks, both standardised. A process on each of
-the two is averaged with boosted trees. Where nodes have numbers and a place, as in chains and
+the two is averaged with boosted trees. That on distances takes them for a linear function of what
+the other data sets say, besides: far from all labels a process alone expects their mean, and a
+search would go there. Where nodes have numbers and a place, as in chains and
 transformers, the decisions themselves say as much (``flat_numbers``): the second process reads
 these in place of the features, both learn log distances, and the better it foretells left-out
 labels the more a process counts. From a hundred labels and more on, graph networks that

@@ -38,6 +38,7 @@ from nasplatform.benchmarks.cellnet import Images, LearningCurve, Recipe, train_
 from nasplatform.benchmarks.embedded import CellGroup
 from nasplatform.benchmarks.registry import load_table
 from nasplatform.encodings.cache import Features, features_of
+from nasplatform.errors import DataError
 from nasplatform.predictors import pretrained_prior
 from nasplatform.predictors.feature_scaling import SEEN, FeatureScaling
 from nasplatform.predictors.kernels import Posterior, Prior, fit_kernel
@@ -117,6 +118,11 @@ def photographs_lesson(path: Path) -> Lesson:
     with np.load(path, allow_pickle=False) as file:
         images, labels = file["x_train"], file["y_train"].astype(np.int64)
     known = np.flatnonzero(labels < CLASSES)
+    if known.size < LEARNT + EVALUATED:
+        raise DataError(
+            f"{path}: {known.size:,} images in classes 0 to {CLASSES - 1}, "
+            f"{LEARNT + EVALUATED:,} are needed; are these the coarse labels?"
+        )
     rows = np.random.default_rng(0).permutation(known.size)
     images, labels = images[known[rows]], labels[known[rows]]
     every, fold = len(images), images.shape[1] // SIDE

@@ -1,4 +1,4 @@
-"""What the embedded digits taught still fits the features, and helps."""
+"""What the source tasks taught still fits the features, and helps."""
 
 from typing import Any
 

@@ -56,9 +56,10 @@ from nasplatform.spaces.base import Population
 ASKED = 16  # times, of what knows costs and chooses among its own proposals
 MARGIN = 0.1  # of the measured range, by which a corner lies below the worst
 SAMPLERS = ("predictor", "nsga2", "tpe", "random")
+ALONE = "predictor without source tasks"
 PREDICTOR = "default"
 OPTIONS: dict[str, Any] = {"trees": 0, "steps": 30}
-DESIGN = {"predictor": {"design": "spread"}}  # a front's ends are wanted too
+DESIGN = {"design": "spread"}  # of the predictor: a front's ends are wanted too
 Array = NDArray[np.float64]
 
 
@@ -154,26 +155,28 @@ def run(
     evaluator: TableEvaluator, cost: str, name: str, seed: int, budget: int, cost_known: bool
 ) -> pd.DataFrame:
     """Run one search in memory; return accuracy and cost of each evaluation, in order."""
-    kind = plugins.get("samplers", name)
+    predicts = name in ("predictor", ALONE)
+    kind = plugins.get("samplers", "predictor" if predicts else name)
     wanted = SearchOptions(budget=budget, objectives={cost: "minimize"})
     optimization: OptimizationConfig[Any] = OptimizationConfig.of(wanted, evaluator)
     if not cost_known:
         known = optimization.static_names - {cost}
         optimization = dataclasses.replace(optimization, static_names=known)
     predictor_kind = plugins.get("predictors", PREDICTOR)
-    predictor = predictor_kind(predictor_kind.Options(**OPTIONS), seed=seed)
+    chosen = predictor_kind.Options(**OPTIONS, pretrained=name != ALONE)
+    predictor = predictor_kind(chosen, seed=seed)
 
     def made(seed: int) -> ArchitectureSampler[Any]:
         context = SamplerContext(
             evaluator.space, seed, evaluator.candidates, predictor, optimization
         )
         sampler: ArchitectureSampler[Any] = kind.from_options(
-            kind.Options(**DESIGN.get(name, {})), context
+            kind.Options(**(DESIGN if predicts else {})), context
         )
         return sampler
 
     sampler = made(seed)
-    if cost_known and name != "predictor":
+    if cost_known and not predicts:
         further = [made(1000 * (seed + 1) + place) for place in range(1, ASKED)]
         sampler = CostInformed([sampler, *further], cost)
     study = optuna.create_study(directions=optimization.directions, sampler=sampler)
@@ -196,12 +199,18 @@ def run(
 
 
 def gather(
-    evaluator: TableEvaluator, cost: str, file: Path, seeds: int, budget: int, cost_known: bool
+    evaluator: TableEvaluator,
+    cost: str,
+    file: Path,
+    samplers: Sequence[str],
+    seeds: int,
+    budget: int,
+    cost_known: bool,
 ) -> pd.DataFrame:
-    """Run what the file does not hold yet and return all of it."""
+    """Run what the file does not hold yet and return all of these samplers."""
     known = pd.read_parquet(file) if file.exists() else pd.DataFrame()
     for seed in range(seeds):
-        for name in SAMPLERS:
+        for name in samplers:
             mine = len(known) and ((known["sampler"] == name) & (known["seed"] == seed)).any()
             if not mine:
                 found = run(evaluator, cost, name, seed, budget, cost_known)
@@ -209,7 +218,7 @@ def gather(
                 with replace_file(file) as temporary:
                     known.to_parquet(temporary)
                 print(f"{name} {seed}", end="    \r", flush=True)
-    return known[known["seed"] < seeds]
+    return known[(known["seed"] < seeds) & known["sampler"].isin(samplers)]
 
 
 def hypervolume(accuracy: Array, cost: Array, corner: tuple[float, float]) -> float:
@@ -239,13 +248,13 @@ def shares(found: pd.DataFrame, accuracy: Array, cost: Array, marks: list[int]) 
     return pd.DataFrame(rows)
 
 
-def leads(table: pd.DataFrame, columns: list[str]) -> list[str]:
-    """Return, by column, the predictor's lead over the sampler that is best among the others."""
+def leads(table: pd.DataFrame, predictor: str, columns: list[str]) -> list[str]:
+    """Return, by column, a predictor's lead over the sampler that is best among the others."""
     cells = []
     for column in columns:
         wide = table.pivot_table(index="seed", columns="sampler", values=column)
-        rival = str(wide.drop(columns="predictor").mean().idxmax())
-        lead = (wide["predictor"] - wide[rival]).to_numpy(float)
+        rival = str(wide.drop(columns=["predictor", ALONE], errors="ignore").mean().idxmax())
+        lead = (wide[predictor] - wide[rival]).to_numpy(float)
         cells.append(f"{lead.mean():+.3f} ± {error_of(lead):.3f} ({rival})")
     return cells
 
@@ -264,6 +273,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--budget", type=int, default=100)
     parser.add_argument("--cost", choices=("measured", "known"), default="measured")
+    parser.add_argument("--alone", action="store_true", help=f"the {ALONE} as well")
     parser.add_argument("--out", type=Path, default=Path("runs/search-fronts"))
     given = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -280,7 +290,8 @@ def main() -> None:
         parser.error(f"{given.objective} is measured: beforehand known are {', '.join(countable)}")
     file = given.out / f"fronts-{source.name}-{given.metric}-{given.objective}-{given.cost}.parquet"
     known = given.cost == "known"
-    found = gather(evaluator, given.objective, file, given.seeds, given.budget, known)
+    samplers = [*SAMPLERS, ALONE] if given.alone else SAMPLERS
+    found = gather(evaluator, given.objective, file, samplers, given.seeds, given.budget, known)
     cost = costs(evaluator, given.objective)
     usable = np.isfinite(cost)
     accuracy = evaluator.known_scores()[usable]
@@ -292,7 +303,10 @@ def main() -> None:
     for sampler, part in table.groupby("sampler", sort=False):
         cells = [f"{x.mean():.3f} ± {error_of(x):.3f}" for x in part[columns].to_numpy(float).T]
         print("| " + " | ".join([str(sampler), str(len(part)), *cells]) + " |")
-    print(f"| lead | {given.seeds} | {' | '.join(leads(table, columns))} |")
+    for name in samplers:
+        if name in ("predictor", ALONE):
+            lead = " | ".join(leads(table, name, columns))
+            print(f"| lead of the {name} | {given.seeds} | {lead} |")
 
 
 def costs(evaluator: TableEvaluator, name: str) -> Array:

@@ -188,21 +188,22 @@ def _teachers(
 def _trained(
     path: Path, cells: Population[Any], train: Callable[[int, Lesson], Trained], lesson: Lesson
 ) -> tuple[Floats, ...]:
-    """Train every cell that the file does not hold yet.
+    """Train every cell that the file does not hold yet by the lesson's recipe.
 
     Returns scores (n,): by training loss at each of LOOKS, then by accuracy at all but the first.
     """
-    codes = cells.labels
+    codes, recipe = cells.labels, repr(lesson.recipe)
     known = np.empty((0, 2, LOOKS))  # cells, loss and correct images, epochs
     if path.exists():
         with np.load(path, allow_pickle=False) as file:
-            known = file["curves"] if np.array_equal(file["codes"], codes) else known
+            same = str(file["recipe"]) == recipe and np.array_equal(file["codes"], codes)
+            known = file["curves"] if same else known
     curves = list(known)
     for code in track(codes[len(curves) :].tolist(), path.stem):
         curves.append(train(code, lesson))
         if len(curves) % KEPT == 0 or len(curves) == len(codes):
             with replace_file(path) as temporary, temporary.open("wb") as out:
-                np.savez(out, codes=codes, curves=np.array(curves))
+                np.savez(out, codes=codes, recipe=recipe, curves=np.array(curves))
     loss, correct = np.array(curves).transpose(1, 2, 0)
     return tuple(log_gaps(values) for values in [*-loss, *correct[1:]])
 

@@ -111,3 +111,31 @@ def paths(file: Path) -> list[str]:
     """Return the lines of a picture, whatever names matplotlib gave to their parts."""
     found = ElementTree.parse(file).iter()
     return [node.get("d", "") for node in found if node.tag.endswith("}path")]
+
+
+def test_every_figure_of_readme_stands_in_the_page_that_it_links_to() -> None:
+    readme = (ROOT / "README.md").read_text()
+    rows = re.findall(r"^\| (.+) \| `analysis/\w+\.py` \|$", readme, re.MULTILINE)
+    assert len(rows) > 5
+    for row in rows:
+        what, told = row.split(" | ")
+        link = re.search(r"\]\((docs/.+?\.md)\)", told)
+        assert link is not None, row
+        missing = figures_in(told) - figures_in((ROOT / link[1]).read_text())
+        assert not missing, f"{what}: {missing} not in {link[1]}"
+
+
+def test_a_figure_counts_with_its_error() -> None:
+    assert figures_in("0.895 ± 0.016, 3,602; .5") == {".895±.016", "3602", ".5"}
+    assert figures_in("**.895 ± .016**") == {".895±.016"}
+
+
+def figures_in(text: str) -> set[str]:
+    """Return numbers, each with the error that follows it, however they are written."""
+    one = r"(?:\d[\d,]*(?:\.\d+)?|\.\d+)"
+    plain = re.sub(r"\]\([^)]*\)", "]", text)
+    found = re.findall(rf"{one}(?: ± {one})?", plain)
+    return {
+        "±".join(part.replace(",", "").strip().lstrip("0") for part in each.split("±"))
+        for each in found
+    }

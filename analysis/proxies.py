@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from kept import keep_options
 from numpy.typing import NDArray
 from scipy.stats import kendalltau
 
@@ -166,6 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     given.folder.mkdir(parents=True, exist_ok=True)
     path = given.folder / "proxies.csv"
+    keep_options(given.folder / "proxies.json", given, ("folder", "protocols", "cells", "images"))
     try:
         for name in given.protocols.split(","):
             protocol = get_protocol(name)

@@ -37,6 +37,7 @@ from nasplatform.search.baseline import random_search_curve
 from nasplatform.visualization import new_axes, regret, save
 
 CLOSED_FORM = "random, closed form"
+KEYS = ["method", "options", "seed", "budget"]
 SAMPLERS = ("predictor", "regularized-evolution", "local-search", "tpe", "nsga2", "random")
 
 
@@ -58,6 +59,12 @@ class Job:
     def method(self) -> str:
         """What the curve is called."""
         return self.predictor if self.sampler == "predictor" else self.sampler
+
+    @property
+    def key(self) -> tuple[str, str, int, int]:
+        """What tells one search of a table from another: ``KEYS``."""
+        options = self.options if parsed(self.sampler)[0] == "predictor" else ()
+        return self.method, str(dict(options)), self.seed, self.budget
 
 
 def run(job: Job) -> pd.DataFrame:
@@ -87,9 +94,7 @@ def run(job: Job) -> pd.DataFrame:
     best = [int(scores[:n].argmax()) for n in range(1, len(scores) + 1)]
     return pd.DataFrame(
         {
-            "method": job.method,
-            "seed": job.seed,
-            "budget": job.budget,
+            **dict(zip(KEYS, job.key, strict=True)),
             "evaluation": np.arange(1, len(scores) + 1),
             "score": scores,
             "judged": [records[row].metrics[job.judged] for row in best],
@@ -101,19 +106,16 @@ def run(job: Job) -> pd.DataFrame:
 def gather(jobs: list[Job], file: Path, workers: int) -> pd.DataFrame:
     """Run what the file does not hold yet and return all of it."""
     known = pd.read_parquet(file) if file.exists() else pd.DataFrame()
-    done = set()
-    if len(known):
-        done = set(known[["method", "seed", "budget"]].itertuples(index=False, name=None))
-    left = [job for job in jobs if (job.method, job.seed, job.budget) not in done]
+    done = set(known[KEYS].itertuples(index=False, name=None)) if len(known) else set()
+    left = [job for job in jobs if job.key not in done]
     with ProcessPoolExecutor(workers) as pool:
         for count, future in enumerate(as_completed([pool.submit(run, job) for job in left]), 1):
             known = pd.concat([known, future.result()], ignore_index=True)
             with replace_file(file) as temporary:
                 known.to_parquet(temporary)
             print(f"{count}/{len(left)} searches", end="\r", flush=True)
-    wanted = {(job.method, job.seed, job.budget) for job in jobs}
-    keys = known[["method", "seed", "budget"]].itertuples(index=False, name=None)
-    return known[[key in wanted for key in keys]]
+    wanted = {job.key for job in jobs}
+    return known[[key in wanted for key in known[KEYS].itertuples(index=False, name=None)]]
 
 
 def regrets(found: pd.DataFrame, best: float) -> dict[str, np.ndarray[Any, np.dtype[np.float64]]]:

@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 import optuna
 import pandas as pd
+from kept import keep_options
 from numpy.typing import NDArray
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
@@ -289,6 +290,8 @@ def main() -> None:
     if given.cost == "known" and given.objective not in countable:
         parser.error(f"{given.objective} is measured: beforehand known are {', '.join(countable)}")
     file = given.out / f"fronts-{source.name}-{given.metric}-{given.objective}-{given.cost}.parquet"
+    choosing = ("table", "metric", "objective", "cost", "seeds", "alone", "out")
+    keep_options(file.with_suffix(".json"), given, choosing)
     known = given.cost == "known"
     samplers = [*SAMPLERS, ALONE] if given.alone else SAMPLERS
     found = gather(evaluator, given.objective, file, samplers, given.seeds, given.budget, known)

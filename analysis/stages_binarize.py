@@ -29,6 +29,7 @@ from typing import Any
 
 import pandas as pd
 import torch
+from kept import keep_options
 
 from nasplatform.atomic_io import replace_file, write_text
 from nasplatform.models.network import Network
@@ -176,6 +177,8 @@ def main() -> None:
     torch.set_num_threads(1)
     task = task_of(options)
     kept = options.out / "binarize.parquet"
+    choosing = ("out", "path", "seeds", "first_seed", "methods")
+    keep_options(kept.with_suffix(".json"), options, choosing)
     found = pd.read_parquet(kept) if kept.exists() else pd.DataFrame({"method": [], "seed": []})
     for seed in range(options.first_seed, options.first_seed + options.seeds):
         for method in options.methods:

@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from kept import keep_options
 from unlabelled_sources import PAIRS, UNLABELLED
 
 from nasplatform.atomic_io import replace_file, write_text
@@ -121,6 +122,8 @@ class Bench:
         self.task = load_task("npz", {"path": str(path)}, "npz")
         self.kept = self.home / f"{options.labels}-{options.epochs}-{options.width}"
         self.teacher = self.home / "teacher"
+        others = vars(options).keys() - {"teacher_epochs", "teacher_width"}
+        keep_options(self.home / "teacher.json", options, others)
         if not self.teacher.exists():
             how = {"recipe": {**TEACHER, "epochs": options.teacher_epochs}}
             self.apply("train", how, self.task, options.teacher_width, 0).save(self.teacher)

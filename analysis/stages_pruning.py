@@ -26,6 +26,7 @@ from typing import Any, get_args
 
 import pandas as pd
 import torch
+from kept import keep_options
 
 from nasplatform.atomic_io import replace_file, write_text
 from nasplatform.models.network import Network
@@ -202,6 +203,8 @@ def main() -> None:
         print(knockoffs_table(options, task))
         return
     path = options.out / "pruning.parquet"
+    choosing = ("out", "seeds", "first_seed", "networks", "methods", "tune")
+    keep_options(path.with_suffix(".json"), options, choosing)
     found = pd.read_parquet(path) if path.exists() else pd.DataFrame()
     for seed in range(options.first_seed, options.first_seed + options.seeds):
         for name in options.networks:

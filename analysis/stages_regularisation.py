@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from kept import keep_options
 from torch import nn
 
 from nasplatform.atomic_io import write_text
@@ -118,6 +119,8 @@ def main() -> None:
     options = arguments()
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / "trainings.csv"
+    choosing = ("out", "seeds", "tune_seeds", "methods", "papers", "limit", "settings")
+    keep_options(path.with_suffix(".json"), options, choosing)
     frame = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=ROW)
     for _ in range(options.limit):
         job = next(missing(options, frame), None)

@@ -37,6 +37,7 @@ import numpy as np
 import optuna
 import pandas as pd
 import torch
+from kept import keep_options
 from torch import Tensor, nn
 from torch.nn import functional
 from vit_pruning import add_options, prune
@@ -88,6 +89,8 @@ def main() -> int:
     elif options.part == "prune":
         prune(options)
     else:
+        choosing = ("part", "folder", "seeds", "most")
+        keep_options(options.folder / "vit-search.json", options, choosing)
         searches(options.folder, options.seeds, options.budget, options.most)
     return 0
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from nasplatform.visualization import tau_against_labels
@@ -30,7 +33,7 @@ def analysis(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         return importlib.import_module(name)
 
     yield script
-    for name in ("figures", "predictors", "search_fronts"):
+    for name in ("figures", "kept", "predictors", "search_curves", "search_fronts"):
         sys.modules.pop(name, None)
 
 
@@ -93,6 +96,34 @@ def test_the_figure_of_predictors_shows_the_table_of_its_page(
     assert predictors.main(["--page", str(page), str(tmp_path)]) == 0
     assert texts(tmp_path / "predictors-tnasp.svg") == texts(DOCS / "predictors-tnasp.svg")
     assert paths(tmp_path / "predictors-tnasp.svg") == paths(DOCS / "predictors-tnasp.svg")
+
+
+def test_results_of_other_options_are_not_mixed_in(
+    analysis: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keep = analysis("kept").keep_options
+    path = tmp_path / "kept" / "options.json"
+    keep(path, argparse.Namespace(epochs=8, images=Path("a.npz"), seeds=2), ["seeds"])
+    keep(path, argparse.Namespace(epochs=8, images=Path("a.npz"), seeds=5), ["seeds"])
+    with pytest.raises(SystemExit) as left:
+        keep(path, argparse.Namespace(epochs=9, images=Path("a.npz"), seeds=2), ["seeds"])
+    assert left.value.code == 2
+    assert "holds results of epochs 8 (now 9): choose another" in capsys.readouterr().err
+
+
+def test_searches_of_other_options_are_run_anew(analysis: Any, tmp_path: Path) -> None:
+    """A folder of searches keeps those of one predictor with any options apart."""
+    curves = analysis("search_curves")
+    job = curves.Job("cells-digits", "valid_accuracy", "predictor", "gp", (), 0, 5, 2.0, "x")
+    other = replace(job, options=(("steps", 9),))
+    assert job.method == other.method
+    assert job.key != other.key
+    random, same = (replace(one, sampler="random") for one in (job, other))
+    assert random.key == same.key
+    file = tmp_path / "kept.parquet"
+    frame = pd.DataFrame([dict(zip(curves.KEYS, one.key, strict=True)) for one in (job, other)])
+    frame.to_parquet(file)
+    assert curves.gather([other], file, 1)["options"].tolist() == ["{'steps': 9}"]
 
 
 @pytest.mark.slow

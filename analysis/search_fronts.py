@@ -274,7 +274,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--budget", type=int, default=100)
     parser.add_argument("--cost", choices=("measured", "known"), default="measured")
-    parser.add_argument("--alone", action="store_true", help=f"the {ALONE} as well")
+    parser.add_argument("--alone", action="store_true", help=f"run the {ALONE}, too")
     parser.add_argument("--out", type=Path, default=Path("runs/search-fronts"))
     given = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -306,10 +306,10 @@ def main() -> None:
     for sampler, part in table.groupby("sampler", sort=False):
         cells = [f"{x.mean():.3f} ± {error_of(x):.3f}" for x in part[columns].to_numpy(float).T]
         print("| " + " | ".join([str(sampler), str(len(part)), *cells]) + " |")
-    for name in samplers:
-        if name in ("predictor", ALONE):
+    for name, told in (("predictor", "lead"), (ALONE, "lead without source tasks")):
+        if name in samplers:
             lead = " | ".join(leads(table, name, columns))
-            print(f"| lead of the {name} | {given.seeds} | {lead} |")
+            print(f"| **{told}** | {given.seeds} | {lead} |")
 
 
 def costs(evaluator: TableEvaluator, name: str) -> Array:

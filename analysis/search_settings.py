@@ -54,11 +54,13 @@ DATASETS: Mapping[str, tuple[str, ...]] = {
     "fashion": ("cells-fashion:valid_accuracy",),
 }
 _EI, _TS, _UCB = "expected_improvement", "thompson", "upper_confidence_bound"
+_BS = "bootstrap_thompson"
 STANDING = "as it stands"
 SETTINGS: Mapping[str, dict[str, Any]] = {
     STANDING: {},
     "EI only": {"acquisition": _EI},
-    "every 4th Thompson": {"acquisition": (*[_EI] * 3, _TS)},
+    "every 8th bootstrap": {"acquisition": (*[_EI] * 7, _BS)},
+    "every 8th Thompson": {"acquisition": (*[_EI] * 7, _TS)},
     "every 4th UCB": {"acquisition": (*[_EI] * 3, _UCB), "beta": 2.0},
     "a 10th at random": {"exploration": 0.1},
     "6 labels first": {"initial": 6},

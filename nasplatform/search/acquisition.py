@@ -13,7 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr
 
-Acquisition = Literal["expected_improvement", "upper_confidence_bound", "thompson", "greedy"]
+Acquisition = Literal[
+    "expected_improvement", "upper_confidence_bound", "thompson", "bootstrap_thompson", "greedy"
+]
 Array = NDArray[np.float64]
 Excess = Callable[[Array], Array]
 

@@ -30,6 +30,7 @@ from nasplatform.spaces.graph import GraphBatch, concatenate
 
 Array = NDArray[np.float64]
 _QUANTILES = ndtri((np.arange(8) + 0.5) / 8)  # of a normal distribution, all as likely
+_PART = 0.4  # of the labels, that a draw of ``bootstrap_thompson`` learns from
 _STEPS = 30  # of the search for a cost model's kernel
 _BOLD = 0.5  # share of the predicted std that is counted on where a front is searched
 _MARGIN = 0.1  # of the measured range, by which the reference lies below the worst
@@ -43,12 +44,14 @@ class CandidatePredictions:
     expected:  one posterior per objective; that of a single objective stands on the mean of the
                scales on which it is weighed.
     keeps:     (B,) the probability to keep the limits that only measuring tells.
+    drawn:     the score's posterior, had only the labels of a random part been measured.
     """
 
     mean: Array
     std: Array
     expected: tuple[Posterior, ...]
     keeps: Array
+    drawn: Posterior
 
     @classmethod
     def joined(cls, parts: Sequence[CandidatePredictions]) -> CandidatePredictions:
@@ -58,6 +61,7 @@ class CandidatePredictions:
             np.concatenate([part.std for part in parts]),
             tuple(map(Posterior.joined, zip(*(part.expected for part in parts), strict=True))),
             np.concatenate([part.keeps for part in parts]),
+            Posterior.joined([part.drawn for part in parts]),
         )
 
 
@@ -89,6 +93,8 @@ class SurrogateModel(Generic[A]):
     further:    a cost model per further objective; None for what is known of every candidate.
     names:      of the further objectives.
     limit:      a cost model per limit that only measuring tells and that not all keep.
+    drawn:      a predictor of the score that learnt from a random part of the labels, and these
+                (n,); None where no acquisition asks for it or the part cannot be learnt from.
     """
 
     labels: History[A]
@@ -97,6 +103,7 @@ class SurrogateModel(Generic[A]):
     further: tuple[Predictor | None, ...]
     names: tuple[str, ...]
     limit: tuple[Predictor, ...]
+    drawn: tuple[Predictor, Array] | None
     optimization: OptimizationConfig[A] | None
     acquisitions: tuple[Acquisition, ...]
     beta: float
@@ -111,9 +118,13 @@ class SurrogateModel(Generic[A]):
         optimization: OptimizationConfig[A] | None,
         acquisitions: tuple[Acquisition, ...],
         beta: float,
+        rng: np.random.Generator,
         scales: tuple[Scale, ...] = ("ranks",),
     ) -> SurrogateModel[A]:
-        """Fit the predictor, copies of it for further scales, and models of the costs."""
+        """Fit the predictor, copies of it for further scales, and models of the costs.
+
+        rng: draws the labels that ``bootstrap_thompson`` learns from.
+        """
         graphs = space.graphs(labels.architectures)
         pending = space.graphs(labels.pending) if len(labels.pending) else None
         single = labels.values.shape[1] == 1
@@ -137,6 +148,9 @@ class SurrogateModel(Generic[A]):
             _cost_model(predictor.seed, graphs, values, unlabelled)
             for values in _learnable_limits(labels, optimization)
         ]
+        drawn = None
+        if "bootstrap_thompson" in acquisitions:
+            drawn = _of_a_part(predictor, graphs, labels.scores, unlabelled, pending, rng)
         return cls(
             labels,
             predictor,
@@ -144,6 +158,7 @@ class SurrogateModel(Generic[A]):
             tuple(further),
             names,
             tuple(one for one in limit if one is not None),
+            drawn,
             optimization,
             acquisitions,
             beta,
@@ -163,8 +178,12 @@ class SurrogateModel(Generic[A]):
             expected = [Posterior(mean, std, None)]
         else:
             expected = [Posterior.of(found, self.labels.scores), *self._further(batch)]
+        drawn = expected[0]
+        if self.drawn is not None:
+            learner, scores = self.drawn
+            drawn = Posterior.of(learner.predict(batch.graphs), scores)
         return CandidatePredictions(
-            found.mean, found.std, tuple(expected), self._keeps_limits(batch)
+            found.mean, found.std, tuple(expected), self._keeps_limits(batch), drawn
         )
 
     def score(self, found: CandidatePredictions, rng: np.random.Generator) -> CandidateScores:
@@ -174,15 +193,18 @@ class SurrogateModel(Generic[A]):
         they are shifted alike where limits weigh them.
         """
         values = {
-            kind: _weighted(self._values(kind, found.expected, rng), found.keeps)
+            kind: _weighted(self._values(kind, found, rng), found.keeps)
             for kind in dict.fromkeys(self.acquisitions)
         }
         turns = tuple(values[kind] for kind in self.acquisitions)
         return CandidateScores(found.mean, found.std, turns)
 
     def _values(
-        self, kind: Acquisition, expected: tuple[Posterior, ...], rng: np.random.Generator
+        self, kind: Acquisition, found: CandidatePredictions, rng: np.random.Generator
     ) -> Array:
+        expected = found.expected
+        if kind == "bootstrap_thompson":
+            kind, expected = "greedy", (found.drawn, *expected[1:])
         if not self.transforms:
             return self._several(kind, expected, rng)
         (only,) = expected
@@ -301,6 +323,27 @@ def _cost_model(
     if np.ptp(values) == 0 or len(values) < GP.min_labels:
         return None
     return GP(GPOptions(labels="values", steps=_STEPS), seed).fit(graphs, values, unlabelled)
+
+
+def _of_a_part(
+    predictor: Predictor,
+    graphs: GraphBatch,
+    scores: Array,
+    unlabelled: GraphBatch,
+    pending: GraphBatch | None,
+    rng: np.random.Generator,
+) -> tuple[Predictor, Array] | None:
+    """Fit a copy of a predictor to some labels drawn at random; return it and their scores.
+
+    None where they are all alike.
+    """
+    count = max(predictor.min_labels, 2, round(_PART * len(scores)))
+    rows = np.sort(rng.permutation(len(scores))[:count])
+    if np.ptp(scores[rows]) == 0:
+        return None
+    copy = type(predictor)(predictor.options, predictor.seed)
+    _fit(copy, graphs[rows], scores[rows], unlabelled, pending)
+    return copy, scores[rows]
 
 
 def _fit(

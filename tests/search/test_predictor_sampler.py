@@ -35,7 +35,7 @@ def sampler(evaluator: Any, **options: Any) -> PredictorSampler[Any]:
 @pytest.mark.parametrize("unknown", [False, True])
 @pytest.mark.parametrize(
     "acquisition",
-    ["greedy", "expected_improvement", "upper_confidence_bound", "thompson"],
+    ["greedy", "expected_improvement", "upper_confidence_bound", "thompson", "bootstrap_thompson"],
 )
 def test_a_proposal_follows_from_seed_number_and_history_alone(
     acquisition: str, unknown: bool
@@ -196,3 +196,25 @@ def test_options_take_one_acquisition_or_several() -> None:
     assert one.acquisition == ("greedy",)
     assert several.acquisition == ("greedy", "thompson")
     assert PredictorOptions.model_validate(several.model_dump()) == several
+
+
+def test_a_draw_of_the_labels_is_fitted_for_its_turn_alone() -> None:
+    """With a single objective every fourth trial is such a draw; others may take any."""
+    one, best, draw = sampler(toy_evaluator(6)), "expected_improvement", "bootstrap_thompson"
+    assert one._turns(6) == (best, best, best, best)
+    assert one._turns(7) == (best, best, best, draw)
+    assert one._turns(40) == (best,) * 4  # 40 and 41 share a fit
+    assert one._turns(42) == (best, best, best, draw)  # 42 and 43
+    one.shared = True
+    assert one._turns(6) == (best, best, best, draw)
+
+
+def test_every_fourth_proposal_follows_a_part_of_the_labels() -> None:
+    evaluator = toy_evaluator(12)
+    known = history(evaluator, 23)
+    usual, alone = sampler(evaluator), sampler(evaluator, acquisition="expected_improvement")
+    same = [
+        usual.propose(n, known.before(n)) == alone.propose(n, known.before(n)) for n in range(4, 24)
+    ]
+    assert all(one for n, one in enumerate(same, 4) if n % 4 != 3)
+    assert not all(one for n, one in enumerate(same, 4) if n % 4 == 3)

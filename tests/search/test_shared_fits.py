@@ -43,7 +43,8 @@ class Counted(Ridge):
 @contextmanager
 def worker(folder: Path) -> Iterator[optuna.Study]:
     """Open the study as one of several processes does."""
-    sampler = toy_sampler(PredictorSampler, EVALUATOR, scales=("ranks",), batch=4)
+    alone = {"scales": ("ranks",), "acquisition": "expected_improvement"}  # one fit a batch
+    sampler = toy_sampler(PredictorSampler, EVALUATOR, batch=4, **alone)
     assert isinstance(sampler, PredictorSampler)
     sampler.predictor, sampler.shared = Counted(), True
     with open_study(folder / "study.db", "s", sampler) as study:

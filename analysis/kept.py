@@ -29,5 +29,5 @@ def keep_options(path: Path, options: argparse.Namespace, choosing: Iterable[str
     )
     if others:
         told = ", ".join(f"{name} {before.get(name)} (now {now.get(name)})" for name in others)
-        sys.stderr.write(f"error: {path.parent} holds results of {told}: choose another folder\n")
+        sys.stderr.write(f"error: {path} is of {told}: choose another folder\n")
         raise SystemExit(2)

@@ -37,7 +37,7 @@ from nasplatform.search.baseline import random_search_curve
 from nasplatform.visualization import new_axes, regret, save
 
 CLOSED_FORM = "random, closed form"
-KEYS = ["method", "options", "seed", "budget"]
+KEYS = ["method", "predictor", "seed", "budget"]
 SAMPLERS = ("predictor", "regularized-evolution", "local-search", "tpe", "nsga2", "random")
 
 
@@ -63,8 +63,9 @@ class Job:
     @property
     def key(self) -> tuple[str, str, int, int]:
         """What tells one search of a table from another: ``KEYS``."""
-        options = self.options if parsed(self.sampler)[0] == "predictor" else ()
-        return self.method, str(dict(options)), self.seed, self.budget
+        predicts = parsed(self.sampler)[0] == "predictor"
+        learner = f"{self.predictor} {dict(self.options)}" if predicts else ""
+        return self.method, learner, self.seed, self.budget
 
 
 def run(job: Job) -> pd.DataFrame:
@@ -216,6 +217,7 @@ def main() -> None:
         "--options", nargs="*", default=["trees=0"], help="of the predictor, e.g. steps=30"
     )
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--budget", type=int, default=60)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("runs/search-curves"))
@@ -242,7 +244,7 @@ def main() -> None:
             judged,
         )
         for s in given.samplers
-        for seed in range(given.seeds)
+        for seed in range(given.first_seed, given.first_seed + given.seeds)
     ]
     stem = given.out / f"searches-{Path(given.table).stem}-{given.metric}"
     given.out.mkdir(parents=True, exist_ok=True)

@@ -119,7 +119,7 @@ def main() -> None:
     options = arguments()
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / "trainings.csv"
-    choosing = ("out", "seeds", "tune_seeds", "methods", "papers", "limit", "settings")
+    choosing = ("out", "seeds", "methods", "limit", "settings")
     keep_options(path.with_suffix(".json"), options, choosing)
     frame = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=ROW)
     for _ in range(options.limit):

@@ -67,7 +67,8 @@ class PredictorOptions(SamplerOptions):
     scales: tuple[Scale, ...] = Option(
         ("ranks", "gaps"),
         min_length=1,
-        description="of the labels, on the mean of which a single objective is weighed",
+        description="of the labels, on the mean of which a single objective is weighed; "
+        "bootstrap_thompson asks the predictor as it is",
     )
     exploration: float = Option(
         0.0, ge=0, le=1, description="share of the trials that are drawn at random"
@@ -97,13 +98,15 @@ class PredictorSampler(ArchitectureSampler[A]):
     (too few, all equal) a trial is random.
 
     Expected improvement alone follows a predictor that errs about the best few for long. What else
-    the labels may mean tells a predictor that learns from a random two fifths of them: every fourth
-    trial takes what it holds for best, Thompson sampling by a bootstrap (Eckles and Kaptein,
-    arXiv 1410.4009; that a part is drawn without repetition is our reading). With a second
-    objective the acquisition is the expected improvement of the hypervolume, with
-    more of them that of a random scalarisation; objectives that are known of every candidate, such
-    as parameters, are used as they are, others are predicted. Limits on what only measuring tells
-    weigh a candidate with the probability that it keeps them.
+    the labels may mean tells a copy of the predictor that learns from a random two fifths of them,
+    or as many as it needs: with a single objective every fourth trial takes what it holds for best,
+    Thompson sampling by a bootstrap (Eckles and Kaptein, arXiv 1410.4009; that a part is drawn
+    without repetition is our reading), of a larger space among the candidates that local search
+    for the first acquisition has met. With a second objective the acquisition is the expected
+    improvement of the hypervolume, with more of them that of a random scalarisation; objectives
+    that are known of every candidate, such as parameters, are used as they are, others are
+    predicted. Limits on what only measuring tells weigh a candidate with the probability that
+    it keeps them.
 
     Of several processes at one study one fits at a time; trials that begin meanwhile take the best
     that the fit before left, or, without one, a random architecture (see ``shared_fits``).

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Generic
 
@@ -335,15 +336,15 @@ def _of_a_part(
 ) -> tuple[Predictor, Array] | None:
     """Fit a copy of a predictor to some labels drawn at random; return it and their scores.
 
-    None where they are all alike.
+    At least as many as it needs; None where these are all of them, or all alike.
     """
     count = max(predictor.min_labels, 2, round(_PART * len(scores)))
     rows = np.sort(rng.permutation(len(scores))[:count])
-    if np.ptp(scores[rows]) == 0:
+    if count >= len(scores) or np.ptp(scores[rows]) == 0:
         return None
-    copy = type(predictor)(predictor.options, predictor.seed)
-    _fit(copy, graphs[rows], scores[rows], unlabelled, pending)
-    return copy, scores[rows]
+    learner = deepcopy(predictor)
+    _fit(learner, graphs[rows], scores[rows], unlabelled, pending)
+    return learner, scores[rows]
 
 
 def _fit(

@@ -53,12 +53,13 @@ def variants(predictor: Predictor, scales: tuple[Scale, ...]) -> list[tuple[Pred
     own = getattr(options, "labels", None)
     if own not in scales:
         return [(predictor, scales[0])]
-    return [
-        (predictor, scale)
-        if scale == own
-        else (type(predictor)(options.model_copy(update={"labels": scale}), predictor.seed), scale)
-        for scale in scales
-    ]
+    return [(predictor if scale == own else _on(predictor, scale), scale) for scale in scales]
+
+
+def _on(predictor: Predictor, scale: Scale) -> Predictor:
+    """Return a copy that learns on another scale."""
+    options = predictor.options.model_copy(update={"labels": scale})
+    return type(predictor)(options, seed=predictor.seed)
 
 
 def combine(

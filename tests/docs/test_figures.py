@@ -108,7 +108,7 @@ def test_results_of_other_options_are_not_mixed_in(
     with pytest.raises(SystemExit) as left:
         keep(path, argparse.Namespace(epochs=9, images=Path("a.npz"), seeds=2), ["seeds"])
     assert left.value.code == 2
-    assert "holds results of epochs 8 (now 9): choose another" in capsys.readouterr().err
+    assert "options.json is of epochs 8 (now 9): choose another" in capsys.readouterr().err
 
 
 def test_searches_of_other_options_are_run_anew(analysis: Any, tmp_path: Path) -> None:
@@ -120,10 +120,12 @@ def test_searches_of_other_options_are_run_anew(analysis: Any, tmp_path: Path) -
     assert job.key != other.key
     random, same = (replace(one, sampler="random") for one in (job, other))
     assert random.key == same.key
+    more = replace(job, sampler="predictor:initial=5")
+    assert more.key != replace(more, predictor="gp-trees").key
     file = tmp_path / "kept.parquet"
     frame = pd.DataFrame([dict(zip(curves.KEYS, one.key, strict=True)) for one in (job, other)])
     frame.to_parquet(file)
-    assert curves.gather([other], file, 1)["options"].tolist() == ["{'steps': 9}"]
+    assert curves.gather([other], file, 1)["predictor"].tolist() == ["gp {'steps': 9}"]
 
 
 @pytest.mark.slow

@@ -104,3 +104,26 @@ def test_a_part_of_equal_labels_leaves_the_draw_to_all_labels() -> None:
     found = model.predict(CandidateBatch(every, SPACE.graphs(every)))
     drawn, greedy = model.score(found, np.random.default_rng(0)).values
     np.testing.assert_array_equal(drawn, greedy)
+
+
+class Named(Ridge):
+    """A predictor of its own construction, and with state that no option holds."""
+
+    def __init__(self, options: Any = None, *, seed: int = 0, name: str = "") -> None:
+        super().__init__(options, seed)
+        self.called = name
+
+
+def test_a_draw_copies_a_predictor_however_it_was_made() -> None:
+    every = SPACE.enumerate()
+    assert every is not None
+    graphs, rng = SPACE.graphs(every), np.random.default_rng(5)
+    mine = Named(seed=3, name="mine")
+    known = history(1, limited=False)
+    model = SurrogateModel.fit(SPACE, mine, known, graphs, None, ("bootstrap_thompson",), 1.0, rng)
+    assert model.drawn is not None
+    learner = model.drawn[0]
+    assert isinstance(learner, Named)
+    assert (learner.called, learner.seed) == ("mine", 3)
+    assert learner is not mine
+    assert mine.n_labels == 30

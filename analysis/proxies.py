@@ -167,7 +167,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     given.folder.mkdir(parents=True, exist_ok=True)
     path = given.folder / "proxies.csv"
-    keep_options(given.folder / "proxies.json", given, ("folder", "protocols", "cells", "images"))
+    keep_options(path, given, ("folder", "protocols", "cells", "images"))
     try:
         for name in given.protocols.split(","):
             protocol = get_protocol(name)

@@ -193,7 +193,7 @@ def main() -> None:
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
     path = options.out / "pruned_architectures.parquet"
-    keep_options(path.with_suffix(".json"), options, ("out", "networks"))
+    keep_options(path, options, ("out", "networks"))
     found = pd.read_parquet(path) if path.exists() else pd.DataFrame({"network": []})
     for name, make in classics().items():
         if name in set(found.network) or (options.networks and name not in options.networks):

@@ -291,7 +291,7 @@ def main() -> None:
         parser.error(f"{given.objective} is measured: beforehand known are {', '.join(countable)}")
     file = given.out / f"fronts-{source.name}-{given.metric}-{given.objective}-{given.cost}.parquet"
     choosing = ("table", "metric", "objective", "cost", "seeds", "alone", "out")
-    keep_options(file.with_suffix(".json"), given, choosing)
+    keep_options(file, given, choosing)
     known = given.cost == "known"
     samplers = [*SAMPLERS, ALONE] if given.alone else SAMPLERS
     found = gather(evaluator, given.objective, file, samplers, given.seeds, given.budget, known)

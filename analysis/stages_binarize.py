@@ -178,7 +178,7 @@ def main() -> None:
     task = task_of(options)
     kept = options.out / "binarize.parquet"
     choosing = ("out", "path", "seeds", "first_seed", "methods")
-    keep_options(kept.with_suffix(".json"), options, choosing)
+    keep_options(kept, options, choosing)
     found = pd.read_parquet(kept) if kept.exists() else pd.DataFrame({"method": [], "seed": []})
     for seed in range(options.first_seed, options.first_seed + options.seeds):
         for method in options.methods:

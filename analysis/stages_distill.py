@@ -123,7 +123,7 @@ class Bench:
         self.kept = self.home / f"{options.labels}-{options.epochs}-{options.width}"
         self.teacher = self.home / "teacher"
         others = vars(options).keys() - {"teacher_epochs", "teacher_width"}
-        keep_options(self.home / "teacher.json", options, others)
+        keep_options(self.teacher, options, others)
         if not self.teacher.exists():
             how = {"recipe": {**TEACHER, "epochs": options.teacher_epochs}}
             self.apply("train", how, self.task, options.teacher_width, 0).save(self.teacher)

@@ -204,7 +204,7 @@ def main() -> None:
         return
     path = options.out / "pruning.parquet"
     choosing = ("out", "seeds", "first_seed", "networks", "methods", "tune")
-    keep_options(path.with_suffix(".json"), options, choosing)
+    keep_options(path, options, choosing)
     found = pd.read_parquet(path) if path.exists() else pd.DataFrame()
     for seed in range(options.first_seed, options.first_seed + options.seeds):
         for name in options.networks:

@@ -120,7 +120,7 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     path = options.out / "trainings.csv"
     choosing = ("out", "seeds", "methods", "limit", "settings")
-    keep_options(path.with_suffix(".json"), options, choosing)
+    keep_options(path, options, choosing)
     frame = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=ROW)
     for _ in range(options.limit):
         job = next(missing(options, frame), None)

@@ -90,7 +90,7 @@ def main() -> int:
         prune(options)
     else:
         choosing = ("part", "folder", "seeds", "most")
-        keep_options(options.folder / "vit-search.json", options, choosing)
+        keep_options(options.folder / "vit-search.parquet", options, choosing)
         searches(options.folder, options.seeds, options.budget, options.most)
     return 0
 

@@ -102,13 +102,18 @@ def test_results_of_other_options_are_not_mixed_in(
     analysis: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     keep = analysis("kept").keep_options
-    path = tmp_path / "kept" / "options.json"
+    path = tmp_path / "kept" / "found.parquet"
+    keep(path, argparse.Namespace(epochs=7, images=Path("a.npz"), seeds=2), ["seeds"])
     keep(path, argparse.Namespace(epochs=8, images=Path("a.npz"), seeds=2), ["seeds"])
+    path.touch()
     keep(path, argparse.Namespace(epochs=8, images=Path("a.npz"), seeds=5), ["seeds"])
     with pytest.raises(SystemExit) as left:
         keep(path, argparse.Namespace(epochs=9, images=Path("a.npz"), seeds=2), ["seeds"])
     assert left.value.code == 2
-    assert "options.json is of epochs 8 (now 9): choose another" in capsys.readouterr().err
+    assert "found.json is of epochs 8 (now 9): choose another" in capsys.readouterr().err
+    path.with_suffix(".json").unlink()
+    with pytest.raises(SystemExit):
+        keep(path, argparse.Namespace(epochs=9, images=None, seeds=2), ["seeds"])
 
 
 def test_searches_of_other_options_are_run_anew(analysis: Any, tmp_path: Path) -> None:
